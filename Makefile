@@ -1,0 +1,47 @@
+# make run · make test · make check · make ui · make bench   (each sets up .venv on first use)
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: run test test-slow check format ui bench clean
+.DEFAULT_GOAL := run
+
+# Set-up runs again only when what is to be installed changes.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "agnews-exp needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+run: $(READY)  ## train, judge and log one classical model on whatever data can be had
+	$(BIN)/python run.py experiment=quickstart $(ARGS)
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(READY)  ## the slow tests that need no GPU
+	$(BIN)/python -m pytest -n auto -m "slow and not gpu" $(ARGS)
+
+check: $(READY)  ## format, lint, types, layer contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+ui: $(READY)  ## the MLflow UI on this project's store
+	$(BIN)/agnews ui $(ARGS)
+
+bench: $(READY)  ## benchmarks against the peers; each prints a ratio
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python scripts/bench_features.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Configuration: composing, checking, fingerprinting; the lowest layer, imports no ML library."""

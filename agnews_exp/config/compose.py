@@ -1,0 +1,117 @@
+"""Composing outside ``run.py`` (for `agnews list|show|validate`) and explaining why composing failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agnews_exp.config.errors import AgnewsError, ConfigError, unknown_name
+from agnews_exp.config.locations import config_folder
+from agnews_exp.config.registration import register
+
+_HIDDEN_GROUPS = frozenset({"hydra"})
+
+
+def compose_config(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
+    """Compose the configuration as ``run.py`` would.
+
+    Args:
+        overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
+        folder: The conf/ folder; the project's own by default.
+
+    Raises:
+        ConfigError: An override is malformed or names an unknown choice or key.
+    """
+    try:
+        return _compose(overrides, folder or config_folder())
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain_composition(error, overrides, folder) from error
+
+
+def _compose(overrides: Sequence[str], folder: Path) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(folder)):
+        return compose(config_name="config", overrides=list(overrides))
+
+
+def list_groups(folder: Path | None = None) -> dict[str, list[str]]:
+    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``."""
+    root = folder or config_folder()
+    groups: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*.yaml")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if len(parts) > 1 and parts[0] not in _HIDDEN_GROUPS:
+            groups.setdefault("/".join(parts[:-1]), []).append(parts[-1])
+    return groups
+
+
+def header_of(group: str, choice: str, folder: Path | None = None) -> str:
+    """Return the first comment line of a choice's YAML: what it is."""
+    path = (folder or config_folder()) / group / f"{choice}.yaml"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# ") and "@package" not in line:
+            return line[2:].strip()
+    return ""
+
+
+def explain_composition(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> AgnewsError:
+    """Turn a Hydra or OmegaConf error into one that names the key, what is allowed, and the nearest match."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        found = re.search(r"Could not find '([^']+)'", text)
+        group, _, choice = (found.group(1) if found else str(error.missing_cfg_file)).rpartition("/")
+        options = list(error.options or list_groups(folder).get(group, []))
+        if not options:
+            return ConfigError(text.splitlines()[0])
+        return unknown_name(f"choice for {group}", choice, options)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"Cannot read the override '{error.override}': {text.splitlines()[1] if chr(10) in text else text}",
+            fix="write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",
+        )
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return _explain_key(found.group(1), overrides, folder, text)
+    if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):
+        reason = str(error.__cause__ or error).splitlines()[0]
+        return ConfigError(f"{found.group(1)}: {reason}")
+    cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ and str(error.__cause__) else ""
+    return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
+
+
+def _explain_key(key: str, overrides: Sequence[str], folder: Path | None, text: str) -> AgnewsError:
+    groups = list_groups(folder)
+    choices = [o for o in overrides if o.split("=", 1)[0].lstrip("+~") in groups]
+    try:
+        config = _compose(choices, folder or config_folder())
+    except (ConfigCompositionException, OmegaConfBaseException):
+        return ConfigError(text.splitlines()[0])
+    *parents, word = key.split(".")
+    node: object = config
+    walked: list[str] = []
+    for part in parents:
+        if not isinstance(node, DictConfig) or part not in node:
+            word = part
+            break
+        node = OmegaConf.select(node, part)
+        walked.append(part)
+    where = f"key in {'.'.join(walked)}" if walked else "key or group"
+    known = [str(k) for k in node] if isinstance(node, DictConfig) else []
+    if word in known:
+        return ConfigError(text.splitlines()[0])
+    if not walked:
+        known += [group for group in groups if group not in known]
+    return unknown_name(where, word, known)

@@ -1,0 +1,78 @@
+"""Errors that a user can act on: what is wrong, what is allowed, and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class AgnewsError(Exception):
+    """Base of all errors shown to the user without a traceback.
+
+    Args:
+        message: What is wrong, naming the key or file and the value.
+        fix: The next thing to do, as one sentence or command.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.message if self.fix is None else f"{self.message}\n  fix: {self.fix}"
+
+
+class ConfigError(AgnewsError):
+    """The configuration names something unknown, out of range or contradictory."""
+
+
+class DataError(AgnewsError):
+    """The data cannot be read or cannot be used as asked."""
+
+
+class MissingDependencyError(AgnewsError):
+    """An optional package is needed; the fix names the extra to install."""
+
+
+class StorageError(AgnewsError):
+    """A folder cannot be written, the disk is full, or a stored file is damaged."""
+
+    exit_code = 3
+
+
+class Pruned(Exception):  # noqa: N818
+    """A search gave up on this run because others were better at the same point; it is an end, not an error.
+
+    Args:
+        step: The step (epoch, fold, pass) after which it was stopped.
+        value: The value reported there.
+    """
+
+    def __init__(self, step: int, value: float) -> None:
+        super().__init__(f"pruned at step {step} with {value:.4f}")
+        self.step = step
+        self.value = value
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word most like ``word`` (whatever the case), or None when nothing is near."""
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
+
+
+def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:
+    """Build the error for a name that is not among the known ones.
+
+    Args:
+        what: What the name stands for, such as ``"choice for model"``.
+        word: The name that was given.
+        known: All names that would have been accepted.
+    """
+    guess = nearest(word, known)
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    listed = ", ".join(sorted(known)) or "none"
+    return ConfigError(f"Unknown {what}: '{word}'.{hint}\n  allowed: {listed}", fix=f"use '{guess}'" if guess else None)

@@ -1,0 +1,84 @@
+"""A run's identity: what was asked scientifically, on which rows, by which version of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agnews_exp import __version__
+
+_GROUPS = ("subset", "features", "model")
+_NOT_SCIENCE = frozenset({"n_jobs", "verbose", "cache_dir"})
+"""Argument names that change the time, never the result."""
+
+_SEED_NAMES = frozenset({"seed", "random_state", "random_seed"})
+_TRAINER_NOT_SCIENCE = frozenset(
+    {
+        "name",
+        "n_jobs",
+        "accelerator",
+        "devices",
+        "strategy",
+        "evaluation_batch_size",
+        "num_workers",
+        "log_every_n_steps",
+        "checkpoint_every_n_steps",
+        "checkpoint_every_seconds",
+        "keep_checkpoints",
+        "deterministic",
+        "benchmark",
+        "detect_anomaly",
+        "profiler",
+        "progress_bar",
+    }
+)
+_EVALUATION_NOT_SCIENCE = frozenset({"name", "latency_repeats"})
+
+
+def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a resolved config that can change a result (no paths, logging, devices, threads)."""
+    science: dict[str, Any] = {group: _strip(plain[group]) for group in _GROUPS}
+    science["data"] = {k: plain["data"].get(k) for k in ("validation_size", "test_size") if k in plain["data"]}
+    if plain["model"]["family"] != "classical":
+        science["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _TRAINER_NOT_SCIENCE}
+    science["evaluation"] = {k: v for k, v in plain["evaluation"].items() if k not in _EVALUATION_NOT_SCIENCE}
+    science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
+    return science
+
+
+def _strip(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _strip(v) for k, v in value.items() if k not in _NOT_SCIENCE}
+    return [_strip(v) for v in value] if isinstance(value, list) else value
+
+
+def group_fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
+    """Return the fingerprint without the seed: equal for repetitions that are averaged together.
+
+    Args:
+        plain: The resolved config.
+        data_checksum: As for :func:`fingerprint`.
+    """
+    science = {k: v for k, v in scientific_config(plain).items() if k != "seed"}
+    content = {"config": _unseeded(science, plain["seed"]), "data": data_checksum, "version": __version__}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _unseeded(value: Any, seed: int) -> Any:
+    """Drop the components' seeds that follow the run's own; one that was fixed on purpose stays."""
+    if isinstance(value, Mapping):
+        return {k: _unseeded(v, seed) for k, v in value.items() if not (k in _SEED_NAMES and v == seed)}
+    return [_unseeded(v, seed) for v in value] if isinstance(value, list) else value
+
+
+def fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
+    """Return 16 hex digits; equal for runs that must give the same result.
+
+    Args:
+        plain: The resolved config (:func:`agnews_exp.config.validation.to_plain`).
+        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum`.
+    """
+    content = {"config": scientific_config(plain), "data": data_checksum, "version": __version__}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,35 @@
+"""Where the project's root is, and which conf/ folder belongs to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def project_root() -> Path:
+    """Return the folder that holds outputs/ and mlruns/.
+
+    AGNEWS_ROOT wins; a source checkout uses itself, so that the same command means the same from every working
+    directory; an installed wheel uses the current directory.
+    """
+    if value := os.environ.get("AGNEWS_ROOT"):
+        return Path(value).expanduser().resolve()
+    checkout = _PACKAGE.parent
+    if (checkout / "run.py").is_file() and (checkout / "conf" / "config.yaml").is_file():
+        return checkout
+    return Path.cwd()
+
+
+def config_folder() -> Path:
+    """Return the conf/ folder: the checkout's, or the copy inside the installed package."""
+    checkout = _PACKAGE.parent / "conf"
+    return checkout if (checkout / "config.yaml").is_file() else _PACKAGE / "conf"
+
+
+CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"
+"""Inside a run folder: the folder of an unfinished training, whose it is, and the lock of the process at work."""
+
+HISTORY = "history.jsonl"
+"""Inside a run folder: the training curves, one JSON object a line with ``step`` and ``time`` (ms)."""

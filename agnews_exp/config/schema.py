@@ -1,0 +1,181 @@
+"""The typed schema of a run: every group and scalar, its type, its range, and what it means.
+
+Component groups (data, subset, model, features.blocks) add their own arguments, which are checked against the
+signature of their ``_target_`` instead (see :mod:`agnews_exp.config.targets`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Threads = Annotated[int, Field(ge=-1)]
+
+Component = dict[str, Any]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, protected_namespaces=())
+
+
+class PathsConfig(_Group):
+    """Folders."""
+
+    root_dir: str
+    output_dir: str = Field(description="run folders and caches")
+    cache_dir: str
+    mlruns_dir: str = Field(description="mlflow.db and artifacts/")
+
+
+class DataConfig(BaseModel):
+    """A data source: the keys of every source; the rest are arguments of its ``_target_``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    target: str = Field(alias="_target_")
+    validation_size: OpenFraction = Field(description="share of the training file that is validation")
+    test_size: OpenFraction = Field(0.15, description="share cut off as test where the source has no test rows")
+
+
+class SubsetConfig(BaseModel):
+    """The way of taking ``data_fraction`` of the training rows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    target: str = Field(alias="_target_")
+
+
+class FeaturesConfig(_Group):
+    """How texts become what the model takes."""
+
+    name: str
+    kind: Literal["sparse", "dense", "text"] = Field(description="what the model gets")
+    clean: Literal["none", "basic", "aggressive", "moderate", "minimal", "expansion"]
+    tokenizer: str
+    stemmer: str
+    blocks: dict[str, Component] = Field(description="transformers of the cleaned texts, side by side")
+    block_weights: dict[str, float]
+    select: Component | None
+    reduce: Component | None
+    scale: Component | None
+
+
+class ModelConfig(BaseModel):
+    """A model: the keys of every model; the rest are arguments of its ``_target_``."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    name: str
+    family: Literal["classical", "transformer"]
+    accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
+    target: str = Field(alias="_target_")
+
+
+Positive = Annotated[int, Field(ge=1)]
+Batches = Positive | Fraction
+"""A number of batches (an integer) or a share of them (with a decimal point)."""
+
+
+class TrainerConfig(_Group):
+    """Hardware and, for transformers, the training loop."""
+
+    name: str
+    n_jobs: Threads = Field(description="CPU threads; -1 is all cores")
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field(description="auto takes a GPU if there is one")
+    devices: Positive | Literal["auto"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        description="how many, or which GPUs; of a CPU: how many processes"
+    )
+    strategy: Literal["auto", "ddp"] = Field(description="ddp with devices=auto takes all GPUs")
+    precision: Annotated[
+        Literal["auto", "32", "bf16", "16", "32-true", "bf16-mixed", "16-mixed", "bf16-true"], BeforeValidator(str)
+    ] = Field(description="auto: bf16 where the device computes it in hardware")
+    max_epochs: Positive
+    max_steps: Annotated[int, Field(ge=-1)] = Field(description="optimiser steps; -1 is no limit")
+    batch_size: Positive = Field(description="rows of a batch, over all processes together")
+    evaluation_batch_size: Positive
+    token_budget: Positive | None = Field(description="rows times longest row of a batch at most")
+    group_by_length: bool = Field(description="batches of rows of like length: hardly any padding")
+    accumulate_grad_batches: Positive
+    gradient_clip_val: Annotated[float, Field(ge=0)] | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    val_check_interval: Batches = Field(description="validate every so many batches, or after this share of an epoch")
+    check_val_every_n_epoch: Positive
+    limit_train_batches: Batches
+    limit_val_batches: Batches
+    early_stopping_patience: Positive | None = Field(description="validations without a better val/macro_f1")
+    early_stopping_min_delta: Annotated[float, Field(ge=0)]
+    log_every_n_steps: Positive
+    num_workers: Annotated[int, Field(ge=0)] = Field(description="processes that build batches; 0 is this one")
+    checkpoint_every_n_steps: Positive | None
+    checkpoint_every_seconds: Annotated[float, Field(gt=0)] | None
+    keep_checkpoints: bool = Field(description="keep checkpoints/ after the run has finished")
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None = Field(description="let cuDNN choose the fastest kernels by trying")
+    detect_anomaly: bool
+    profiler: Literal["simple", "advanced"] | None
+    progress_bar: bool | Literal["auto"] = Field(description="auto: in a terminal")
+
+
+class EvaluationConfig(_Group):
+    """How a run is judged."""
+
+    name: str
+    primary: str = Field(pattern=r"^(val|cv)/[a-z0-9_]+$", description="the objective, never a test metric")
+    folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
+    latency_repeats: Annotated[int, Field(ge=0, le=1000)]
+
+    @model_validator(mode="after")
+    def _folds_and_primary_agree(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds=1 is no cross-validation; use 0 (none) or at least 2")
+        if self.primary.startswith("cv/") and self.folds == 0:
+            raise ValueError(f"primary={self.primary} needs evaluation.folds >= 2 (evaluation=cv)")
+        return self
+
+
+class TrackingConfig(_Group):
+    """MLflow."""
+
+    name: str
+    enabled: bool
+    uri: str | None
+    experiment: Annotated[str, Field(min_length=1)]
+    log_model: bool
+    system_metrics: bool
+    system_metrics_interval: Annotated[float, Field(gt=0)]
+
+
+class SweepConfig(_Group):
+    """A sweep as a whole (`-m`)."""
+
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$", description="folder under outputs/sweeps/"
+    )
+    resume: str | None = Field(None, description="name of the sweep to go on with")
+
+
+class RunConfig(_Group):
+    """One run."""
+
+    name: Annotated[str, Field(min_length=1, max_length=250)]
+    tags: dict[str, str | int | float | bool]
+    seed: Seed
+    split_seed: Seed
+    data_fraction: Fraction = Field(description="share of the training rows")
+    force: bool
+    resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
+    sweep: SweepConfig = SweepConfig()
+    paths: PathsConfig
+    data: DataConfig
+    subset: SubsetConfig
+    features: FeaturesConfig
+    model: ModelConfig
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig
+    tracking: TrackingConfig

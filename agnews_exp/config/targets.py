@@ -1,0 +1,220 @@
+"""``_target_``: what it may name, checking its arguments, and building it.
+
+Only our components and scikit-learn style estimators can be built from a configuration. The path's first part is
+checked before anything is imported, and the object that the path leads to is checked again, because
+``agnews_exp.data.readers.os.system`` also begins with our name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, get_type_hints
+
+from agnews_exp.config.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
+
+_OWN = ("agnews_exp.data", "agnews_exp.features", "agnews_exp.models")
+_ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
+"""Packages whose estimators may be built, with the extra that brings each."""
+
+_ALLOWED_TEXT = "components of agnews_exp.data, .features, .models, and estimators of sklearn, xgboost, lightgbm"
+
+
+def resolve_target(path: object, key: str) -> Callable[..., Any]:
+    """Return the class or function that ``path`` names.
+
+    Args:
+        path: A dotted path, such as ``sklearn.svm.LinearSVC``.
+        key: The configuration key that holds it, for the error text.
+
+    Raises:
+        ConfigError: The path is not on the allow-list or leads nowhere.
+        MissingDependencyError: The path needs an extra that is not installed.
+    """
+    if not isinstance(path, str) or "." not in path:
+        raise ConfigError(f"{key}={path!r} is not a dotted path.\n  allowed: {_ALLOWED_TEXT}")
+    root = path.split(".", 1)[0]
+    if root != "agnews_exp" and root not in _ESTIMATORS:
+        raise _refused(path, key)
+    module_name, _, attribute = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name == root:
+            raise MissingDependencyError(
+                f"{key}={path} needs the package '{root}', which is not installed.",
+                fix=f"pip install 'agnews-exp[{_ESTIMATORS[root]}]'",
+            ) from error
+        raise ConfigError(f"{key}={path}: there is no module '{module_name}' ({error}).") from error
+    if not hasattr(module, attribute):
+        public = [name for name in dir(module) if not name.startswith("_")]
+        guess = nearest(attribute, public)
+        raise ConfigError(
+            f"{key}={path}: '{module_name}' has no '{attribute}'.",
+            fix=f"use {module_name}.{guess}" if guess else None,
+        )
+    found = getattr(module, attribute)
+    if not _is_allowed(found):
+        raise _refused(path, key)
+    return found  # type: ignore[no-any-return]
+
+
+def _refused(path: str, key: str) -> ConfigError:
+    return ConfigError(
+        f"{key}={path} may not be built from a configuration.\n  allowed: {_ALLOWED_TEXT}",
+        fix="choose a shipped component (agnews list model), or add yours under agnews_exp/ as CONTRIBUTING.md says",
+    )
+
+
+def _is_allowed(found: object) -> bool:
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or found.__name__.startswith("_"):
+        return False
+    home = found.__module__
+    if any(home == own or home.startswith(f"{own}.") for own in _OWN):
+        return True
+    if home.split(".", 1)[0] in _ESTIMATORS and inspect.isclass(found):
+        from sklearn.base import BaseEstimator
+
+        return issubclass(found, BaseEstimator)
+    return False
+
+
+def check_arguments(
+    target: Callable[..., Any], arguments: Mapping[str, Any], key: str, supplied: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check keyword arguments against a component's signature before any work is done.
+
+    Annotated parameters are checked for type and range (pydantic); scikit-learn style estimators by their own
+    parameter constraints, which needs one to be constructed.
+
+    Args:
+        target: A class or function from :func:`resolve_target`.
+        arguments: Plain values (nested components already built).
+        key: Configuration key of the component, such as ``model``.
+        supplied: Names of parameters that the caller will give, not the configuration.
+
+    Returns:
+        The arguments as the target wants them: converted to the annotated types, lists as tuples where needed.
+
+    Raises:
+        ConfigError: Unknown, missing, mistyped or out-of-range argument.
+    """
+    parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = [
+        n for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in supplied
+    ]
+    for name in arguments:
+        if name not in named and not takes_any:
+            raise unknown_name(f"key in {key} (for {target.__name__})", name, named)
+    missing = [n for n in named if parameters[n].default is inspect.Parameter.empty and n not in arguments]
+    if missing:
+        raise ConfigError(f"{key} lacks {', '.join(missing)} (for {target.__name__}).")
+    if hasattr(target, "_parameter_constraints"):
+        return _check_estimator(target, arguments, key)
+    if target.__module__.startswith("agnews_exp."):
+        return _check_annotations(target, {n: parameters[n] for n in named}, arguments, key)
+    return dict(arguments)
+
+
+def _check_estimator(target: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> dict[str, Any]:
+    declared = as_declared(target, arguments)
+    try:
+        target(**declared)._validate_params()
+    except (ValueError, TypeError) as error:
+        name = next((n for n in arguments if f"'{n}' parameter" in str(error)), None)
+        where = f"{key}.{name}={arguments[name]!r}" if name else key
+        raise ConfigError(f"{where}: {error}", fix=f"set {key}.{name} to an allowed value" if name else None) from error
+    return declared
+
+
+def _check_annotations(
+    target: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    arguments: Mapping[str, Any],
+    key: str,
+) -> dict[str, Any]:
+    from pydantic import ConfigDict, Field, ValidationError, create_model
+
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    # A parameter may have a name that pydantic reserves, so the fields get neutral names and aliases.
+    fields: dict[str, Any] = {
+        f"field_{i}": (
+            hints.get(name, Any),
+            Field(alias=name)
+            if parameter.default is inspect.Parameter.empty
+            else Field(default=parameter.default, alias=name),
+        )
+        for i, (name, parameter) in enumerate(parameters.items())
+    }
+    model = create_model("Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, extra="allow"), **fields)
+    try:
+        checked = model(**arguments)
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, prefix=key)) from error
+    converted = {name: getattr(checked, f"field_{i}") for i, name in enumerate(parameters) if name in arguments}
+    return dict(arguments) | converted
+
+
+def explain_validation(error: Any, prefix: str = "") -> str:
+    """Turn a pydantic ValidationError into lines of ``key=value: what is allowed``."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(item["loc"]))
+        message = item["msg"][0].lower() + item["msg"][1:]
+        given = "" if item["type"] in ("missing", "extra_forbidden") else f"={item['input']!r}"
+        lines.append(f"{path}{given}: {message.removeprefix('value error, ')}")
+    return "\n  ".join(lines)
+
+
+def as_declared(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with YAML's lists made tuples where a scikit-learn estimator wants a tuple."""
+    constraints = getattr(target, "_parameter_constraints", None)
+    if not isinstance(constraints, dict):
+        return dict(arguments)
+    return {
+        name: tuple(value)
+        if isinstance(value, list) and isinstance(constraints.get(name), list) and tuple in constraints[name]
+        else value
+        for name, value in arguments.items()
+    }
+
+
+def find_targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (key, path) of every ``_target_`` in a nested plain configuration."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield f"{key}._target_", config["_target_"]
+        for name, value in config.items():
+            yield from find_targets(value, f"{key}.{name}")
+    elif isinstance(config, list):
+        for position, value in enumerate(config):
+            yield from find_targets(value, f"{key}[{position}]")
+
+
+def safe_instantiate(config: Any, key: str = "config") -> Any:
+    """Build what a plain configuration describes: mappings with ``_target_`` become objects, recursively.
+
+    Args:
+        config: Nested dicts, lists and scalars (resolved; no OmegaConf containers).
+        key: Configuration key, for error texts.
+
+    Raises:
+        ConfigError: A target is not allowed or does not take its arguments.
+    """
+    if isinstance(config, list):
+        return [safe_instantiate(value, f"{key}[{i}]") for i, value in enumerate(config)]
+    if not isinstance(config, Mapping):
+        return config
+    built = {name: safe_instantiate(value, f"{key}.{name}") for name, value in config.items() if name != "_target_"}
+    if "_target_" not in config:
+        return built
+    target = resolve_target(config["_target_"], f"{key}._target_")
+    arguments = check_arguments(target, built, key)
+    try:
+        return target(**arguments)
+    except AgnewsError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {target.__name__} refuses its arguments: {error}") from error

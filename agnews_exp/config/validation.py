@@ -1,0 +1,166 @@
+"""From a composed Hydra config to a checked run: types, ranges, targets, cross checks; before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.config.targets import (
+    check_arguments,
+    explain_validation,
+    find_targets,
+    resolve_target,
+    safe_instantiate,
+)
+
+RESERVED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"name", "validation_size", "test_size"}),
+    "subset": frozenset({"name"}),
+    "model": frozenset({"name", "family", "accepts"}),
+}
+"""Keys of a component group that belong to the framework and are not handed to its ``_target_``."""
+
+
+SUBSET_SUPPLIED = ("labels", "fraction", "seed", "n_classes")
+"""What the split gives to a subset function; the rest of its parameters are keys of the group."""
+
+
+@dataclass(frozen=True)
+class CheckedConfig:
+    """A configuration that has passed every check.
+
+    Attributes:
+        run: The typed view (``RunConfig``).
+        plain: The same as resolved plain dicts: what is stored, logged and hashed.
+    """
+
+    run: Any
+    plain: dict[str, Any]
+
+    def component(self, group: str) -> dict[str, Any]:
+        """Return a group's ``_target_`` with its arguments, without the framework's own keys."""
+        return {k: v for k, v in self.plain[group].items() if k not in RESERVED[group]}
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve all interpolations and return plain dicts.
+
+    Raises:
+        ConfigError: An interpolation leads nowhere, or a mandatory value (``???``) is missing.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {reason}", fix=f"set {key}=<value>") from error
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items()}
+
+
+def check_config(cfg: DictConfig) -> CheckedConfig:
+    """Check a composed configuration.
+
+    Raises:
+        ConfigError: With every schema violation found, or the first component that cannot be built.
+    """
+    from pydantic import ValidationError
+
+    from agnews_exp.config.schema import RunConfig
+
+    plain = to_plain(cfg)
+    try:
+        run = RunConfig.model_validate(plain)
+    except ValidationError as error:
+        for item in error.errors():
+            if item["type"] == "extra_forbidden":
+                *parents, word = (str(part) for part in item["loc"])
+                raise unknown_name(
+                    f"key in {'.'.join(parents) or 'the config'}", word, _known(plain, parents)
+                ) from error
+        raise ConfigError(explain_validation(error)) from error
+    checked = CheckedConfig(run, plain)
+    _check_kinds(run)
+    for key, path in _all_targets(plain):
+        resolve_target(path, key)
+    _check_components(checked)
+    return checked
+
+
+def _known(plain: Mapping[str, Any], parents: list[str]) -> list[str]:
+    from agnews_exp.config.schema import RunConfig
+
+    model: Any = RunConfig
+    for part in parents:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _all_targets(plain: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [found for group, value in plain.items() for found in find_targets(value, group)]
+
+
+def _check_kinds(run: Any) -> None:
+    """A transformer takes no TF-IDF, a sparse-only model no dense matrix."""
+    kind, accepts, model = run.features.kind, run.model.accepts, run.model.name
+    if kind in accepts:
+        if kind == "text" and run.features.blocks:
+            raise ConfigError(f"features.kind=text takes no blocks, but features={run.features.name} has some.")
+        return
+    if accepts == ["text"]:
+        raise ConfigError(
+            f"model={model} reads raw text and takes no {kind} features, but features={run.features.name} was chosen.",
+            fix="features=text",
+        )
+    raise ConfigError(
+        f"model={model} takes {' or '.join(accepts)} features, but features={run.features.name} gives {kind} ones.",
+        fix="choose another features= (agnews list features) or another model= (agnews list model)",
+    )
+
+
+def _check_components(checked: CheckedConfig) -> None:
+    """Build the small things and check the arguments of the rest, so that a bad value stops before any work."""
+    for group, supplied in (("data", ()), ("subset", SUBSET_SUPPLIED)):
+        component = checked.component(group)
+        target = resolve_target(component.pop("_target_"), f"{group}._target_")
+        check_arguments(target, component, group, supplied)
+    model = safe_instantiate(checked.component("model"), "model")
+    if checked.run.model.family == "transformer":
+        _check_transformer(checked.run, model)
+    features = checked.plain["features"]
+    for name in features["blocks"]:
+        safe_instantiate(features["blocks"][name], f"features.blocks.{name}")
+    for step in ("select", "reduce", "scale"):
+        if features[step] is not None:
+            safe_instantiate(features[step], f"features.{step}")
+    unknown = set(features["block_weights"]) - set(features["blocks"])
+    if unknown:
+        raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
+
+
+def _check_transformer(run: Any, model: Any) -> None:
+    """Refuse what a transformer's training cannot do, and what would silently have no effect."""
+    if not hasattr(model, "max_length"):
+        raise ConfigError(
+            f"model._target_: {type(model).__name__} is no transformer, but model.family=transformer.",
+            fix="model.family=classical",
+        )
+    if run.features.clean != "none":
+        raise ConfigError(
+            f"features.clean={run.features.clean} has no effect on model={run.model.name}, which reads the raw text.",
+            fix="features.clean=none",
+        )
+    several = run.trainer.devices not in ("auto", 1) and not (
+        isinstance(run.trainer.devices, list) and len(run.trainer.devices) == 1
+    )
+    if getattr(model, "unfreeze_at_epoch", None) is not None and (several or run.trainer.strategy == "ddp"):
+        raise ConfigError(
+            f"model.unfreeze_at_epoch={model.unfreeze_at_epoch} needs one device: parameters that join later are not "
+            "averaged over processes.",
+            fix="trainer.devices=1 trainer.strategy=auto",
+        )

@@ -1,0 +1,1 @@
+"""Corpora: where rows come from, how they are split and subset, and their caches."""

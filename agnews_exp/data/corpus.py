@@ -1,0 +1,110 @@
+"""The types that every data source returns and every runner takes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TextRows:
+    """Rows of one split.
+
+    Attributes:
+        texts: The n texts, exactly as the source gives them (no cleaning).
+        labels: Shape (n,), class indices 0..K-1.
+        row_ids: Shape (n,), position of each row in its source file (0-based): a row's identity across
+            splits, fractions and machines.
+    """
+
+    texts: list[str]
+    labels: NDArray[np.int64]
+    row_ids: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.texts) == len(self.labels) == len(self.row_ids):
+            raise ValueError(
+                f"texts ({len(self.texts)}), labels ({len(self.labels)}) and row_ids ({len(self.row_ids)}) "
+                "differ in length"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, positions: NDArray[np.int64]) -> TextRows:
+        """Return the rows at these positions, in this order."""
+        texts = list(map(self.texts.__getitem__, positions.tolist()))
+        return TextRows(texts, self.labels[positions], self.row_ids[positions])
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """What a data source returns: the files' rows before any split is made.
+
+    Attributes:
+        train: The training file's rows.
+        validation: The source's own validation rows, or None to cut them from ``train``.
+        test: The source's own test rows, or None to cut them from ``train``.
+        class_names: Name of class i at index i.
+        source: Which source answered, such as ``"ag_news:csv"``.
+        location: Where the rows came from, for people to read (a folder, a repository at a revision).
+    """
+
+    train: TextRows
+    validation: TextRows | None
+    test: TextRows | None
+    class_names: tuple[str, ...]
+    source: str
+    location: str
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of all rows: equal exactly when texts, labels and classes are equal."""
+        digest = hashlib.sha256("\x1f".join(self.class_names).encode())
+        for name, rows in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            digest.update(f"\x1e{name}\x1e".encode())
+            if rows is not None:
+                digest.update(np.ascontiguousarray(rows.labels, dtype="<i8").tobytes())
+                lengths = np.fromiter((len(t) for t in rows.texts), dtype="<i8", count=len(rows))
+                digest.update(lengths.tobytes())
+                for start in range(0, len(rows), 10_000):  # in parts: the joined texts need as much memory again
+                    part = "".join(rows.texts[start : start + 10_000])
+                    digest.update(part.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The one split that all models of a study share.
+
+    Attributes:
+        train: Training rows after ``data_fraction``.
+        validation: Validation rows; chooses models and thresholds.
+        test: Test rows; scored once, at the end.
+        class_names: Name of class i at index i.
+        source: See :class:`Corpus`.
+        location: See :class:`Corpus`.
+        data_checksum: :meth:`Corpus.checksum` of the corpus the rows come from.
+    """
+
+    train: TextRows
+    validation: TextRows
+    test: TextRows
+    class_names: tuple[str, ...]
+    source: str
+    location: str
+    data_checksum: str
+
+    def digest(self, rows: TextRows) -> str:
+        """Return 12 hex digits that identify one split's rows: their corpus and which of its rows they are."""
+        row_ids = np.ascontiguousarray(rows.row_ids, dtype="<i8").tobytes()
+        return hashlib.sha256(self.data_checksum.encode() + row_ids).hexdigest()[:12]
+
+    def evaluation_checksum(self) -> str:
+        """Return a hash of which rows validation and test hold: runs are comparable only when it is equal."""
+        digest = hashlib.sha256(self.data_checksum.encode())
+        for rows in (self.validation, self.test):
+            digest.update(np.ascontiguousarray(rows.row_ids, dtype="<i8").tobytes() + b"\x1e")
+        return digest.hexdigest()

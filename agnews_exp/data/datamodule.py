@@ -1,0 +1,248 @@
+"""Training and validation batches for Lightning, resumable at any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from agnews_exp.data.batching import (
+    BatchPlan,
+    derive_seed,
+    evaluation_batches,
+    framed_lengths,
+    padded_ids,
+    share_of_rank,
+)
+from agnews_exp.data.tokens import Frame, TokenTable
+
+Batch = dict[str, Any]
+"""input_ids, attention_mask: (n, T) int64; labels, rows: (n,) int64; weight: float, see :class:`TrainLoader`;
+tokens: how many are no padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """Tokenised rows of one split with their labels."""
+
+    table: TokenTable
+    labels: NDArray[np.int64]
+    frame: Frame
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Shape (n,), tokens of each row as the network sees it."""
+        return framed_lengths(self.table, self.frame, self.max_length)
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Return padded tensors of some rows."""
+        ids, mask = padded_ids(self.table, rows, self.frame, self.max_length)
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "labels": torch.from_numpy(self.labels[rows]),
+            "rows": torch.from_numpy(np.ascontiguousarray(rows)),
+            "weight": 1.0 / len(rows),
+            "tokens": int(mask.sum()),
+        }
+
+
+class _Batches(Dataset[Batch]):
+    """A list of batches as a map-style dataset, for worker processes."""
+
+    def __init__(self, rows: EncodedRows, batches: list[NDArray[np.int64]], rank: int, world_size: int) -> None:
+        self._rows, self._batches = rows, batches
+        self._rank, self._world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        whole = self._batches[index]
+        batch = self._rows.batch(share_of_rank(whole, self._rank, self._world_size))
+        # Gradients are averaged over processes: with this weight the average is the mean over the whole batch.
+        empty = self._rank >= len(whole)
+        batch["weight"] = 0.0 if empty else self._world_size / len(whole)
+        return batch
+
+
+def _loader(dataset: _Batches, num_workers: int, pin_memory: bool, seed: int) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # Its own generator: drawing from the global one would make results depend on the number of workers.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+class TrainLoader:
+    """Training batches of one process; knows where it stands and can go on from there.
+
+    ``weight`` of a batch is what the sum of its rows' losses is multiplied with, so that the result is the mean over
+    the whole batch, however many processes share it.
+
+    Args:
+        rows: Training rows.
+        plan: Which rows form which batch.
+        rank: This process.
+        world_size: Number of processes.
+        num_workers: Worker processes that build batches; 0 builds them here (they are cheap).
+        pin_memory: Whether batches are made in page-locked memory, for faster copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        plan: BatchPlan,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._rows, self._plan = rows, plan
+        self._rank, self._world_size = rank, world_size
+        self._num_workers, self._pin_memory = num_workers, pin_memory
+        self._epoch = self._done = 0
+        self._planned: tuple[int, list[NDArray[np.int64]]] | None = None
+
+    @property
+    def sampler(self) -> TrainLoader:
+        """Itself: Lightning tells a loader's sampler the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the batches of this epoch from the next iteration on; the same epoch goes on where it stands."""
+        if epoch != self._epoch:
+            self._epoch, self._done = epoch, 0
+
+    def _batches(self) -> list[NDArray[np.int64]]:
+        if self._planned is None or self._planned[0] != self._epoch:
+            self._planned = (self._epoch, self._plan.batches(self._rows.lengths, self._epoch))
+        return self._planned[1]
+
+    def __len__(self) -> int:
+        return self._plan.n_batches(self._rows.lengths)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing below runs before the first batch is asked for, when the epoch is known.
+        batches = self._batches()
+        if self._done >= len(batches):  # the epoch is over: once more from its start
+            self._done = 0
+        start = self._done
+        dataset = _Batches(self._rows, batches[start:], self._rank, self._world_size)
+        for batch in _loader(dataset, self._num_workers, self._pin_memory, derive_seed("loader", self._plan.seed)):
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the number of batches handed out in it."""
+        return {"epoch": self._epoch, "done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that were handed out before."""
+        self._epoch, self._done = int(state["epoch"]), int(state["done"])
+
+
+class EvaluationLoader:
+    """Validation batches of one process: every row is in exactly one process's batches, none is padded in or dropped.
+
+    Args:
+        rows: Rows to answer.
+        batch_size: Rows in a batch at most.
+        token_budget: See :class:`agnews_exp.data.batching.BatchPlan`.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        *,
+        batch_size: int,
+        token_budget: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._rows = rows
+        batches = evaluation_batches(rows.lengths, batch_size, token_budget)
+        self._batches = batches[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self._rows.batch(rows) for rows in self._batches)
+
+
+class TextDataModule(pl.LightningDataModule):
+    """The training and validation rows of a run, batched for whichever process asks.
+
+    Args:
+        train: Training rows.
+        validation: Validation rows.
+        plan: Which training rows form which batch.
+        evaluation_batch_size: Validation rows in a batch at most.
+        token_budget: For validation; see :class:`agnews_exp.data.batching.BatchPlan`.
+        num_workers: Worker processes that build training batches.
+        pin_memory: Whether training batches lie in page-locked memory.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation batches than processes
+
+    def __init__(
+        self,
+        train: EncodedRows,
+        validation: EncodedRows,
+        plan: BatchPlan,
+        *,
+        evaluation_batch_size: int,
+        token_budget: int | None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.plan = train, validation, plan
+        self._evaluation_batch_size, self._token_budget = evaluation_batch_size, token_budget
+        self._num_workers, self._pin_memory = num_workers, pin_memory
+
+    def train_dataloader(self) -> TrainLoader:
+        """Return this process's training batches."""
+        return TrainLoader(
+            self.train,
+            self.plan,
+            rank=self._rank,
+            world_size=self._world_size,
+            num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
+        )
+
+    def val_dataloader(self) -> EvaluationLoader:
+        """Return this process's validation batches."""
+        return EvaluationLoader(
+            self.validation,
+            batch_size=self._evaluation_batch_size,
+            token_budget=self._token_budget,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+
+    @property
+    def _rank(self) -> int:
+        return int(self.trainer.global_rank) if self.trainer is not None else 0
+
+    @property
+    def _world_size(self) -> int:
+        return int(self.trainer.world_size) if self.trainer is not None else 1

@@ -1,0 +1,155 @@
+"""What the readers share: classes, columns, opening files, and the one error that lists all bad lines."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from agnews_exp.config.errors import ConfigError, DataError, nearest
+from agnews_exp.data.corpus import TextRows
+
+_SHOWN = 10
+_FIELD_LIMIT = 1 << 22
+"""Characters in one field. The csv module's own limit (131,072) is shorter than some documents; without any,
+one missing quote would swallow the rest of the file."""
+
+
+class Labels:
+    """Maps label strings to class indices.
+
+    Args:
+        known: The labels there are, class i at index i; None to take every new label as a new class.
+    """
+
+    def __init__(self, known: tuple[str, ...] | None = None) -> None:
+        self.index: dict[str, int] = {name: i for i, name in enumerate(known or ())}
+        self.is_open = known is None
+
+    def find(self, label: str) -> int:
+        """Return the class index of a label.
+
+        Raises:
+            KeyError: The label is empty, or is none of the known ones.
+        """
+        found = self.index.get(label)
+        if found is None:
+            if not self.is_open or not label:
+                raise KeyError(label)
+            found = self.index[label] = len(self.index)
+        return found
+
+    def explain(self, label: str) -> str:
+        """Say why :meth:`find` refuses a label."""
+        if not label:
+            return "the label is empty"
+        guess = nearest(label, self.index)
+        listed = ", ".join(list(self.index)[:12]) + (", ..." if len(self.index) > 12 else "")
+        return f"unknown class {label!r} (known: {listed}" + (f"; did you mean {guess!r}?)" if guess else ")")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table holds its texts and labels.
+
+    Attributes:
+        texts: Positions of the fields that are joined with one space into the text.
+        label: Position of the label.
+        n_fields: Fields that every row must have.
+        has_header: Whether the first row names the columns.
+    """
+
+    texts: tuple[int, ...]
+    label: int
+    n_fields: int
+    has_header: bool = False
+
+
+@dataclass
+class BadLines:
+    """Counts bad lines and keeps the first ten."""
+
+    total: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, line: int, reason: str) -> None:
+        """Count a bad line (1-based)."""
+        self.total += 1
+        if len(self.shown) < _SHOWN:
+            self.shown.append(f"line {line}: {reason}")
+
+    def error(self, path: Path) -> DataError:
+        """Return the error that names the file and its bad lines."""
+        more = [f"... and {self.total - _SHOWN:,} more"] if self.total > _SHOWN else []
+        lines = "1 bad line" if self.total == 1 else f"{self.total:,} bad lines"
+        return DataError(
+            f"{path}: {lines}.\n  " + "\n  ".join(self.shown + more),
+            fix="correct or remove these lines; nothing was read from this file",
+        )
+
+
+def open_text(path: Path, encoding: str, *, errors: str = "strict", newline: str = "") -> IO[str]:
+    """Open a plain or gzipped text file without translating line ends; a UTF-8 byte-order mark is skipped.
+
+    Raises:
+        ConfigError: There is no such encoding.
+    """
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ConfigError(f"data.encoding={encoding!r} is not an encoding.", fix="data.encoding=utf-8") from error
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding=encoding, errors=errors, newline=newline)
+    return path.open(encoding=encoding, errors=errors, newline=newline)
+
+
+def as_rows(path: Path, texts: list[str], indices: array[int]) -> TextRows:
+    """Build the rows of one file.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not texts:
+        raise empty_file(path)
+    return TextRows(texts, np.array(indices, dtype=np.int64), np.arange(len(texts), dtype=np.int64))
+
+
+def empty_file(path: Path) -> DataError:
+    """Return the error for a file without rows."""
+    return DataError(f"{path}: the file has no rows.", fix="check that it was written completely")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the operating system or gzip says about a file into an error for people."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(
+            f"There is no file {path}.", fix="check the path; relative ones start at the current folder"
+        ) from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder, not a file.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+@contextmanager
+def field_limit() -> Iterator[None]:
+    """Raise the csv module's limit on the length of a field while a file is read."""
+    previous = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous)

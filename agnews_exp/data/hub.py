@@ -1,0 +1,165 @@
+"""Downloads from the Hugging Face hub: pinned, checked, cached, and never hanging."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agnews_exp.config.errors import DataError, StorageError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_DOWNLOAD_SECONDS = 900.0
+"""A download that takes longer is given up (20 MB at 25 kB/s takes 800 seconds)."""
+
+OFFLINE_FIX = (
+    "set AGNEWS_DATA_DIR (or data.dir) to a folder with train.csv and test.csv, "
+    "or use data=sample, which needs no network"
+)
+
+
+def fetch_dataset_file(
+    repository: str, revision: str, filename: str, *, sha256: str | None, cache_dir: Path, timeout: float
+) -> Path:
+    """Return the local path of one file of a dataset repository, downloading it when no cache holds it.
+
+    The hub's own cache layout under ``cache_dir`` is used: files are written under a lock and renamed when
+    whole. A copy in the user's common hub cache (HF_HOME) is taken too.
+
+    Args:
+        repository: Such as ``"fancyzhx/ag_news"``.
+        revision: Commit, tag or branch.
+        filename: Path inside the repository.
+        sha256: Expected digest; None leaves the content unchecked.
+        cache_dir: Folder of our hub cache; made when absent.
+        timeout: Seconds that the hub has to answer the first request. Name resolution counts.
+
+    Raises:
+        DataError: The hub does not answer in time, or has no such file.
+        StorageError: The cache cannot be written, or what came is not what was expected.
+    """
+    cached = _from_cache(repository, revision, filename, sha256, cache_dir)
+    if cached is not None:
+        return cached
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    # Given explicitly, because huggingface_hub reads the variable only once, when it is imported.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    what = f"{repository}@{revision[:12]}/{filename}"
+    url = hf_hub_url(repository, filename, repo_type="dataset", revision=revision, endpoint=endpoint)
+    _refuse_offline(what)
+    _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, what)
+    logger.info("Downloading %s from the Hugging Face hub", what)
+    path = _call_hub(
+        lambda: hf_hub_download(
+            repository,
+            filename,
+            repo_type="dataset",
+            revision=revision,
+            cache_dir=cache_dir,
+            endpoint=endpoint,
+            etag_timeout=timeout,
+        ),
+        _DOWNLOAD_SECONDS,
+        what,
+    )
+    found = Path(path)
+    digest = file_sha256(found)
+    if sha256 is not None and digest != sha256:
+        _forget(found)
+        raise StorageError(
+            f"{what} came with SHA-256 {digest}, expected {sha256}; the file was deleted.",
+            fix="run the same command again; if it happens twice, a proxy or mirror changes the file",
+        )
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def _from_cache(repository: str, revision: str, filename: str, sha256: str | None, cache_dir: Path) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for folder in (cache_dir, None):
+        found = try_to_load_from_cache(repository, filename, cache_dir=folder, revision=revision, repo_type="dataset")
+        if not isinstance(found, str):
+            continue
+        path = Path(found)
+        if sha256 is None or file_sha256(path) == sha256:
+            return path
+        if folder is not None:
+            logger.warning("%s is damaged (wrong SHA-256): it is deleted and downloaded again", path)
+            _forget(path)
+    return None
+
+
+def _forget(path: Path) -> None:
+    """Delete a cached file: the link in snapshots/ and the blob behind it."""
+    for item in {path.resolve(), path}:
+        item.unlink(missing_ok=True)
+
+
+def _refuse_offline(what: str) -> None:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise DataError(f"{what} is in no cache, and HF_HUB_OFFLINE forbids the download.", fix=OFFLINE_FIX)
+
+
+def _call_hub(call: Callable[[], T], seconds: float, what: str) -> T:
+    """Run a hub call in a thread with a deadline, because name resolution obeys no timeout of its own."""
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="hub")
+    thread.start()
+    thread.join(seconds)
+    if results:
+        return results[0]
+    if not failures:
+        raise DataError(f"The Hugging Face hub did not give {what} within {seconds:g} s.", fix=OFFLINE_FIX)
+    raise _explain(failures[0], what) from failures[0]
+
+
+def _explain(error: BaseException, what: str) -> Exception:
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
+        return DataError(
+            f"The Hugging Face hub has no {what}: {reason}",
+            fix="leave data.repository and data.revision alone",
+        )
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in full):
+        return StorageError(f"{what} cannot be stored: {reason}", fix="set paths.cache_dir to another folder")
+    kind = "refused" if isinstance(error, HfHubHTTPError) else "could not be reached for"
+    return DataError(f"The Hugging Face hub {kind} {what}: {type(error).__name__}: {reason}", fix=OFFLINE_FIX)

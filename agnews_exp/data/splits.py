@@ -1,0 +1,126 @@
+"""The one split that all models share, and an audit of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.data.corpus import Corpus, Splits, TextRows
+from agnews_exp.data.subsets import check_fraction
+
+logger = logging.getLogger(__name__)
+
+Subset = Callable[..., NDArray[np.int64]]
+"""``subset(labels, *, fraction, seed, n_classes) -> positions``, see :mod:`agnews_exp.data.subsets`."""
+
+
+def make_splits(
+    corpus: Corpus,
+    *,
+    split_seed: int,
+    validation_size: float,
+    test_size: float,
+    data_fraction: float,
+    subset: Subset,
+) -> Splits:
+    """Split a corpus into training, validation and test rows.
+
+    Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
+    test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
+    own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
+    rows alone.
+
+    Args:
+        corpus: What a data source returned.
+        split_seed: Decides which rows are validation (and test) rows and the order of ``subset``.
+        validation_size: Share of the training file in (0, 1).
+        test_size: Share of the training file in (0, 1), for a corpus without test rows.
+        data_fraction: Share of the training rows in (0, 1].
+        subset: The way of taking that share.
+
+    Raises:
+        ConfigError: A share is out of range.
+        DataError: A class has too few rows for the split.
+    """
+    check_fraction(data_fraction)
+    train, validation, test = corpus.train, corpus.validation, corpus.test
+    if test is None:
+        train, test = _cut(train, test_size, "test", split_seed, corpus.class_names)
+    if validation is None:
+        train, validation = _cut(train, validation_size, "validation", split_seed, corpus.class_names)
+    if data_fraction < 1:
+        train = train.take(
+            subset(train.labels, fraction=data_fraction, seed=split_seed, n_classes=len(corpus.class_names))
+        )
+    for name, rows in (("validation", validation), ("test", test)):
+        absent = _absent(rows, corpus.class_names)
+        if absent:
+            logger.warning("The %s rows have no row of class %s: macro-F1 suffers", name, ", ".join(absent))
+    return Splits(
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=corpus.class_names,
+        source=corpus.source,
+        location=corpus.location,
+        data_checksum=corpus.checksum(),
+    )
+
+
+def cross_split_duplicates(splits: Splits) -> dict[str, int]:
+    """Count rows whose exact text also stands in another split.
+
+    Returns:
+        ``train_validation``: validation rows whose text is in train; ``train_test``: test rows whose text is
+        in train; ``validation_test``: test rows whose text is in validation.
+    """
+    held_out = set(splits.validation.texts).union(splits.test.texts)
+    seen_in_train = {text for text in splits.train.texts if text in held_out}
+    in_validation = set(splits.validation.texts)
+    return {
+        "train_validation": sum(text in seen_in_train for text in splits.validation.texts),
+        "train_test": sum(text in seen_in_train for text in splits.test.texts),
+        "validation_test": sum(text in in_validation for text in splits.test.texts),
+    }
+
+
+def _cut(rows: TextRows, size: float, name: str, seed: int, class_names: tuple[str, ...]) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off), stratified."""
+    if not 0 < size < 1:
+        raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(rows.labels, minlength=len(class_names))
+    fix = f"add rows to these classes, merge or remove them, or give an own {name} file (data.{name}_file)"
+    small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero(counts < 2)]
+    if small:
+        raise DataError(f"Too few rows to cut {name} rows off, of class {', '.join(small)}; at least 2.", fix=fix)
+    n_cut = int(np.ceil(len(rows) * size))
+    if min(n_cut, len(rows) - n_cut) < len(class_names):
+        raise DataError(
+            f"data.{name}_size={size} of {len(rows):,} rows leaves {n_cut} {name} rows and "
+            f"{len(rows) - n_cut} others, fewer than the {len(class_names)} classes.",
+            fix=fix,
+        )
+    positions = np.arange(len(rows), dtype=np.int64)
+    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels, random_state=seed)
+    kept, cut_off = rows.take(rest), rows.take(cut)
+    for part, what in ((cut_off, name), (kept, "remaining")):
+        absent = _absent(part, class_names)
+        if absent:
+            raise DataError(
+                f"data.{name}_size={size} leaves no {what} row of class "
+                + ", ".join(f"{label} ({counts[class_names.index(label)]} rows)" for label in absent)
+                + ".",
+                fix=fix,
+            )
+    return kept, cut_off
+
+
+def _absent(rows: TextRows, class_names: tuple[str, ...]) -> list[str]:
+    counts = np.bincount(rows.labels, minlength=len(class_names))
+    return [class_names[c] for c in np.flatnonzero(counts == 0)]

@@ -1,0 +1,119 @@
+"""Token ids of texts: computed once per tokenizer and texts, then memory-mapped by every run and process.
+
+Ids are stored without special tokens and without truncation, so one entry serves every ``max_length``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
+
+KIND = "tokens"
+"""Kind of the cache's entries."""
+
+_VERSION = 1
+_CHUNK = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """Token ids of n texts, one after the other.
+
+    Attributes:
+        ids: Shape (total,), token ids without special tokens.
+        offsets: Shape (n + 1,); text i has ids[offsets[i]:offsets[i + 1]].
+    """
+
+    ids: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Shape (n,), tokens of each text, without special tokens."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a tokenizer frames one text: ids before it, ids behind it, and the padding id."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad_id: int
+
+
+def frame_of(tokenizer: Any) -> Frame:
+    """Return the special tokens that a tokenizer puts around one text."""
+    bare = tokenizer("text", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("text")["input_ids"]
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return Frame(tuple(whole[:start]), tuple(whole[start + len(bare) :]), int(tokenizer.pad_token_id))
+    raise ValueError("the tokenizer does not put its special tokens around the text")
+
+
+def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, progress: bool = False) -> TokenTable:
+    """Return the token ids of texts, from the cache when the same tokenizer has seen the same texts.
+
+    Args:
+        texts: n texts.
+        tokenizer: A fast Hugging Face tokenizer.
+        cache_dir: Folder of the cache; None computes in memory.
+        progress: Whether to show a progress bar.
+    """
+    backend = _plain_backend(tokenizer)
+    if cache_dir is None:
+        return _encode(texts, backend, progress)
+    import tokenizers
+
+    key = cache_key(_VERSION, tokenizers.__version__, backend.to_str(), digest_texts(texts))
+
+    def build() -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+        table = _encode(texts, backend, progress)
+        return {"ids": table.ids, "offsets": table.offsets}, {"texts": len(table)}
+
+    entry = ArrayCache(cache_dir).get_or_build(KIND, key, build)
+    return TokenTable(entry.arrays["ids"], np.asarray(entry.arrays["offsets"]))
+
+
+def _plain_backend(tokenizer: Any) -> Any:
+    """Return a copy of the Rust tokenizer that neither cuts nor pads (some tokenizer.json files do both)."""
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _encode(texts: Sequence[str], backend: Any, progress: bool) -> TokenTable:
+    from tqdm import tqdm
+
+    kind = np.uint16 if backend.get_vocab_size() <= 2**16 else np.int32
+    parts: list[NDArray[Any]] = []
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    with tqdm(total=len(texts), desc="tokenising", unit="texts", disable=not progress, leave=False) as bar:
+        for start in range(0, len(texts), _CHUNK):
+            chunk = [_clean(t) for t in texts[start : start + _CHUNK]]
+            for i, encoding in enumerate(backend.encode_batch_fast(chunk, add_special_tokens=False), start):
+                ids = np.asarray(encoding.ids, dtype=kind)
+                parts.append(ids)
+                lengths[i] = len(ids)
+            bar.update(len(chunk))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return TokenTable(np.concatenate(parts) if parts else np.zeros(0, dtype=kind), offsets)
+
+
+def _clean(text: str) -> str:
+    # A lone surrogate, which JSON input may bring, cannot cross into Rust's strings.
+    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text

@@ -1,0 +1,23 @@
+"""Compose a run from conf/ and hand it to agnews_exp.experiment: `python run.py --help`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from agnews_exp.config.entry import guarded
+from agnews_exp.config.registration import register
+from agnews_exp.sweeps import register_plugins
+
+register()
+register_plugins()
+
+
+@hydra.main(config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float | None:
+    """Run one composed experiment and return its objective (a validation metric) for sweepers."""
+    from agnews_exp.experiment import run
+
+    return run(cfg)
+
+
+if __name__ == "__main__":
+    guarded(main)
