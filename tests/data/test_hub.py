@@ -1,0 +1,208 @@
+import hashlib
+import logging
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from agnews_exp.config.errors import DataError, StorageError
+from agnews_exp.data.ag_news import load_ag_news
+from agnews_exp.data.hub import fetch_dataset_file
+
+REPOSITORY, REVISION = "someone/news", "a" * 40
+
+
+@pytest.fixture(autouse=True)
+def no_other_cache(tmp_path, monkeypatch):
+    """Keep the machine's own hub cache and proxies out of the tests."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+class Hub:
+    """A server on the loopback that answers as the hub does for dataset files."""
+
+    def __init__(self):
+        self.files = {}
+        self.downloads = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.answer(body=False)
+
+            def do_GET(self):
+                hub.downloads.append(self.path)
+                self.answer(body=True)
+
+            def answer(self, body):
+                content = hub.files.get(self.path.removeprefix(f"/datasets/{REPOSITORY}/resolve/{REVISION}/"))
+                if content is None:
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", REVISION)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    server = Hub()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    yield server
+    server.close()
+
+
+def fetch(tmp_path, filename="data/x.bin", sha256=None, timeout=5.0):
+    return fetch_dataset_file(
+        REPOSITORY, REVISION, filename, sha256=sha256, cache_dir=tmp_path / "hub", timeout=timeout
+    )
+
+
+def parquet(tmp_path, texts, labels):
+    path = tmp_path / "made.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": labels}), path)
+    return path.read_bytes()
+
+
+def test_a_downloaded_corpus_is_read_and_served_from_the_cache_afterwards(hub, tmp_path, monkeypatch, caplog):
+    hub.files = {
+        "data/train-00000-of-00001.parquet": parquet(tmp_path, ["null", "b", "c"], [3, 0, 1]),
+        "data/test-00000-of-00001.parquet": parquet(tmp_path, ["d"], [2]),
+    }
+    options = {"repository": REPOSITORY, "revision": REVISION, "cache_dir": tmp_path}
+    with caplog.at_level(logging.WARNING):
+        corpus = load_ag_news(**options)
+    assert (corpus.train.texts, corpus.train.labels.tolist()) == (["null", "b", "c"], [3, 0, 1])
+    assert (corpus.test.texts, corpus.source) == (["d"], "ag_news:hub")
+    assert corpus.location == f"https://huggingface.co/datasets/{REPOSITORY}@{REVISION}"
+    assert "is not the pinned revision" in caplog.text
+    assert len(hub.downloads) == 2
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert load_ag_news(**options).checksum() == corpus.checksum()
+
+
+def test_a_file_that_is_not_the_expected_one_is_deleted_and_refused(hub, tmp_path):
+    hub.files = {"data/x.bin": b"other"}
+    with pytest.raises(StorageError, match="the file was deleted"):
+        fetch(tmp_path, sha256=hashlib.sha256(b"expected").hexdigest())
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.read_bytes() == b"other"]
+
+
+def test_a_damaged_cached_file_is_downloaded_again(hub, tmp_path, caplog):
+    hub.files = {"data/x.bin": b"content"}
+    expected = hashlib.sha256(b"content").hexdigest()
+    path = fetch(tmp_path, sha256=expected)
+    path.resolve().write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        again = fetch(tmp_path, sha256=expected)
+    assert again.read_bytes() == b"content"
+    assert "damaged" in caplog.text
+    assert len(hub.downloads) == 2
+
+
+def test_a_file_the_hub_does_not_have_is_named(hub, tmp_path):
+    with pytest.raises(DataError, match=r"hub has no someone/news@aaaaaaaaaaaa/data/x\.bin"):
+        fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ([None, "b"], [0, 1], "missing values"),
+        (["a", " "], [0, 1], "1 empty texts"),
+        (["a"], [4], r"unknown classes \[4\]"),
+    ],
+)
+def test_parquet_with_unusable_rows_is_refused(hub, tmp_path, texts, labels, message):
+    hub.files = {"data/train-00000-of-00001.parquet": parquet(tmp_path, texts, labels)}
+    with pytest.raises(DataError, match=message):
+        load_ag_news(repository=REPOSITORY, revision=REVISION, cache_dir=tmp_path)
+
+
+def test_what_is_not_parquet_is_refused(hub, tmp_path):
+    hub.files = {"data/train-00000-of-00001.parquet": b"<html>a captive portal</html>"}
+    with pytest.raises(StorageError, match="not readable parquet"):
+        load_ag_news(repository=REPOSITORY, revision=REVISION, cache_dir=tmp_path)
+
+
+def test_an_unreachable_hub_is_an_error_within_seconds_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="could not be reached") as caught:
+        load_ag_news(cache_dir=tmp_path, hub_timeout=10)
+    assert time.perf_counter() - start < 8
+    assert "AGNEWS_DATA_DIR" in caught.value.fix
+    assert "data=sample" in caught.value.fix
+
+
+def test_a_hub_that_accepts_but_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.perf_counter()
+        with pytest.raises(DataError, match=r"within 1 s|could not be reached"):
+            fetch(tmp_path, timeout=1.0)
+        assert time.perf_counter() - start < 4
+
+
+def test_a_hub_that_answers_byte_by_byte_is_given_up_in_time(tmp_path, monkeypatch):
+    """No single read times out here: only the deadline of the whole call ends it."""
+    stop = threading.Event()
+
+    def trickle(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not stop.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        start = time.perf_counter()
+        with pytest.raises(DataError, match=r"did not give .* within 1 s"):
+            fetch(tmp_path, timeout=1.0)
+        seconds = time.perf_counter() - start
+        stop.set()
+        thread.join(5)
+    assert seconds < 4
+
+
+def test_offline_mode_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE"):
+        fetch(tmp_path)
+
+
+def test_a_cache_that_cannot_be_made_is_a_storage_error(hub, tmp_path):
+    hub.files = {"data/x.bin": b"content"}
+    (tmp_path / "hub").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="cannot be stored"):
+        fetch(tmp_path)
