@@ -1,0 +1,1 @@
+"""Judging predictions: metrics, statistics, calibration, errors."""

@@ -1,0 +1,212 @@
+"""Calibration: do the probabilities mean what they say?
+
+Confidence is the largest class probability. A model is calibrated in this sense when, of the items to which it
+gives confidence c, a share c is right. Estimates from bins are biased upwards, the more so the more bins and the
+fewer items there are: :func:`calibration_test` gives the value that a perfectly calibrated model would show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from agnews_exp.config.errors import DataError
+from agnews_exp.evaluation.proper_scores import (
+    BrierDecomposition,
+    FloatArray,
+    brier_decomposition,
+    labelled_probabilities,
+    negative_log_likelihood,
+    one_hot,
+)
+from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, reliability_curve
+from agnews_exp.evaluation.statistics.inputs import Result
+from agnews_exp.evaluation.statistics.margins import names_of_classes
+
+MAX_ELEMENTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class CalibrationTest(Result):
+    """Test of the null hypothesis that the confidences are the true chances of being right.
+
+    Attributes:
+        ece: Observed expected calibration error.
+        expected_when_calibrated: Its mean when outcomes are drawn with the forecast confidences: the bias.
+        p_value: Share of such draws with an error at least as large, one added to both counts.
+        simulations: Number of draws.
+    """
+
+    ece: float
+    expected_when_calibrated: float
+    p_value: float
+    simulations: int
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationReport(Result):
+    """Calibration of one model's probabilities on labelled items.
+
+    Attributes:
+        n_items: Number of items.
+        n_bins: Number of bins of all binned figures.
+        accuracy: Share of items whose most likely class is right.
+        mean_confidence: Mean of the largest probability.
+        overconfidence: Mean confidence minus accuracy; negative for a diffident model.
+        mean_confidence_right: Mean confidence of items predicted right; NaN when there are none.
+        mean_confidence_wrong: Mean confidence of items predicted wrong; NaN when there are none.
+        nll: Negative log-likelihood, nats per item.
+        brier: Brier score with its decomposition.
+        ece: Expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
+        ece_equal_mass: The same with bins of equally many items.
+        mce: Maximum calibration error, equally wide bins; one item in an odd bin can decide it.
+        ace: Adaptive calibration error: mean gap over classes and bins of equally many items (Nixon et al. 2019).
+        classwise_ece: Mean over classes of the error of each class's probability, equally wide bins (Kull et al.
+            2019).
+        classwise_ece_by_class: That error by class name.
+        test: Test of calibration, on the equally wide bins.
+        reliability: The confidence's reliability curve, equally wide bins.
+        reliability_equal_mass: The same with bins of equally many items.
+    """
+
+    n_items: int
+    n_bins: int
+    accuracy: float
+    mean_confidence: float
+    overconfidence: float
+    mean_confidence_right: float
+    mean_confidence_wrong: float
+    nll: float
+    brier: BrierDecomposition
+    ece: float
+    ece_equal_mass: float
+    mce: float
+    ace: float
+    classwise_ece: float
+    classwise_ece_by_class: dict[str, float]
+    test: CalibrationTest
+    reliability: ReliabilityCurve
+    reliability_equal_mass: ReliabilityCurve
+
+
+def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return each item's largest probability and whether its class is the true one, both shape (n,)."""
+    truth, matrix = labelled_probabilities(y_true, probabilities)
+    return matrix.max(axis=1), matrix.argmax(axis=1) == truth
+
+
+def expected_calibration_error(
+    y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
+) -> float:
+    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins."""
+    return reliability_curve(*confidences(y_true, probabilities), n_bins, binning).expected_error
+
+
+def classwise_errors(
+    y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
+) -> FloatArray:
+    """Return the calibration error of each class's probability, one against rest, shape (K,).
+
+    Its mean is the class-wise ECE (equal width) or the adaptive calibration error ACE (equal mass).
+    """
+    truth, matrix = labelled_probabilities(y_true, probabilities)
+    outcomes = one_hot(truth, matrix.shape[1])
+    columns = range(matrix.shape[1])
+    curves = [reliability_curve(matrix[:, c], outcomes[:, c], n_bins, binning) for c in columns]
+    return np.array([curve.expected_error for curve in curves])
+
+
+def calibration_test(
+    y_true: ArrayLike,
+    probabilities: ArrayLike,
+    n_bins: int = 15,
+    binning: Binning = "equal_width",
+    *,
+    simulations: int = 1000,
+    seed: int = 0,
+) -> CalibrationTest:
+    """Test whether the ECE is larger than chance gives a calibrated model (consistency resampling).
+
+    Outcomes are drawn with the forecast confidences (Broecker and Smith 2007) and the ECE is taken anew.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        probabilities: Shape (n, K).
+        n_bins: Number of bins.
+        binning: See :func:`reliability_curve`.
+        simulations: Number of draws, at least 100.
+        seed: Seed of the draws.
+    """
+    if simulations < 100:
+        raise DataError(f"simulations must be at least 100, got {simulations}")
+    confidence, right = confidences(y_true, probabilities)
+    curve = reliability_curve(confidence, right, n_bins, binning)
+    order = np.argsort(confidence, kind="stable")  # bins become runs, summed with one reduceat
+    ordered = confidence[order]
+    used = curve.count > 0
+    starts = np.concatenate([[0], np.cumsum(curve.count[used])[:-1]])
+    forecast_sums = np.add.reduceat(ordered, starts)
+    rng = np.random.default_rng(seed)
+    errors = np.empty(simulations)
+    step = max(1, min(simulations, MAX_ELEMENTS // len(ordered)))
+    for start in range(0, simulations, step):
+        rows = min(step, simulations - start)
+        drawn = (rng.random((rows, len(ordered)), dtype=np.float32) < ordered).astype(np.float32)
+        hits = np.add.reduceat(drawn, starts, axis=1)
+        errors[start : start + rows] = np.abs(hits - forecast_sums).sum(axis=1) / len(ordered)
+    ece = curve.expected_error
+    at_least = int(np.sum(errors >= ece - 1e-12))
+    return CalibrationTest(ece, float(errors.mean()), (1 + at_least) / (1 + simulations), simulations)
+
+
+def calibration_report(
+    y_true: ArrayLike,
+    probabilities: ArrayLike,
+    class_names: Sequence[str] | None = None,
+    *,
+    n_bins: int = 15,
+    simulations: int = 1000,
+    seed: int = 0,
+) -> CalibrationReport:
+    """Return all calibration figures of one model.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        probabilities: Shape (n, K), rows sum to 1.
+        class_names: The K class names.
+        n_bins: Number of bins.
+        simulations: Draws of :func:`calibration_test`.
+        seed: Its seed.
+    """
+    truth, matrix = labelled_probabilities(y_true, probabilities)
+    names = names_of_classes(np.array([matrix.shape[1] - 1]), class_names=class_names)
+    if len(names) != matrix.shape[1]:
+        raise DataError(f"probabilities has {matrix.shape[1]} columns, but there are {len(names)} class names")
+    confidence, right = confidences(truth, matrix)
+    wide = reliability_curve(confidence, right, n_bins)
+    massed = reliability_curve(confidence, right, n_bins, "equal_mass")
+    by_class = classwise_errors(truth, matrix, n_bins)
+    accuracy, mean_confidence = float(right.mean()), float(confidence.mean())
+    return CalibrationReport(
+        n_items=len(truth),
+        n_bins=n_bins,
+        accuracy=accuracy,
+        mean_confidence=mean_confidence,
+        overconfidence=mean_confidence - accuracy,
+        mean_confidence_right=float(confidence[right].mean()) if right.any() else float("nan"),
+        mean_confidence_wrong=float(confidence[~right].mean()) if not right.all() else float("nan"),
+        nll=negative_log_likelihood(truth, matrix),
+        brier=brier_decomposition(truth, matrix, n_bins),
+        ece=wide.expected_error,
+        ece_equal_mass=massed.expected_error,
+        mce=wide.maximum_error(),
+        ace=float(classwise_errors(truth, matrix, n_bins, "equal_mass").mean()),
+        classwise_ece=float(by_class.mean()),
+        classwise_ece_by_class=dict(zip(names, by_class.tolist(), strict=True)),
+        test=calibration_test(truth, matrix, n_bins, simulations=simulations, seed=seed),
+        reliability=wide,
+        reliability_equal_mass=massed,
+    )

@@ -1,0 +1,26 @@
+"""What every model, of whatever family, answers for n texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Answers for n texts and K classes.
+
+    Attributes:
+        labels: Shape (n,), predicted class indices.
+        scores: Shape (n, K), decision scores (higher means more likely; any scale), or None.
+        probabilities: Shape (n, K), rows sum to one, or None for models that give none.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)

@@ -1,0 +1,120 @@
+"""Forecast probabilities against what happened, by bin: the data of reliability diagrams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from agnews_exp.config.errors import DataError, unknown_name
+from agnews_exp.evaluation.proper_scores import FloatArray
+from agnews_exp.evaluation.statistics.inputs import Result
+
+Binning = Literal["equal_width", "equal_mass"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve(Result):
+    """Forecasts and outcomes by bin: what a reliability diagram and a confidence histogram show.
+
+    Attributes:
+        lower: Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower
+            edge). Empty bins stay, with NaN means.
+        upper: Shape (B,), upper edges.
+        count: Shape (B,), forecasts in the bin.
+        hits: Shape (B,), how many of them came true (items predicted right, for confidences).
+        mean_forecast: Shape (B,), mean forecast.
+        frequency: Shape (B,), ``hits / count`` (accuracy, for confidences).
+        frequency_low: Shape (B,), lower end of its 95 % Wilson interval.
+        frequency_high: Shape (B,), upper end.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    count: NDArray[np.int64]
+    hits: NDArray[np.int64]
+    mean_forecast: FloatArray
+    frequency: FloatArray
+    frequency_low: FloatArray
+    frequency_high: FloatArray
+
+    @property
+    def gaps(self) -> FloatArray:
+        """Shape (B,), |frequency - mean forecast|; 0 in empty bins."""
+        gaps: FloatArray = np.nan_to_num(np.abs(self.frequency - self.mean_forecast), nan=0.0)
+        return gaps
+
+    @property
+    def expected_error(self) -> float:
+        """Mean gap, weighted by count: the expected calibration error (ECE) for confidences."""
+        return float(np.average(self.gaps, weights=self.count))
+
+    def maximum_error(self, min_count: int = 1) -> float:
+        """Return the largest gap of the bins with ``min_count`` forecasts or more (MCE); 0 when there are none."""
+        return float(np.max(self.gaps[self.count >= max(1, min_count)], initial=0.0))
+
+
+def _edges(forecasts: FloatArray, n_bins: int, binning: Binning) -> FloatArray:
+    if n_bins < 1:
+        raise DataError(f"n_bins must be at least 1, got {n_bins}")
+    if binning == "equal_width":
+        return np.linspace(0.0, 1.0, n_bins + 1)
+    if binning != "equal_mass":
+        raise unknown_name("binning", binning, ["equal_width", "equal_mass"])
+    # Ideal cuts move to the nearest place between two different forecasts: saturated models give many equal ones,
+    # which stay together, so there may be fewer bins.
+    ordered = np.sort(forecasts)
+    places = np.flatnonzero(np.diff(ordered) > 0) + 1
+    if len(places) == 0:
+        return np.array([0.0, 1.0])
+    ideal = np.arange(1, n_bins) * len(ordered) / n_bins
+    after = np.clip(np.searchsorted(places, ideal), 0, len(places) - 1)
+    before = np.maximum(after - 1, 0)
+    cuts = np.unique(np.where(ideal - places[before] < places[after] - ideal, places[before], places[after]))
+    below, above = ordered[cuts - 1], ordered[cuts]
+    middle = (below + above) / 2
+    return np.concatenate([[0.0], np.where(middle < above, middle, below), [1.0]])
+
+
+def _bin_of(forecasts: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
+    return np.clip(np.searchsorted(edges, forecasts, side="left") - 1, 0, len(edges) - 2)
+
+
+def reliability_curve(
+    forecasts: ArrayLike, outcomes: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
+) -> ReliabilityCurve:
+    """Return forecasts and outcomes by bin.
+
+    Args:
+        forecasts: Shape (n,), probabilities: the confidence, or the probability of one class.
+        outcomes: Shape (n,), whether each came true: predicted right, or of that class.
+        n_bins: Number of bins.
+        binning: ``equal_width`` or ``equal_mass`` (equally many items; equal forecasts stay together).
+    """
+    values = np.asarray(forecasts, dtype=np.float64)
+    came_true = np.asarray(outcomes, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0 or values.shape != came_true.shape:
+        raise DataError(f"forecasts and outcomes must be as long as each other, got {values.shape}, {came_true.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("forecasts must be probabilities between 0 and 1")
+    edges = _edges(values, n_bins, binning)
+    bins, n = _bin_of(values, edges), len(edges) - 1
+    count = np.bincount(bins, minlength=n)
+    hits = np.bincount(bins, came_true, n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_forecast, frequency = np.bincount(bins, values, n) / count, hits / count
+        z = 1.959963984540054
+        centre = (hits + z**2 / 2) / (count + z**2)
+        reach = z / (count + z**2) * np.sqrt(hits * (1 - frequency) + z**2 / 4)
+    return ReliabilityCurve(
+        lower=edges[:-1],
+        upper=edges[1:],
+        count=count.astype(np.int64),
+        hits=hits.astype(np.int64),
+        mean_forecast=mean_forecast,
+        frequency=frequency,
+        frequency_low=np.maximum(0.0, centre - reach),
+        frequency_high=np.minimum(1.0, centre + reach),
+    )

@@ -1,0 +1,139 @@
+"""How large a difference is, under the names that statistics gives these quantities.
+
+None of them is "Cohen's d": a bootstrap mean divided by its standard error is a z value that grows with the
+number of items, and d over four class scores treats the classes as a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from agnews_exp.config.errors import DataError
+from agnews_exp.evaluation.statistics.inputs import Result, open_interval
+from agnews_exp.evaluation.statistics.mcnemar import PairedCounts
+
+
+@dataclass(frozen=True)
+class Effect(Result):
+    """An effect size with its interval.
+
+    Attributes:
+        estimate: The value; infinite or NaN where a count is zero.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class EffectSizes(Result):
+    """Effect sizes of a paired comparison of A with B; above their neutral value when A is better.
+
+    Attributes:
+        risk_difference: Accuracy of A minus accuracy of B, with the interval of Bonett and Price (2012).
+        discordant_odds_ratio: Items right by A only / items right by B only (the conditional odds ratio); exact
+            interval from the binomial distribution. Neutral value 1.
+        cohens_g: Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0;
+            .05 is called small, .15 medium, .25 large.
+        error_rate_ratio: Error rate of A / error rate of B, with the paired interval of Bonett and Price (2006).
+            Below 1 when A is better; neutral value 1.
+        error_reduction: 1 minus the error-rate ratio: the share of B's errors that A saves.
+        level: Nominal coverage of the intervals.
+    """
+
+    risk_difference: Effect
+    discordant_odds_ratio: Effect
+    cohens_g: Effect
+    error_rate_ratio: Effect
+    error_reduction: float
+    level: float
+
+
+def effect_sizes(counts: PairedCounts, level: float = 0.95) -> EffectSizes:
+    """Return the effect sizes of a paired comparison.
+
+    Args:
+        counts: See :func:`~.mcnemar.paired_counts`.
+        level: Nominal coverage of the intervals.
+    """
+    open_interval(level, "level")
+    b, c, n = counts.only_a, counts.only_b, counts.n_items
+    share_low, share_high = _exact_interval(b, b + c, level)
+    odds = Effect(_divide(b, c), _odds(share_low), _odds(share_high))
+    g = Effect(_divide(b, b + c) - 0.5, share_low - 0.5, share_high - 0.5)
+    ratio = _error_rate_ratio(counts, level)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    # Bonett and Price 2012: one item added to each discordant cell.
+    p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
+    reach = z * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    difference = Effect((b - c) / n, max(-1.0, p - q - reach), min(1.0, p - q + reach))
+    return EffectSizes(difference, odds, g, ratio, 1 - ratio.estimate, level)
+
+
+def accuracy_interval(n_right: int, n_items: int, level: float = 0.95) -> Effect:
+    """Return accuracy with Wilson's score interval (1927), which stays sensible at 0 and 1 errors."""
+    open_interval(level, "level")
+    if not 0 <= n_right <= n_items or n_items == 0:
+        raise DataError(f"n_right must lie between 0 and n_items > 0, got {n_right} of {n_items}")
+    interval = stats.binomtest(n_right, n_items).proportion_ci(level, method="wilson")
+    return Effect(n_right / n_items, float(interval.low), float(interval.high))
+
+
+def pooled_cohens_d(scores_a: ArrayLike, scores_b: ArrayLike) -> float:
+    """Return Cohen's d of two groups of scores: difference of means / sqrt of the mean of the two variances.
+
+    For independent scores such as seeds. Given for checking published values; folds or classes of one data set are
+    no independent sample.
+    """
+    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
+    if a.ndim != 1 or b.ndim != 1 or min(len(a), len(b)) < 2:
+        raise DataError("scores_a and scores_b must be lists of two or more scores")
+    pooled_variance = ((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2)
+    return _divide(float(a.mean() - b.mean()), math.sqrt(float(pooled_variance)))
+
+
+def _exact_interval(successes: int, trials: int, level: float) -> tuple[float, float]:
+    if trials == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def _error_rate_ratio(counts: PairedCounts, level: float) -> Effect:
+    wrong_a, wrong_b = counts.errors_a, counts.errors_b
+    if wrong_a == 0 or wrong_b == 0:
+        return Effect(_divide(wrong_a, wrong_b), 0.0, math.inf)
+    # Bonett and Price 2006: hybrid of two Wilson intervals, narrowed by the two error rates' dependence.
+    at_all = wrong_b + counts.only_b  # items that at least one of the two gets wrong
+    z = float(stats.norm.ppf((1 + level) / 2))
+    spread = math.sqrt((counts.discordant + 2) / ((wrong_a + 1) * (wrong_b + 1)))
+    share_a = math.sqrt((1 - (wrong_a + 1) / (at_all + 2)) / (wrong_a + 1))
+    share_b = math.sqrt((1 - (wrong_b + 1) / (at_all + 2)) / (wrong_b + 1))
+    k = z * spread / (share_a + share_b)
+    low_a, high_a = _wilson(wrong_a, at_all, k)
+    low_b, high_b = _wilson(wrong_b, at_all, k)
+    return Effect(wrong_a / wrong_b, low_a / high_b, high_a / low_b)
+
+
+def _wilson(count: int, total: int, z: float) -> tuple[float, float]:
+    centre = 2 * count + z**2
+    reach = z * math.sqrt(z**2 + 4 * count * (1 - count / total))
+    return (centre - reach) / (2 * (total + z**2)), (centre + reach) / (2 * (total + z**2))
+
+
+def _divide(numerator: float, denominator: float) -> float:
+    if denominator != 0:
+        return numerator / denominator
+    return math.nan if numerator == 0 else math.copysign(math.inf, numerator)
+
+
+def _odds(share: float) -> float:
+    return math.inf if share >= 1 else share / (1 - share)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_mean_difference, bootstrap_metric
+from agnews_exp.evaluation.statistics.bootstrap import _count_bootstrap, _function_bootstrap
+from agnews_exp.evaluation.statistics.cells import Cells
+from agnews_exp.evaluation.statistics.intervals import bca_interval
+from agnews_exp.evaluation.statistics.margins import macro_f1
+
+
+def sklearn_macro_f1(y, p):
+    return f1_score(y, p, average="macro", labels=range(4), zero_division=0)
+
+
+def test_bca_equals_scipy_on_the_same_resamples():
+    x = np.random.default_rng(0).lognormal(size=60)
+    theirs = stats.bootstrap((x,), np.var, n_resamples=4000, method="BCa", rng=np.random.default_rng(1))
+    left_out = np.array([np.var(np.delete(x, i)) for i in range(60)])
+    low, high = bca_interval(theirs.bootstrap_distribution, float(np.var(x)), left_out, np.ones(60), 0.95)
+    assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), rel=1e-9)
+    assert low > np.quantile(theirs.bootstrap_distribution, 0.025)  # the correction moves a skewed interval up
+
+
+def test_paired_difference_agrees_with_scipys_own_paired_bootstrap(random_predictions):
+    y, a, b = random_predictions(n=500)
+    right = (a == y).astype(float), (b == y).astype(float)
+    theirs = stats.bootstrap(
+        right,
+        lambda r, s, axis=-1: r.mean(axis=axis) - s.mean(axis=axis),
+        paired=True,
+        n_resamples=20_000,
+        method="BCa",
+        rng=np.random.default_rng(2),
+    )
+    ours = bootstrap_difference(y, a, b, "accuracy", resamples=20_000, seed=3).difference
+    assert ours.standard_error == pytest.approx(theirs.standard_error, rel=0.03)
+    assert ours.bca == pytest.approx(tuple(theirs.confidence_interval), abs=0.1 * ours.standard_error + 1 / 500)
+
+
+def test_resampling_counts_is_resampling_items(random_predictions):
+    y, a, b = random_predictions(1, n=150)
+    fast = bootstrap_difference(y, a, b, "macro_f1", resamples=20_000, seed=1)
+    slow = bootstrap_difference(y, a, b, sklearn_macro_f1, resamples=600, seed=2, jackknife=False)
+    for quick, thorough in ((fast.a, slow.a), (fast.difference, slow.difference)):
+        assert quick.estimate == pytest.approx(thorough.estimate, abs=1e-12)
+        assert quick.standard_error == pytest.approx(thorough.standard_error, rel=0.12)
+        assert quick.percentile == pytest.approx(thorough.percentile, abs=0.3 * quick.standard_error)
+    assert fast.correlation == pytest.approx(slow.correlation, abs=0.1)
+
+
+def test_one_jackknife_value_for_each_cell_is_the_whole_jackknife(random_predictions):
+    y, a, b = random_predictions(2, n=120)
+    rng = np.random.default_rng(0)
+    cells = Cells.group(y, [a, b], 4)
+    _, estimates, (by_cell, counts) = _count_bootstrap(cells, macro_f1, 100, rng)
+    _, expected, (by_item, _) = _function_bootstrap(y, [a, b], sklearn_macro_f1, 100, rng, jackknife=True)
+    assert estimates == pytest.approx(expected)
+    for model in (0, 1):
+        repeated = np.repeat(by_cell[model], counts.astype(int))
+        assert np.sort(repeated) == pytest.approx(np.sort(by_item[model]), abs=1e-12)
+
+
+def test_bca_weighs_each_jackknife_value_by_its_items():
+    rng = np.random.default_rng(0)
+    resampled, values, counts = rng.normal(0.1, 1, 5000), np.array([-3.0, 0.5, 2.0]), np.array([2.0, 30.0, 7.0])
+    grouped = bca_interval(resampled, 0.0, values, counts, 0.95)
+    single = bca_interval(resampled, 0.0, np.repeat(values, counts.astype(int)), np.ones(39), 0.95)
+    assert grouped == pytest.approx(single)
+    assert grouped != pytest.approx(bca_interval(resampled, 0.0, values, np.ones(3), 0.95))
+
+
+def test_many_classes_take_the_sparse_path_and_agree(random_predictions):
+    y, a, b = random_predictions(4, n=3000, k=40)
+    fast = bootstrap_difference(y, a, b, "macro_recall", resamples=2000, seed=1).difference
+    deltas = []
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        items = rng.integers(0, 3000, 3000)
+        support = np.bincount(y[items], minlength=40)
+        hits = [np.bincount(y[items][p[items] == y[items]], minlength=40) for p in (a, b)]
+        deltas.append(np.mean((hits[0] - hits[1]) / np.maximum(support, 1)))
+    assert fast.standard_error == pytest.approx(np.std(deltas), rel=0.15)
+
+
+def test_mean_difference_equals_accuracy_difference_in_law(random_predictions):
+    y, a, b = random_predictions(6, n=800)
+    counted = bootstrap_difference(y, a, b, "accuracy", resamples=10_000, seed=1)
+    averaged = bootstrap_mean_difference((a == y).astype(float), (b == y).astype(float), seed=2)
+    assert counted.difference.estimate == pytest.approx(averaged.difference.estimate)
+    assert counted.difference.standard_error == pytest.approx(averaged.difference.standard_error, rel=0.04)
+    assert counted.correlation == pytest.approx(averaged.correlation, abs=0.03)
+    assert counted.p_value == pytest.approx(averaged.p_value, abs=0.03)
+
+
+def test_mean_difference_agrees_with_scipys_bca_on_skewed_values():
+    values = np.random.default_rng(1).lognormal(sigma=1.2, size=(2, 80)) * np.array([[3.0], [1.0]])
+    theirs = stats.bootstrap(
+        (values[0] - values[1],), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(2)
+    )
+    ours = bootstrap_mean_difference(*values, resamples=20_000, seed=3).difference
+    low, high = ours.bca
+    assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.15 * ours.standard_error)
+    assert high - ours.percentile[1] > 0.3 * ours.standard_error  # the correction is not nothing here
+
+
+def test_the_p_value_is_below_the_level_exactly_when_the_percentile_interval_leaves_zero_out(random_predictions):
+    p_values = []
+    for seed in range(40):
+        y, a, b = random_predictions(seed, n=200, accuracy_a=0.85, accuracy_b=0.8)
+        pair = bootstrap_difference(y, a, b, "macro_f1", resamples=2000, seed=seed)
+        low, high = pair.difference.percentile
+        assert (pair.p_value < 0.05) == (low > 0 or high < 0) or pair.p_value == pytest.approx(0.05, abs=0.002)
+        p_values.append(pair.p_value)
+    assert min(p_values) < 0.025 < 0.2 < max(p_values)
+    assert any(0.025 < p < 0.05 for p in p_values)
+
+
+def test_swapping_the_models_mirrors_the_result(random_predictions):
+    y, a, b = random_predictions(7)
+    one, other = bootstrap_difference(y, a, b, seed=4).difference, bootstrap_difference(y, b, a, seed=4).difference
+    assert one.estimate == -other.estimate
+    assert one.percentile[0] == pytest.approx(-other.percentile[1], abs=0.15 * one.standard_error)
+
+
+def test_the_seed_decides_the_resamples(random_predictions):
+    case = random_predictions(8)
+    assert bootstrap_difference(*case, seed=5) == bootstrap_difference(*case, seed=5)
+    assert bootstrap_difference(*case, seed=5) != bootstrap_difference(*case, seed=6)
+
+
+def test_identical_models_differ_by_nothing_and_say_so(random_predictions):
+    y, a, _ = random_predictions(9)
+    pair = bootstrap_difference(y, a, a)
+    assert pair.p_value == 1.0
+    assert pair.difference.percentile == pair.difference.bca == (0.0, 0.0)
+    assert not pair.difference.bca_defined
+    assert pair.correlation == pytest.approx(1.0)
+
+
+def test_a_perfect_model_gets_an_interval_without_width_and_no_nan():
+    y = np.array([0, 1, 2, 3] * 10)
+    interval = bootstrap_metric(y, y, "accuracy")
+    assert (interval.estimate, interval.percentile, interval.bca_defined) == (1.0, (1.0, 1.0), False)
+
+
+def test_a_single_metric_agrees_with_the_pair(random_predictions):
+    y, a, b = random_predictions(10)
+    alone, paired = bootstrap_metric(y, a, "mcc", seed=1), bootstrap_difference(y, a, b, "mcc", seed=1).a
+    assert alone.estimate == pytest.approx(paired.estimate)
+    assert alone.standard_error == pytest.approx(paired.standard_error, rel=0.05)
+    assert alone.bca == pytest.approx(paired.bca, abs=0.1 * paired.standard_error)
+
+
+def test_ten_thousand_resamples_of_7600_items_take_under_two_seconds_and_little_memory(random_predictions):
+    case = random_predictions(11, n=7600, accuracy_a=0.94, accuracy_b=0.92)
+    bootstrap_difference(*case, resamples=100)
+    started = time.perf_counter()
+    bootstrap_difference(*case, "macro_f1", resamples=10_000)
+    assert time.perf_counter() - started < 2.0
+    tracemalloc.start()
+    bootstrap_difference(*case, "macro_f1", resamples=100_000)
+    bootstrap_mean_difference(*(np.random.default_rng(0).random((2, 7600))), resamples=2000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+
+
+def test_bad_requests_are_refused(random_predictions):
+    y, a, b = random_predictions(12, n=50)
+    with pytest.raises(ConfigError, match="Did you mean 'recall/World'"):
+        bootstrap_metric(y, a, "recall/Worl", class_names=["World", "Sports", "Business", "Sci/Tech"])
+    with pytest.raises(DataError, match="at least 100"):
+        bootstrap_difference(y, a, b, resamples=10)
+    with pytest.raises(DataError, match="level must lie strictly between 0 and 1, got 95"):
+        bootstrap_difference(y, a, b, level=95)
+    with pytest.raises(DataError, match="output_b has 49"):
+        bootstrap_difference(y, a, b[:-1])
+    with pytest.raises(DataError, match="finite"):
+        bootstrap_mean_difference([1.0, np.nan], [1.0, 2.0])
