@@ -1,0 +1,1 @@
+"""Turning texts into what a model takes: cleaning, vectorisers, selection, reduction, embeddings."""

@@ -1,0 +1,83 @@
+"""From the ``features`` group of a configuration to one unfitted scikit-learn pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from agnews_exp.config.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+Instantiate = Callable[[Mapping[str, Any]], Any]
+
+
+def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipeline | None:
+    """Build the pipeline clean -> blocks side by side -> select -> reduce -> scale, without the null steps.
+
+    Everything that learns is a step of it, so fitting it on training rows fits everything on them only.
+
+    Args:
+        config: The ``features`` group as plain values (resolved).
+        instantiate: Builds the object that a mapping with ``_target_`` describes.
+
+    Returns:
+        An unfitted pipeline from a list of n texts to an (n, V) matrix, or None for ``kind: text``.
+
+    Raises:
+        ConfigError: No block, an unknown block in ``block_weights``, or a component that cannot be built.
+    """
+    if config["kind"] == "text":
+        return None
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    from agnews_exp.features.preprocessing import TextPreprocessor
+
+    name = config.get("name", "features")
+    # A block set to null on the command line (features.blocks.char=null) is switched off.
+    described = {key: block for key, block in config["blocks"].items() if block is not None}
+    if not described:
+        raise ConfigError(f"features={name} has no blocks, so there would be no columns.", fix="features=hybrid_tfidf")
+    weights = {}
+    for key, weight in (config.get("block_weights") or {}).items():
+        if key not in config["blocks"]:
+            raise unknown_name("block in features.block_weights", key, list(config["blocks"]))
+        if weight != 1.0 and key in described:
+            weights[key] = float(weight)
+
+    clean = TextPreprocessor(
+        clean=config.get("clean", "none"),
+        tokenizer=config.get("tokenizer", "default"),
+        stemmer=config.get("stemmer", "none"),
+    )
+    clean._validate_params()
+    blocks = {
+        key: instantiate(_reading_tokens(block) if clean.tokenises else block) for key, block in described.items()
+    }
+    steps: list[tuple[str, Any]] = []
+    if clean.clean != "none" or clean.tokenises:
+        steps.append(("clean", clean))
+    if len(blocks) == 1 and not weights:
+        steps.append(("blocks", next(iter(blocks.values()))))
+    else:
+        steps.append(("blocks", FeatureUnion(list(blocks.items()), transformer_weights=weights or None)))
+    for step in ("select", "reduce", "scale"):
+        described_step = config.get(step)
+        if described_step is None:
+            continue
+        if "_target_" not in described_step:
+            raise ConfigError(
+                f"features.{step} has arguments but says not what takes them.",
+                fix=f"choose one with features/{step}=...",
+            )
+        steps.append((step, instantiate(described_step)))
+    return Pipeline(steps)
+
+
+def _reading_tokens(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make a word vectoriser take the tokens as they are, instead of splitting them by its own pattern."""
+    from agnews_exp.features.preprocessing import TOKEN_PATTERN
+
+    words = block.get("analyzer", "word") == "word" and ("analyzer" in block or "token_pattern" in block)
+    return {**block, "token_pattern": TOKEN_PATTERN} if words else block

@@ -1,0 +1,276 @@
+"""Documents as pooled static word vectors: read from a file, or trained on the training texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.features.embedding_files import check_embedding_file, read_word_vectors
+from agnews_exp.features.pooling import POOLINGS, Pooling, pool_vectors, smooth_idf
+
+_WORDS = r"\w+|[^\w\s]"
+
+
+def _positive() -> Interval:
+    return Interval(Integral, 1, None, closed="left")
+
+
+class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """What both kinds of static embeddings share: tokens, word index, pooling, saving.
+
+    The words are kept as one UTF-8 byte array with end offsets, which is compact and saves without pickle.
+    """
+
+    pooling: Pooling
+    token_pattern: str
+    lowercase: bool
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "pooling": [StrOptions(set(POOLINGS))],
+        "token_pattern": [str],
+        "lowercase": ["boolean"],
+    }
+
+    def fit(self, X: Iterable[str], y: object = None) -> Self:
+        """Get the word vectors and, for ``tfidf_mean``, the inverse document frequencies of these texts."""
+        self._validate_params()
+        tokens = self._tokens(X)
+        words, self.vectors_ = self._word_vectors(tokens)
+        encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+        self.word_bytes_ = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
+        self.word_ends_ = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+        self._index = {word: i for i, word in enumerate(words)}
+        needs_idf = self.pooling == "tfidf_mean"
+        self.idf_ = smooth_idf([self._known_ids(t) for t in tokens], len(words)) if needs_idf else None
+        return self
+
+    def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
+        """Return pooled vectors, shape (n, D), or (n, 3 D) for ``concat``; zeros where no word is known."""
+        check_is_fitted(self, "vectors_")
+        tokens = self._tokens(X)
+        ids, vectors, idf = self._look_up(tokens)
+        return pool_vectors(ids, vectors, self.pooling, idf)
+
+    def words(self) -> list[str]:
+        """Return the V known words, in the order of ``vectors_``."""
+        check_is_fitted(self, "vectors_")
+        joined, ends = self.word_bytes_.tobytes(), self.word_ends_.tolist()
+        starts = [0, *ends[:-1]]
+        return [joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return names like ``mean_0``."""
+        check_is_fitted(self, "vectors_")
+        parts = ["mean", "max", "min"] if self.pooling == "concat" else [self.pooling]
+        return np.asarray([f"{part}_{i}" for part in parts for i in range(self.vectors_.shape[1])], dtype=object)
+
+    def _word_vectors(self, tokens: list[list[str]]) -> tuple[list[str], NDArray[np.float32]]:
+        raise NotImplementedError
+
+    def _look_up(
+        self, tokens: list[list[str]]
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.float32], NDArray[np.float64] | None]:
+        return [self._known_ids(row) for row in tokens], self.vectors_, self.idf_
+
+    def _known_ids(self, tokens: list[str]) -> NDArray[np.int64]:
+        index = self._word_index()
+        return np.array([index[token] for token in tokens if token in index], dtype=np.int64)
+
+    def _word_index(self) -> dict[str, int]:
+        if not hasattr(self, "_index"):
+            self._index = {word: i for i, word in enumerate(self.words())}
+        return self._index
+
+    def _tokens(self, texts: Iterable[str]) -> list[list[str]]:
+        try:
+            find = re.compile(self.token_pattern).findall
+        except re.error as error:
+            raise ConfigError(f"token_pattern={self.token_pattern!r} is no regular expression: {error}.") from error
+        return [find(text.lower() if self.lowercase else text) for text in texts]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_index", None)
+        return state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class StaticEmbeddings(_PooledWordVectors):
+    r"""Pool the vectors of a GloVe or word2vec file.
+
+    Args:
+        path: The file; see :func:`agnews_exp.features.embedding_files.read_word_vectors`.
+        pooling: ``mean``, ``tfidf_mean``, ``max``, ``min`` or ``concat``.
+        max_words: Read only that many (most frequent) words; None reads all. All words read are saved with
+            the model.
+        token_pattern: Regular expression of one token; ``\S+`` splits at whitespace as the study did.
+        lowercase: Lower-case the texts first, as the GloVe files are.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **_PooledWordVectors._parameter_constraints,
+        "path": [str, None],
+        "max_words": [_positive(), None],
+    }
+
+    def __init__(
+        self,
+        path: str | None = None,
+        pooling: Pooling = "mean",
+        max_words: int | None = None,
+        token_pattern: str = _WORDS,
+        lowercase: bool = True,
+    ) -> None:
+        self.path = path
+        self.pooling = pooling
+        self.max_words = max_words
+        self.token_pattern = token_pattern
+        self.lowercase = lowercase
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_embedding_file(self.path)
+
+    def _word_vectors(self, tokens: list[list[str]]) -> tuple[list[str], NDArray[np.float32]]:
+        return read_word_vectors(check_embedding_file(self.path), self.max_words)
+
+
+class TrainedEmbeddings(_PooledWordVectors):
+    """Train word2vec or fastText vectors on the texts it is fitted on (gensim), then pool them.
+
+    One thread and a fixed seed, so the same texts give the same vectors.
+
+    Args:
+        algorithm: ``word2vec``, or ``fasttext``, which builds vectors for unknown words from their character
+            n-grams.
+        architecture: ``cbow`` or ``skipgram``.
+        pooling: See :class:`StaticEmbeddings`.
+        vector_size: D.
+        window: Words to either side that count as context.
+        min_count: Words with fewer occurrences are left out.
+        epochs: Passes over the texts.
+        negative: Noise words per positive example.
+        bucket: Hash buckets of character n-grams (``fasttext`` only; the model's size grows with it).
+        token_pattern: Regular expression of one token.
+        lowercase: Lower-case the texts first.
+        random_state: Seed.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **_PooledWordVectors._parameter_constraints,
+        "algorithm": [StrOptions({"word2vec", "fasttext"})],
+        "architecture": [StrOptions({"cbow", "skipgram"})],
+        "vector_size": [_positive()],
+        "window": [_positive()],
+        "min_count": [_positive()],
+        "epochs": [_positive()],
+        "negative": [_positive()],
+        "bucket": [_positive()],
+        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
+    }
+
+    def __init__(
+        self,
+        algorithm: Literal["word2vec", "fasttext"] = "word2vec",
+        architecture: Literal["cbow", "skipgram"] = "skipgram",
+        pooling: Pooling = "mean",
+        vector_size: int = 100,
+        window: int = 5,
+        min_count: int = 3,
+        epochs: int = 5,
+        negative: int = 5,
+        bucket: int = 100_000,
+        token_pattern: str = _WORDS,
+        lowercase: bool = True,
+        random_state: int = 42,
+    ) -> None:
+        self.algorithm = algorithm
+        self.architecture = architecture
+        self.pooling = pooling
+        self.vector_size = vector_size
+        self.window = window
+        self.min_count = min_count
+        self.epochs = epochs
+        self.negative = negative
+        self.bucket = bucket
+        self.token_pattern = token_pattern
+        self.lowercase = lowercase
+        self.random_state = random_state
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        _gensim_models(self.algorithm)
+
+    def _word_vectors(self, tokens: list[list[str]]) -> tuple[list[str], NDArray[np.float32]]:
+        models = _gensim_models(self.algorithm)
+        arguments: dict[str, Any] = {
+            "vector_size": self.vector_size,
+            "window": self.window,
+            "min_count": self.min_count,
+            "epochs": self.epochs,
+            "negative": self.negative,
+            "sg": int(self.architecture == "skipgram"),
+            "seed": self.random_state,
+            "workers": 1,  # more threads would update the vectors in an order that differs from run to run
+        }
+        if not any(count >= self.min_count for count in _frequencies(tokens).values()):
+            raise ConfigError(f"No word occurs {self.min_count} times in the training texts.", fix="lower min_count")
+        if self.algorithm == "fasttext":
+            model = models.FastText(sentences=tokens, bucket=self.bucket, **arguments)
+            self.ngram_vectors_ = np.asarray(model.wv.vectors_ngrams, dtype=np.float32)
+            self.ngram_lengths_ = (int(model.wv.min_n), int(model.wv.max_n))
+        else:
+            model = models.Word2Vec(sentences=tokens, **arguments)
+        return list(model.wv.index_to_key), np.asarray(model.wv.vectors, dtype=np.float32)
+
+    def _look_up(
+        self, tokens: list[list[str]]
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.float32], NDArray[np.float64] | None]:
+        if self.algorithm == "word2vec":
+            return super()._look_up(tokens)
+        known = self._word_index()
+        unknown = sorted({token for row in tokens for token in row if token not in known})
+        if not unknown:
+            return super()._look_up(tokens)
+        from gensim.models.fasttext import ft_ngram_hashes
+
+        hashes = [list(ft_ngram_hashes(word, *self.ngram_lengths_, self.bucket)) for word in unknown]
+        new = np.stack(
+            [self.ngram_vectors_[h].mean(axis=0) if h else np.zeros(self.vector_size, np.float32) for h in hashes]
+        )
+        index = {**known, **{word: len(known) + i for i, word in enumerate(unknown)}}
+        ids = [np.array([index[token] for token in row], dtype=np.int64) for row in tokens]
+        idf = None if self.idf_ is None else np.concatenate([self.idf_, np.full(len(unknown), self.idf_.max())])
+        return ids, np.concatenate([self.vectors_, new.astype(np.float32)]), idf
+
+
+def _frequencies(tokens: list[list[str]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in tokens:
+        for token in row:
+            counts[token] = counts.get(token, 0) + 1
+    return counts
+
+
+def _gensim_models(algorithm: str) -> Any:
+    try:
+        import gensim.models
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Training {algorithm} vectors needs the package gensim.", fix="pip install 'agnews-exp[nlp]'"
+        ) from error
+    return gensim.models

