@@ -83,6 +83,11 @@ def explain_composition(error: Exception, overrides: Sequence[str], folder: Path
             f"Cannot read the override '{error.override}': {text.splitlines()[1] if chr(10) in text else text}",
             fix="write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",
         )
+    if "hydra.mode changed" in text:  # an experiment file asks for MULTIRUN, which only the command line can grant
+        return ConfigError(
+            "This experiment is a sweep of many runs, and a sweep is asked for with -m.",
+            fix=f"python run.py -m {' '.join(overrides)}",
+        )
     if found := re.search(r"Could not override '([^']+)'", text):
         return _explain_key(found.group(1), overrides, folder, text)
     if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):

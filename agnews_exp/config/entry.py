@@ -37,7 +37,7 @@ class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes every ``except Exception``."""
 
 
-class JobFailed(BaseException):  # noqa: N818 - it is a way out, not an error of its own
+class JobFailed(BaseException):
     """Carries a job's exception past Hydra, which would print its own preface and swallow the type.
 
     Args:

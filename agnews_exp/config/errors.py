@@ -43,7 +43,7 @@ class StorageError(AgnewsError):
     exit_code = 3
 
 
-class Pruned(Exception):  # noqa: N818
+class Pruned(Exception):
     """A search gave up on this run because others were better at the same point; it is an end, not an error.
 
     Args:

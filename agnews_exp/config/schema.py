@@ -59,7 +59,8 @@ class FeaturesConfig(_Group):
     clean: Literal["none", "basic", "aggressive", "moderate", "minimal", "expansion"]
     tokenizer: str
     stemmer: str
-    blocks: dict[str, Component] = Field(description="transformers of the cleaned texts, side by side")
+    embeddings_path: str | None = Field(None, description="a GloVe or word2vec file, for static embeddings")
+    blocks: dict[str, Component | None] = Field(description="transformers of the texts, side by side; null is off")
     block_weights: dict[str, float]
     select: Component | None
     reduce: Component | None

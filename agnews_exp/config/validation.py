@@ -133,7 +133,7 @@ def _check_components(checked: CheckedConfig) -> None:
     if checked.run.model.family == "transformer":
         _check_transformer(checked.run, model)
     features = checked.plain["features"]
-    for name in features["blocks"]:
+    for name in [name for name, block in features["blocks"].items() if block is not None]:
         safe_instantiate(features["blocks"][name], f"features.blocks.{name}")
     for step in ("select", "reduce", "scale"):
         if features[step] is not None:

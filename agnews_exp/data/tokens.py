@@ -97,23 +97,24 @@ def _plain_backend(tokenizer: Any) -> Any:
 
 
 def _encode(texts: Sequence[str], backend: Any, progress: bool) -> TokenTable:
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import track
 
     kind = np.uint16 if backend.get_vocab_size() <= 2**16 else np.int32
     parts: list[NDArray[Any]] = []
     lengths = np.zeros(len(texts), dtype=np.int64)
-    with tqdm(total=len(texts), desc="tokenising", unit="texts", disable=not progress, leave=False) as bar:
-        for start in range(0, len(texts), _CHUNK):
-            chunk = [_clean(t) for t in texts[start : start + _CHUNK]]
-            for i, encoding in enumerate(backend.encode_batch_fast(chunk, add_special_tokens=False), start):
-                ids = np.asarray(encoding.ids, dtype=kind)
-                parts.append(ids)
-                lengths[i] = len(ids)
-            bar.update(len(chunk))
+    starts = range(0, len(texts), _CHUNK)
+    shown = track(starts, "tokenising", console=Console(stderr=True), transient=True, disable=not progress)
+    for start in shown:
+        chunk = [encodable(t) for t in texts[start : start + _CHUNK]]
+        for i, encoding in enumerate(backend.encode_batch_fast(chunk, add_special_tokens=False), start):
+            ids = np.asarray(encoding.ids, dtype=kind)
+            parts.append(ids)
+            lengths[i] = len(ids)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return TokenTable(np.concatenate(parts) if parts else np.zeros(0, dtype=kind), offsets)
 
 
-def _clean(text: str) -> str:
-    # A lone surrogate, which JSON input may bring, cannot cross into Rust's strings.
+def encodable(text: str) -> str:
+    """Return a text that can cross into Rust's strings: a lone surrogate, which JSON may bring, becomes ``?``."""
     return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text

@@ -30,8 +30,9 @@ def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipel
     """
     if config["kind"] == "text":
         return None
-    from sklearn.pipeline import FeatureUnion, Pipeline
+    from sklearn.pipeline import Pipeline
 
+    from agnews_exp.features.fast import FeatureUnion
     from agnews_exp.features.preprocessing import TextPreprocessor
 
     name = config.get("name", "features")

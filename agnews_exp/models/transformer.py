@@ -1,0 +1,192 @@
+"""The LightningModule of every network: loss, optimiser, schedule, freezing, averaged weights, validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.datamodule import Batch
+from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.ema import MovingAverage
+from agnews_exp.models.optim import learning_rate_factor, make_adamw, parameter_groups
+from agnews_exp.models.recipes import EncoderRecipe, Recipe
+
+
+class TextClassifier(pl.LightningModule):
+    """Trains a network on token batches.
+
+    Randomness of a step (dropout) is drawn from a generator seeded by (seed, epoch, batch, process): a resumed run
+    draws what an uninterrupted one does, and validation or logging in between change nothing.
+
+    Args:
+        network: (input_ids, attention_mask) -> logits.
+        recipe: How to train it.
+        class_names: K names.
+        validation_labels: Shape (n,), true classes of the validation rows.
+        seed: Seed of dropout.
+        total_steps: Optimiser steps of the whole run, for the schedule. (Lightning's own estimate would set up the
+            batches before a checkpoint is restored, and forget where they stood.)
+
+    Attributes:
+        validation_logits: Shape (n, K) of the latest validation, complete on every process, or None.
+        batch_shape: (texts, tokens) of the batch at hand, or None before the first.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # see TextDataModule
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        class_names: tuple[str, ...],
+        validation_labels: np.ndarray[Any, np.dtype[np.int64]],
+        seed: int,
+        total_steps: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.class_names = class_names
+        self.validation_logits: np.ndarray[Any, np.dtype[np.float32]] | None = None
+        self.batch_shape: tuple[int, int] | None = None
+        self.total_steps = total_steps
+        self._validation_labels = validation_labels
+        self._seed = seed
+        self._average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
+        self._answers: list[tuple[Tensor, Tensor]] = []
+        # Not a registered submodule: checkpoints keep the plain network's names.
+        object.__setattr__(self, "_compiled", torch.compile(network, dynamic=True) if recipe.compile else network)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits (n, K)."""
+        network: Any = self._compiled
+        logits: Tensor = network(input_ids, attention_mask)
+        return logits
+
+    def on_train_start(self) -> None:
+        """Freeze what the recipe freezes; after a resume, too."""
+        self._freeze()
+
+    def on_train_epoch_start(self) -> None:
+        """Unfreeze when the time has come."""
+        self._freeze()
+
+    def _freeze(self) -> None:
+        recipe = self.recipe
+        if not isinstance(recipe, EncoderRecipe) or not recipe.freeze_encoder:
+            return
+        thawed = recipe.unfreeze_at_epoch is not None and self.current_epoch >= recipe.unfreeze_at_epoch
+        for name, parameter in self.network.named_parameters():
+            if not self.network.is_head(name):  # type: ignore[operator]
+                parameter.requires_grad_(thawed)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed this step's dropout."""
+        self.batch_shape = (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
+        torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return this process's part of the mean cross-entropy of the whole batch."""
+        logits = self(batch["input_ids"], batch["attention_mask"])
+        loss = nn.functional.cross_entropy(
+            logits.float(), batch["labels"], label_smoothing=self.recipe.label_smoothing, reduction="sum"
+        )
+        weighted: Tensor = loss * batch["weight"]
+        return weighted
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and move the averaged weights along (here, because checkpoints are saved right after)."""
+        super().optimizer_step(*args, **kwargs)
+        if self._average is not None:
+            self._average.update(self.network)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip here: Lightning refuses to with a fused optimiser, though only a gradient scaler is in its way."""
+        if not gradient_clip_val:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    def on_validation_epoch_start(self) -> None:
+        """Judge the averaged weights where there are some."""
+        self._answers = []
+        if self._average is not None and not self.trainer.sanity_checking:
+            self._average.swap(self.network)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the logits of this process's rows."""
+        self.batch_shape = (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
+        logits = self(batch["input_ids"], batch["attention_mask"]).float()
+        self._answers.append((batch["rows"].cpu(), logits.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Gather every process's rows and log the validation metrics of all of them."""
+        rows = torch.cat([r for r, _ in self._answers]) if self._answers else torch.zeros(0, dtype=torch.int64)
+        n_classes = len(self.class_names)
+        logits = torch.cat([x for _, x in self._answers]) if self._answers else torch.zeros((0, n_classes))
+        gathered = self._gather(rows.numpy(), logits.numpy())
+        n = sum(len(r) for r, _ in gathered)
+        everything = np.full((len(self._validation_labels), n_classes), np.nan, dtype=np.float32)
+        for some, values in gathered:
+            everything[some] = values
+        seen = ~np.isnan(everything[:, 0])
+        assert n == int(seen.sum()), "a validation row was answered twice"
+        self.validation_logits = everything if bool(seen.all()) else None
+        labels = self._validation_labels[seen]
+        metrics = classification_metrics(labels, predictions_of(everything[seen]), self.class_names)
+        for name in ("macro_f1", "accuracy", "log_loss"):
+            self.log(f"val/{name}", metrics[name], prog_bar=name == "macro_f1", logger=False)
+
+    def _gather(self, rows: Any, logits: Any) -> list[tuple[Any, Any]]:
+        if self.trainer.world_size == 1:
+            return [(rows, logits)]
+        gathered: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(gathered, (rows, logits))
+        return gathered
+
+    def on_validation_end(self) -> None:
+        """Train on with the weights that are trained; callbacks have seen the averaged ones by now."""
+        if self._average is not None and not self.trainer.sanity_checking:
+            self._average.swap(self.network)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule over all optimiser steps of the run."""
+        self._freeze()
+        recipe = self.recipe
+        later = isinstance(recipe, EncoderRecipe) and recipe.unfreeze_at_epoch is not None
+        groups = parameter_groups(self.network, recipe, everything=later)
+        # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
+        fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
+        optimizer = make_adamw(groups, fused=fused)
+        factor = learning_rate_factor(recipe.schedule, recipe.warmup_ratio, self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the averaged weights."""
+        if self._average is not None:
+            checkpoint["average"] = self._average.weights
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the averaged weights back."""
+        if self._average is not None:
+            self._average.load(checkpoint["average"])
+
+
+def predictions_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> Predictions:
+    """Return labels, scores (the logits) and probabilities (their softmax) of logits (n, K)."""
+    scores = logits.astype(np.float64)
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return Predictions(scores.argmax(axis=1).astype(np.int64), scores, probabilities)

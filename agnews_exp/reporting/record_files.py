@@ -1,0 +1,84 @@
+"""The files of a run record that people and later commands read: predictions, report, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.data.corpus import TextRows
+from agnews_exp.evaluation.metrics import classification_report_table, metric_class_name
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.tracking.record import atomic_path
+
+
+def write_predictions(
+    path: Path,
+    parts: Mapping[str, TextRows],
+    answers: Mapping[str, Predictions],
+    class_names: tuple[str, ...],
+    folds: NDArray[np.int64] | None = None,
+) -> None:
+    """Write one row a text: split, row_id, label, prediction, then score: and probability: columns by class.
+
+    Rows of the part ``cv`` are out-of-fold answers for training rows and have their fold in the column ``fold``.
+    Texts are left out: a record can be shared where the corpus may not.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for split, rows in parts.items():
+        answer = answers[split]
+        columns: dict[str, object] = {
+            "split": pa.array([split] * len(rows)).dictionary_encode(),
+            "row_id": rows.row_ids,
+            "label": rows.labels,
+            "prediction": answer.labels,
+        }
+        if split == "cv" and folds is not None:
+            columns["fold"] = folds
+        for kind, values in (("score", answer.scores), ("probability", answer.probabilities)):
+            if values is not None:
+                columns |= {f"{kind}:{metric_class_name(c)}": values[:, i] for i, c in enumerate(class_names)}
+        tables.append(pa.table(columns))
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), temporary)
+
+
+def write_report(path: Path, rows: TextRows, answer: Predictions, class_names: tuple[str, ...]) -> None:
+    """Write the test set's classification report as CSV: class, precision, recall, f1, support."""
+    import csv
+
+    table = classification_report_table(rows.labels, answer, class_names)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: tuple[str, ...], split: str) -> None:
+    """Draw a confusion matrix: counts as text, row shares as shade; rows are true classes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = max(4.5, 0.9 * len(class_names) + 1.8)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    FigureCanvasAgg(figure)  # the object API: no global state, no display
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=30, ha="right")
+    axes.set_yticks(ticks, class_names)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{split}: {int(matrix.sum()):,} rows")
+    if len(class_names) <= 20:
+        for i in ticks:
+            for j in ticks:
+                colour = "white" if shares[i, j] > 0.5 else "black"
+                axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
+    figure.colorbar(image, label="share of the true class")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

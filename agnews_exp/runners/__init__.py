@@ -1,0 +1,1 @@
+"""One runner per family of models, behind one protocol."""

@@ -1,0 +1,150 @@
+"""The checkpoints/ folder of an unfinished run: what resuming needs, written so that a kill at any moment is harmless.
+
+``last.ckpt`` is Lightning's whole state after some optimiser step, ``best.*`` the best weights so far and what they
+answered for the validation rows, ``done.json`` says that training is over, ``resume.json`` whose run it is. A lock,
+which the operating system drops when a process dies, keeps two processes from training in one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from agnews_exp.config.errors import StorageError
+from agnews_exp.config.locations import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+
+
+@contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, which it replaces when the block ends well."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints atomically and reads them with ``weights_only=True``: plain types and tensors only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the place, flush, and move there."""
+        target = Path(path)
+        with _atomic(target) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load onto the CPU unless told otherwise; never unpickles objects."""
+        try:
+            loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError) as error:
+            raise StorageError(
+                f"{path} is damaged: {str(error).splitlines()[0]}", fix="delete its folder, or run without resume=auto"
+            ) from error
+        return loaded
+
+
+class CheckpointFolder:
+    """One run's checkpoints.
+
+    Args:
+        run_folder: The run's folder.
+        fingerprint: The run's fingerprint.
+    """
+
+    def __init__(self, run_folder: Path, fingerprint: str) -> None:
+        self.path = run_folder / CHECKPOINTS
+        self.fingerprint = fingerprint
+
+    @property
+    def last(self) -> Path:
+        """Where the state to resume from lies."""
+        return self.path / "last.ckpt"
+
+    @contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
+        """Hold the folder for this process; what lies there from another run, or is not to be resumed, is removed.
+
+        Raises:
+            StorageError: Another process trains here.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / CHECKPOINT_LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StorageError(
+                f"{self.path}: another process is training in this folder.", fix="wait for it, or drop resume=auto"
+            ) from error
+        try:
+            if not resume or self._read(RESUME_FILE).get("fingerprint") != self.fingerprint:
+                self._clear()
+            self._write(RESUME_FILE, {"fingerprint": self.fingerprint})
+            yield
+        finally:
+            lock.release()
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            if path.name != CHECKPOINT_LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def save_best(self, weights: Mapping[str, torch.Tensor], answers: NDArray[np.float32] | None) -> None:
+        """Keep weights that beat all earlier ones, with their validation logits (n, K)."""
+        from safetensors.torch import save_file
+
+        with _atomic(self.path / "best.safetensors") as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
+        answers_path = self.path / "best_validation.npy"
+        if answers is None:
+            answers_path.unlink(missing_ok=True)
+            return
+        with _atomic(answers_path) as temporary, temporary.open("wb") as file:
+            np.save(file, answers)
+
+    def best(self) -> tuple[dict[str, torch.Tensor], NDArray[np.float32] | None] | None:
+        """Return what :meth:`save_best` kept, or None."""
+        from safetensors.torch import load_file
+
+        path = self.path / "best.safetensors"
+        if not path.is_file():
+            return None
+        answers = self.path / "best_validation.npy"
+        return load_file(path), np.load(answers) if answers.is_file() else None
+
+    def finish(self, summary: Mapping[str, float]) -> None:
+        """Note that training is over."""
+        self._write("done.json", dict(summary))
+
+    def finished(self) -> dict[str, float] | None:
+        """Return the summary of a training that is over, else None."""
+        return self._read("done.json") or None
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        with _atomic(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                return content
+        return {}

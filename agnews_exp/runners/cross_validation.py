@@ -1,0 +1,108 @@
+"""Cross-validation with the whole pipeline inside the fold: nothing is fitted on rows that it is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import DataError
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.runners.protocol import make_runner
+from agnews_exp.runners.stages import Stages
+
+FOLD_METRICS = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "cohen_kappa", "mcc")
+"""The six metrics of a fold."""
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """What a cross-validation of n training rows gives.
+
+    Attributes:
+        predictions: The n out-of-fold answers, in the order of the training rows.
+        folds: Shape (n,), the fold that held each row out.
+        metrics: For each of the six metrics, one value a fold.
+        train_macro_f1: Macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting.
+    """
+
+    predictions: Predictions
+    folds: NDArray[np.int64]
+    metrics: dict[str, list[float]]
+    train_macro_f1: list[float]
+
+    def summary(self) -> dict[str, float]:
+        """Return mean and sample standard deviation over folds, named ``cv/<metric>`` and ``cv/<metric>_std``."""
+        values: dict[str, float] = {}
+        for name, per_fold in (self.metrics | {"train_macro_f1": self.train_macro_f1}).items():
+            values[f"cv/{name}"] = float(np.mean(per_fold))
+            values[f"cv/{name}_std"] = float(np.std(per_fold, ddof=1))
+        return values
+
+
+def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> CrossValidation:
+    """Cross-validate the configured model on the training rows.
+
+    Folds are stratified and shuffled with ``split_seed``, so that all models of a study meet the same folds.
+
+    Args:
+        checked: ``evaluation.folds`` >= 2.
+        splits: Only ``train`` is used.
+        stages: Folds are shown and timed as the stage ``cv``.
+
+    Raises:
+        DataError: A class has fewer rows than there are folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    train, n_folds = splits.train, checked.run.evaluation.folds
+    counts = np.bincount(train.labels, minlength=len(splits.class_names))
+    if counts.min() < n_folds:
+        rare = splits.class_names[int(counts.argmin())]
+        raise DataError(
+            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
+            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
+        )
+    held_out = np.empty(len(train), dtype=np.int64)
+    answers: list[tuple[NDArray[np.int64], Predictions]] = []
+    metrics: dict[str, list[float]] = {name: [] for name in FOLD_METRICS}
+    train_f1: list[float] = []
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=checked.run.split_seed)
+    for fold, (inside, outside) in enumerate(splitter.split(np.zeros(len(train)), train.labels)):
+        with stages.stage("cv", f"fold {fold + 1} of {n_folds}"):
+            # The held-out rows are nobody's validation rows here: early stopping may not look at them either.
+            part = replace(splits, train=train.take(inside))
+            runner = make_runner(checked)
+            runner.fit(part, Stages(quiet=True))
+            answer = runner.predict([train.texts[i] for i in outside])
+            own = runner.predict(part.train.texts)
+        held_out[outside] = fold
+        answers.append((outside, answer))
+        values = classification_metrics(train.labels[outside], answer, splits.class_names)
+        for name in FOLD_METRICS:
+            metrics[name].append(values[name])
+        primary = checked.run.evaluation.primary.removeprefix("cv/")
+        if stages.reports and primary in metrics:
+            stages.report_intermediate(fold, float(np.mean(metrics[primary])))
+        train_f1.append(classification_metrics(part.train.labels, own, splits.class_names)["macro_f1"])
+    return CrossValidation(_assemble(answers, len(train)), held_out, metrics, train_f1)
+
+
+def _assemble(answers: list[tuple[NDArray[np.int64], Predictions]], n_rows: int) -> Predictions:
+    """Put the folds' answers back into the order of the rows."""
+    order = np.argsort(np.concatenate([rows for rows, _ in answers]), kind="stable")
+    assert len(order) == n_rows
+
+    def joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+        present = [part for part in parts if part is not None]
+        return np.concatenate(present)[order] if len(present) == len(parts) else None
+
+    return Predictions(
+        np.concatenate([answer.labels for _, answer in answers])[order],
+        joined([answer.scores for _, answer in answers]),
+        joined([answer.probabilities for _, answer in answers]),
+    )

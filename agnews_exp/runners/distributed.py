@@ -1,0 +1,214 @@
+"""Several processes for one training: the run's own process is rank 0 and starts the others itself.
+
+The others get a folder with the tokenised rows and the settings, not the command line. So they make no run folder and
+no tracking run, and it does not matter whether the run is part of a sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
+from agnews_exp.config.errors import AgnewsError, StorageError
+from agnews_exp.config.schema import TrainerConfig
+from agnews_exp.data.datamodule import EncodedRows
+from agnews_exp.data.tokens import Frame, TokenTable
+from agnews_exp.models.recipes import read_recipe
+from agnews_exp.runners.checkpoints import CheckpointFolder
+from agnews_exp.runners.devices import Hardware
+from agnews_exp.runners.training import Job
+
+READY_SECONDS = 300
+
+
+class RankEnvironment(ClusterEnvironment):
+    """Tells Lightning which process this is; the processes exist already.
+
+    Args:
+        rank: This process, 0-based.
+        world_size: Number of processes, all on this machine.
+        port: TCP port on which they meet.
+    """
+
+    def __init__(self, rank: int, world_size: int, port: int) -> None:
+        super().__init__()
+        self._rank, self._world_size, self._port = rank, world_size, port
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """True: Lightning starts none."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """This machine."""
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        """Where the processes meet."""
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        """Never chosen by itself."""
+        return False
+
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self._world_size
+
+    def set_world_size(self, size: int) -> None:
+        """Fixed already."""
+
+    def global_rank(self) -> int:
+        """This process."""
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Fixed already."""
+
+    def local_rank(self) -> int:
+        """This process: all are on one machine."""
+        return self._rank
+
+    def node_rank(self) -> int:
+        """The only machine."""
+        return 0
+
+
+@contextmanager
+def other_ranks(job: Job) -> Iterator[RankEnvironment]:
+    """Run ranks 1 and up beside the block, and yield rank 0's environment.
+
+    Raises:
+        AgnewsError: Another rank failed; with the last lines it wrote.
+    """
+    world_size = job.hardware.world_size
+    # On a machine whose name does not resolve, gloo would look for the wrong interface.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    with tempfile.TemporaryDirectory(prefix=".ranks-", dir=job.checkpoints.path) as name:
+        folder = Path(name)
+        port = _free_port()
+        write_job(job, folder, port)
+        processes = [_start(folder, rank) for rank in range(1, world_size)]
+        try:
+            _await_ready(folder, processes)
+            try:
+                yield RankEnvironment(0, world_size, port)
+            except RuntimeError as error:
+                # When a process dies, the others' collectives fail first; its own words say more.
+                raise _failure(folder, processes, wait=10.0) or error from error
+            for process in processes:
+                process.wait(timeout=READY_SECONDS)
+            if failed := _failure(folder, processes, wait=0.0):
+                raise failed
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "agnews_exp.runners.rank_process", str(folder), str(rank), str(os.getpid())]
+    with (folder / f"rank-{rank}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)  # noqa: S603
+
+
+def _await_ready(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(processes) + 1)):
+        if failed := _failure(folder, processes, wait=0.0):
+            raise failed
+        if time.monotonic() > deadline:
+            raise AgnewsError(f"The other processes did not start within {READY_SECONDS} s.", fix="trainer.devices=1")
+        time.sleep(0.05)
+
+
+def _failure(folder: Path, processes: list[subprocess.Popen[bytes]], wait: float) -> AgnewsError | None:
+    deadline = time.monotonic() + wait
+    while True:
+        for rank, process in enumerate(processes, 1):
+            if process.poll() not in (None, 0):
+                text = (folder / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace")
+                tail = "\n  ".join(text.strip().splitlines()[-5:])
+                return AgnewsError(
+                    f"Process {rank} of the training ended with code {process.returncode}:\n  {tail}",
+                    fix="set trainer.devices=1 to see it without the other processes",
+                )
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.1)
+
+
+def write_job(job: Job, folder: Path, port: int) -> None:
+    """Write a job into a folder, for :func:`read_job`."""
+    for name, rows in (("train", job.train), ("validation", job.validation)):
+        np.save(folder / f"{name}-ids.npy", rows.table.ids)
+        np.save(folder / f"{name}-offsets.npy", rows.table.offsets)
+        np.save(folder / f"{name}-labels.npy", rows.labels)
+    job.tokenizer.save_pretrained(folder / "tokenizer")
+    content = {
+        "recipe": job.recipe.as_dict(),
+        "settings": job.settings.model_dump(),
+        "hardware": asdict(job.hardware),
+        "class_names": job.class_names,
+        "frame": asdict(job.train.frame),
+        "max_length": job.train.max_length,
+        "run_folder": str(job.checkpoints.path.parent),
+        "fingerprint": job.checkpoints.fingerprint,
+        "seed": job.seed,
+        "port": port,
+    }
+    (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_job(folder: Path) -> tuple[Job, int]:
+    """Return what :func:`write_job` wrote: the job and the port."""
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{folder} holds no job: {error}") from error
+    framing = content["frame"]
+    frame = Frame(tuple(framing["prefix"]), tuple(framing["suffix"]), framing["pad_id"])
+
+    def rows(name: str) -> EncodedRows:
+        ids, offsets, labels = (
+            np.load(folder / f"{name}-{part}.npy", mmap_mode="r") for part in ("ids", "offsets", "labels")
+        )
+        return EncodedRows(TokenTable(ids, np.asarray(offsets)), np.asarray(labels), frame, content["max_length"])
+
+    hardware = content["hardware"] | {"devices": tuple(content["hardware"]["devices"])}
+    job = Job(
+        recipe=read_recipe(content["recipe"]),
+        settings=TrainerConfig.model_validate(content["settings"]),
+        hardware=Hardware(**hardware),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
+        class_names=tuple(content["class_names"]),
+        train=rows("train"),
+        validation=rows("validation"),
+        checkpoints=CheckpointFolder(Path(content["run_folder"]), content["fingerprint"]),
+        seed=content["seed"],
+    )
+    return job, int(content["port"])

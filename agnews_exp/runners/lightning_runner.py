@@ -1,0 +1,199 @@
+"""Transformers and small networks: trained by Lightning, judged like every other model."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import AgnewsError
+from agnews_exp.config.targets import safe_instantiate
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.data.corpus import Splits
+from agnews_exp.data.datamodule import EncodedRows
+from agnews_exp.data.tokens import Frame, frame_of, tokenize
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.encoders import load_tokenizer
+from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.recipes import EncoderRecipe
+from agnews_exp.models.saved import save_predictor
+from agnews_exp.models.transformer import predictions_of
+from agnews_exp.runners.checkpoints import CheckpointFolder
+from agnews_exp.runners.curves import CurveSink
+from agnews_exp.runners.devices import choose_hardware, set_threads
+from agnews_exp.runners.protocol import FitSummary
+from agnews_exp.runners.stages import Stages
+from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
+
+log = logging.getLogger(__name__)
+
+
+class LightningRunner:
+    """Runs one network.
+
+    Args:
+        checked: The checked configuration.
+        folder: The run's folder; checkpoints and curves go there. None keeps nothing.
+        fingerprint: The run's fingerprint: whose checkpoints are in the folder.
+        curves: Takes the training curves, or None.
+    """
+
+    def __init__(
+        self,
+        checked: CheckedConfig,
+        *,
+        folder: Path | None = None,
+        fingerprint: str = "",
+        curves: CurveSink | None = None,
+    ) -> None:
+        self._settings = checked.run.trainer
+        self._seed: int = checked.run.seed
+        self._recipe = safe_instantiate(checked.component("model"), "model")
+        self._name: str = checked.run.model.name
+        self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
+        self._primary: str = checked.run.evaluation.primary
+        self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
+        self._resume = checked.run.resume == "auto"
+        self._predictor: TextPredictor | None = None
+        self._validation: tuple[Sequence[str], NDArray[np.float32]] | None = None
+
+    def fit(self, splits: Splits, stages: Stages) -> FitSummary:
+        """Train on ``splits.train``; the weights with the best validation macro-F1 are kept.
+
+        Raises:
+            AgnewsError: The weights or the device are not there, or memory ran out.
+        """
+        if self._folder is not None:
+            return self._fit_in(self._folder, splits, stages)
+        with tempfile.TemporaryDirectory(prefix="agnews-fit-") as name:
+            return self._fit_in(Path(name), splits, stages)
+
+    def _fit_in(self, folder: Path, splits: Splits, stages: Stages) -> FitSummary:
+        checkpoints = CheckpointFolder(folder, self._fingerprint)
+        hardware = choose_hardware(self._settings, large=self._recipe.large)
+        set_threads(self._settings.n_jobs, 1)
+        with self._stage(stages, "features", f"tokenising {len(splits.train) + len(splits.validation):,} texts"):
+            tokenizer = load_tokenizer(self._recipe, splits.train.texts)
+            frame = frame_of(tokenizer)
+            train_rows, validation_rows = (
+                self._encode(rows.texts, rows.labels, tokenizer, frame) for rows in (splits.train, splits.validation)
+            )
+        job = Job(
+            recipe=self._recipe,
+            settings=self._settings,
+            hardware=hardware,
+            tokenizer=tokenizer,
+            class_names=splits.class_names,
+            train=train_rows,
+            validation=validation_rows,
+            checkpoints=checkpoints,
+            seed=self._seed,
+        )
+        with checkpoints.opened(resume=self._resume):
+            summary = checkpoints.finished()
+            if summary is None:
+                on = (
+                    hardware.accelerator
+                    if hardware.world_size == 1
+                    else f"{hardware.world_size} x {hardware.accelerator}"
+                )
+                with self._stage(stages, "fit", f"training {self._name} on {on}, {hardware.precision}"):
+                    summary = self._train(job, stages)
+                checkpoints.finish(summary)
+            self._predictor = self._best_predictor(job, splits.validation.texts)
+        return FitSummary(dict(summary), [])
+
+    def _encode(self, texts: list[str], labels: NDArray[np.int64], tokenizer: Any, frame: Frame) -> EncodedRows:
+        table = tokenize(texts, tokenizer, self._cache_dir, progress=self._progress)
+        return EncodedRows(table, labels, frame, self._recipe.max_length)
+
+    @property
+    def _progress(self) -> bool:
+        wanted = self._settings.progress_bar
+        return sys.stderr.isatty() if wanted == "auto" else bool(wanted)
+
+    @contextmanager
+    def _stage(self, stages: Stages, name: str, what: str) -> Iterator[None]:
+        """Time a stage; without a spinner where a progress bar is shown."""
+        if not self._progress:
+            with stages.stage(name, what):
+                yield
+            return
+        log.info("%s", what)
+        inner = Stages(quiet=True)
+        with inner.stage(name, what):
+            yield
+        stages.timings[name] = stages.timings.get(name, 0.0) + inner.timings[name]
+
+    def _train(self, job: Job, stages: Stages) -> dict[str, float]:
+        # A search compares objectives: it hears of validations only where the objective is one.
+        report = stages.report_intermediate if stages.reports and self._primary.startswith("val/") else None
+        listeners = Listeners(self._curves, report, progress=self._progress)
+        if job.hardware.world_size == 1:
+            return train(job, listeners)
+        from agnews_exp.runners.distributed import other_ranks
+
+        with other_ranks(job) as environment:
+            return train(job, listeners, environment)
+
+    def _best_predictor(self, job: Job, validation_texts: Sequence[str]) -> TextPredictor:
+        # The trained copy and its optimiser are gone by now; make room before the best weights come.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        set_threads(self._settings.n_jobs, 1)
+        best = job.checkpoints.best()
+        assert best is not None, "a training that is over has kept its best weights"
+        weights, answers = best
+        network = new_network(job)
+        network.load_state_dict(weights)
+        if isinstance(self._recipe, EncoderRecipe) and self._recipe.lora_rank:
+            from agnews_exp.models.lora import merge_adapters
+
+            merge_adapters(network)
+        if answers is not None:
+            self._validation = (validation_texts, answers)
+        return TextPredictor(
+            network,
+            job.tokenizer,
+            job.class_names,
+            self._recipe.max_length,
+            job.hardware.device(),
+            job.hardware.precision,
+            self._settings.evaluation_batch_size,
+            self._settings.token_budget,
+        )
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer texts; the validation texts' answers are those that chose the weights.
+
+        Raises:
+            AgnewsError: Memory ran out.
+        """
+        assert self._predictor is not None, "fit() first"
+        if self._validation is not None and texts is self._validation[0]:
+            return predictions_of(self._validation[1])
+        # A handful of texts, as in measuring latency, is not worth a file.
+        cache = self._cache_dir if len(texts) > 1000 else None
+        try:
+            return self._predictor.predict(texts, cache)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            explained: AgnewsError | None = explain_memory(error, self._settings, None)
+            if explained is not None:
+                explained.fix = f"trainer.evaluation_batch_size={max(1, self._settings.evaluation_batch_size // 4)}"
+                raise explained from error
+            raise
+
+    def save(self, folder: Path) -> None:
+        """Write weights as safetensors, configuration and tokenizer as JSON."""
+        assert self._predictor is not None, "fit() first"
+        save_predictor(self._predictor, self._recipe, folder)

@@ -1,0 +1,84 @@
+"""What every family of models must offer to the experiment flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.runners.stages import Stages
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """What a fit reports beside its timings.
+
+    Attributes:
+        metrics: Numbers to log, such as ``n_features`` or ``n_iterations``.
+        notes: Warnings worth keeping, such as a solver that did not converge.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Runner(Protocol):
+    """One model's life: fit on training rows, answer texts, be saved."""
+
+    def fit(self, splits: Splits, stages: Stages) -> FitSummary:
+        """Fit on ``splits.train``; ``splits.validation`` may stop or select; ``splits.test`` is not touched."""
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer texts; the same text always gets the same answer."""
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into an empty folder."""
+
+
+def make_runner(
+    checked: CheckedConfig,
+    *,
+    folder: Path | None = None,
+    fingerprint: str = "",
+    curves: Callable[[Mapping[str, float], int, int], None] | None = None,
+) -> Runner:
+    """Return the runner of the configured model's family.
+
+    Args:
+        checked: The checked configuration.
+        folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
+        fingerprint: The run's fingerprint.
+        curves: Takes points of training curves: values by name, step, time in ms.
+    """
+    family = checked.run.model.family
+    if family == "classical":
+        from agnews_exp.runners.sklearn_runner import SklearnRunner
+
+        return SklearnRunner(checked)
+    if family == "transformer":
+        from agnews_exp.runners.lightning_runner import LightningRunner
+
+        return LightningRunner(checked, folder=folder, fingerprint=fingerprint, curves=curves)
+    raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
+
+
+@contextmanager
+def prepared(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
+    """Share work among all fits of a run (folds, final fit) and, through the cache, among runs.
+
+    For classical models the n-grams of all rows are counted once; each fit still takes its vocabulary and weights
+    from its own training rows alone.
+    """
+    if checked.run.model.family != "classical":
+        yield
+        return
+    from agnews_exp.runners.sklearn_runner import shared_features
+
+    with shared_features(checked, splits):
+        yield

@@ -1,0 +1,173 @@
+"""Classical models: a scikit-learn pipeline of features and estimator, fitted on training rows only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import AgnewsError, ConfigError, DataError
+from agnews_exp.config.targets import safe_instantiate
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.features.build import build_features
+from agnews_exp.models.persistence import save_pipeline
+from agnews_exp.runners.protocol import FitSummary
+from agnews_exp.runners.rungs import report_rungs
+from agnews_exp.runners.stages import Stages
+
+
+class SklearnRunner:
+    """Runs one classical model.
+
+    Args:
+        checked: The checked configuration; ``features`` and ``model`` are built from it.
+    """
+
+    def __init__(self, checked: CheckedConfig) -> None:
+        self._checked = checked
+        self._features: Any = None
+        self._model: Any = None
+        self._n_classes = 0
+        self._train_texts: Sequence[str] | None = None
+        self._train_matrix: Any = None
+
+    def fit(self, splits: Splits, stages: Stages) -> FitSummary:
+        """Fit features and model on ``splits.train``.
+
+        Raises:
+            DataError: Nothing is left to learn from, such as an empty vocabulary.
+        """
+        from sklearn.pipeline import Pipeline
+
+        features = build_features(self._checked.plain["features"], safe_instantiate)
+        model = safe_instantiate(self._checked.component("model"), "model")
+        train = splits.train
+        self._n_classes = len(splits.class_names)
+        notes: list[str] = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                with stages.stage("features", f"features ({self._checked.run.features.name}) of {len(train):,} texts"):
+                    matrix = train.texts if features is None else features.fit_transform(train.texts, train.labels)
+                self._report_early(model, matrix, features, splits, stages)
+                with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
+                    model.fit(matrix, train.labels)
+            except AgnewsError:
+                raise
+            except ValueError as error:
+                raise self._explain(error, len(train)) from error
+        for warning in caught:
+            if issubclass(warning.category, UserWarning) and str(warning.message) not in notes:
+                notes.append(str(warning.message))
+        self._features, self._model = features, model
+        self._train_texts, self._train_matrix = train.texts, matrix
+        self.pipeline = Pipeline(
+            [("features", features), ("model", model)] if features is not None else [("model", model)]
+        )
+        metrics: dict[str, float] = {}
+        if hasattr(matrix, "shape"):
+            metrics["n_features"] = float(matrix.shape[1])
+            if hasattr(matrix, "nnz"):
+                metrics["sparsity"] = 1.0 - matrix.nnz / float(np.prod(matrix.shape, dtype=np.float64))
+        iterations = getattr(model, "n_iter_", None)
+        if iterations is not None:
+            metrics["n_iterations"] = float(np.max(iterations))
+        return FitSummary(metrics, notes)
+
+    def _report_early(self, model: Any, matrix: Any, features: Any, splits: Splits, stages: Stages) -> None:
+        """Tell a search that prunes how the model does on parts of the rows, before the full fit."""
+        primary = self._checked.run.evaluation.primary
+        if not stages.reports or features is None or not primary.startswith("val/"):
+            return
+        report_rungs(
+            model, matrix, splits.train.labels, splits.validation, features.transform,
+            lambda fitted, rows: predict_matrix(fitted, rows, self._n_classes),
+            splits.class_names, primary.removeprefix("val/"), stages,
+        )  # fmt: skip
+
+    def _explain(self, error: ValueError, n_rows: int) -> AgnewsError:
+        text = str(error)
+        if "vocabulary" in text or "no terms remain" in text.lower():
+            return DataError(
+                f"The features find no terms in the {n_rows:,} training texts: {text.splitlines()[0]}",
+                fix="lower features.blocks.<name>.min_df, or use more rows (data_fraction)",
+            )
+        return ConfigError(f"model={self._checked.run.model.name} cannot be fitted: {text.splitlines()[0]}")
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer texts; the training texts' matrix is not computed twice."""
+        if texts is self._train_texts:
+            matrix = self._train_matrix
+        else:
+            matrix = list(texts) if self._features is None else self._features.transform(texts)
+        return predict_matrix(self._model, matrix, self._n_classes)
+
+    def save(self, folder: Path) -> None:
+        """Write the pipeline as skops."""
+        save_pipeline(self.pipeline, folder)
+
+
+def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
+    """Answer rows of a feature matrix with whatever the estimator offers.
+
+    Args:
+        model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
+        matrix: What the model takes.
+        n_classes: K of the study; classes that the model never saw get probability 0 and the lowest score.
+    """
+    probabilities = (
+        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0) if _has(model, "predict_proba") else None
+    )
+    scores = None
+    if _has(model, "decision_function"):
+        raw = np.asarray(model.decision_function(matrix), dtype=np.float64)
+        if raw.ndim == 1:
+            raw = np.column_stack([-raw, raw])
+        if raw.shape[1] == len(model.classes_):
+            scores = _columns(raw, model.classes_, n_classes, float(raw.min()) - 1.0 if raw.size else 0.0)
+    return Predictions(np.asarray(model.predict(matrix), dtype=np.int64), scores, probabilities)
+
+
+def _has(model: Any, method: str) -> bool:
+    try:
+        return callable(getattr(model, method, None))
+    except AttributeError:
+        return False
+
+
+def _columns(
+    values: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int, fill: float
+) -> NDArray[np.float64]:
+    if len(classes) == n_classes:
+        return np.asarray(values, dtype=np.float64)
+    full = np.full((len(values), n_classes), fill)
+    full[:, classes] = values
+    return full
+
+
+@contextmanager
+def shared_features(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
+    """Let all fits inside count n-grams once, and leave the counts in the cache for the next run.
+
+    Texts are recognised as the vectorisers get them. Cleaned ones are prepared here only where folds make it pay.
+    """
+    from agnews_exp.features.fast import shared_counts
+    from agnews_exp.features.preprocessing import TextPreprocessor
+
+    features = checked.run.features
+    texts = [*splits.train.texts, *splits.validation.texts, *splits.test.texts]
+    clean = TextPreprocessor(clean=features.clean, tokenizer=features.tokenizer, stemmer=features.stemmer)
+    if clean.clean != "none" or clean.tokenises:
+        if not checked.run.evaluation.folds:
+            yield
+            return
+        texts = list(clean.fit_transform(texts))
+    with shared_counts(texts, cache_dir=Path(checked.run.paths.cache_dir) / "features"):
+        yield

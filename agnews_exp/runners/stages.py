@@ -1,0 +1,70 @@
+"""Stages of a run: what is going on now, and how long each part took."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+class Stages:
+    """Times named stages and shows the current one (a spinner in a terminal, log lines elsewhere).
+
+    Args:
+        quiet: Time only, show nothing (inside another stage).
+        report: Takes ``(step, value)`` of a run in progress and raises Pruned to stop it; None when nobody asks.
+
+    Attributes:
+        timings: Seconds by stage name; a stage entered twice adds up.
+    """
+
+    def __init__(self, *, quiet: bool = False, report: Callable[[int, float], None] | None = None) -> None:
+        self.timings: dict[str, float] = {}
+        self._report = report
+        self._quiet = quiet
+
+    @property
+    def reports(self) -> bool:
+        """Whether a search listens to intermediate values; without one they need not be computed."""
+        return self._report is not None
+
+    def report_intermediate(self, step: int, value: float) -> None:
+        """Tell a search how the run does so far.
+
+        Args:
+            step: Number of the epoch, fold or pass that has ended, from 0, each at most once.
+            value: The objective as it is now (a validation metric).
+
+        Raises:
+            Pruned: The search gives up on this run; let it pass.
+        """
+        if self._report is not None:
+            self._report(step, value)
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Time the block as ``name`` and show ``what`` while it runs."""
+        start = time.perf_counter()
+        with self._shown(what):
+            yield
+        seconds = time.perf_counter() - start
+        self.timings[name] = self.timings.get(name, 0.0) + seconds
+        if not self._quiet:
+            log.info("%s: %.1f s", what, seconds)
+
+    @contextmanager
+    def _shown(self, what: str) -> Iterator[None]:
+        if self._quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task(what, total=None)
+            yield

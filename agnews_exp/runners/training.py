@@ -1,0 +1,267 @@
+"""One process's part of a training: a job in, the best weights in the checkpoint folder out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+
+from agnews_exp.config.errors import AgnewsError, ConfigError
+from agnews_exp.config.schema import TrainerConfig
+from agnews_exp.data.batching import BatchPlan, derive_seed
+from agnews_exp.data.datamodule import EncodedRows, TextDataModule
+from agnews_exp.models.encoders import build_network
+from agnews_exp.models.recipes import Recipe
+from agnews_exp.models.transformer import TextClassifier
+from agnews_exp.runners.callbacks import (
+    MONITOR,
+    BestWeights,
+    KeepSignals,
+    PeriodicCheckpoint,
+    Throughput,
+    ValidationCurves,
+)
+from agnews_exp.runners.checkpoints import CheckpointFolder, SafeCheckpointIO
+from agnews_exp.runners.curves import CurveLogger, CurveSink
+from agnews_exp.runners.devices import Hardware, set_threads
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that one process needs to train.
+
+    Attributes:
+        recipe: The network and its optimisation.
+        settings: The trainer group.
+        hardware: From :func:`agnews_exp.runners.devices.choose_hardware`.
+        tokenizer: A fast tokenizer.
+        class_names: K names.
+        train: Training rows.
+        validation: Validation rows.
+        checkpoints: Where checkpoints go; the caller holds the folder's lock.
+        seed: Seed of weights, order and dropout.
+    """
+
+    recipe: Recipe
+    settings: TrainerConfig
+    hardware: Hardware
+    tokenizer: Any
+    class_names: tuple[str, ...]
+    train: EncodedRows
+    validation: EncodedRows
+    checkpoints: CheckpointFolder
+    seed: int
+
+
+def new_network(job: Job) -> Any:
+    """Build the network; its random parts depend on the seed alone."""
+    torch.manual_seed(derive_seed("network", job.seed))
+    # Loading pretrained weights leaves a network in evaluation mode, without dropout.
+    return build_network(job.recipe, job.tokenizer, job.class_names).train()
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a training while it goes on; all of them in rank 0 only.
+
+    Attributes:
+        curves: Takes the training curves beside history.jsonl.
+        report: Takes (number of the validation, val/macro_f1); may raise to stop the run.
+        progress: Whether to show a progress bar.
+    """
+
+    curves: CurveSink | None = None
+    report: Callable[[int, float], None] | None = None
+    progress: bool = False
+
+
+def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, float]:
+    """Train, from last.ckpt where there is one, and leave the best weights in the checkpoint folder.
+
+    Args:
+        job: What to train.
+        listeners: Who hears of it.
+        environment: Lightning cluster environment of this process, where there are several.
+
+    Returns:
+        Numbers about the training (steps, epochs, throughput), for the run's metrics.
+
+    Raises:
+        ConfigError: Memory ran out; names the batch and what to set.
+    """
+    settings = job.settings
+    set_threads(settings.n_jobs, job.hardware.world_size)
+    network = new_network(job)
+    plan = BatchPlan(
+        settings.batch_size, settings.token_budget, settings.group_by_length, job.seed, epochs=settings.max_epochs
+    )
+    total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
+    module = TextClassifier(network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps)
+    data = TextDataModule(
+        job.train,
+        job.validation,
+        plan,
+        evaluation_batch_size=settings.evaluation_batch_size,
+        token_budget=settings.token_budget,
+        num_workers=settings.num_workers,
+        pin_memory=job.hardware.accelerator == "cuda",
+    )
+    resumed = job.checkpoints.last if job.checkpoints.last.is_file() else None
+    best = BestWeights(job.checkpoints)
+    speed = Throughput(total_steps)
+    callbacks: list[pl.Callback] = [KeepSignals(), speed, ValidationCurves(listeners.report), best]
+    if settings.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                MONITOR,
+                mode="max",
+                patience=settings.early_stopping_patience,
+                min_delta=settings.early_stopping_min_delta,
+                check_on_train_epoch_end=False,
+            )
+        )
+    callbacks.append(
+        PeriodicCheckpoint(job.checkpoints, settings.checkpoint_every_n_steps, settings.checkpoint_every_seconds)
+    )
+    rank = environment.global_rank() if environment is not None else 0
+    logger: Any = False
+    if rank == 0:
+        logger = CurveLogger(job.checkpoints.path.parent, listeners.curves, _step_of(resumed) if resumed else None)
+    start = time.perf_counter()
+    trainer = _trainer(job, callbacks, logger, environment, progress=listeners.progress)
+    _fit(trainer, module, data, resumed, job)
+    if best.step < 0 and rank == 0:  # no validation was reached: the last weights are the best there are
+        job.checkpoints.save_best(network.state_dict(), None)
+    totals = speed.totals
+    seconds = max(totals["seconds"], 1e-9)
+    summary = {
+        "train_steps": float(trainer.global_step),
+        "train_epochs": float(trainer.current_epoch),
+        "best_epoch": float(best.epoch + 1),
+        "best_step": float(best.step),
+        "train_samples_per_second": totals["samples"] / seconds,
+        "train_tokens_per_second": totals["tokens"] / seconds,
+        "padding_share": 1.0 - totals["tokens"] / max(totals["padded"], 1),
+        "n_parameters": float(sum(p.numel() for p in network.parameters())),
+        "n_trainable": float(sum(p.numel() for p in network.parameters() if p.requires_grad)),
+        "train_seconds": time.perf_counter() - start,
+    }
+    if job.hardware.accelerator == "cuda":
+        summary["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return summary
+
+
+def planned_steps(settings: TrainerConfig, n_batches: int) -> int:
+    """Return the number of optimiser steps of a whole run with ``n_batches`` batches an epoch."""
+    limit = settings.limit_train_batches
+    batches = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
+    steps = settings.max_epochs * math.ceil(batches / settings.accumulate_grad_batches)
+    return steps if settings.max_steps < 0 else min(steps, settings.max_steps)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(SafeCheckpointIO().load_checkpoint(checkpoint)["global_step"])
+
+
+def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: Any, *, progress: bool) -> pl.Trainer:
+    settings, hardware = job.settings, job.hardware
+    strategy: Any = "auto"
+    devices: Any = 1 if hardware.accelerator == "cpu" else list(hardware.devices)
+    if environment is not None:
+        from pytorch_lightning.strategies import DDPStrategy
+
+        devices = hardware.world_size if hardware.accelerator == "cpu" else list(hardware.devices)
+        # No buffers to send (none change), so processes may answer different numbers of validation batches.
+        strategy = DDPStrategy(
+            cluster_environment=environment,
+            process_group_backend="nccl" if hardware.accelerator == "cuda" else "gloo",
+            broadcast_buffers=False,
+            find_unused_parameters=False,
+            gradient_as_bucket_view=True,
+        )
+    if progress and not (environment is not None and environment.global_rank()):
+        from pytorch_lightning.callbacks import TQDMProgressBar
+
+        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=1)]
+    _quieten()
+    return pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=devices,
+        strategy=strategy,
+        precision=hardware.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        gradient_clip_algorithm=settings.gradient_clip_algorithm,
+        val_check_interval=settings.val_check_interval,
+        check_val_every_n_epoch=settings.check_val_every_n_epoch,
+        limit_train_batches=settings.limit_train_batches,
+        limit_val_batches=settings.limit_val_batches,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every_n_steps,
+        deterministic=settings.deterministic,
+        benchmark=settings.benchmark,
+        detect_anomaly=settings.detect_anomaly,
+        profiler=settings.profiler,
+        logger=[logger] if logger else False,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=str(job.checkpoints.path),
+    )
+
+
+def _quieten() -> None:
+    """Hide Lightning's start-up lines and tips; what goes wrong still shows."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for pattern in (r".*does not have many workers.*", r".*smaller than the logging interval.*", r".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", pattern)
+
+
+def _fit(trainer: pl.Trainer, module: TextClassifier, data: TextDataModule, resumed: Path | None, job: Job) -> None:
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resumed)
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into an exit with code 1; the experiment flow wants to know what it was.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (explained := explain_memory(error, job.settings, module.batch_shape)) is not None:
+            raise explained from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        module.zero_grad(set_to_none=True)
+
+
+def explain_memory(error: BaseException, settings: TrainerConfig, shape: Sequence[int] | None) -> AgnewsError | None:
+    """Return the user's version of running out of memory, or None for any other error."""
+    text = str(error).lower()
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if not known and not any(s in text for s in ("out of memory", "can't allocate memory", "alloc_cpu")):
+        return None
+    tried = f"trainer.batch_size={settings.batch_size}"
+    batch = f" (a batch of {shape[0]} texts x {shape[1]} tokens)" if shape else ""
+    half = max(1, settings.batch_size // 2)
+    return ConfigError(
+        f"{tried}: memory ran out{batch}: {str(error).splitlines()[0][:200]}",
+        fix=f"trainer.batch_size={half} trainer.accumulate_grad_batches={2 * settings.accumulate_grad_batches} "
+        "(the same step in halves), or trainer.token_budget, model.max_length, model.gradient_checkpointing=true",
+    )

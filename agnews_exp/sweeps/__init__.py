@@ -1,0 +1,18 @@
+"""Sweeps that survive: a process for every job, resuming, nested MLflow runs, searches, aggregation.
+
+Hydra finds the plugins of this package through :func:`register_plugins`; importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+
+def register_plugins() -> None:
+    """Make our launcher and sweepers known to Hydra; call it before ``hydra.main`` runs, as often as you like."""
+    from hydra.core.plugins import Plugins
+
+    from agnews_exp.sweeps.grid_sweeper import GridSweeper
+    from agnews_exp.sweeps.process_launcher import ProcessLauncher
+    from agnews_exp.sweeps.search_sweeper import SearchSweeper
+
+    for plugin in (ProcessLauncher, GridSweeper, SearchSweeper):
+        Plugins.instance().register(plugin)

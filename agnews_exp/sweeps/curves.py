@@ -1,0 +1,70 @@
+"""The learning curve of a sweep: the objective along a numeric axis that was swept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agnews_exp.sweeps.aggregate import SEED, JobRow, groups, summarise, varying_keys
+from agnews_exp.tracking.record import atomic_path
+
+_PREFERRED = ("data_fraction",)
+
+
+def numeric_axis(rows: Sequence[JobRow]) -> str | None:
+    """Return the swept key to draw along: data_fraction, or else the first with two or more numeric values."""
+    keys = [k for k in varying_keys(rows) if k != SEED]
+    for key in sorted(keys, key=lambda k: k not in _PREFERRED):
+        values = [_number(row.values.get(key)) for row in rows]
+        if all(v is not None for v in values) and len(set(values)) > 1:
+            return key
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: Path) -> None:
+    """Draw each metric along the axis, one line a combination of the other swept keys, with the interval over seeds.
+
+    Args:
+        rows: Finished jobs.
+        axis: :func:`numeric_axis`.
+        metrics: One panel each.
+        path: PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
+    lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
+    for members in groups(rows).values():
+        first = members[0]
+        position = _number(first.values.get(axis))
+        assert position is not None
+        label = ", ".join(f"{k.split('.')[-1]}={first.values.get(k, '')}" for k in others)
+        lines.setdefault(label, []).append((position, members))
+    positions = [x for line in lines.values() for x, _ in line]
+    figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, metric in enumerate(metrics, 1):
+        axes = figure.add_subplot(1, len(metrics), panel)
+        for label, points in lines.items():
+            points.sort(key=lambda p: p[0])
+            sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
+            xs = [x for x, _ in points]
+            (drawn,) = axes.plot(xs, [s.mean for s in sums], marker="o", label=label or None)
+            if all(s.n > 1 for s in sums):
+                axes.fill_between(xs, [s.low for s in sums], [s.high for s in sums], alpha=0.2, color=drawn.get_color())
+        if min(positions) > 0 and max(positions) / min(positions) >= 10:
+            axes.set_xscale("log")
+        axes.set(xlabel=axis, ylabel=metric)
+        axes.grid(alpha=0.3)
+        if others and panel == 1 and len(lines) <= 12:
+            axes.legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

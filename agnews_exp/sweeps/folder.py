@@ -1,0 +1,243 @@
+"""The sweep's folder: its identity, its copy of the configuration, its lock, and its jobs' states.
+
+``outputs/sweeps/<name>/`` holds sweep.json, conf/ (the configuration as it was at the start), a run folder a job
+(0/, 1/, ...), jobs/ (states), logs/, and at the end jobs.csv, aggregate.csv and aggregate.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agnews_exp import __version__
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.locations import CHECKPOINTS, RESUME_FILE
+from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, report_path, state_path
+from agnews_exp.tracking import record
+
+SWEEP, CONF = "sweep.json", "conf"
+_LOCK = ".lock"
+LOCK_SECONDS = 60.0
+"""How long to wait for the last processes of an earlier call to end."""
+
+
+class SweepFolder:
+    """One sweep's folder.
+
+    Args:
+        path: The folder; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    @property
+    def conf(self) -> Path:
+        """The sweep's copy of the configuration folder."""
+        return self.path / CONF
+
+    def info(self) -> dict[str, Any]:
+        """Return the content of sweep.json, empty when there is none."""
+        return record.read_json(self.path / SWEEP) or {}
+
+    def update(self, **changes: Any) -> None:
+        """Change some keys of sweep.json."""
+        record.write_json(self.path / SWEEP, self.info() | changes)
+
+    def acquire(self) -> None:
+        """Take the sweep for this process and its children.
+
+        The lock is a file descriptor that the job server and the jobs inherit, so it is free only when the last of
+        them is gone, however they ended.
+
+        Raises:
+            ConfigError: Another process works on this sweep.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                owner = self._owner()
+                if owner is not None or time.monotonic() > deadline:
+                    os.close(descriptor)
+                    who = f"process {owner}" if owner else "processes of an earlier call"
+                    raise ConfigError(
+                        f"The sweep '{self.name}' is being worked on by {who}.",
+                        fix="wait for it, or end it; sweep.name=<another> starts a sweep of its own",
+                    ) from None
+                time.sleep(0.1)
+        self.lock = descriptor
+        self._claim(descriptor)
+
+    def _claim(self, descriptor: int) -> None:
+        import psutil
+
+        os.ftruncate(descriptor, 0)
+        content = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+        os.pwrite(descriptor, json.dumps(content).encode(), 0)
+
+    def _owner(self) -> int | None:
+        """Return the parent process that holds the lock, or None when only its leftovers do."""
+        import psutil
+
+        content = record.read_json(self.path / _LOCK)
+        if content is None:
+            return None
+        try:
+            alive = abs(psutil.Process(content["pid"]).create_time() - content["started"]) < 1
+        except psutil.Error:
+            return None
+        return int(content["pid"]) if alive else None
+
+    @property
+    def active(self) -> bool:
+        """Whether a process works on this sweep now."""
+        try:
+            descriptor = os.open(self.path / _LOCK, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def release(self) -> None:
+        """Give the sweep back."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def state(self, num: int) -> JobState | None:
+        """Return a job's stored state."""
+        return JobState.read(state_path(self.path, num))
+
+    def store(self, state: JobState) -> None:
+        """Store a job's state."""
+        state.write(state_path(self.path, state.num))
+
+    def states(self) -> list[JobState]:
+        """Return the states of all jobs that were planned, by number."""
+        paths = [p for p in (self.path / "jobs").glob("*.json") if p.stem.isdigit()]
+        found = [JobState.read(p) for p in paths]
+        return sorted((s for s in found if s is not None), key=lambda s: s.num)
+
+    def run_of(self, state: JobState) -> record.RunFolder | None:
+        """Return the finished run record of a job, or None."""
+        if state.run is None:
+            return None
+        run = record.RunFolder(Path(os.path.normpath(self.path / state.run)))
+        return run if run.status == "finished" else None
+
+    def is_settled(self, state: JobState | None) -> bool:
+        """Whether a job needs no further attempt: it finished (and its record is still there) or was pruned."""
+        if state is None or state.status not in SETTLED:
+            return False
+        return state.status == "pruned" or self.run_of(state) is not None
+
+    def has_checkpoint(self, num: int) -> bool:
+        """Whether an unfinished attempt left a state that training can go on from."""
+        return (self.path / str(num) / CHECKPOINTS / RESUME_FILE).is_file()
+
+    def clear(self, num: int) -> None:
+        """Remove what an unfinished attempt left in the job's folder, unless it can go on; its log is kept."""
+        if self.has_checkpoint(num):
+            (self.path / str(num) / record.STATUS).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.path / str(num), ignore_errors=True)
+        report_path(self.path, num).unlink(missing_ok=True)
+        log_path(self.path, num).parent.mkdir(exist_ok=True)
+
+
+def snapshot_config(source: Path, target: Path) -> None:
+    """Copy a configuration folder; ``target`` is either complete or not there."""
+    if target.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".conf."))
+    shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    temporary.chmod(0o755)
+    temporary.rename(target)
+
+
+def config_digest(folders: Sequence[Path]) -> str:
+    """Return the hash of all YAML files below some folders: names and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*.yaml") if p.is_file()):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+_NOT_IDENTITY = re.compile(
+    r"^[+~]{0,2}(sweep\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
+    r"|hydra\.sweeper\.(n_trials|n_jobs|max_failure_rate|plots))"
+)
+"""Overrides that say how a sweep is worked off, not what it is: changing them goes on with the same sweep."""
+
+
+def identity(words: Sequence[str], digest: str) -> str:
+    """Return 8 hex digits: the same command on the same configuration is the same sweep."""
+    kept = [w for w in words if not _NOT_IDENTITY.match(w)]
+    content = json.dumps({"words": kept, "conf": digest, "version": __version__})
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def choose_folder(
+    sweeps: Path, label: str, settings: Mapping[str, Any], words: Sequence[str], digest: str, *, force: bool
+) -> SweepFolder:
+    """Return the folder that this command works in: a new one, or the one that it goes on with.
+
+    Args:
+        sweeps: Folder of all sweeps.
+        label: Readable part of a name that we make up.
+        settings: The ``sweep`` group; its ``name`` wins.
+        words: The command's overrides.
+        digest: :func:`config_digest` of the configuration.
+        force: Do not go on with a finished sweep: take the next free name.
+
+    Raises:
+        ConfigError: ``sweep.name`` is taken by another command.
+    """
+    key = identity(words, digest)
+    base = settings.get("name") or f"{slug(label)}-{key}"
+    for number in range(1, 1000):
+        folder = SweepFolder(sweeps / (base if number == 1 else f"{base}-{number}"))
+        info = folder.info()
+        if not info:
+            return folder
+        if settings.get("name") and info.get("identity") != identity(words, str(info.get("conf"))):
+            raise ConfigError(
+                f"sweep.name={base} belongs to another command: {info.get('command')}",
+                fix=f"choose another sweep.name, or go on with that one: sweep.resume={base}",
+            )
+        if not (force and info.get("status") == "finished"):
+            return folder
+    raise ConfigError(f"There are 999 sweeps named {base}.", fix="delete some, or set sweep.name")
+
+
+def slug(text: str) -> str:
+    """Return a short text that is safe as a file name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:48] or "sweep"

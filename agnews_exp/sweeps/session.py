@@ -1,0 +1,259 @@
+"""One call of a sweep from start to end: folder and lock, parent run, states of the jobs, results, right statuses."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from omegaconf import DictConfig
+
+from agnews_exp import __version__
+from agnews_exp.config.entry import Terminated
+from agnews_exp.config.errors import AgnewsError
+from agnews_exp.sweeps import jobs as job_files
+from agnews_exp.sweeps.command import clean_words, command_words, config_sources, quoted, task_plain
+from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
+from agnews_exp.sweeps.jobs import Job, JobState
+from agnews_exp.sweeps.live_table import LiveTable
+from agnews_exp.sweeps.parent_run import ParentRun
+from agnews_exp.tracking import job_report
+
+log = logging.getLogger(__name__)
+
+_CONTROLLER = ("hydra.mode", "hydra.sweep.", "hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
+"""Hydra overrides of the sweep's command that mean nothing to a single job."""
+
+
+class SweepFailed(AgnewsError):
+    """Some jobs of a sweep failed; the others are done."""
+
+    exit_code = 1
+
+
+class SweepSession:
+    """One call of a sweep; use as a context manager.
+
+    Args:
+        config: The composed config of the sweep's command, with Hydra's node.
+        label: Readable part of the name of a sweep that has none.
+        swept: Override keys that vary between jobs.
+        kind: ``grid`` or ``search``.
+        maximise: Whether a higher objective is better; None when there are several.
+    """
+
+    def __init__(
+        self, config: DictConfig, label: str, swept: Sequence[str], *, kind: str, maximise: bool | None = True
+    ) -> None:
+        self._config = config
+        self.maximise, self.swept = maximise, list(swept)
+        self.plain = task_plain(config)
+        self.words = command_words(config)
+        sources = config_sources(config)
+        digest = config_digest(sources)
+        self.sweeps_dir = Path(self.plain["paths"]["output_dir"]) / "sweeps"
+        force = bool(self.plain["force"])
+        settings = self.plain["sweep"]
+        self.folder = choose_folder(self.sweeps_dir, label, settings, self.words, digest, force=force)
+        self.parent = ParentRun(self.plain, self.folder)
+        self._kind, self._digest, self._sources = kind, digest, sources
+        self.table: LiveTable | None = None
+        self.ended_now: list[JobState] = []
+
+    def __enter__(self) -> Self:
+        self.folder.acquire()
+        info = self.folder.info()
+        if not info:
+            for number, source in enumerate(self._sources):
+                snapshot_config(source, self._snapshot(number))
+            self.folder.update(
+                name=self.folder.name,
+                kind=self._kind,
+                identity=identity(self.words, self._digest),
+                conf=self._digest,
+                configs=len(self._sources),
+                words=self.words,
+                swept=self.swept,
+                command=shlex.join(["python", "run.py", "-m", *self.words]),
+                primary=self.plain["evaluation"]["primary"],
+                maximise=self.maximise,
+                version=__version__,
+                created=_now(),
+                status="running",
+            )
+        elif info.get("conf") != self._digest:
+            log.warning(
+                "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
+                "Another sweep.name starts anew with the changed one.",
+                self.folder.name, self.folder.conf,
+            )  # fmt: skip
+        self._recover()
+        return self
+
+    def _snapshot(self, number: int) -> Path:
+        return self.folder.conf if number == 0 else self.folder.path / f"conf_{number}"
+
+    @property
+    def snapshots(self) -> list[Path]:
+        """The copied configuration folders, the main one first."""
+        return [self._snapshot(n) for n in range(int(self.folder.info().get("configs", 1)))]
+
+    def _recover(self) -> None:
+        """Settle what an earlier call left as running: its record says whether it finished before the call died."""
+        for state in self.folder.states():
+            if state.status == "running":
+                self.folder.store(self._judge_orphan(state))
+
+    def _judge_orphan(self, state: JobState) -> JobState:
+        code = state.exit_code if state.exit_code is not None else 0
+        judged = job_files.judge(Job(state.num, state.overrides), state, self.folder.path, code=code, timed_out=None)
+        if judged.status in job_files.SETTLED:
+            return judged
+        return replace(judged, status="killed", reason="the sweep was interrupted", traceback=None)
+
+    def plan(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """Number the jobs of a grid and return those that still have to run.
+
+        Args:
+            overrides: Every job's overrides, in the order of their numbers.
+        """
+        pending = []
+        for num, words in enumerate(overrides):
+            job = Job(num, clean_words(words))
+            state = self.folder.state(num)
+            if state is None:
+                self.folder.store(JobState(num, job.overrides))
+            if not self.folder.is_settled(state):
+                pending.append(job)
+        return pending
+
+    def begin(self, total: int) -> LiveTable:
+        """Open the parent run and return the table to show; call it when there is something to run."""
+        self.folder.update(status="running", total=total, resumed=_now())
+        self.parent.open({"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind})
+        settled = [s for s in self.folder.states() if self.folder.is_settled(s)]
+        if settled:
+            log.info("%s: %d of %d jobs are done already", self.folder.name, len(settled), total)
+        self.table = LiveTable(self.folder.name, total, settled, list(self.swept), maximise=self.maximise)
+        return self.table
+
+    def environment(self, job: Job) -> dict[str, str]:
+        """Return the environment that makes a run a job of this sweep."""
+        env = {
+            job_report.REPORT: str(job_files.report_path(self.folder.path, job.num)),
+            job_report.SWEEP_NAME: self.folder.name,
+            job_report.JOB_NUMBER: str(job.num),
+        }
+        if self.parent.run_id is not None:
+            env[job_report.PARENT_RUN] = self.parent.run_id
+        return env | dict(job.env)
+
+    def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
+        """Return Hydra's words for a job's own process, composed from the sweep's copy of the configuration."""
+        main, *extra = self.snapshots
+        if self.folder.has_checkpoint(job.num) and not any(w.startswith("resume=") for w in job.overrides):
+            more = [*more, "resume=auto"]
+        passed = [w for w in self._config.hydra.overrides.hydra if not w.lstrip("+~").startswith(_CONTROLLER)]
+        return [
+            f"--config-path={main}",
+            *(f"--config-dir={folder}" for folder in extra),
+            *job.overrides,
+            *passed,
+            *more,
+            "hydra.mode=RUN",
+            f"hydra.run.dir={quoted(str(self.folder.path / str(job.num)))}",
+        ]
+
+    def started(self, job: Job) -> None:
+        """Note that an attempt of a job begins, in a clean folder."""
+        before = self.folder.state(job.num) or JobState(job.num, job.overrides)
+        self.folder.clear(job.num)
+        state = JobState(job.num, job.overrides, status="running", attempts=before.attempts + 1)
+        self.folder.store(state)
+        if self.table is not None:
+            self.table.started(state)
+
+    def ended(
+        self,
+        job: Job,
+        *,
+        code: int,
+        seconds: float | None,
+        max_rss_mb: float | None = None,
+        timed_out: float | None = None,
+    ) -> JobState:
+        """Judge an attempt that has ended, store its state, and close what the job could not close itself."""
+        before = self.folder.state(job.num) or JobState(job.num, job.overrides)
+        state = job_files.judge(job, before, self.folder.path, code=code, timed_out=timed_out)
+        state = replace(state, seconds=None if seconds is None else round(seconds, 2), max_rss_mb=max_rss_mb)
+        self.folder.store(state)
+        if state.status == "failed":
+            self.parent.close_job(job.num, "FAILED")
+        return state
+
+    def settled(self, state: JobState) -> None:
+        """Show a job's last state in this call (after any retries)."""
+        self.ended_now.append(state)
+        if self.table is not None:
+            self.table.ended(state)
+
+    def finish(self, total: int, report: Callable[[SweepFolder], Any] | None = None, *, accept: bool = False) -> None:
+        """Write and log the results, close the parent run, and show the end.
+
+        Args:
+            total: How many jobs the sweep has.
+            report: Writes more result files (a search's plots); returns what goes beside the results.
+            accept: Whether failed jobs are part of a good end (a search's, as long as they are few).
+
+        Raises:
+            SweepFailed: Some jobs failed.
+        """
+        from agnews_exp.sweeps.results import print_failures, print_results, write_results
+
+        states = self.folder.states()
+        settled = [s for s in states if self.folder.is_settled(s)]
+        complete = accept or len(settled) >= total
+        results = write_results(self.folder, states)
+        if report is not None:
+            results.add(report(self.folder))
+        self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
+        self.parent.close("FINISHED" if complete else "FAILED")
+        self.folder.update(status="finished" if complete else "failed", ended=_now())
+        print_results(self.folder, results)
+        unsettled = [s for s in states if not self.folder.is_settled(s)]
+        if unsettled:
+            print_failures(self.folder, unsettled)
+        if not complete:
+            failed = sum(s.status == "failed" for s in unsettled)
+            not_run = total - len(settled) - failed
+            left = f", {not_run} did not run" if not_run else ""
+            raise SweepFailed(
+                f"{failed} of {total} jobs failed{left}.",
+                fix="mend the cause; the same command runs only what is missing "
+                f"(or: python run.py -m sweep.resume={self.folder.name})",
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or isinstance(error, SweepFailed):
+                return
+            killed = isinstance(error, KeyboardInterrupt | Terminated)
+            for state in self.folder.states():
+                if state.status == "running":
+                    self.folder.store(self._judge_orphan(state))
+                    self.parent.close_job(state.num, "KILLED" if killed else "FAILED")
+            self.parent.close("KILLED" if killed else "FAILED")
+            self.folder.update(status="killed" if killed else "failed", ended=_now())
+        finally:
+            self.folder.release()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

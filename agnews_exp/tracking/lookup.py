@@ -1,0 +1,106 @@
+"""Finding finished runs by what people have at hand: a folder, a name, an MLflow id, an MLflow filter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.config.errors import AgnewsError, ConfigError, nearest
+from agnews_exp.tracking.record import RunFolder, finished_runs
+from agnews_exp.tracking.store import is_local, tracking_uri
+
+_FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
+
+
+def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
+    """Return the finished runs that the words name, in their order, each once.
+
+    Args:
+        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
+        words: Run folders, folder names (or unique beginnings), run names (the newest of that name), MLflow run ids,
+            or MLflow filter strings such as ``params.model = 'logreg'``.
+
+    Raises:
+        ConfigError: A word names no finished run, or several.
+    """
+    output_dir = Path(plain["paths"]["output_dir"])
+    found: dict[Path, RunFolder] = {}
+    for word in words:
+        folders = _by_filter(plain, word) if _FILTER.search(word) else [_one(plain, output_dir, word)]
+        for folder in folders:
+            found.setdefault(folder.path.resolve(), folder)
+    return list(found.values())
+
+
+def _one(plain: Mapping[str, Any], output_dir: Path, word: str) -> RunFolder:
+    if Path(word).is_dir():
+        folder = RunFolder(Path(word))
+        if folder.result() is None:
+            raise ConfigError(f"{word} holds no finished run (its status is {folder.status}).")
+        return folder
+    runs = list(finished_runs(output_dir))
+    by_folder = [run for run in runs if run.path.name.startswith(word)]
+    if len(by_folder) == 1:
+        return by_folder[0]
+    if len(by_folder) > 1:
+        names = ", ".join(run.path.name for run in by_folder[:5])
+        raise ConfigError(f"'{word}' is the beginning of {len(by_folder)} run folders: {names}", fix="give more of it")
+    by_name = {str((run.result() or {}).get("name")): run for run in runs}  # the newest of a name stays
+    if word in by_name:
+        return by_name[word]
+    if re.fullmatch(r"[0-9a-f]{32}", word):
+        return _by_id(plain, word)
+    guess = nearest(word, [*by_name, *(run.path.name for run in runs)])
+    raise ConfigError(
+        f"No finished run is called '{word}'." + (f" Did you mean '{guess}'?" if guess else ""),
+        fix="give a run folder or its name, a run's name, an MLflow id, or a filter: \"params.model = 'logreg'\"",
+    )
+
+
+def _client(plain: Mapping[str, Any]) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    uri = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
+    if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise AgnewsError(f"There is no MLflow store at {uri}.", fix="agnews sync")
+    return MlflowClient(tracking_uri=uri)
+
+
+def _by_id(plain: Mapping[str, Any], run_id: str) -> RunFolder:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = _client(plain).get_run(run_id)
+    except MlflowException as error:
+        raise ConfigError(f"MLflow has no run {run_id}.") from error
+    return _local_folder(run)
+
+
+def _by_filter(plain: Mapping[str, Any], query: str) -> list[RunFolder]:
+    from mlflow.exceptions import MlflowException
+
+    client = _client(plain)
+    experiment = client.get_experiment_by_name(plain["tracking"]["experiment"])
+    if experiment is None:
+        raise ConfigError(
+            f"MLflow has no experiment '{plain['tracking']['experiment']}'.", fix="tracking.experiment=<name>"
+        )
+    try:
+        runs = client.search_runs([experiment.experiment_id], query, max_results=200)
+    except MlflowException as error:
+        raise ConfigError(f"MLflow cannot read the filter {query!r}: {str(error).splitlines()[0]}") from error
+    folders = [_local_folder(run) for run in runs if "run_folder" in run.data.tags and run.info.status == "FINISHED"]
+    finished = [folder for folder in folders if folder.result() is not None]
+    if not finished:
+        raise ConfigError(f"No finished run answers the filter {query!r}.")
+    return finished
+
+
+def _local_folder(run: Any) -> RunFolder:
+    path = Path(run.data.tags.get("run_folder", ""))
+    folder = RunFolder(path)
+    if not path.is_dir():
+        raise ConfigError(f"The record of MLflow run {run.info.run_id} is not on this machine: {path}")
+    return folder

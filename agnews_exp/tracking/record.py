@@ -1,0 +1,139 @@
+"""The run record: a run folder that is either complete or says that it is not.
+
+Every file is written beside its place and moved there, and ``status.json`` turns to ``finished`` last, so a reader
+never sees half a record. MLflow is a mirror of this folder, not the other way round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+STATUS, RESULT, CONFIG, ENVIRONMENT = "status.json", "result.json", "config.yaml", "environment.json"
+PREDICTIONS, TRACKING, REPORT = "predictions.parquet", "tracking.json", "classification_report.csv"
+MODEL, FIGURES = "model", "figures"
+
+_INDEX = "index"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; it replaces ``path`` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None when the file is missing or not a JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: The folder; Hydra has created it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def status(self) -> str:
+        """running, finished, failed, killed, or unknown."""
+        content = read_json(self.path / STATUS)
+        return str(content.get("status", "unknown")) if content else "unknown"
+
+    def start(self, plain: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Write config.yaml, environment.json and ``status: running``."""
+        from omegaconf import OmegaConf
+
+        self._started = _now()
+        with atomic_path(self.path / CONFIG) as temporary:
+            temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
+        write_json(self.path / ENVIRONMENT, environment)
+        self._set_status("running")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, then ``status: finished``: from here on the run counts."""
+        write_json(self.path / RESULT, result)
+        self._set_status("finished")
+
+    def abandon(self, status: str, reason: str, *, traceback: str | None = None) -> None:
+        """Mark the run failed or killed and drop what is half done; never raises.
+
+        The bulky parts go first: on a full disk that makes the room for the status.
+        """
+        for part in (MODEL, FIGURES):
+            shutil.rmtree(self.path / part, ignore_errors=True)
+        for part in (PREDICTIONS, REPORT, RESULT):
+            with suppress(OSError):
+                (self.path / part).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._set_status(status, reason=reason, traceback=traceback)
+
+    def _set_status(self, status: str, **more: Any) -> None:
+        content = {
+            "status": status,
+            "started": getattr(self, "_started", None),
+            "updated": _now(),
+            "pid": os.getpid(),
+        }
+        write_json(self.path / STATUS, content | {k: v for k, v in more.items() if v is not None})
+
+    def result(self) -> dict[str, Any] | None:
+        """Return result.json of a finished run, else None."""
+        return read_json(self.path / RESULT) if self.status == "finished" else None
+
+
+def remember(output_dir: Path, fingerprint: str, run: Path) -> None:
+    """Note that this fingerprint has a finished run."""
+    write_json(output_dir / _INDEX / f"{fingerprint}.json", {"run": os.path.relpath(run, output_dir)})
+
+
+def recall(output_dir: Path, fingerprint: str) -> RunFolder | None:
+    """Return the finished run of a fingerprint, or None when there is none or its folder was deleted."""
+    entry = read_json(output_dir / _INDEX / f"{fingerprint}.json")
+    if entry is None:
+        return None
+    folder = RunFolder((output_dir / str(entry.get("run", ""))).resolve())
+    return folder if folder.result() is not None else None
+
+
+def finished_runs(output_dir: Path) -> Iterator[RunFolder]:
+    """Yield every finished run under runs/ and sweeps/, oldest first."""
+    for status in sorted([*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]):
+        folder = RunFolder(status.parent)
+        if folder.status == "finished":
+            yield folder
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

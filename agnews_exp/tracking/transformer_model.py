@@ -1,0 +1,61 @@
+"""A saved transformer as an MLflow model: the code of its pyfunc flavour (logged as code, not pickled)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc.model import PythonModel
+
+
+class TransformerModel(PythonModel):  # type: ignore[misc,unused-ignore]
+    """Answers texts with class indices; the artifact ``model`` is the run's model folder."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the safetensors weights; a changed file is refused."""
+        from agnews_exp.models.saved import load_predictor
+
+        self._predictor = load_predictor(Path(context.artifacts["model"]))
+
+    # Without annotations: MLflow would take them for a schema of its own and warn.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Return shape (n,), class indices of n texts (an array, a list, or a table's first column)."""
+        values = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
+        return self._predictor.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
+
+
+def log_transformer(folder: Path, class_names: tuple[str, ...], texts: Any) -> None:
+    """Log a model folder into the active run.
+
+    Args:
+        folder: What :func:`agnews_exp.models.saved.save_predictor` wrote.
+        class_names: K names.
+        texts: Example texts, shape (n,), dtype object.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    from agnews_exp.models.saved import load_predictor
+
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    answers = load_predictor(folder).predict(list(texts)).labels
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*type hint.*")  # the signature says it all
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=__file__,
+            artifacts={"model": str(folder)},
+            signature=infer_signature(texts, answers),
+            input_example=texts,
+            pip_requirements=["agnews-exp", "mlflow"],
+            metadata={"class_names": list(class_names), "format": "safetensors"},
+        )
+
+
+if __name__ not in ("agnews_exp.tracking.transformer_model", "__main__"):
+    # MLflow runs this file to learn which object the model is.
+    mlflow.models.set_model(TransformerModel())

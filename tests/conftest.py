@@ -1,0 +1,116 @@
+"""Fixtures that run the real entry points in a project folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Project:
+    """An empty project root; commands run against it as a user's would."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command: nothing of the caller's tracking or data settings."""
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AGNEWS_", "HYDRA_"))}
+        return keep | {"AGNEWS_ROOT": str(self.root), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+    def run(
+        self, *overrides: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``python run.py`` to its end."""
+        return self.command(str(REPO / "run.py"), *overrides, env=env, cwd=cwd, timeout=timeout)
+
+    def agnews(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run the ``agnews`` command to its end."""
+        return self.command("-m", "agnews_exp.cli", *words, **options)  # type: ignore[arg-type]
+
+    def command(
+        self, *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python command line to its end."""
+        return subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment | (env or {}),
+            cwd=cwd or self.root,
+            check=False,
+        )
+
+    def start(self, *overrides: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start ``python run.py`` without waiting; its output is merged into stdout."""
+        return subprocess.Popen(
+            [sys.executable, str(REPO / "run.py"), *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment | (env or {}),
+            cwd=self.root,
+        )
+
+    @property
+    def run_folders(self) -> list[Path]:
+        """All run folders, oldest first."""
+        return sorted(p for p in (self.root / "outputs" / "runs").glob("*") if p.is_dir())
+
+    def result(self, folder: Path | None = None) -> dict[str, object]:
+        """Content of result.json of a run (the only one by default)."""
+        if folder is None:
+            (folder,) = self.run_folders
+        content = json.loads((folder / "result.json").read_text())
+        assert isinstance(content, dict)
+        return content
+
+    def statuses(self) -> list[str]:
+        """Statuses of all run records, oldest first."""
+        return [json.loads((p / "status.json").read_text())["status"] for p in self.run_folders]
+
+    def mlflow_runs(self) -> list:
+        """All MLflow runs of this project's store."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{self.root}/mlruns/mlflow.db")
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        return list(client.search_runs(experiments, max_results=1000))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project root."""
+    root = tmp_path / "project"
+    root.mkdir()
+    return Project(root)
+
+
+@pytest.fixture(scope="session")
+def ag_news_dir() -> Path:
+    """Folder of the real corpus; tests that need it are skipped without it."""
+    value = os.environ.get("AGNEWS_DATA_DIR")
+    if not value or not (Path(value) / "train.csv").is_file():
+        pytest.skip("AGNEWS_DATA_DIR does not name a folder with the AG News CSV files")
+    return Path(value)
+
+
+@pytest.fixture
+def make_project() -> Callable[[Path], Project]:
+    """Make a project at a given path."""
+
+    def make(path: Path) -> Project:
+        path.mkdir(parents=True, exist_ok=True)
+        return Project(path)
+
+    return make

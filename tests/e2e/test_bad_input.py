@@ -1,0 +1,88 @@
+"""Bad input through the real command: a message that names key, value, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import pytest
+
+SAMPLE = ("data=sample", "tracking=none")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("data_fraction=0",), ("data_fraction=0", "greater than 0")),
+        (("data_fraction=1.5",), ("data_fraction=1.5", "less than or equal to 1")),
+        (("data_fraction=abc",), ("data_fraction='abc'", "number")),
+        (("seed=-1",), ("seed=-1", "greater than or equal to 0")),
+        (("model=linear_svm",), ("'linear_svm'", "Did you mean 'linear_svc'?", "multinomial_nb")),
+        (("modle=linear_svc",), ("'modle'", "Did you mean 'model'?")),
+        (("model.c=1",), ("'c'", "Did you mean 'C'?")),
+        (("model.C=-1",), ("model.C=-1", "float in the range (0.0, inf)")),
+        (("model._target_=os.system",), ("model._target_=os.system", "may not be built")),
+        (("model._target_=sklearn.os.system",), ("model._target_=sklearn.os.system", "no module")),
+        (("model._target_=sklearn.datasets.fetch_openml",), ("may not be built", "allowed")),
+        (("model._target_=agnews_exp.data.files.os.system",), ("agnews_exp.data.files.os",)),
+        (("features.blocks.word.max_feature=9",), ("'max_feature'", "Did you mean 'max_features'?")),
+        (("evaluation.primary=test/macro_f1",), ("evaluation.primary='test/macro_f1'",)),
+        (("evaluation.primary=val/f1",), ("'val/f1'", "val/macro_f1")),
+        (("model=multinomial_nb", "features=text"), ("model=multinomial_nb", "features=text")),
+        (("tags={a:1",), ("tags={a:1", "quote")),
+        (("data.nonsense=1",), ("'nonsense'", "allowed")),
+    ],
+)
+def test_bad_override_is_explained_without_a_traceback(project, overrides, words):
+    done = project.run(*SAMPLE, *overrides)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_missing_file_is_named_with_the_key_that_points_to_it(project):
+    done = project.run("data=csv", "data.train_file=nowhere.csv", "tracking=none")
+    assert done.returncode == 2
+    assert "nowhere.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.statuses() == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ("no rows",)),
+        ("text,label\n", ("no rows",)),
+        ("text,label\nfirst news,World\nsecond news,World\n", ("one class", "only the class", "at least two")),
+    ],
+)
+def test_useless_csv_is_refused_before_anything_is_trained(project, content, words):
+    path = project.root / "mine.csv"
+    path.write_text(content)
+    done = project.run("data=csv", f"data.train_file={path}", "tracking=none")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "mine.csv" in done.stderr
+    assert any(word in done.stderr.lower() for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/outputs", "/sys/agnews-outputs"])
+def test_unwritable_folder_is_a_storage_error(project, folder):
+    done = project.run(*SAMPLE, f"paths.output_dir={folder}")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "error: /" in done.stderr
+    assert "paths.output_dir" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unwritable_mlruns_costs_a_warning_not_the_run(project):
+    done = project.run(*SAMPLE, "tracking=mlflow", "model=multinomial_nb", "features=word_tfidf",
+                       "paths.mlruns_dir=/dev/null/mlruns")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.statuses() == ["finished"]
+    assert "agnews sync" in done.stdout
+
+
+def test_full_error_keeps_the_traceback_for_those_who_ask(project):
+    done = project.run(*SAMPLE, "model.C=-1", env={"HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr

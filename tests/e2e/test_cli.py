@@ -1,0 +1,97 @@
+"""The `agnews` command."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+
+def test_list_names_groups_and_choices(project):
+    done = project.agnews("list")
+    assert done.returncode == 0
+    assert "linear_svc" in done.stdout
+    one = project.agnews("list", "model")
+    assert "linear_svc" in one.stdout
+    assert "Linear support vector machine" in one.stdout
+
+
+def test_list_of_an_unknown_group_suggests_the_nearest(project):
+    done = project.agnews("list", "modle")
+    assert done.returncode == 2
+    assert "Did you mean 'model'?" in done.stderr
+
+
+def test_show_prints_the_resolved_configuration(project):
+    done = project.agnews("show", "model=logreg", "model.C=7")
+    assert done.returncode == 0
+    assert "C: 7" in done.stdout
+    assert "${" not in done.stdout
+
+
+def test_validate_says_valid_or_why_not(project):
+    good = project.agnews("validate", "data=sample", "model.C=0.5")
+    assert good.returncode == 0
+    assert "python run.py data=sample model.C=0.5" in good.stdout
+    bad = project.agnews("validate", "model.C=-1")
+    assert bad.returncode == 2
+    assert "model.C=-1" in bad.stderr
+
+
+def test_agnews_run_does_what_run_py_does(project):
+    done = project.agnews(
+        "run", "data=sample", "features=word_tfidf", "model=dummy", "tracking=none", "evaluation.latency_repeats=0"
+    )
+    assert done.returncode == 0, done.stderr
+    assert project.statuses() == ["finished"]
+
+
+def test_unknown_command_lists_the_commands(project):
+    done = project.agnews("runn")
+    assert done.returncode == 2
+    assert "validate" in done.stderr
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_ui_serves_the_runs_on_loopback(project):
+    assert project.run("data=sample", "features=word_tfidf", "model=dummy").returncode == 0
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agnews_exp.cli", "ui", "--port", str(port)],
+        env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        for _ in range(120):
+            try:
+                body = urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        else:
+            pytest.fail("the UI never answered")
+        assert body == b"OK"
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=30)
+    assert f"http://127.0.0.1:{port}/" in output
+
+
+def test_ui_on_a_taken_port_says_so(project):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = project.agnews("ui", "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert f"--port {port + 1}" in done.stderr

@@ -1,0 +1,44 @@
+"""Every command that README shows works as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+README = (REPO / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if line.startswith(("python ", "agnews "))
+]
+
+
+def test_readme_shows_at_least_five_examples():
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command_works(project, command):
+    program, *words = shlex.split(command)
+    words = [str(REPO / "run.py"), *words[1:]] if program == "python" else ["-m", "agnews_exp.cli", *words]
+    done = project.command(*words, env={"AGNEWS_DATA_DIR": os.environ.get("AGNEWS_DATA_DIR", "")}, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_make_targets_of_the_readme_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.MULTILINE))
+    shown = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"run", "test"} <= shown <= targets
+
+
+def test_places_named_in_the_readme_exist():
+    for place in re.findall(r"^\| `([a-z_]+/)`", README, flags=re.MULTILINE):
+        assert (REPO / place).is_dir(), place

@@ -1,0 +1,39 @@
+"""Classifiers that misbehave while they are fitted."""
+
+import os
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from sklearn.dummy import DummyClassifier
+
+
+class Faulty(DummyClassifier):
+    """Does what ``fault`` says: exit, raise, hang, once:<file>, unless:<file>; anything else works."""
+
+    _parameter_constraints: ClassVar = {
+        **DummyClassifier._parameter_constraints,
+        "fault": [str],
+        "seconds": [float, int],
+    }
+
+    def __init__(self, fault="none", seconds=0.0, strategy="most_frequent", random_state=None):
+        super().__init__(strategy=strategy, random_state=random_state)
+        self.fault = fault
+        self.seconds = seconds
+
+    def fit(self, X, y, sample_weight=None):
+        if self.fault == "exit":
+            os._exit(1)
+        if self.fault == "raise":
+            raise RuntimeError("this estimator raises")
+        if self.fault == "hang":
+            time.sleep(3600)
+        what, _, path = self.fault.partition(":")
+        if what == "unless" and not Path(path).exists():
+            raise RuntimeError(f"{path} is missing")
+        if what == "once" and not Path(path).exists():
+            Path(path).touch()
+            os._exit(1)
+        time.sleep(self.seconds)
+        return super().fit(X, y, sample_weight)

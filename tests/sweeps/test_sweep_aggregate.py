@@ -1,0 +1,121 @@
+"""Tables over jobs: means and intervals over seeds, groups, axes."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from agnews_exp.sweeps.aggregate import (
+    JobRow,
+    group_label,
+    groups,
+    markdown,
+    override_values,
+    summarise,
+    varying_keys,
+    write_aggregate,
+    write_jobs,
+)
+from agnews_exp.sweeps.curves import draw_curve, numeric_axis
+from agnews_exp.sweeps.jobs import JobState
+
+
+def row(num: int, words: tuple[str, ...], seed: int, group: str, value: float) -> JobRow:
+    """A finished job as its record describes it."""
+    result = {
+        "fingerprint": f"{group}-{seed}", "group_fingerprint": group, "seed": seed, "objective": value,
+        "primary": "val/macro_f1", "name": "m", "timings": {"fit": 1.5},
+        "metrics": {f"val/{m}": value for m in ("macro_f1", "accuracy")}
+        | {"test/macro_f1": value - 0.01, "test/accuracy": value},
+    }  # fmt: skip
+    state = JobState(num, (*words, f"seed={seed}"), status="finished", objective=value, run=str(num))
+    return JobRow(state, override_values(state.overrides), result)
+
+
+@pytest.fixture
+def rows() -> list[JobRow]:
+    """Two fractions by three seeds, and one job of a third fraction."""
+    values = {"0.1": (0.80, 0.82, 0.81), "1.0": (0.90, 0.91, 0.92)}
+    made = [
+        row(10 * i + s, ("model=logreg", f"data_fraction={fraction}"), s, f"g{i}", v)
+        for i, (fraction, seeds) in enumerate(values.items())
+        for s, v in enumerate(seeds, 1)
+    ]
+    return [*made, row(99, ("model=logreg", "data_fraction=0.5"), 1, "g9", 0.85)]
+
+
+def test_interval_is_students_t_interval_of_the_mean():
+    values = np.random.default_rng(3).normal(0.9, 0.01, 7).tolist()
+    s = summarise(values)
+    low, high = stats.t.interval(0.95, 6, loc=np.mean(values), scale=stats.sem(values))
+    assert (s.n, s.mean, s.std) == (7, pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert (s.low, s.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_one_seed_has_a_mean_and_no_deviation():
+    s = summarise([0.5])
+    assert s.mean == 0.5
+    assert math.isnan(s.std)
+    assert math.isnan(s.low)
+
+
+def test_jobs_are_grouped_over_seeds_and_a_repeated_seed_counts_once(rows):
+    again = row(100, ("model=logreg", "data_fraction=0.1"), 1, "g0", 0.80)
+    found = groups([*rows, again])
+    assert {name: len(members) for name, members in found.items()} == {"g0": 3, "g1": 3, "g9": 1}
+
+
+def test_only_keys_that_vary_name_a_group_and_the_seed_never_does(rows):
+    assert varying_keys(rows) == ["data_fraction", "seed"]
+    assert group_label(rows[0], varying_keys(rows)) == "data_fraction=0.1"
+
+
+def test_overrides_are_read_without_signs_and_packages():
+    words = ("+a.b=1", "++c=x=y", "~d", "db@src=mysql")
+    assert override_values(words) == {"a.b": "1", "c": "x=y", "d": "", "db": "mysql"}
+
+
+def test_markdown_puts_the_best_first_unless_less_is_better(rows):
+    lines = markdown(rows).splitlines()
+    assert lines[0].startswith("| configuration | val/macro_f1 | val/accuracy | test/macro_f1 |")
+    assert lines[2].startswith("| data_fraction=1.0 | 0.9100 ± 0.0100 [0.8852, 0.9348] (3) |")
+    assert markdown(rows, maximise=False).splitlines()[2].startswith("| data_fraction=0.1 |")
+    assert "test/" not in markdown(rows, with_test=False)
+
+
+def test_the_tidy_table_has_a_row_for_every_group_and_metric(rows, tmp_path):
+    write_aggregate(tmp_path / "a.csv", rows)
+    with (tmp_path / "a.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 3 * 6  # four metrics, the objective, and the fit's time
+    (cell,) = [r for r in table if r["group_fingerprint"] == "g1" and r["metric"] == "test/macro_f1"]
+    assert (cell["data_fraction"], cell["n"]) == ("1.0", "3")
+    assert float(cell["mean"]) == pytest.approx(0.90)
+    assert float(cell["std"]) == pytest.approx(0.01)
+    (single,) = [r for r in table if r["group_fingerprint"] == "g9" and r["metric"] == "objective"]
+    assert (single["std"], single["ci95_low"]) == ("", "")
+
+
+def test_the_jobs_table_keeps_failed_jobs_with_their_reason(rows, tmp_path):
+    failed = JobState(7, ("model=x", "seed=1"), status="failed", reason="it broke, badly")
+    write_jobs(tmp_path / "j.csv", [*(r.state for r in rows), failed], rows)
+    with (tmp_path / "j.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(rows) + 1
+    assert (table[-1]["status"], table[-1]["reason"], table[-1]["val/macro_f1"]) == ("failed", "it broke, badly", "")
+
+
+def test_the_axis_is_the_data_fraction_or_else_the_first_numeric_key(rows):
+    assert numeric_axis(rows) == "data_fraction"
+    other = [row(i, (f"model.C={c}", f"model={m}"), 1, f"{c}{m}", 0.5) for i, (c, m) in enumerate([(1, "a"), (2, "b")])]
+    assert numeric_axis(other) == "model.C"
+    assert numeric_axis([row(0, ("model=a",), 1, "a", 0.1), row(1, ("model=b",), 1, "b", 0.2)]) is None
+
+
+def test_the_curve_is_drawn(rows, tmp_path):
+    draw_curve(rows, "data_fraction", ["val/macro_f1", "test/macro_f1"], tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -1,0 +1,147 @@
+"""A sweep's identity, name, lock and copy of the configuration; GPU slots and thread limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
+from agnews_exp.config.validation import to_plain
+from agnews_exp.sweeps.devices import GpuSlots, thread_environment, thread_limit
+from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
+from agnews_exp.sweeps.jobs import Job, JobState, judge
+from agnews_exp.tracking import record
+
+
+def test_identity_is_the_command_and_the_configuration_but_not_how_it_is_worked_off():
+    words = ["model=a,b", "seed=1,2"]
+    base = identity(words, "conf1")
+    assert identity([*words, "hydra.launcher.n_jobs=4", "sweep.name=x", "hydra.sweeper.n_trials=9"], "conf1") == base
+    assert identity([*words, "model.C=1"], "conf1") != base
+    assert identity(words, "conf2") != base
+    assert identity([*words, "hydra/sweeper=optuna"], "conf1") != base
+
+
+def test_a_finished_sweep_is_gone_on_with_unless_force_asks_for_a_new_one(tmp_path):
+    words, settings = ["model=a,b"], {"name": None}
+    first = choose_folder(tmp_path, "model", settings, words, "c", force=False)
+    first.path.mkdir()
+    first.update(identity=identity(words, "c"), conf="c", status="finished")
+    assert choose_folder(tmp_path, "model", settings, words, "c", force=False).path == first.path
+    assert choose_folder(tmp_path, "model", settings, words, "c", force=True).name == f"{first.name}-2"
+    first.update(status="killed")
+    assert choose_folder(tmp_path, "model", settings, words, "c", force=True).path == first.path
+
+
+def test_a_name_that_belongs_to_another_command_is_refused(tmp_path):
+    mine = choose_folder(tmp_path, "", {"name": "mine"}, ["model=a,b"], "c", force=False)
+    mine.path.mkdir()
+    mine.update(identity=identity(["model=a,b"], "c"), conf="c", command="python run.py -m model=a,b")
+    assert choose_folder(tmp_path, "", {"name": "mine"}, ["model=a,b"], "changed", force=False).path == mine.path
+    with pytest.raises(ConfigError, match=r"belongs to another command: python run\.py -m model=a,b"):
+        choose_folder(tmp_path, "", {"name": "mine"}, ["model=a"], "c", force=False)
+
+
+def test_the_lock_is_held_until_the_last_process_that_inherited_it_is_gone(tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    folder.acquire()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[folder.lock])
+    folder.release()
+    assert folder.active
+    child.communicate(b"\n")
+    assert not folder.active
+
+
+def test_a_sweep_that_a_living_process_works_on_is_refused(tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    folder.acquire()
+    with pytest.raises(ConfigError, match=f"process {os.getpid()}"):
+        SweepFolder(tmp_path / "s").acquire()
+    folder.release()
+    again = SweepFolder(tmp_path / "s")
+    again.acquire()
+    again.release()
+
+
+def test_the_copy_of_the_configuration_is_made_once(tmp_path):
+    source = tmp_path / "conf"
+    (source / "model").mkdir(parents=True)
+    (source / "model" / "a.yaml").write_text("C: 1\n")
+    snapshot_config(source, tmp_path / "copy")
+    before = config_digest([source])
+    (source / "model" / "a.yaml").write_text("C: 2\n")
+    snapshot_config(source, tmp_path / "copy")
+    assert (tmp_path / "copy" / "model" / "a.yaml").read_text() == "C: 1\n"
+    assert config_digest([source]) != before == config_digest([tmp_path / "copy"])
+
+
+def test_a_record_that_finished_counts_though_its_process_ended_badly(tmp_path):
+    run = record.RunFolder(tmp_path / "3")
+    run.path.mkdir()
+    run.start({"a": 1}, {})
+    before = JobState(3, (), status="running", attempts=1)
+    run.finish({"objective": 0.5})
+    state = judge(Job(3, ()), before, tmp_path, code=-9, timed_out=None)
+    assert (state.status, state.objective, state.run) == ("finished", 0.5, "3")
+
+
+def test_a_process_that_dies_without_a_word_is_a_failure_that_names_the_signal(tmp_path):
+    run = record.RunFolder(tmp_path / "0")
+    run.path.mkdir()
+    run.start({"a": 1}, {})
+    state = judge(Job(0, ()), JobState(0, (), status="running"), tmp_path, code=-9, timed_out=None)
+    assert (state.status, state.reason) == ("failed", "killed by SIGKILL (out of memory?)")
+    assert run.status == "failed"
+
+
+def test_gpu_slots_spread_jobs_and_never_overfill_a_device():
+    slots = GpuSlots(["0", "1"], gpus_per_job=1, jobs_per_gpu=2)
+    assert slots.capacity == 4
+    taken = [slots.take(n)["CUDA_VISIBLE_DEVICES"] for n in range(4)]
+    assert sorted(taken) == ["0", "0", "1", "1"]
+    assert taken[0] != taken[1]
+    assert not slots.available
+    slots.give_back(2)
+    assert slots.available
+    assert slots.take(9)["CUDA_VISIBLE_DEVICES"] == taken[2]
+
+
+def test_a_job_of_two_gpus_gets_two_different_ones():
+    slots = GpuSlots(["a", "b", "c"], gpus_per_job=2, jobs_per_gpu=1)
+    assert slots.capacity == 1
+    assert slots.take(0) == {"CUDA_VISIBLE_DEVICES": "a,b"}
+    assert not slots.available
+
+
+def test_more_gpus_than_there_are_is_an_error_and_none_leaves_the_environment_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ConfigError, match="gpus_per_job=2, but 1 GPUs"):
+        GpuSlots(None, 2, 1)
+    assert GpuSlots(None, 0, 1).take(0) == {}
+
+
+def test_threads_are_shared_among_jobs_and_the_users_own_limit_wins(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert thread_limit(10_000, None) == 1
+    assert thread_limit(2, 3) == 3
+    env = thread_environment(2)
+    assert "OMP_NUM_THREADS" not in env
+    assert env["OPENBLAS_NUM_THREADS"] == "2"
+
+
+def test_group_fingerprint_ignores_the_seed_and_what_follows_it_but_not_a_seed_fixed_on_purpose():
+    def of(*words: str) -> tuple[str, str]:
+        plain = to_plain(compose_config(["data=sample", *words]))
+        return fingerprint(plain, "data"), group_fingerprint(plain, "data")
+
+    one, two, fixed = of("seed=1"), of("seed=2"), of("seed=2", "model.random_state=1")
+    assert one[0] != two[0]
+    assert one[1] == two[1]
+    assert fixed[1] != two[1]
+    assert of("seed=1", "model.C=3")[1] != one[1]
+    assert of("seed=1", "data_fraction=0.5")[1] != one[1]

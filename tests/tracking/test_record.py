@@ -1,0 +1,79 @@
+"""A record is complete or says that it is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agnews_exp.tracking import record
+
+
+def started(path):
+    path.mkdir()
+    folder = record.RunFolder(path)
+    folder.start({"name": "a"}, {"git": {}})
+    return folder
+
+
+def test_atomic_path_leaves_the_old_file_when_the_writer_fails(tmp_path):
+    target = tmp_path / "a.json"
+    record.write_json(target, {"old": 1})
+
+    def write_half():
+        with record.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert json.loads(target.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_result_counts_only_after_finish(tmp_path):
+    folder = started(tmp_path / "run")
+    assert (folder.status, folder.result()) == ("running", None)
+    folder.finish({"objective": 0.5})
+    assert folder.status == "finished"
+    assert folder.result() == {"objective": 0.5}
+
+
+def test_abandoned_run_keeps_reason_and_drops_what_is_half_done(tmp_path):
+    folder = started(tmp_path / "run")
+    (folder.path / "model").mkdir()
+    (folder.path / "model" / "model.skops").write_text("half")
+    (folder.path / "predictions.parquet").write_text("half")
+    folder.abandon("failed", "boom", traceback="where")
+    status = json.loads((folder.path / "status.json").read_text())
+    assert (status["status"], status["reason"], status["traceback"]) == ("failed", "boom", "where")
+    assert sorted(p.name for p in folder.path.iterdir()) == ["config.yaml", "environment.json", "status.json"]
+
+
+def test_recall_finds_a_finished_run_and_forgets_a_deleted_one(tmp_path):
+    folder = started(tmp_path / "run")
+    record.remember(tmp_path, "f00", folder.path)
+    assert record.recall(tmp_path, "f00") is None
+    folder.finish({"objective": 1.0})
+    found = record.recall(tmp_path, "f00")
+    assert found is not None
+    assert found.path == folder.path
+    assert record.recall(tmp_path, "other") is None
+    (folder.path / "status.json").unlink()
+    assert record.recall(tmp_path, "f00") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "nul"])
+def test_damaged_json_reads_as_missing(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    assert record.read_json(path) is None
+
+
+def test_finished_runs_are_listed_from_runs_and_sweeps(tmp_path):
+    for parts in (("runs", "b"), ("sweeps", "s", "0")):
+        path = tmp_path.joinpath(*parts)
+        path.parent.mkdir(parents=True)
+        started(path).finish({})
+    started(tmp_path / "runs" / "a")
+    assert [f.path.name for f in record.finished_runs(tmp_path)] == ["b", "0"]
