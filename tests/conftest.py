@@ -105,7 +105,7 @@ def ag_news_dir() -> Path:
     return Path(value)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_project() -> Callable[[Path], Project]:
     """Make a project at a given path."""
 

@@ -177,14 +177,19 @@ class EvaluationLoader:
         world_size: int = 1,
     ) -> None:
         self._rows = rows
+        # Small enough that every process gets a batch: one without any would skip the gathering of answers.
+        batch_size = min(batch_size, max(1, len(rows) // world_size))
         batches = evaluation_batches(rows.lengths, batch_size, token_budget)
         self._batches = batches[rank::world_size]
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return max(1, len(self._batches))
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._rows.batch(rows) for rows in self._batches)
+        if not self._batches:  # fewer rows than processes: an answer that nobody asks for
+            yield self._rows.batch(np.zeros(1, dtype=np.int64)) | {"rows": torch.zeros(0, dtype=torch.int64)}
+        for rows in self._batches:
+            yield self._rows.batch(rows)
 
 
 class TextDataModule(pl.LightningDataModule):
@@ -199,8 +204,6 @@ class TextDataModule(pl.LightningDataModule):
         num_workers: Worker processes that build training batches.
         pin_memory: Whether training batches lie in page-locked memory.
     """
-
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation batches than processes
 
     def __init__(
         self,

@@ -100,6 +100,31 @@ def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[
     return network  # type: ignore[no-any-return]
 
 
+def choose_attention(encoder: Any, wanted: str, accelerator: str) -> None:
+    """Set an encoder's attention kernel.
+
+    Args:
+        encoder: A Hugging Face model.
+        wanted: See :class:`agnews_exp.models.recipes.EncoderRecipe`.
+        accelerator: ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        ConfigError: The architecture does not have this kernel.
+    """
+    if wanted == "auto":
+        # An architecture that has one kernel only keeps it.
+        if accelerator != "cpu" or encoder.config._attn_implementation != "sdpa":
+            return
+        wanted = "eager"
+    try:
+        encoder.set_attn_implementation(wanted)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(
+            f"model.attention={wanted}: {type(encoder).__name__} does not have it: {str(error).splitlines()[0]}",
+            fix="model.attention=auto",
+        ) from error
+
+
 def _encoder_config(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[str]) -> Any:
     from transformers import AutoConfig, DistilBertConfig
 

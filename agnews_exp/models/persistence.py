@@ -47,7 +47,7 @@ def trusted_types(path: Path) -> list[str]:
     Raises:
         StorageError: The file holds any other type.
     """
-    skops_io = _skops_io()
+    skops_io = import_skops()
 
     found = list(skops_io.get_untrusted_types(file=path))
     if refused := [name for name in found if not _is_trusted(name)]:
@@ -80,7 +80,7 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
         pipeline: A scikit-learn pipeline of our own and scikit-learn's types.
         folder: Created if needed.
     """
-    skops_io = _skops_io()
+    skops_io = import_skops()
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
@@ -95,7 +95,7 @@ def load_pipeline(folder: Path) -> Any:
     Raises:
         StorageError: A file is missing, changed, or holds a type that is not trusted.
     """
-    skops_io = _skops_io()
+    skops_io = import_skops()
 
     path = folder / MODEL_FILE
     try:
@@ -119,17 +119,25 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _skops_io() -> Any:
-    """Import skops.io without torch.
+def import_skops() -> Any:
+    """Import skops.io without importing torch.
 
     skops imports every module of scikit-learn to list its estimators, and one of those imports torch where it is
-    installed: more than a second that no classical model needs. A None in ``sys.modules`` makes Python say that there
-    is no torch for the moment.
+    installed: more than a second that no classical model needs. For the moment there is none.
     """
-    if "skops.io" not in sys.modules and "torch" not in sys.modules:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-        try:
-            importlib.import_module("skops.io")
-        finally:
-            del sys.modules["torch"]
-    return importlib.import_module("skops.io")
+    if "skops.io" in sys.modules or "torch" in sys.modules:
+        return importlib.import_module("skops.io")
+    hide = _HideTorch()
+    sys.meta_path.insert(0, hide)
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        sys.meta_path.remove(hide)
+
+
+class _HideTorch:
+    """An import hook under which torch is not installed."""
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name == "torch" or name.startswith("torch."):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)

@@ -68,7 +68,9 @@ class EncoderRecipe(Recipe):
     """Options that only an encoder with layers has.
 
     Attributes:
-        attention_dropout: Dropout of attention weights; 0 lets torch use its fast attention kernels on CPUs.
+        attention_dropout: Dropout of attention weights.
+        attention: Kernel: ``sdpa`` (fused) or ``eager`` (plain products); ``auto`` takes eager on CPUs, where the fused
+            kernel's backward pass is the slower one for short texts, and sdpa elsewhere.
         freeze_encoder: Train the classifier only.
         unfreeze_at_epoch: With ``freeze_encoder``: train everything from this epoch (0-based) on.
         lora_rank: Rank of LoRA adapters in place of training the encoder's weights; 0 is off. Needs the extra lora.
@@ -80,6 +82,7 @@ class EncoderRecipe(Recipe):
     """
 
     attention_dropout: Probability = 0.0
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
     freeze_encoder: bool = False
     unfreeze_at_epoch: Annotated[int, Field(ge=1)] | None = None
     lora_rank: Annotated[int, Field(ge=0)] = 0

@@ -38,8 +38,6 @@ class TextClassifier(pl.LightningModule):
         batch_shape: (texts, tokens) of the batch at hand, or None before the first.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # see TextDataModule
-
     def __init__(
         self,
         network: nn.Module,
@@ -128,7 +126,8 @@ class TextClassifier(pl.LightningModule):
         """Keep the logits of this process's rows."""
         self.batch_shape = (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
-        self._answers.append((batch["rows"].cpu(), logits.cpu()))
+        # A process without rows of its own answers one that does not count.
+        self._answers.append((batch["rows"].cpu(), logits[: len(batch["rows"])].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Gather every process's rows and log the validation metrics of all of them."""

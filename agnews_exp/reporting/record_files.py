@@ -65,11 +65,11 @@ def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: t
     from matplotlib.figure import Figure
 
     size = max(4.5, 0.9 * len(class_names) + 1.8)
-    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    figure = Figure(figsize=(size, size), layout="tight")
     FigureCanvasAgg(figure)  # the object API: no global state, no display
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=30, ha="right")
     axes.set_yticks(ticks, class_names)
@@ -79,6 +79,5 @@ def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: t
             for j in ticks:
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
-    figure.colorbar(image, label="share of the true class")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -20,8 +20,8 @@ from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.data.batching import BatchPlan, derive_seed
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
-from agnews_exp.models.encoders import build_network
-from agnews_exp.models.recipes import Recipe
+from agnews_exp.models.encoders import build_network, choose_attention
+from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import TextClassifier
 from agnews_exp.runners.callbacks import (
     MONITOR,
@@ -66,8 +66,11 @@ class Job:
 def new_network(job: Job) -> Any:
     """Build the network; its random parts depend on the seed alone."""
     torch.manual_seed(derive_seed("network", job.seed))
+    network: Any = build_network(job.recipe, job.tokenizer, job.class_names)
+    if isinstance(job.recipe, EncoderRecipe):
+        choose_attention(network.encoder, job.recipe.attention, job.hardware.accelerator)
     # Loading pretrained weights leaves a network in evaluation mode, without dropout.
-    return build_network(job.recipe, job.tokenizer, job.class_names).train()
+    return network.train()
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,12 @@ def _quieten() -> None:
     """Hide Lightning's start-up lines and tips; what goes wrong still shows."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for pattern in (r".*does not have many workers.*", r".*smaller than the logging interval.*", r".*LeafSpec.*"):
+    for pattern in (
+        r".*does not have many workers.*",
+        r".*smaller than the logging interval.*",
+        r".*LeafSpec.*",
+        r".*sync_dist=True.*",
+    ):
         warnings.filterwarnings("ignore", pattern)
 
 

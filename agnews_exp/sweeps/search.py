@@ -272,14 +272,13 @@ class Search:
             self._tell(state.num, state)
 
     def _tell(self, number: int, state: JobState) -> None:
-        if state.status == "pruned":
-            self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
-            return
-        values = self._values(state)
-        if values is None:
-            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        else:
-            self.study.tell(number, values, skip_if_finished=True)
+        values = None if state.status == "pruned" else self._values(state)
+        ended = TrialState.PRUNED if state.status == "pruned" else TrialState.FAIL if values is None else None
+        try:
+            self.study.tell(number, values, ended, skip_if_finished=True)
+        except RuntimeError as error:  # the grid sampler stops the study after its last point; it is told by then
+            if "Study.stop" not in str(error):
+                raise
 
     def _values(self, state: JobState) -> list[float] | None:
         run = self._session.folder.run_of(state) if state.status == "finished" else None

@@ -18,6 +18,8 @@ def partner(group: str, choice: str) -> list[str]:
     """Another group's choice that this one needs to make sense."""
     if group == "model/members":
         return ["model=stacking"]
+    if group == "tuning":
+        return ["model=tiny"]
     if group.startswith("features/"):
         return ["features=word_tfidf"]
     plain = to_plain(compose_config([f"{group}={choice}"]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.data.batching import BatchPlan, evaluation_batches, framed_lengths, padded_ids, share_of_rank
+from agnews_exp.data.batching import BatchPlan, framed_lengths, padded_ids, share_of_rank
 from agnews_exp.data.tokens import Frame, TokenTable, frame_of, tokenize
 from agnews_exp.models.vocabulary import build_tokenizer
 
@@ -64,10 +64,17 @@ def test_grouping_by_length_removes_most_padding():
 
 @settings(max_examples=40, deadline=None)
 @given(lengths_strategy, st.integers(1, 9), st.integers(1, 5))
-def test_evaluation_batches_of_all_ranks_hold_every_row_once(lengths, size, world):
-    batches = evaluation_batches(lengths, size, None)
-    rows = [r for rank in range(world) for batch in batches[rank::world] for r in batch]
-    assert sorted(rows) == list(range(len(lengths)))
+def test_evaluation_batches_of_all_ranks_hold_every_row_once_and_every_rank_has_one(lengths, size, world):
+    from agnews_exp.data.datamodule import EncodedRows, EvaluationLoader
+
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rows = EncodedRows(TokenTable(np.zeros(offsets[-1]), offsets), lengths, Frame((1,), (2,), 0), 9)
+    loaders = [
+        EvaluationLoader(rows, batch_size=size, token_budget=None, rank=r, world_size=world) for r in range(world)
+    ]
+    answered = [row for loader in loaders for batch in loader for row in batch["rows"].tolist()]
+    assert sorted(answered) == list(range(len(lengths)))
+    assert all(len(list(loader)) == len(loader) >= 1 for loader in loaders)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])

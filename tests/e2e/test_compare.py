@@ -11,19 +11,20 @@ from sklearn.metrics import f1_score
 FAST = ("data=sample", "features=word_tfidf", "evaluation.latency_repeats=0")
 
 
-@pytest.fixture
-def two_runs(project):
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory, make_project):
+    project = make_project(tmp_path_factory.mktemp("compare") / "project")
     for model in ("multinomial_nb", "dummy"):
         done = project.run(*FAST, f"model={model}", "tracking.log_model=false", "tracking.system_metrics=false")
         assert done.returncode == 0, done.stderr
     return project
 
 
-def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predictions(two_runs):
-    done = two_runs.agnews("compare", "multinomial_nb-word_tfidf", "dummy-word_tfidf", "--resamples", "500")
+def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predictions(two_runs, tmp_path):
+    done = two_runs.agnews("compare", "multinomial_nb-word_tfidf", "dummy-word_tfidf", "--resamples", "500",
+                           "--output", str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (written,) = two_runs.root.glob("outputs/comparisons/*/comparison.json")
-    (pair,) = json.loads(written.read_text())["pairs"]
+    (pair,) = json.loads((tmp_path / "comparison.json").read_text())["pairs"]
     answers = {}
     for folder in two_runs.run_folders:
         table = pq.read_table(folder / "predictions.parquet").to_pandas().query("split == 'test'").sort_values("row_id")
@@ -36,8 +37,8 @@ def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predi
     found = pair["metrics"]["macro_f1"]["bootstrap"]["a"]["estimate"]
     assert found == pytest.approx(f1_score(bayes["label"], bayes["prediction"], average="macro"))
     assert "is right more often than" in done.stdout
-    assert (written.parent / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert "McNemar" in (written.parent / "comparison.md").read_text()
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "McNemar" in (tmp_path / "comparison.md").read_text()
 
 
 def test_runs_are_found_by_mlflow_id_filter_and_folder_and_the_comparison_is_logged(two_runs):

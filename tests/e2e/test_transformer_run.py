@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+RUN = Path(__file__).resolve().parents[2] / "run.py"
 QUICK = (
     "model=tiny",
     "data=sample",
@@ -145,20 +147,14 @@ def test_two_processes_make_one_run_and_judge_every_row_once(project):
     assert validated == pytest.approx(project.result()["metrics"]["val/macro_f1"], abs=1e-6)
 
 
-def test_classical_run_with_trainer_devices_needs_no_plus_and_no_torch(project):
-    done = project.command(
-        "-c",
+def test_classical_run_takes_trainer_devices_without_a_plus_and_without_torch(project):
+    words = ["data=sample", "model=multinomial_nb", "features=word_tfidf", "trainer.devices=1", "tracking=none"]
+    program = (
         "import runpy, sys\n"
-        f"sys.argv = ['run.py', 'data=sample', 'model=multinomial_nb', 'features=word_tfidf', 'trainer.devices=1', "
-        "'tracking=none', 'evaluation.latency_repeats=0']\n"
-        "try:\n    runpy.run_path(sys.argv[0] if False else RUN, run_name='__main__')\n"
-        "finally:\n    print('torch' in sys.modules)\n".replace("RUN", repr(str(run_file()))),
+        f"sys.argv = [{str(RUN)!r}, *{words!r}, 'evaluation.latency_repeats=0']\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "print('torch' in sys.modules)\n"
     )
+    done = project.command("-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("False")
-
-
-def run_file():
-    from pathlib import Path
-
-    return Path(__file__).resolve().parents[2] / "run.py"

@@ -192,3 +192,18 @@ def test_minilm_answers_and_starts_from_its_pretrained_weights():
     mask = batch["attention_mask"].unsqueeze(-1)
     vectors = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+
+
+def test_attention_kernel_is_chosen_by_device_and_does_not_change_the_answers():
+    from agnews_exp.models.encoders import choose_attention
+
+    built = predictor(RECIPES[0])
+    expected = built.predict(TEXTS).scores
+    kernels = {}
+    for accelerator in ("cuda", "cpu"):
+        network = predictor(RECIPES[0]).network
+        choose_attention(network.encoder, "auto", accelerator)
+        kernels[accelerator] = network.encoder.config._attn_implementation
+        built.network = network
+        np.testing.assert_allclose(built.predict(TEXTS).scores, expected, atol=1e-5)
+    assert kernels == {"cuda": "sdpa", "cpu": "eager"}

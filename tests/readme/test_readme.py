@@ -35,7 +35,7 @@ def test_readme_command_works(project, command):
 
 def test_make_targets_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.MULTILINE))
-    shown = set(re.findall(r"\bmake ([a-z-]+)", README))
+    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
     assert {"run", "test"} <= shown <= targets
 
 

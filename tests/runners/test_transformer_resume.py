@@ -39,7 +39,7 @@ def cut_after(training, n_steps, monkeypatch):
         (13, ()),
         (17, ("trainer.num_workers=1",)),
         (8, ("trainer.accumulate_grad_batches=2",)),
-        (14, ("model.ema_decay=0.9", "model.schedule=cosine")),
+        (5, ("model.ema_decay=0.9", "model.schedule=cosine")),
         (6, ("trainer.val_check_interval=0.25", "trainer.early_stopping_patience=5")),
         (15, ("model.freeze_encoder=true", "model.unfreeze_at_epoch=1", "model.layerwise_lr_decay=0.8")),
         (5, ("trainer.token_budget=200",)),
