@@ -42,7 +42,7 @@ def add_adapters(network: Any, recipe: EncoderRecipe) -> nn.Module:
     heads = [name for name, _ in network.named_parameters() if network.is_head(name)]
     config = LoraConfig(
         r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]  # any number scales
         lora_dropout=recipe.lora_dropout,
         target_modules=targets,
         bias="none",
