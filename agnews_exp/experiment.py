@@ -175,6 +175,7 @@ def _fit_and_judge(
     checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fit, then score train, validation and, once and last, test; write the record's files but result.json."""
+    from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
     from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
     from agnews_exp.reporting.record_files import write_confusion_figure, write_predictions, write_report
@@ -234,5 +235,6 @@ def _fit_and_judge(
             "evaluation_checksum": splits.evaluation_checksum(),
             "rows": {k: len(rows) for k, rows in parts.items()},
             "digests": {k: splits.digest(rows) for k, rows in parts.items()},
+            "duplicates": cross_split_duplicates(splits),
         },
     }

@@ -78,6 +78,7 @@ def log_record(run_id: str, folder: Path, *, with_model: bool) -> None:
         "data.source": data["source"],
         "data.location": data["location"],
         "data.checksum": data["checksum"],
+        "data.duplicates": ", ".join(f"{pair} {n}" for pair, n in data["duplicates"].items()),
         "data.evaluation_checksum": data["evaluation_checksum"],
         "mlflow.note.content": headline_note(result),
     }

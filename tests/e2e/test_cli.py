@@ -95,3 +95,16 @@ def test_ui_on_a_taken_port_says_so(project):
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
     assert f"--port {port + 1}" in done.stderr
+
+
+def test_cache_shows_its_size_and_can_be_cleared(project):
+    done = project.run(
+        "data=sample", "features=word_tfidf", "model=dummy", "tracking=none", "evaluation.latency_repeats=0"
+    )
+    assert done.returncode == 0, done.stderr
+    before = project.agnews("cache", "info")
+    assert before.returncode == 0, before.stderr
+    assert "features: holds" in before.stdout
+    assert "holds 0 entries" not in before.stdout
+    assert project.agnews("cache", "clear").returncode == 0
+    assert "holds 0 entries" in project.agnews("cache", "info").stdout
