@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH_ROWS = 1000
-SINGLE_ROWS = 20
+SINGLE_ROWS = 5
 
 
 def measure_throughput(predict: Callable[[list[str]], Any], texts: Sequence[str], repeats: int) -> dict[str, float]:
@@ -19,7 +19,7 @@ def measure_throughput(predict: Callable[[list[str]], Any], texts: Sequence[str]
 
     Args:
         predict: Answers a list of texts.
-        texts: At least one text; the first 1,000 form the batch, the first 20 are sent one by one.
+        texts: At least one text; the first 1,000 form the batch, the first 5 are sent one by one.
         repeats: Repetitions; the median counts. One unmeasured call warms up.
 
     Returns:
