@@ -47,7 +47,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"run    {_short(folder)}")
     if warning:
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
-    console.print("next   agnews ui      compare the runs in MLflow at http://127.0.0.1:5000\n")
+    console.print("next   agnews ui  (or: make ui)   compare the runs in MLflow at http://127.0.0.1:5000\n")
 
 
 def _short(folder: Path) -> str:
