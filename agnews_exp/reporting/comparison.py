@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.statistics import ComparisonResult, compare_all
-from agnews_exp.tracking.record import PREDICTIONS, RunFolder, atomic_path, write_json
+from agnews_exp.tracking.record import PREDICTIONS, RunFolder, write_json
 
 
 @dataclass(frozen=True, eq=False)

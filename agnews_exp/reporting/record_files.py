@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import classification_report_table, metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.tracking.record import atomic_path
 
 
 def write_predictions(

@@ -8,9 +8,7 @@ which the operating system drops when a process dies, keeps two processes from t
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,21 +21,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from agnews_exp.config.errors import StorageError
 from agnews_exp.config.locations import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which it replaces when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from agnews_exp.config.storage import atomic_path
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -46,7 +30,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write beside the place, flush, and move there."""
         target = Path(path)
-        with _atomic(target) as temporary:
+        with atomic_path(target) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -111,13 +95,13 @@ class CheckpointFolder:
         """Keep weights that beat all earlier ones, with their validation logits (n, K)."""
         from safetensors.torch import save_file
 
-        with _atomic(self.path / "best.safetensors") as temporary:
+        with atomic_path(self.path / "best.safetensors") as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
         answers_path = self.path / "best_validation.npy"
         if answers is None:
             answers_path.unlink(missing_ok=True)
             return
-        with _atomic(answers_path) as temporary, temporary.open("wb") as file:
+        with atomic_path(answers_path) as temporary, temporary.open("wb") as file:
             np.save(file, answers)
 
     def best(self) -> tuple[dict[str, torch.Tensor], NDArray[np.float32] | None] | None:
@@ -139,7 +123,7 @@ class CheckpointFolder:
         return self._read("done.json") or None
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        with _atomic(self.path / name) as temporary:
+        with atomic_path(self.path / name) as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _read(self, name: str) -> dict[str, Any]:

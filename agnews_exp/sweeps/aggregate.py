@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.folder import SweepFolder
 from agnews_exp.sweeps.jobs import JobState, override_key
-from agnews_exp.tracking.record import atomic_path
 
 LEVEL = 0.95
 SEED = "seed"

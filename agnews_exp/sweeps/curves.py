@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.aggregate import SEED, JobRow, groups, summarise, varying_keys
-from agnews_exp.tracking.record import atomic_path
 
 _PREFERRED = ("data_fraction",)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps import aggregate, curves
 from agnews_exp.sweeps.folder import SWEEP, SweepFolder
 from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, repeat_command
-from agnews_exp.tracking.record import atomic_path
 
 log = logging.getLogger(__name__)
 

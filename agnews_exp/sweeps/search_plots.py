@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.folder import SweepFolder
 from agnews_exp.sweeps.jobs import repeat_command
 from agnews_exp.sweeps.search import Search
-from agnews_exp.tracking.record import atomic_path, write_json
+from agnews_exp.tracking.record import write_json
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.reporting.study_tables import StudyTable, study_tables
 from agnews_exp.sweeps.folder import SweepFolder
 from agnews_exp.tracking import record
@@ -22,7 +23,7 @@ def study_report(folder: SweepFolder) -> dict[str, Any]:
     tables = study_tables(results)
     text = "\n".join(table.markdown() for table in tables)
     path = folder.path / STUDY_FILE
-    with record.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     for table in tables:
         _print(table)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from agnews_exp.config.storage import atomic_path
 from agnews_exp.tracking import record
 
 
@@ -21,7 +22,7 @@ def test_atomic_path_leaves_the_old_file_when_the_writer_fails(tmp_path):
     record.write_json(target, {"old": 1})
 
     def write_half():
-        with record.atomic_path(target) as temporary:
+        with atomic_path(target) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
