@@ -71,9 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     cache.set_defaults(handler=_cache)
 
     from agnews_exp.reporting import commands as reporting
+    from agnews_exp.reporting.analyses import commands as analyses
+    from agnews_exp.reporting.runs import commands as runs
+    from agnews_exp.serving import commands as serving
     from agnews_exp.sweeps import commands as sweeps
 
     reporting.add_parsers(commands)
+    analyses.add_parsers(commands)
+    runs.add_parsers(commands)
+    serving.add_parsers(commands)
     sweeps.add_parsers(commands)
     return parser
 

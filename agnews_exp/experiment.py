@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,18 @@ from agnews_exp.config.errors import AgnewsError, Pruned, unknown_name
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.locations import CHECKPOINTS
 from agnews_exp.config.seeding import seed_everything
-from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.sources import SourceRun
 from agnews_exp.runners.protocol import make_runner, prepared
+from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.stages import Stages
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.intermediate import study_reporter
 from agnews_exp.tracking.job_report import report_job
+from agnews_exp.tracking.lookup import source_runs
 from agnews_exp.tracking.mlflow_run import MlflowRun
 from agnews_exp.tracking.resume import continue_in, find_unfinished
 
@@ -110,18 +111,20 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
     stages = Stages(report=study_reporter())
     folder.start(plain, environment)
     splits = load_splits(checked, stages)
-    identity = fingerprint(plain, splits.data_checksum)
+    sources = source_runs(plain)
+    identified = _identified(plain, sources)
+    identity = fingerprint(identified, splits.data_checksum)
     if not checked.run.force and (earlier := record.recall(output_dir, identity)) is not None:
-        return _skip(folder, earlier, checked.run.evaluation.primary)
+        return _skip(folder, earlier, checked)
     resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
     if resumed is not None:
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
     with MlflowRun(plain, folder, environment, resumed=resumed is not None) as tracker:
-        options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves}
+        options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves, "sources": sources}
         result = _fit_and_judge(checked, splits, stages, folder.path, options)
-        group = group_fingerprint(plain, splits.data_checksum)
+        group = group_fingerprint(identified, splits.data_checksum)
         result |= {"fingerprint": identity, "group_fingerprint": group}
         result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
         objective = _objective(result["metrics"], checked.run.evaluation.primary)
@@ -134,33 +137,24 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
     return Outcome(objective, result, folder.path, skipped=False, warning=tracker.warning)
 
 
-def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
-    """Load the configured data and make the study's one split."""
-    from agnews_exp.data.splits import make_splits
-
-    with stages.stage("load", f"loading {checked.run.data.name}"):
-        corpus = safe_instantiate(checked.component("data"), "data")
-        return make_splits(
-            corpus,
-            split_seed=checked.run.split_seed,
-            validation_size=checked.run.data.validation_size,
-            test_size=checked.run.data.test_size,
-            data_fraction=checked.run.data_fraction,
-            subset=_subset(checked),
-        )
+def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
+    """Put fingerprints in the place of the names of runs: the same name may mean another run tomorrow."""
+    if not sources:
+        return plain
+    return {**plain, "model": {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}}
 
 
-def _subset(checked: CheckedConfig) -> Callable[..., Any]:
-    component = checked.component("subset")
-    return partial(resolve_target(component.pop("_target_"), "subset._target_"), **component)
+def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
+    from agnews_exp.reporting.analyses.performing import complete_analyses
 
-
-def _skip(folder: record.RunFolder, earlier: record.RunFolder, primary: str) -> Outcome:
     result = earlier.result()
     assert result is not None
     # Nothing happened here: an empty folder beside the real one would only confuse.
     shutil.rmtree(folder.path, ignore_errors=True)
-    return Outcome(_objective(result["metrics"], primary), result, earlier.path, skipped=True)
+    evaluation = checked.run.evaluation
+    notes = complete_analyses(earlier, evaluation.analyses) if evaluation.score_test else []
+    objective = _objective(result["metrics"], evaluation.primary)
+    return Outcome(objective, result, earlier.path, skipped=True, warning="\n".join(notes) or None)
 
 
 def _objective(metrics: Mapping[str, float], primary: str) -> float:
@@ -174,14 +168,22 @@ def _objective(metrics: Mapping[str, float], primary: str) -> float:
 def _fit_and_judge(
     checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fit, then score train, validation and, once and last, test; write the record's files but result.json."""
+    """Fit, then score train, validation and, once and last, test; write the record's files but result.json.
+
+    With ``evaluation.score_test=false`` (the trials of a search) the test rows are left alone, and so are the analyses,
+    which look at them.
+    """
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
     from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
     from agnews_exp.reporting.record_files import write_confusion_figure, write_predictions, write_report
     from agnews_exp.runners.cross_validation import cross_validate
 
-    parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    parts = {"val": splits.validation}
+    if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
+        parts = {"train": splits.train} | parts
+    if checked.run.evaluation.score_test:
+        parts["test"] = splits.test
     answers: dict[str, Predictions] = {}
     runner = make_runner(checked, **options)
     with prepared(checked, splits):
@@ -202,17 +204,25 @@ def _fit_and_judge(
         runner.save(path / record.MODEL)
     metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
     metrics["peak_memory_mb"] = peak_memory_mb()
-    stored = {"val": splits.validation, "test": splits.test}
+    stored = {name: rows for name, rows in parts.items() if name != "train"}
     if folds:
         stored["cv"], answers["cv"] = splits.train, folds.predictions
     held_out = folds.folds if folds else None
     write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
-    write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
+    if "test" in parts:
+        write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
     for name, matrix in matrices.items():
         write_confusion_figure(path / record.FIGURES / f"confusion_matrix_{name}.png", matrix, splits.class_names, name)
-    for note in summary.notes:
+    notes = [*summary.notes]
+    analyses = checked.plain["evaluation"].get("analyses")
+    if analyses and "test" in parts:
+        with stages.stage("analyses", "analysing"):
+            found, failures = _analyse(checked, splits, answers, path, analyses)
+        metrics |= found
+        notes += failures
+    for note in notes:
         log.warning("%s", note)
     return {
         "name": checked.run.name,
@@ -223,7 +233,7 @@ def _fit_and_judge(
         "primary": checked.run.evaluation.primary,
         "metrics": metrics,
         "timings": dict(stages.timings),
-        "notes": summary.notes,
+        "notes": notes,
         "class_names": list(splits.class_names),
         "folds": folds.metrics if folds else {},
         "confusion": {k: m.tolist() for k, m in matrices.items()},
@@ -233,8 +243,28 @@ def _fit_and_judge(
             "location": splits.location,
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),
-            "rows": {k: len(rows) for k, rows in parts.items()},
-            "digests": {k: splits.digest(rows) for k, rows in parts.items()},
+            "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},
+            "digests": {k: splits.digest(rows) for k, rows in ({"train": splits.train} | parts).items()},
             "duplicates": cross_split_duplicates(splits),
         },
     }
+
+
+def _analyse(
+    checked: CheckedConfig,
+    splits: Splits,
+    answers: Mapping[str, Predictions],
+    path: Path,
+    components: Mapping[str, Mapping[str, Any] | None],
+) -> tuple[dict[str, float], list[str]]:
+    """Analyse the run with its model as it was saved: what a later command would load."""
+    from agnews_exp.models.loading import load_model
+    from agnews_exp.reporting.analyses.context import AnalysisContext
+    from agnews_exp.reporting.analyses.performing import analysis_folder, perform_all
+
+    model = load_model(path / record.MODEL)
+
+    def context(name: str) -> AnalysisContext:
+        return AnalysisContext(checked, splits, answers, model, analysis_folder(path, name))
+
+    return perform_all(components, context)

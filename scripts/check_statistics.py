@@ -26,6 +26,7 @@ from scipy import stats as scipy_stats
 
 from agnews_exp.evaluation import statistics as st
 from agnews_exp.evaluation.calibration import calibration_test
+from agnews_exp.evaluation.reliability import consistency_bars, reliability_curve
 from agnews_exp.evaluation.statistics.margins import count_metric, margins_of_confusion
 
 FloatArray = NDArray[np.float64]
@@ -208,25 +209,55 @@ def check_folds(scale: float) -> Iterator[Row]:
         yield Row(
             "   plain paired t-test on the same folds", rejected[1] / sets, sets, None, "for comparison: misleads"
         )
+    for folds in (5, 10):
+        rejected = np.zeros(3)
+        for _ in range(sets):
+            scores = _cross_validate(rng, n=200, n_features=8, k=folds, repeats=1, models=3)
+            found = st.compare_folds(dict(zip("abc", scores, strict=True)), "accuracy")
+            assert found.friedman is not None
+            wilcoxon = found.pairs[0].wilcoxon
+            any_pair = min(pair.p_holm for pair in found.pairs)
+            rejected += [any_pair <= 0.05, found.friedman.p_value <= 0.05, wilcoxon and wilcoxon.p_value <= 0.05]
+        where = f"real CV of three equal learners, {folds} folds, null"
+        yield Row(f"Nadeau-Bengio t + Holm, any pair, {where}", rejected[0] / sets, sets, (0.0, 0.06), "family-wise")
+        note = "for comparison: folds are not independent blocks"
+        yield Row("   Friedman over the same folds", rejected[1] / sets, sets, None, note)
+        yield Row("   Wilcoxon of one pair over the same folds", rejected[2] / sets, sets, None, note)
+
+
+def check_seeds(scale: float) -> Iterator[Row]:
+    """Welch's test and interval over seeds, with unequal spreads."""
+    rng, sets = np.random.default_rng(23), round(10_000 * scale)
+    for n_a, n_b, spread in ((5, 5, 3.0), (3, 10, 1.0)):
+        rejected = np.zeros(2)
+        for _ in range(sets):
+            test = st.welch_test(rng.normal(size=n_a), spread * rng.normal(size=n_b))
+            rejected += [test.p_value <= 0.05, test.interval[0] <= 0 <= test.interval[1]]
+        what = f"{n_a} and {n_b} seeds, spread 1 and {spread:g}"
+        few = min(n_a, n_b) < st.blocks.FEW_SEEDS
+        note = "too easily with few seeds: compare says so" if few else ""
+        yield Row(f"Welch t, {what}, null", rejected[0] / sets, sets, (0.04, 0.07) if few else REJECTS, note)
+        yield Row(f"Welch 95 % interval, {what}", rejected[1] / sets, sets, COVERS)
 
 
 def _cross_validate(
-    rng: np.random.Generator, n: int, n_features: int, k: int, repeats: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return fold accuracies of two least-squares classifiers, each on its own half of equally good features."""
+    rng: np.random.Generator, n: int, n_features: int, k: int, repeats: int, models: int = 2
+) -> FloatArray:
+    """Return fold accuracies (models, repeats k) of least-squares classifiers, on features equally good."""
     label = rng.choice([-1.0, 1.0], size=n)
-    features = rng.normal(size=(n, 2 * n_features)) + 0.25 * label[:, None]
-    scores = np.empty((2, repeats, k))
+    features = rng.normal(size=(n, models * n_features)) + 0.25 * label[:, None]
+    scores = np.empty((models, repeats, k))
     for repeat in range(repeats):
         fold = rng.permutation(n) % k
         for f in range(k):
             train = fold != f
-            for model, columns in enumerate((slice(0, n_features), slice(n_features, None))):
+            for model in range(models):
+                columns = slice(model * n_features, (model + 1) * n_features)
                 x = features[train, columns]
                 weights = np.linalg.solve(x.T @ x, x.T @ label[train])
                 right = np.sign(features[~train, columns] @ weights) == label[~train]
                 scores[model, repeat, f] = right.mean()
-    return scores[0].ravel(), scores[1].ravel()
+    return scores.reshape(models, repeats * k)
 
 
 def check_ranks(scale: float) -> Iterator[Row]:
@@ -281,6 +312,15 @@ def check_calibration(scale: float) -> Iterator[Row]:
             rejected[column] += test.p_value <= 0.05
     for column, binning in enumerate(("equal_width", "equal_mass")):
         yield Row(f"calibration test, {binning}, calibrated model, n=1000", rejected[column] / sets, sets, REJECTS)
+    inside, bins = 0, 0
+    for index in range(round(sets / 4)):
+        forecasts = rng.beta(2, 1, size=1000)
+        curve = reliability_curve(forecasts, rng.random(1000) < forecasts, 10)
+        low, high = consistency_bars(forecasts, curve, simulations=400, seed=index)
+        used = curve.count >= 20
+        inside += int(np.sum((low <= curve.frequency)[used] & (curve.frequency <= high)[used]))
+        bins += int(used.sum())
+    yield Row("consistency bars, bins of a calibrated model, n=1000", inside / bins, bins, COVERS)
 
 
 CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
@@ -289,6 +329,7 @@ CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
     check_mcnemar,
     check_randomisation,
     check_folds,
+    check_seeds,
     check_ranks,
     check_multiplicity,
     check_calibration,

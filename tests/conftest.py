@@ -103,6 +103,12 @@ def project(tmp_path: Path) -> Project:
     return Project(root)
 
 
+@pytest.fixture(scope="module")
+def module_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project root that the tests of a module share."""
+    return Project(tmp_path_factory.mktemp("project"))
+
+
 @pytest.fixture(scope="session")
 def ag_news_dir() -> Path:
     """Folder of the real corpus; tests that need it are skipped without it."""

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from agnews_exp.config.errors import AgnewsError, StorageError
+from agnews_exp.config.garbage import calm_garbage_collection
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -78,6 +79,7 @@ def guarded(main: Callable[[], Any]) -> None:
     # Hydra would print errors in its own way and exit with 1; we want them raised.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, _raise_terminated)
+    calm_garbage_collection()
     try:
         main()
         sys.stdout.flush()

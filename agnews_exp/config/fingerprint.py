@@ -34,16 +34,18 @@ _TRAINER_NOT_SCIENCE = frozenset(
         "progress_bar",
     }
 )
-_EVALUATION_NOT_SCIENCE = frozenset({"name", "latency_repeats"})
+_EVALUATION_NOT_SCIENCE = frozenset({"name", "latency_repeats", "analyses"})
 
 
 def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change a result (no paths, logging, devices, threads)."""
     science: dict[str, Any] = {group: _strip(plain[group]) for group in _GROUPS}
     science["data"] = {k: plain["data"].get(k) for k in ("validation_size", "test_size") if k in plain["data"]}
-    if plain["model"]["family"] != "classical":
+    if plain["model"]["family"] == "transformer":
         science["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _TRAINER_NOT_SCIENCE}
     science["evaluation"] = {k: v for k, v in plain["evaluation"].items() if k not in _EVALUATION_NOT_SCIENCE}
+    if science["evaluation"].get("score_test") is True:
+        del science["evaluation"]["score_test"]  # what is usual needs no mention; a run without the test is another
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
     return science
 

@@ -73,7 +73,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     name: str
-    family: Literal["classical", "transformer"]
+    family: Literal["classical", "transformer", "cascade"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
 
@@ -130,6 +130,8 @@ class EvaluationConfig(_Group):
     primary: str = Field(pattern=r"^(val|cv)/[a-z0-9_]+$", description="the objective, never a test metric")
     folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
     latency_repeats: Annotated[int, Field(ge=0, le=1000)]
+    score_test: bool = Field(True, description="false leaves the test set alone: the trials of a search")
+    analyses: dict[str, Component | None] = Field({}, description="what else is looked into; null is off")
 
     @model_validator(mode="after")
     def _folds_and_primary_agree(self) -> Self:

@@ -14,11 +14,11 @@ from typing import Any, get_type_hints
 
 from agnews_exp.config.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
 
-_OWN = ("agnews_exp.data", "agnews_exp.features", "agnews_exp.models")
+_OWN = ("agnews_exp.data", "agnews_exp.features", "agnews_exp.models", "agnews_exp.reporting.analyses")
 _ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
 """Packages whose estimators may be built, with the extra that brings each."""
 
-_ALLOWED_TEXT = "components of agnews_exp.data, .features, .models, and estimators of sklearn, xgboost, lightgbm"
+_ALLOWED_TEXT = "components and analyses of agnews_exp, and estimators of sklearn, xgboost, lightgbm"
 
 
 def resolve_target(path: object, key: str) -> Callable[..., Any]:

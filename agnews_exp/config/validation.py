@@ -132,15 +132,38 @@ def _check_components(checked: CheckedConfig) -> None:
     model = safe_instantiate(checked.component("model"), "model")
     if checked.run.model.family == "transformer":
         _check_transformer(checked.run, model)
+    if checked.run.model.family == "cascade" and checked.run.evaluation.folds:
+        raise ConfigError(
+            f"model={checked.run.model.name} combines finished runs: there is nothing to fit in folds.",
+            fix="evaluation=fast",
+        )
     features = checked.plain["features"]
     for name in [name for name, block in features["blocks"].items() if block is not None]:
         safe_instantiate(features["blocks"][name], f"features.blocks.{name}")
     for step in ("select", "reduce", "scale"):
         if features[step] is not None:
             safe_instantiate(features[step], f"features.{step}")
+    for name, component in checked.plain["evaluation"].get("analyses", {}).items():
+        if component is not None:
+            check_analysis(name, component)
     unknown = set(features["block_weights"]) - set(features["blocks"])
     if unknown:
         raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
+
+
+def check_analysis(name: str, component: Mapping[str, Any]) -> None:
+    """Check the arguments of one analysis before any work.
+
+    Args:
+        name: Its key in ``evaluation.analyses``.
+        component: ``_target_`` and arguments.
+
+    Raises:
+        ConfigError: The target or an argument is not allowed.
+    """
+    key = f"evaluation.analyses.{name}"
+    arguments = {k: v for k, v in component.items() if k != "_target_"}
+    check_arguments(resolve_target(component["_target_"], f"{key}._target_"), arguments, key, ("context",))
 
 
 def _check_transformer(run: Any, model: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -39,36 +40,58 @@ def explain_table(path: Path, columns: Columns, labels: Labels, delimiter: str, 
     """Find all bad records of a CSV file. A record is named by the line that it begins on."""
     bad = BadLines()
     with field_limit(), open_text(path, encoding, errors="surrogateescape") as file:
-        lines = _Lines(file)
-        skip_header = columns.has_header
-        while True:
-            lines.record = []
-            start = lines.next_line
-            row: list[str] | None = None
-            try:
-                row = next(csv.reader(lines, delimiter=delimiter, strict=True))
-            except StopIteration:
-                break
-            except csv.Error as error:
-                bad.add(start, f"unbalanced quote ({error})")
-            except UnicodeError as error:
-                bad.add(start, f"not {encoding}: {error}")
-                break  # an encoding of several bytes a character (UTF-16) cannot go on after a bad one
-            else:
-                if not row:
-                    continue
-                reason = _wrong_bytes(row, encoding) if skip_header else _why_bad(row, columns, labels, encoding)
-                skip_header = False
-                if reason is not None:
-                    bad.add(start, reason)
-            if len(lines.record) > 1 and (row is None or len(row) != columns.n_fields):
-                # A missing quote joins records: go on at the first line that can begin one.
-                begins = _record_start(lines.record, columns.n_fields, delimiter)
-                if begins is not None:
-                    lines.resume_at(begins)
+        records = csv_records(file, columns.n_fields, delimiter, encoding)
+        for number, (line, row, reason) in enumerate(records):
+            is_header = columns.has_header and number == 0
+            if row is not None and not reason and not is_header:
+                reason = _why_bad(row, columns, labels)
+            if reason and not (is_header and row is not None and len(row) != columns.n_fields):
+                bad.add(line, reason)
     if not bad.total:
         bad.add(0, "the file changed while it was read")
     return bad
+
+
+def csv_records(
+    file: IO[str], n_fields: int, delimiter: str, encoding: str
+) -> Iterator[tuple[int, list[str] | None, str | None]]:
+    """Yield every record of a CSV file, the bad ones too, and go on behind a missing quote.
+
+    Args:
+        file: Open with ``errors="surrogateescape"``.
+        n_fields: Fields that a record should have.
+        delimiter: One character.
+        encoding: Its name, for the reasons.
+
+    Yields:
+        The line that the record begins on (1-based), its fields (None where it cannot be split), and what is wrong
+        with it (None where nothing is). Blank lines are left out.
+    """
+    lines = _Lines(file)
+    while True:
+        lines.record = []
+        start = lines.next_line
+        row: list[str] | None = None
+        reason: str | None = None
+        try:
+            row = next(csv.reader(lines, delimiter=delimiter, strict=True))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = f"unbalanced quote ({error})"
+        except UnicodeError as error:
+            yield start, None, f"not {encoding}: {error}"
+            return  # an encoding of several bytes a character (UTF-16) cannot go on after a bad one
+        else:
+            if not row:
+                continue
+            reason = wrong_bytes("".join(row), encoding) or _wrong_length(row, n_fields)
+        yield start, row, reason
+        if len(lines.record) > 1 and (row is None or len(row) != n_fields):
+            # A missing quote joins records: go on at the first line that can begin one.
+            begins = _record_start(lines.record, n_fields, delimiter)
+            if begins is not None:
+                lines.resume_at(begins)
 
 
 def _record_start(record: list[str], n_fields: int, delimiter: str) -> int | None:
@@ -83,21 +106,22 @@ def _record_start(record: list[str], n_fields: int, delimiter: str) -> int | Non
     return None
 
 
-def _wrong_bytes(row: list[str], encoding: str) -> str | None:
+def wrong_bytes(text: str, encoding: str) -> str | None:
     """Name the first byte that could not be decoded (the file is open with surrogateescape)."""
     try:
-        "".join(row).encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         return f"byte 0x{ord(error.object[error.start]) & 0xFF:02x} is not {encoding.upper()}"
     return None
 
 
-def _why_bad(row: list[str], columns: Columns, labels: Labels, encoding: str) -> str | None:
-    wrong_bytes = _wrong_bytes(row, encoding)
-    if wrong_bytes is not None:
-        return wrong_bytes
-    if len(row) != columns.n_fields:
-        return f"{len(row)} field{'s' if len(row) != 1 else ''} instead of {columns.n_fields}"
+def _wrong_length(row: list[str], n_fields: int) -> str | None:
+    if len(row) == n_fields:
+        return None
+    return f"{len(row)} field{'s' if len(row) != 1 else ''} instead of {n_fields}"
+
+
+def _why_bad(row: list[str], columns: Columns, labels: Labels) -> str | None:
     label = row[columns.label].strip()
     try:
         labels.find(label)

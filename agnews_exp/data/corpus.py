@@ -60,6 +60,12 @@ class Corpus:
     source: str
     location: str
 
+    @property
+    def texts(self) -> list[str]:
+        """All texts: of train, validation and test."""
+        parts = (self.train, self.validation, self.test)
+        return [text for rows in parts if rows is not None for text in rows.texts]
+
     def checksum(self) -> str:
         """Return the SHA-256 of all rows: equal exactly when texts, labels and classes are equal."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
@@ -87,6 +93,7 @@ class Splits:
         source: See :class:`Corpus`.
         location: See :class:`Corpus`.
         data_checksum: :meth:`Corpus.checksum` of the corpus the rows come from.
+        corpus: That corpus, for work that is done once for all its rows and fractions, where it is at hand.
     """
 
     train: TextRows
@@ -96,6 +103,7 @@ class Splits:
     source: str
     location: str
     data_checksum: str
+    corpus: Corpus | None = None
 
     def digest(self, rows: TextRows) -> str:
         """Return 12 hex digits that identify one split's rows: their corpus and which of its rows they are."""

@@ -54,7 +54,7 @@ def load_csv(
     labels = Labels()
 
     def read(file: str | Path) -> TextRows:
-        return _read_file(Path(file).expanduser(), texts, label_column, labels, delimiter, encoding, has_header)
+        return read_file(Path(file).expanduser(), texts, label_column, labels, delimiter, encoding, has_header)
 
     train = read(train_file)
     class_names = tuple(sorted(labels.index))
@@ -79,15 +79,33 @@ def load_csv(
     return Corpus(renumber(train), validation, test, class_names, source="csv", location=", ".join(files))
 
 
-def _read_file(
+def read_file(
     path: Path,
     text_columns: list[ColumnName],
     label_column: ColumnName,
     labels: Labels,
-    delimiter: str,
-    encoding: str,
-    has_header: bool,
+    delimiter: str = "auto",
+    encoding: str = "utf-8",
+    has_header: bool = True,
+    *,
+    group: str = "data",
 ) -> TextRows:
+    """Read one labelled file; arguments as :func:`load_csv`.
+
+    Args:
+        path: The file.
+        text_columns: Names or positions of the columns that make the text.
+        label_column: Name or position of the column with the class.
+        labels: The classes; extended in place when open.
+        delimiter: One character, ``tab`` or ``auto``.
+        encoding: Encoding of CSV and TSV files.
+        has_header: Whether the first row names the columns.
+        group: Where the configuration holds these options, for error messages.
+
+    Raises:
+        ConfigError: A column does not exist.
+        DataError: The file is missing, empty, or has bad lines.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if ".jsonl" in suffixes[-2:] or ".ndjson" in suffixes[-2:]:
         return read_json_lines(path, [str(name) for name in text_columns], str(label_column), labels)
@@ -96,17 +114,17 @@ def _read_file(
     delimiter = "\t" if delimiter == "tab" else delimiter
     first = read_header(path, delimiter=delimiter, encoding=encoding)
     names: list[ColumnName] = list(first) if has_header else list(range(len(first)))
-    positions = tuple(_position(path, names, name, "text_columns") for name in text_columns)
+    positions = tuple(_position(path, names, name, "text_columns", group) for name in text_columns)
     columns = Columns(
         texts=positions,
-        label=_position(path, names, label_column, "label_column"),
+        label=_position(path, names, label_column, "label_column", group),
         n_fields=len(first),
         has_header=has_header,
     )
     return read_table(path, columns, labels, delimiter=delimiter, encoding=encoding)
 
 
-def _position(path: Path, names: list[ColumnName], wanted: ColumnName, key: str) -> int:
+def _position(path: Path, names: list[ColumnName], wanted: ColumnName, key: str, group: str) -> int:
     """Return the position of a column.
 
     Raises:
@@ -121,16 +139,16 @@ def _position(path: Path, names: list[ColumnName], wanted: ColumnName, key: str)
         return names.index(name)
     listed = ", ".join(str(n) for n in names)
     if name in names:
-        raise ConfigError(f"data.{key}={wanted}: {path} has {names.count(name)} columns of this name ({listed}).")
+        raise ConfigError(f"{group}.{key}={wanted}: {path} has {names.count(name)} columns of this name ({listed}).")
     if headless:
         raise ConfigError(
-            f"data.{key}={wanted}: without a header, columns are numbered 0 to {len(names) - 1} in {path}.",
-            fix=f"data.{key}=<number>, or data.has_header=true",
+            f"{group}.{key}={wanted}: without a header, columns are numbered 0 to {len(names) - 1} in {path}.",
+            fix=f"{group}.{key}=<number>, or {group}.has_header=true",
         )
     guess = nearest(str(wanted), [str(n) for n in names])
     raise ConfigError(
-        f"data.{key}={wanted}: {path} has no such column.\n  its columns: {listed}",
-        fix=(f"data.{key}={guess}" if key == "label_column" else f"data.{key}=[{guess}]")
+        f"{group}.{key}={wanted}: {path} has no such column.\n  its columns: {listed}",
+        fix=(f"{group}.{key}={guess}" if key == "label_column" else f"{group}.{key}=[{guess}]")
         if guess
-        else f"set data.{key} to one of its columns",
+        else f"set {group}.{key} to one of its columns",
     )

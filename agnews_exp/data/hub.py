@@ -81,6 +81,39 @@ def fetch_dataset_file(
     return found
 
 
+def cached_model(repository: str, revision: str | None) -> Path | None:
+    """Return the hub cache's folder of a model, if it has its configuration, fast tokenizer and weights in one file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("config.json", "tokenizer.json", "model.safetensors")
+    found = [try_to_load_from_cache(repository, name, revision=revision) for name in files]
+    return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None  # type: ignore[arg-type]
+
+
+def unreachable_model(repository: str, revision: str | None, *, timeout: float = 10.0) -> str | None:
+    """Return why the hub does not give a model's config.json, or None when it does.
+
+    Asked once before transformers tries: its own attempts are repeated with growing pauses, which takes a minute when
+    nobody answers and has no end when name resolution hangs.
+
+    Args:
+        repository: Such as ``"distilbert/distilbert-base-uncased"``.
+        revision: Commit, tag or branch; None is the default branch.
+        timeout: Seconds that the hub has to answer.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    if constants.HF_HUB_OFFLINE:
+        return None  # transformers looks into its cache only, and says so
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
+    try:
+        _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, f"{repository}/config.json")
+    except (DataError, StorageError) as error:
+        return error.message
+    return None
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex.
 

@@ -68,6 +68,7 @@ def make_splits(
         source=corpus.source,
         location=corpus.location,
         data_checksum=corpus.checksum(),
+        corpus=corpus,
     )
 
 

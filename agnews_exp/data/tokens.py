@@ -1,4 +1,4 @@
-"""Token ids of texts: computed once per tokenizer and texts, then memory-mapped by every run and process.
+"""Token ids of texts: computed once per tokenizer and corpus, then memory-mapped by every run and process.
 
 Ids are stored without special tokens and without truncation, so one entry serves every ``max_length``.
 """
@@ -42,6 +42,13 @@ class TokenTable:
         """Shape (n,), tokens of each text, without special tokens."""
         return np.diff(self.offsets)
 
+    def take(self, positions: NDArray[np.int64]) -> TokenTable:
+        """Return the table of some texts, in this order."""
+        lengths = self.lengths[positions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[positions] - offsets[:-1], lengths)
+        return TokenTable(self.ids[places], offsets)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -71,7 +78,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
         cache_dir: Folder of the cache; None computes in memory.
         progress: Whether to show a progress bar.
     """
-    backend = _plain_backend(tokenizer)
+    backend = plain_backend(tokenizer)
     if cache_dir is None:
         return _encode(texts, backend, progress)
     import tokenizers
@@ -86,7 +93,30 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
     return TokenTable(entry.arrays["ids"], np.asarray(entry.arrays["offsets"]))
 
 
-def _plain_backend(tokenizer: Any) -> Any:
+class CorpusTokens:
+    """The token ids of a whole corpus, from which those of its splits, fractions and folds are taken.
+
+    Args:
+        texts: Every text of the corpus.
+        tokenizer: See :func:`tokenize`.
+        cache_dir: See :func:`tokenize`: one entry, whatever part of the corpus is asked for.
+        progress: See :func:`tokenize`.
+    """
+
+    def __init__(self, texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, progress: bool = False) -> None:
+        self._table = tokenize(texts, tokenizer, cache_dir, progress=progress)
+        self._positions = {text: i for i, text in enumerate(texts)}
+
+    def table(self, texts: Sequence[str]) -> TokenTable | None:
+        """Return the token ids of some of the corpus's texts, or None when one of them is not in it."""
+        try:
+            positions = [self._positions[text] for text in texts]
+        except KeyError:
+            return None
+        return self._table.take(np.asarray(positions, dtype=np.int64))
+
+
+def plain_backend(tokenizer: Any) -> Any:
     """Return a copy of the Rust tokenizer that neither cuts nor pads (some tokenizer.json files do both)."""
     from tokenizers import Tokenizer
 

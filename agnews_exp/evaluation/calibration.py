@@ -22,11 +22,9 @@ from agnews_exp.evaluation.proper_scores import (
     negative_log_likelihood,
     one_hot,
 )
-from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, reliability_curve
+from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, draw_hits, reliability_curve
 from agnews_exp.evaluation.statistics.inputs import Result
 from agnews_exp.evaluation.statistics.margins import names_of_classes
-
-MAX_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -140,23 +138,10 @@ def calibration_test(
         simulations: Number of draws, at least 100.
         seed: Seed of the draws.
     """
-    if simulations < 100:
-        raise DataError(f"simulations must be at least 100, got {simulations}")
     confidence, right = confidences(y_true, probabilities)
     curve = reliability_curve(confidence, right, n_bins, binning)
-    order = np.argsort(confidence, kind="stable")  # bins become runs, summed with one reduceat
-    ordered = confidence[order]
-    used = curve.count > 0
-    starts = np.concatenate([[0], np.cumsum(curve.count[used])[:-1]])
-    forecast_sums = np.add.reduceat(ordered, starts)
-    rng = np.random.default_rng(seed)
-    errors = np.empty(simulations)
-    step = max(1, min(simulations, MAX_ELEMENTS // len(ordered)))
-    for start in range(0, simulations, step):
-        rows = min(step, simulations - start)
-        drawn = (rng.random((rows, len(ordered)), dtype=np.float32) < ordered).astype(np.float32)
-        hits = np.add.reduceat(drawn, starts, axis=1)
-        errors[start : start + rows] = np.abs(hits - forecast_sums).sum(axis=1) / len(ordered)
+    expected = np.nan_to_num(curve.mean_forecast * curve.count, nan=0.0)
+    errors = np.abs(draw_hits(confidence, curve, simulations, seed) - expected).sum(axis=1) / len(confidence)
     ece = curve.expected_error
     at_least = int(np.sum(errors >= ece - 1e-12))
     return CalibrationTest(ece, float(errors.mean()), (1 + at_least) / (1 + simulations), simulations)

@@ -7,14 +7,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BATCH_ROWS = 1000
 SINGLE_ROWS = 5
+_P99_CALLS = 100
+
+Predict = Callable[[list[str]], Any]
+"""Answers a list of texts."""
 
 
-def measure_throughput(predict: Callable[[list[str]], Any], texts: Sequence[str], repeats: int) -> dict[str, float]:
+def measure_throughput(predict: Predict, texts: Sequence[str], repeats: int) -> dict[str, float]:
     """Measure prediction speed, features included.
 
     Args:
@@ -30,13 +37,8 @@ def measure_throughput(predict: Callable[[list[str]], Any], texts: Sequence[str]
     predict(batch)
     batch_s, single_s = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
-        predict(batch)
-        batch_s.append(time.perf_counter() - start)
-        for one in singles:
-            start = time.perf_counter()
-            predict(one)
-            single_s.append(time.perf_counter() - start)
+        batch_s.append(_seconds(predict, batch))
+        single_s += [_seconds(predict, one) for one in singles]
     single = statistics.median(single_s)
     return {
         "throughput_batch": len(batch) / statistics.median(batch_s),
@@ -45,8 +47,84 @@ def measure_throughput(predict: Callable[[list[str]], Any], texts: Sequence[str]
     }
 
 
+@dataclass(frozen=True)
+class Latency:
+    """How long answers to batches of one size take.
+
+    Attributes:
+        batch_size: Texts in a call.
+        calls: Measured calls.
+        p50_ms: Median time of a call.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile; None below 100 calls, which do not show it.
+        throughput: Texts per second over all calls together.
+    """
+
+    batch_size: int
+    calls: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    throughput: float
+
+
+def measure_latency(
+    predict: Predict,
+    texts: Sequence[str],
+    batch_size: int,
+    *,
+    seconds: float,
+    min_calls: int = 20,
+    max_calls: int = 2000,
+    warm_up: int = 2,
+) -> Latency:
+    """Measure calls of one batch size, each with other texts, one after the other (no concurrency).
+
+    Args:
+        predict: Answers a list of texts, features included; returns when the answers are there.
+        texts: Taken in order, from the start again when they run out, so that calls differ in length as texts do.
+        batch_size: Texts in a call.
+        seconds: Measure for so long at least,
+        min_calls: and so many calls,
+        max_calls: but not more.
+        warm_up: Calls before the measurement.
+    """
+    n = len(texts)
+
+    def batch(call: int) -> list[str]:
+        return [texts[(call * batch_size + i) % n] for i in range(batch_size)]
+
+    for call in range(warm_up):
+        predict(batch(call))
+    times: list[float] = []
+    while len(times) < max_calls and (len(times) < min_calls or sum(times) < seconds):
+        times.append(_seconds(predict, batch(warm_up + len(times))))
+    p50, p95, p99 = np.percentile(times, [50, 95, 99]) * 1e3
+    shown_p99 = float(p99) if len(times) >= _P99_CALLS else None
+    return Latency(batch_size, len(times), float(p50), float(p95), shown_p99, batch_size * len(times) / sum(times))
+
+
+def cost_per_million(price_per_hour: float, throughput: float, utilisation: float) -> float:
+    """Return the price of a million answers: price per hour * 1,000,000 / (throughput * 3,600 * utilisation).
+
+    Args:
+        price_per_hour: Of the machine on which the throughput was measured.
+        throughput: Texts per second.
+        utilisation: Share of the paid hours in which the machine answers, in (0, 1].
+    """
+    return price_per_hour * 1e6 / (throughput * 3600 * utilisation)
+
+
 def peak_memory_mb() -> float:
-    """Return the peak resident memory of this process so far, in MiB."""
+    """Return the peak resident memory of this process so far, in MiB.
+
+    On Linux from VmHWM: ``ru_maxrss`` of a child also counts the parent's memory at the moment of the fork.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
 
@@ -54,3 +132,9 @@ def peak_memory_mb() -> float:
 def folder_size_mb(folder: Path) -> float:
     """Return the size of all files below a folder, in MiB."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1024**2
+
+
+def _seconds(predict: Predict, texts: list[str]) -> float:
+    start = time.perf_counter()
+    predict(texts)
+    return time.perf_counter() - start

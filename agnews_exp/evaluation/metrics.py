@@ -36,24 +36,22 @@ def classification_metrics(
         are probabilities), and precision/, recall/, f1/ followed by each class name. A precision or recall with an
         empty denominator counts as 0.
     """
-    from sklearn import metrics
-
-    labels = np.arange(len(class_names))
-    y_pred = predictions.labels
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        y_true, y_pred, labels=labels, zero_division=0.0
-    )
-    accuracy = float(np.mean(y_true == y_pred))
+    counts = confusion_matrix(y_true, predictions.labels, len(class_names))
+    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+    accuracy = float(np.mean(y_true == predictions.labels))
     result = {
         "accuracy": accuracy,
         "macro_f1": float(np.mean(f1)),
         "weighted_f1": float(np.average(f1, weights=support)),
         "micro_f1": accuracy,  # the same thing when each row has exactly one label
-        "cohen_kappa": _cohen_kappa(y_true, y_pred, labels),
-        "mcc": float(metrics.matthews_corrcoef(y_true, y_pred)),
+        "cohen_kappa": _cohen_kappa(counts),
+        "mcc": _matthews(counts),
     }
     if predictions.probabilities is not None:
-        result["log_loss"] = float(metrics.log_loss(y_true, predictions.probabilities, labels=labels))
+        from sklearn.metrics import log_loss
+
+        result["log_loss"] = float(log_loss(y_true, predictions.probabilities, labels=np.arange(len(class_names))))
     for i, name in enumerate(class_names):
         key = metric_class_name(name)
         result |= {
@@ -64,13 +62,35 @@ def classification_metrics(
     return result
 
 
-def _cohen_kappa(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    # One class only, on both sides: chance agreement is 1 and kappa is 0/0; there is no agreement beyond chance.
-    if len(np.unique(y_true)) == 1 and np.array_equal(y_true, y_pred):
-        return 0.0
-    from sklearn.metrics import cohen_kappa_score
+def macro_f1(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> float:
+    """Return the unweighted mean of the K classes' F1, the one that :func:`classification_metrics` has."""
+    counts = confusion_matrix(y_true, y_pred, n_classes)
+    return float(np.mean(_ratio(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))))
 
-    return float(cohen_kappa_score(y_true, y_pred, labels=labels))
+
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the quotients, 0 where the denominator is 0."""
+    zero = np.zeros(len(numerator))
+    return np.divide(numerator, denominator, out=zero, where=denominator > 0)
+
+
+def _cohen_kappa(counts: NDArray[np.int64]) -> float:
+    """Return Cohen's kappa (1960): the agreement beyond chance, as a share of what is possible beyond chance."""
+    true, predicted = counts.sum(axis=1, dtype=np.float64), counts.sum(axis=0, dtype=np.float64)
+    expected = np.outer(predicted, true) / predicted.sum()
+    apart = 1.0 - np.eye(len(counts))
+    disagreement = float(np.sum(apart * expected))
+    # One class only, on both sides: chance agreement is 1 and kappa is 0/0; there is no agreement beyond chance.
+    return 1.0 - float(np.sum(apart * counts)) / disagreement if disagreement > 0 else 0.0
+
+
+def _matthews(counts: NDArray[np.int64]) -> float:
+    """Return Matthews' correlation for K classes (Gorodkin 2004); 0 where one side has a single class."""
+    true, predicted = counts.sum(axis=1, dtype=np.float64), counts.sum(axis=0, dtype=np.float64)
+    n = true.sum()
+    both = float(np.trace(counts)) * n - true @ predicted
+    spread = (n**2 - predicted @ predicted) * (n**2 - true @ true)
+    return float(both / np.sqrt(spread)) if spread > 0 else 0.0
 
 
 def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:

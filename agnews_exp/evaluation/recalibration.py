@@ -1,19 +1,29 @@
-"""Calibration before and after: fit a calibrator on rows kept for it, report on others."""
+"""Calibration before and after: fit calibrators on rows kept for it, choose on others, report on still others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.config.errors import unknown_name
-from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report
+from agnews_exp.config.errors import DataError, unknown_name
+from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
-from agnews_exp.evaluation.proper_scores import FloatArray, item_brier, item_nll
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.proper_scores import FloatArray, brier_score, item_brier, item_nll, negative_log_likelihood
+from agnews_exp.evaluation.score_calibration import (
+    NONE,
+    ScoreCalibration,
+    ScoreSource,
+    score_source,
+    scores_for_calibration,
+    uncalibrated,
+)
 from agnews_exp.evaluation.statistics.bootstrap import bootstrap_mean_difference
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, probability_matrix
+from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, probability_matrix
 from agnews_exp.evaluation.statistics.intervals import PairedBootstrap
 
 
@@ -40,6 +50,87 @@ class CalibrationChange(Result):
     changed_predictions: float
 
 
+@dataclass(frozen=True)
+class ChoiceScores(Result):
+    """One candidate's scores on the rows that choose among the calibrators; lower is better.
+
+    Attributes:
+        nll: Negative log-likelihood, nats per item: what chooses.
+        brier: Brier score.
+        ece: Expected calibration error, equally wide bins.
+    """
+
+    nll: float
+    brier: float
+    ece: float
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationStudy(Result):
+    """Several calibrators of one model: fitted, chosen and reported on three disjoint sets of rows.
+
+    Attributes:
+        source: What the calibrators take from the model's answers.
+        before_is: What the probabilities before are: the model's own, or the softmax of its scores.
+        n_fit: Validation rows that the calibrators were fitted on.
+        n_choose: The other validation rows, which chose among them.
+        chosen: Name of the calibrator with the lowest negative log-likelihood there; ``none`` keeps the before.
+        choice: Scores on these rows by candidate, ``none`` among them.
+        changes: Before and after on the test rows, by calibrator.
+    """
+
+    source: ScoreSource
+    before_is: str
+    n_fit: int
+    n_choose: int
+    chosen: str
+    choice: dict[str, ChoiceScores]
+    changes: dict[str, CalibrationChange]
+
+    @property
+    def before(self) -> CalibrationReport:
+        """Report on the test rows without a calibrator."""
+        return next(iter(self.changes.values())).before
+
+    @property
+    def after(self) -> CalibrationReport:
+        """Report on the test rows with the chosen calibrator."""
+        return self.before if self.chosen == NONE else self.changes[self.chosen].after
+
+
+def _fitted(name: str, scores: ArrayLike, labels: ArrayLike) -> Calibrator:
+    if name not in CALIBRATORS:
+        raise unknown_name("calibrator", name, list(CALIBRATORS))
+    return CALIBRATORS[name]().fit(scores, labels)
+
+
+def _change(
+    name: str,
+    n_fit: int,
+    before: CalibrationReport,
+    pair: tuple[FloatArray, FloatArray],
+    labels: ArrayLike,
+    report: Callable[[FloatArray], CalibrationReport],
+    resamples: int,
+    seed: int,
+) -> CalibrationChange:
+    """Return the change from the first to the second of a pair of probability matrices (n, K)."""
+
+    def difference(item_score: Callable[[ArrayLike, ArrayLike], FloatArray], metric: str) -> PairedBootstrap:
+        values = item_score(labels, pair[1]), item_score(labels, pair[0])
+        return bootstrap_mean_difference(*values, name=metric, resamples=resamples, seed=seed)
+
+    return CalibrationChange(
+        calibrator=name,
+        n_fit=n_fit,
+        before=before,
+        after=report(pair[1]),
+        nll=difference(item_nll, "nll"),
+        brier=difference(item_brier, "brier"),
+        changed_predictions=float(np.mean(pair[0].argmax(axis=1) != pair[1].argmax(axis=1))),
+    )
+
+
 def calibrate(
     name: str,
     fit_scores: ArrayLike,
@@ -53,7 +144,7 @@ def calibrate(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Calibrator, CalibrationChange]:
-    """Fit a calibrator on some rows and report calibration before and after on others.
+    """Fit one calibrator on some rows and report calibration before and after on others.
 
     Args:
         name: A key of ``CALIBRATORS``.
@@ -67,25 +158,112 @@ def calibrate(
         resamples: Bootstrap resamples.
         seed: Seed of resamples and simulations.
     """
-    if name not in CALIBRATORS:
-        raise unknown_name("calibrator", name, list(CALIBRATORS))
-    calibrator = CALIBRATORS[name]().fit(fit_scores, fit_labels)
+    calibrator = _fitted(name, fit_scores, fit_labels)
     before = softmax(scores) if probabilities is None else probability_matrix(probabilities)
-    after = calibrator.predict_proba(scores)
 
     def report(matrix: FloatArray) -> CalibrationReport:
         return calibration_report(labels, matrix, class_names, n_bins=n_bins, seed=seed)
 
-    def difference(item_score: Callable[[ArrayLike, ArrayLike], FloatArray], metric: str) -> PairedBootstrap:
-        values = item_score(labels, after), item_score(labels, before)
-        return bootstrap_mean_difference(*values, name=metric, resamples=resamples, seed=seed)
+    n_fit = len(class_indices(fit_labels, "fit_labels"))
+    pair = before, calibrator.predict_proba(scores)
+    return calibrator, _change(name, n_fit, report(before), pair, labels, report, resamples, seed)
 
-    return calibrator, CalibrationChange(
-        calibrator=name,
-        n_fit=len(class_indices(fit_labels, "fit_labels")),
-        before=report(before),
-        after=report(after),
-        nll=difference(item_nll, "nll"),
-        brier=difference(item_brier, "brier"),
-        changed_predictions=float(np.mean(before.argmax(axis=1) != after.argmax(axis=1))),
+
+def stratified_halves(
+    labels: ArrayLike, share: float = 0.5, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide rows in two, each class by the same share.
+
+    Args:
+        labels: Shape (n,), class indices.
+        share: Share of each class's rows for the first part, in (0, 1).
+        seed: Seed of the draw.
+
+    Returns:
+        Row numbers of the two parts, ascending. A class with one row has it in the first part.
+
+    Raises:
+        DataError: A part would be without rows of two classes.
+    """
+    classes = class_indices(labels, "labels")
+    open_interval(share, "fit_share")
+    rng = np.random.default_rng(seed)
+    first = np.zeros(len(classes), dtype=bool)
+    for label in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == label))
+        taken = math.ceil(share * len(rows)) if len(rows) == 1 else round(share * len(rows))
+        first[rows[:taken]] = True
+    parts = np.flatnonzero(first), np.flatnonzero(~first)
+    if min(len(np.unique(classes[part])) for part in parts) < 2:
+        raise DataError(
+            f"fit_share={share} leaves too few of the {len(classes)} validation rows on one side: both need rows of"
+            " two classes or more",
+            fix="fit_share=0.5, or a larger data.validation_size",
+        )
+    return parts
+
+
+def study_calibration(
+    validation: Predictions,
+    validation_labels: ArrayLike,
+    test: Predictions,
+    test_labels: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    calibrators: Sequence[str] = tuple(CALIBRATORS),
+    fit_share: float = 0.5,
+    n_bins: int = 15,
+    resamples: int = 2000,
+    simulations: int = 1000,
+    seed: int = 0,
+) -> tuple[ScoreCalibration, CalibrationStudy]:
+    """Fit calibrators on one part of validation, choose on the other, report before and after on test.
+
+    Args:
+        validation: The model's answers for m validation rows.
+        validation_labels: Their class indices.
+        test: The model's answers for n test rows, which are reported on and nothing else.
+        test_labels: Their class indices.
+        class_names: The K class names.
+        calibrators: Keys of ``CALIBRATORS``; "none" competes with them in any case.
+        fit_share: Share of each class's validation rows to fit on.
+        n_bins: Number of bins.
+        resamples: Bootstrap resamples.
+        simulations: Draws of the test of calibration.
+        seed: Seed of the division of the validation rows, of resamples and of simulations.
+
+    Returns:
+        The chosen calibrator as fitted on the first part (so that its scores hold for it), and the study.
+
+    Raises:
+        DataError: Neither scores nor probabilities, or too few validation rows.
+    """
+    labels = class_indices(validation_labels, "validation_labels")
+    source = score_source(validation)
+    fit_rows, choose_rows = stratified_halves(labels, fit_share, seed)
+    scores = scores_for_calibration(validation, source)
+    fitted = {name: _fitted(name, scores[fit_rows], labels[fit_rows]) for name in calibrators}
+    answers = {NONE: uncalibrated(validation)[0][choose_rows]}
+    answers |= {name: calibrator.predict_proba(scores[choose_rows]) for name, calibrator in fitted.items()}
+    choice = {name: _choice_scores(labels[choose_rows], matrix, n_bins) for name, matrix in answers.items()}
+    chosen = min(choice, key=lambda name: choice[name].nll)
+
+    def report(matrix: FloatArray) -> CalibrationReport:
+        return calibration_report(test_labels, matrix, class_names, n_bins=n_bins, simulations=simulations, seed=seed)
+
+    before, before_is = uncalibrated(test)
+    before_report, test_scores = report(before), scores_for_calibration(test, source)
+    changes = {}
+    for name, calibrator in fitted.items():
+        pair = before, calibrator.predict_proba(test_scores)
+        changes[name] = _change(name, len(fit_rows), before_report, pair, test_labels, report, resamples, seed)
+    study = CalibrationStudy(source, before_is, len(fit_rows), len(choose_rows), chosen, choice, changes)
+    return ScoreCalibration(chosen, source, fitted.get(chosen), tuple(class_names)), study
+
+
+def _choice_scores(labels: NDArray[np.int64], matrix: FloatArray, n_bins: int) -> ChoiceScores:
+    return ChoiceScores(
+        negative_log_likelihood(labels, matrix),
+        brier_score(labels, matrix),
+        expected_calibration_error(labels, matrix, n_bins),
     )

@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.config.errors import DataError, unknown_name
 from agnews_exp.evaluation.proper_scores import FloatArray
-from agnews_exp.evaluation.statistics.inputs import Result
+from agnews_exp.evaluation.statistics.inputs import Result, open_interval
 
 Binning = Literal["equal_width", "equal_mass"]
+
+MAX_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,3 +120,56 @@ def reliability_curve(
         frequency_low=np.maximum(0.0, centre - reach),
         frequency_high=np.minimum(1.0, centre + reach),
     )
+
+
+def draw_hits(forecasts: ArrayLike, curve: ReliabilityCurve, simulations: int, seed: int) -> FloatArray:
+    """Draw outcomes with the forecast probabilities and count them by bin: what calibrated forecasts would show.
+
+    Args:
+        forecasts: Shape (n,), the forecasts that ``curve`` was made of.
+        curve: Their bins.
+        simulations: Number S of draws, at least 100.
+        seed: Seed of the draws.
+
+    Returns:
+        Shape (S, B), how many forecasts came true in each bin.
+    """
+    if simulations < 100:
+        raise DataError(f"simulations must be at least 100, got {simulations}")
+    ordered = np.sort(np.asarray(forecasts, dtype=np.float64), kind="stable")
+    used = curve.count > 0  # bins are runs of the ordered forecasts, summed with one reduceat
+    starts = np.concatenate([[0], np.cumsum(curve.count[used])[:-1]])
+    rng = np.random.default_rng(seed)
+    hits = np.zeros((simulations, len(curve.count)))
+    step = max(1, min(simulations, MAX_ELEMENTS // len(ordered)))
+    for start in range(0, simulations, step):
+        rows = min(step, simulations - start)
+        drawn = (rng.random((rows, len(ordered)), dtype=np.float32) < ordered).astype(np.float32)
+        hits[start : start + rows, used] = np.add.reduceat(drawn, starts, axis=1)
+    return hits
+
+
+def consistency_bars(
+    forecasts: ArrayLike, curve: ReliabilityCurve, *, level: float = 0.95, simulations: int = 1000, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """Return the range in which each bin's frequency would lie if the forecasts were calibrated.
+
+    Consistency bars after Broecker and Smith (2007), with the bins held fixed. A frequency outside its bar is a
+    deviation that chance does not explain; with B bins some 5 % of the bars are missed by chance.
+
+    Args:
+        forecasts: Shape (n,), the forecasts that ``curve`` was made of.
+        curve: Their bins.
+        level: Share of the draws within a bar.
+        simulations: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Lower and upper ends, each shape (B,); NaN in empty bins.
+    """
+    open_interval(level, "level")
+    with np.errstate(invalid="ignore"):
+        frequencies = draw_hits(forecasts, curve, simulations, seed) / curve.count
+    tail = (1 - level) / 2
+    low, high = np.quantile(frequencies, np.array([tail, 1 - tail]), axis=0)
+    return low, high

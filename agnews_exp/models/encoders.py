@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.data.hub import cached_model, unreachable_model
 from agnews_exp.models.recipes import (
     WEIGHT_PACKAGES,
     BiLSTM,
@@ -71,13 +72,13 @@ def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) ->
 
 def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:
     from agnews_exp.models.networks import HeadClassifier, MeanPoolClassifier
+    from agnews_exp.models.packing import first_position
 
     pretrained = isinstance(recipe, PretrainedEncoder)
     with _quiet_transformers():
         config = _encoder_config(recipe, tokenizer, class_names)
         longest = getattr(config, "max_position_embeddings", recipe.max_length)
-        # RoBERTa's positions start behind the padding id.
-        longest -= config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+        longest -= first_position(config)
         if 0 < longest < recipe.max_length:
             raise ConfigError(
                 f"model.max_length={recipe.max_length} is longer than the {longest} tokens that the encoder takes.",
@@ -168,7 +169,7 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
     """Return where a pretrained model lies and the options to load it with: path, then package, then hub.
 
     Raises:
-        ConfigError: ``pretrained_path`` is not a model folder.
+        ConfigError: ``pretrained_path`` is not a model folder, or neither the hub nor its cache has the model.
         MissingDependencyError: The package is not installed.
     """
     if recipe.pretrained_path:
@@ -189,6 +190,11 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
             )
         return str(Path(found.origin).parent / "model"), {"local_files_only": True}
     assert recipe.pretrained is not None
+    if cached := cached_model(recipe.pretrained, recipe.revision):
+        # By its id, transformers would still ask the hub for files that a model need not have.
+        return str(cached), {"local_files_only": True}
+    if reason := unreachable_model(recipe.pretrained, recipe.revision):
+        raise _no_hub(recipe, reason)
     return recipe.pretrained, {"revision": recipe.revision} if recipe.revision else {}
 
 
@@ -201,13 +207,17 @@ def _explained(recipe: PretrainedEncoder, where: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if recipe.pretrained_path or recipe.package:
             raise ConfigError(f"{where} cannot be loaded: {reason}", fix="check the folder's files") from error
-        at = f" at revision {recipe.revision}" if recipe.revision else ""
-        raise ConfigError(
-            f"model.pretrained={where}{at} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
-            "  only safetensors weights are read",
-            fix="connect to the network (HF_HUB_OFFLINE unset), or give a downloaded folder with "
-            "model.pretrained_path=..., or take model=minilm, which needs no hub",
-        ) from error
+        raise _no_hub(recipe, reason) from error
+
+
+def _no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
+    at = f" at revision {recipe.revision}" if recipe.revision else ""
+    return ConfigError(
+        f"model.pretrained={recipe.pretrained}{at} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
+        "  only safetensors weights are read",
+        fix="connect to the network (HF_HUB_OFFLINE unset), or give a downloaded folder with "
+        "model.pretrained_path=..., or take model=minilm, which needs no hub",
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class TextPredictor:
     precision: str = "32-true"
     batch_size: int = 128
     token_budget: int | None = None
+
+    family: ClassVar[str] = "transformer"
 
     def predict(self, texts: Sequence[str], cache_dir: Path | None = None) -> Predictions:
         """Answer texts; scores are logits, probabilities their softmax.

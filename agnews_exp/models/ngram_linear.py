@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+_PIECE = 1 << 16
 _LOSSES = {"log_loss": 0, "modified_huber": 1, "squared_hinge": 2}
 
 
@@ -32,7 +33,10 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: Passes over the rows.
         learning_rate: First step size, for rows of mean squared length 1 (it is divided by the actual mean).
         alpha: L2 penalty.
-        random_state: Seed of the shuffling.
+        dropout: Share of a row's entries that are left out at random each time the row is learned from; the others
+            are divided by what is left, so that scores keep their scale (Wang and Manning 2013, "Fast dropout
+            training"). It wants more epochs.
+        random_state: Seed of the shuffling and of the dropout.
 
     Attributes:
         classes_: Shape (K,).
@@ -45,6 +49,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "epochs": [Interval(Integral, 1, 10_000, closed="both")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -54,12 +59,14 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int = 5,
         learning_rate: float = 0.2,
         alpha: float = 3e-6,
+        dropout: float = 0.0,
         random_state: int | None = None,
     ) -> None:
         self.loss = loss
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.alpha = alpha
+        self.dropout = dropout
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
@@ -75,8 +82,12 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError("NgramLinear needs at least two classes; the data holds one class only.")
         rows = sparse.csr_matrix(X)
-        data = rows.data.astype(np.float32, copy=False)
-        mean_square = float(np.square(rows.data, dtype=np.float64).sum()) / rows.shape[0]
+        data = rows.data
+        # Summed piece by piece: the squares of all values at once would need as much memory as the features.
+        mean_square = sum(
+            float(np.square(data[start : start + _PIECE], dtype=np.float64).sum())
+            for start in range(0, len(data), _PIECE)
+        ) / rows.shape[0]  # fmt: skip
         rate = self.learning_rate / (mean_square if mean_square > 0 else 1.0)
         weights = np.zeros((rows.shape[1], len(self.classes_)), dtype=np.float32)
         intercept = np.zeros(len(self.classes_))
@@ -86,9 +97,10 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scale = 1.0
         for epoch in range(self.epochs):
             order = random.permutation(rows.shape[0]).astype(np.int64)
+            seed = random.randint(1, 2**31 - 1) if self.dropout else 1
             scale = train(
                 data, indices, pointers, codes, order, weights, intercept, scale, rate, self.alpha * mean_square,
-                epoch / self.epochs, 1.0 / (self.epochs * len(order)), _LOSSES[self.loss],
+                epoch / self.epochs, 1.0 / (self.epochs * len(order)), _LOSSES[self.loss], float(self.dropout), seed,
             )  # fmt: skip
         self.coef_ = np.ascontiguousarray(weights.T) * np.float32(scale)
         self.intercept_ = intercept
@@ -140,7 +152,7 @@ def _kernel() -> Any:
 
 
 def _train_epoch(
-    data: NDArray[np.float32],
+    data: NDArray[np.floating[Any]],
     indices: NDArray[np.int32],
     pointers: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -153,22 +165,42 @@ def _train_epoch(
     done: float,
     step: float,
     loss: int,
+    dropout: float,
+    seed: int,
 ) -> float:
     """Update ``weights`` (V, K) and ``intercept`` (K,) in place by one pass; returns the new scale.
 
     The true weights are ``scale * weights``, so that the L2 penalty costs one multiplication per row instead
     of one per weight. ``done`` is the share of training that lies behind, ``step`` the share of one row;
-    ``alpha`` is per unit of mean squared row length, because ``rate`` has been divided by it.
+    ``alpha`` is per unit of mean squared row length, because ``rate`` has been divided by it. ``seed`` (positive)
+    decides what ``dropout`` leaves out.
     """
     n_classes = weights.shape[1]
     score = np.empty(n_classes)
+    longest = 0
+    for row in range(len(pointers) - 1):
+        longest = max(longest, pointers[row + 1] - pointers[row])
+    columns, values = np.empty(longest, np.int32), np.empty(longest, np.float32)
+    boost = np.float32(1.0 / (1.0 - dropout))
+    # Marsaglia's xorshift generator: the same numbers on every machine.
+    state = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
     for position in range(order.shape[0]):
         row = order[position]
         now = rate * (1.0 - done - position * step)
         for k in range(n_classes):
             score[k] = 0.0
+        kept = 0
         for entry in range(pointers[row], pointers[row + 1]):
-            column, value = indices[entry], data[entry]
+            if dropout > 0.0:
+                state ^= state << np.uint64(13)
+                state ^= state >> np.uint64(7)
+                state ^= state << np.uint64(17)
+                if (state >> np.uint64(11)) * (1.0 / 9007199254740992.0) < dropout:
+                    continue
+            # Rounded here and not beforehand: a float32 copy of all values costs more memory than this costs time.
+            column, value = indices[entry], np.float32(data[entry]) * boost
+            columns[kept], values[kept] = column, value
+            kept += 1
             for k in range(n_classes):
                 score[k] += value * weights[column, k]
         highest = -np.inf
@@ -205,8 +237,7 @@ def _train_epoch(
             # SGD.
             intercept[k] -= 0.01 * now * score[k]
             score[k] *= now / scale
-        for entry in range(pointers[row], pointers[row + 1]):
-            column, value = indices[entry], data[entry]
+        for entry in range(kept):
             for k in range(n_classes):
-                weights[column, k] -= value * score[k]
+                weights[columns[entry], k] -= values[entry] * score[k]
     return scale

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import json
 import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.errors import StorageError
+from agnews_exp.models.manifest import read_manifest, write_manifest
 
-FORMAT_VERSION = 1
 MODEL_FILE = "model.skops"
-_MANIFEST_FILE = "manifest.json"
 
 _TRUSTED = frozenset(
     {
@@ -58,6 +59,26 @@ def trusted_types(path: Path) -> list[str]:
     return found
 
 
+def named_types(path: Path) -> list[str]:
+    """Return the trusted types beyond skops' own list that a model file names, without loading it.
+
+    It may name more of them than skops asks for. What it names of any other kind is not returned.
+
+    Args:
+        path: What :func:`save_pipeline` wrote.
+    """
+    found: set[str] = set()
+
+    def collect(node: dict[str, Any]) -> dict[str, Any]:
+        if "__module__" in node and "__class__" in node:
+            found.add(f"{node['__module__']}.{node['__class__']}")
+        return node
+
+    with zipfile.ZipFile(path) as archive:
+        json.loads(archive.read("schema.json"), object_hook=collect)
+    return sorted(name for name in found if _is_trusted(name))
+
+
 def _is_trusted(name: str) -> bool:
     if name in _TRUSTED:
         return True
@@ -73,20 +94,19 @@ def _is_trusted(name: str) -> bool:
     return inspect.isclass(found) and found.__module__ == module and issubclass(found, BaseEstimator)
 
 
-def save_pipeline(pipeline: Any, folder: Path) -> None:
+def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) -> None:
     """Write a fitted pipeline and its manifest.
 
     Args:
         pipeline: A scikit-learn pipeline of our own and scikit-learn's types.
         folder: Created if needed.
+        class_names: K names, in the order of the class indices.
     """
     skops_io = import_skops()
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / MODEL_FILE
-    skops_io.dump(pipeline, path)
-    manifest = {"format": FORMAT_VERSION, "family": "classical", "sha256": {MODEL_FILE: _sha256(path)}}
-    (folder / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    skops_io.dump(pipeline, folder / MODEL_FILE)
+    write_manifest(folder, "classical", class_names, types=named_types(folder / MODEL_FILE))
 
 
 def load_pipeline(folder: Path) -> Any:
@@ -97,40 +117,73 @@ def load_pipeline(folder: Path) -> Any:
     """
     skops_io = import_skops()
 
+    read_manifest(folder, "classical", needs=[MODEL_FILE])
     path = folder / MODEL_FILE
-    try:
-        manifest = json.loads((folder / _MANIFEST_FILE).read_text(encoding="utf-8"))
-        expected = manifest["sha256"][MODEL_FILE]
-        actual = _sha256(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{folder} is not a complete model folder: {error}", fix="train it again (force=true)"
-        ) from error
-    if actual != expected:
-        raise StorageError(
-            f"{path} is damaged or was changed: sha256 {actual[:12]}, manifest says {str(expected)[:12]}.",
-            fix="train it again (force=true)",
-        )
     return skops_io.load(path, trusted=trusted_types(path))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def import_skops() -> Any:
-    """Import skops.io without importing torch.
+    """Import skops.io without importing torch, and without importing all of scikit-learn.
 
-    skops imports every module of scikit-learn to list its estimators, and one of those imports torch where it is
-    installed: more than a second that no classical model needs. For the moment there is none.
+    skops lists scikit-learn's estimators when it is imported. That imports every module of scikit-learn and the test
+    tools, and one of those imports torch where it is installed: seconds that a run does not need, because only loading
+    asks for the list. So it is made when it is first asked for.
     """
-    if "skops.io" in sys.modules or "torch" in sys.modules:
-        return importlib.import_module("skops.io")
+    if "skops.io" in sys.modules:
+        return sys.modules["skops.io"]
+    import sklearn.utils
+
+    list_estimators = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        with _torch_hidden():
+            skops_io = importlib.import_module("skops.io")
+    finally:
+        sklearn.utils.all_estimators = list_estimators
+    for module in ("skops.io._trusted_types", "skops.io._general"):
+        sys.modules[module].SKLEARN_ESTIMATOR_TYPE_NAMES = _EstimatorNames()  # type: ignore[attr-defined]
+    return skops_io
+
+
+class _EstimatorNames(list[str]):
+    """The names of scikit-learn's public estimators as skops has them, made when they are first asked for."""
+
+    def __add__(self, other: Any) -> Any:
+        """Return the names and ``other``, which is how skops reads them."""
+        self._complete()
+        return super().__add__(other)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        self._complete()
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a name is among them."""
+        self._complete()
+        return super().__contains__(name)
+
+    def _complete(self) -> None:
+        if len(self):
+            return
+        from sklearn.utils import all_estimators
+        from skops.io._utils import get_type_name
+
+        with _torch_hidden():
+            names = [get_type_name(estimator) for _, estimator in all_estimators()]
+        self.extend(name for name in names if name.startswith("sklearn."))
+
+
+@contextmanager
+def _torch_hidden() -> Iterator[None]:
+    """Let imports inside believe that torch is not installed, unless it is imported already."""
+    if "torch" in sys.modules:
+        yield
+        return
     hide = _HideTorch()
     sys.meta_path.insert(0, hide)
     try:
-        return importlib.import_module("skops.io")
+        yield
     finally:
         sys.meta_path.remove(hide)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import StorageError
 from agnews_exp.models import recipes
 from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.manifest import read_manifest, write_manifest
 from agnews_exp.models.recipes import Recipe, read_recipe
 
-FORMAT_VERSION = 1
-_WEIGHTS, _MANIFEST = "model.safetensors", "manifest.json"
+_WEIGHTS = "model.safetensors"
 
 
 def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> None:
@@ -40,16 +38,14 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
     weights = (encoder if standard and encoder is not None else network).state_dict()
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / _WEIGHTS, {"format": "pt"})
     predictor.tokenizer.save_pretrained(folder)
-    manifest = {
-        "format": FORMAT_VERSION,
-        "family": "transformer",
-        "class_names": list(predictor.class_names),
-        "max_length": predictor.max_length,
-        "vocabulary": len(predictor.tokenizer),
-        "recipe": recipe.as_dict(),
-        "sha256": {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.name != _MANIFEST},
-    }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_manifest(
+        folder,
+        "transformer",
+        predictor.class_names,
+        max_length=predictor.max_length,
+        vocabulary=len(predictor.tokenizer),
+        recipe=recipe.as_dict(),
+    )
 
 
 def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
@@ -66,7 +62,7 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 
-    manifest = _checked_manifest(folder)
+    manifest = read_manifest(folder, "transformer", needs=[_WEIGHTS])
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     recipe = read_recipe(manifest["recipe"])
     class_names = tuple(manifest["class_names"])
@@ -88,28 +84,3 @@ def _empty_network(recipe: Recipe, folder: Path, tokenizer: Any, class_names: tu
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return (HeadClassifier if recipe.pooling == "head" else MeanPoolClassifier).from_config(config, recipe.dropout)
-
-
-def _checked_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        expected = dict(manifest["sha256"])
-        actual = {name: _sha256(folder / name) for name in expected}
-        if manifest["family"] != "transformer" or _WEIGHTS not in expected:
-            raise ValueError("its manifest is not of a transformer")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{folder} is not a complete model folder: {error}", fix="train it again (force=true)"
-        ) from error
-    for name, digest in expected.items():
-        if actual[name] != digest:
-            raise StorageError(
-                f"{folder / name} is damaged or was changed: sha256 {actual[name][:12]}, manifest says {digest[:12]}.",
-                fix="train it again (force=true)",
-            )
-    return manifest  # type: ignore[no-any-return]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

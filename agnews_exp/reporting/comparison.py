@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,22 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.storage import atomic_path
-from agnews_exp.evaluation.statistics import ComparisonResult, compare_all
+from agnews_exp.evaluation.statistics import (
+    AgreementTable,
+    BlockComparison,
+    ComparisonResult,
+    agreement_table,
+    compare_all,
+    compare_folds,
+    compare_seeds,
+    count_metric,
+)
+from agnews_exp.evaluation.statistics.margins import margins_of
+from agnews_exp.reporting.comparison_figures import draw_blocks, draw_critical_difference, draw_differences
+from agnews_exp.reporting.comparison_markdown import to_markdown
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder, write_json
+
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,48 +36,105 @@ class ComparedRuns:
 
     Attributes:
         labels: Shape (n,), true class indices.
-        predictions: Each run's class indices by a name that tells the runs apart.
+        predictions: Each model's class indices by a name that tells the models apart.
         class_names: Name of class i at index i.
         split: ``test``, ``val``, or ``cv``.
         folders: The runs' folders by the same names.
+        folds: Shape (n,), the fold that held each row out; None but for the split ``cv``.
+        seeds: Each model's class indices by seed, for models with several; empty unless two models have several.
+        notes: What was chosen from the runs given.
     """
 
-    labels: NDArray[np.int64]
-    predictions: dict[str, NDArray[np.int64]]
+    labels: Labels
+    predictions: dict[str, Labels]
     class_names: tuple[str, ...]
     split: str
     folders: dict[str, Path]
+    folds: Labels | None = None
+    seeds: dict[str, dict[int, Labels]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All that was found.
+
+    Attributes:
+        pairs: Tests over items, for every pair or all with a baseline.
+        blocks: Tests over folds or seeds, one a metric; empty where there are neither.
+        agreements: The agreement of each pair, in their order.
+    """
+
+    pairs: list[ComparisonResult]
+    blocks: list[BlockComparison]
+    agreements: list[AgreementTable]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """One run's stored answers for a split, in the order of the row ids; shapes (n,)."""
+
+    run: RunFolder
+    result: dict[str, Any]
+    ids: Labels
+    labels: Labels
+    predictions: Labels
+    folds: Labels | None
 
 
 def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     """Read the stored predictions of runs and check that they can be compared.
 
+    Runs that differ in their seed only are one model with several seeds, provided that there is another model to
+    compare it with.
+
     Raises:
-        ConfigError: Fewer than two runs, other data, another split, or no predictions for this split.
+        ConfigError: Fewer than two runs, other data, another split, other folds, or no predictions for this split.
     """
     if len(runs) < 2:
-        raise ConfigError(f"A comparison needs at least two different finished runs, got {len(runs)}.")
+        raise ConfigError(
+            f"A comparison needs at least two different finished runs, got {len(runs)}.",
+            fix="name a second run; those of one sweep: agnews compare \"tags.sweep = '<name>'\"",
+        )
     results = [_result(run) for run in runs]
-    first = results[0]
     for run, result in zip(runs[1:], results[1:], strict=True):
-        _check_comparable(first, result, runs[0].path.name, run.path.name)
-    names = _distinct_names(runs, results)
-    labels: NDArray[np.int64] | None = None
-    ids: NDArray[np.int64] | None = None
-    predictions: dict[str, NDArray[np.int64]] = {}
-    for name, run in zip(names, runs, strict=True):
-        row_ids, truth, answer = _read(run, split)
-        if ids is None:
-            ids, labels = row_ids, truth
-        elif not np.array_equal(ids, row_ids):
-            raise ConfigError(
-                f"{run.path.name} and {runs[0].path.name} answer different {split} rows.",
-                fix="compare runs with the same data_fraction, or --split test",
-            )
-        predictions[name] = answer
-    assert labels is not None
-    folders = {name: run.path for name, run in zip(names, runs, strict=True)}
-    return ComparedRuns(labels, predictions, tuple(first["class_names"]), split, folders)
+        _check_same_rows(results[0], result, runs[0].path.name, run.path.name)
+    answers = [_read(run, result, split) for run, result in zip(runs, results, strict=True)]
+    for other in answers[1:]:
+        _check_same_answers(answers[0], other, split)
+    groups: dict[str, dict[int, _Answers]] = {}
+    for answer in answers:
+        groups.setdefault(str(answer.result["group_fingerprint"]), {})[int(answer.result["seed"])] = answer
+    notes: list[str] = []
+    models, seeds = answers, {}
+    if len(groups) > 1 and any(len(group) > 1 for group in groups.values()):
+        models = [_representative(group, groups.values()) for group in groups.values()]
+        used = ", ".join(str(seed) for seed in dict.fromkeys(model.result["seed"] for model in models))
+        notes.append(f"Tests over items compare one run a model, taken by its seed and not by its score: seed {used}.")
+    names = _distinct_names(models)
+    if models is not answers:
+        repeated = {name: group for name, group in zip(names, groups.values(), strict=True) if len(group) > 1}
+        if len(repeated) > 1:
+            seeds = {n: {s: a.predictions for s, a in sorted(group.items())} for n, group in repeated.items()}
+        for name in names:
+            if name not in seeds:
+                notes.append(f"{name} is left out of the tests over seeds: two models need several seeds each.")
+    return ComparedRuns(
+        labels=answers[0].labels,
+        predictions={name: model.predictions for name, model in zip(names, models, strict=True)},
+        class_names=tuple(results[0]["class_names"]),
+        split=split,
+        folders={name: model.run.path for name, model in zip(names, models, strict=True)},
+        folds=answers[0].folds,
+        seeds=seeds if split != "cv" else {},
+        notes=tuple(notes),
+    )
+
+
+def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
+    """Return the run of the lowest seed that all models with several seeds have, or else of the lowest seed."""
+    common = set.intersection(*(set(other) for other in groups if len(other) > 1))
+    return group[min(common & set(group) or set(group))]
 
 
 def _result(run: RunFolder) -> dict[str, Any]:
@@ -74,12 +144,14 @@ def _result(run: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _check_comparable(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
+def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
     mine, theirs = one["data"], other["data"]
     if mine["checksum"] != theirs["checksum"]:
         reason = f"on other data ({mine['source']} and {theirs['source']}, checksums differ)"
     elif mine["evaluation_checksum"] != theirs["evaluation_checksum"]:
         reason = f"on another split (split_seed {one['split_seed']} and {other['split_seed']})"
+        rows = {k: (mine["rows"][k], theirs["rows"][k]) for k in ("val", "test")}
+        reason += "".join(f"; {k}: {a:,} and {b:,} rows" for k, (a, b) in rows.items() if a != b)
     else:
         return
     raise ConfigError(
@@ -88,103 +160,126 @@ def _check_comparable(one: dict[str, Any], other: dict[str, Any], name: str, oth
     )
 
 
-def _distinct_names(runs: Sequence[RunFolder], results: Sequence[dict[str, Any]]) -> list[str]:
-    names = [str(result["name"]) for result in results]
+def _check_same_answers(one: _Answers, other: _Answers, split: str) -> None:
+    """Check that two runs answer the same rows, and in cross-validation in the same folds."""
+    pair = f"{one.run.path.name} and {other.run.path.name}"
+    if not np.array_equal(one.ids, other.ids):
+        shares = " and ".join(f"{a.result['data_fraction']:g}" for a in (one, other))
+        raise ConfigError(
+            f"{pair} answer different {split} rows ({len(one.ids):,} and {len(other.ids):,}; data_fraction {shares}).",
+            fix="run both with the same data_fraction, subset and split_seed, or compare them with --split test",
+        )
+    if one.folds is not None and other.folds is not None and not np.array_equal(one.folds, other.folds):
+        numbers = [int(a.max()) + 1 for a in (one.folds, other.folds)]
+        what = f"{numbers[0]} and {numbers[1]} folds" if numbers[0] != numbers[1] else "the rows were dealt otherwise"
+        raise ConfigError(
+            f"{pair} were cross-validated in different folds ({what}): a fold's scores do not make a pair.",
+            fix="run both with evaluation=cv, the same evaluation.folds and split_seed, or compare with --split test",
+        )
+
+
+def _distinct_names(models: Sequence[_Answers]) -> list[str]:
+    names = [str(model.result["name"]) for model in models]
     if len(set(names)) < len(names):
         names = [
-            f"{name} (seed {result['seed']}, {result['data_fraction']:g})"
-            for name, result in zip(names, results, strict=True)
+            f"{name} (seed {model.result['seed']}, {model.result['data_fraction']:g})"
+            for name, model in zip(names, models, strict=True)
         ]
     if len(set(names)) < len(names):
-        names = [f"{name} {run.path.name[-6:]}" for name, run in zip(names, runs, strict=True)]
+        names = [f"{name} {model.run.path.name[-6:]}" for name, model in zip(names, models, strict=True)]
     return names
 
 
-def _read(run: RunFolder, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(run.path / PREDICTIONS, columns=["split", "row_id", "label", "prediction"])
-    at = np.asarray(table["split"].combine_chunks().to_numpy(zero_copy_only=False) == split)
+    table = pq.read_table(run.path / PREDICTIONS)
+    stored = np.asarray(table["split"].combine_chunks().to_numpy(zero_copy_only=False))
+    at = stored == split
     if not at.any():
-        raise ConfigError(f"{run.path.name} has no stored answers for split '{split}'.\n  allowed: test, val, cv")
-    columns = [table[c].to_numpy()[at].astype(np.int64) for c in ("row_id", "label", "prediction")]
-    order = np.argsort(columns[0], kind="stable")
-    return columns[0][order], columns[1][order], columns[2][order]
-
-
-def compare_runs(compared: ComparedRuns, **options: Any) -> list[ComparisonResult]:
-    """Compare every pair (or all with a baseline) of loaded runs; options as for ``compare_all``."""
-    return compare_all(compared.labels, compared.predictions, class_names=compared.class_names, **options)
-
-
-def to_markdown(results: Sequence[ComparisonResult], compared: ComparedRuns) -> str:
-    """Return the comparison as Markdown: one row a pair and metric, tests, classes, verdicts, notes."""
-    n = len(compared.labels)
-    lines = [f"## Comparison on {n:,} {compared.split} rows", ""]
-    lines += ["| A minus B | metric | A | B | difference | 95 % interval (BCa) | randomisation p |", "|" + " --- |" * 7]
-    for r in results:
-        for metric, m in r.metrics.items():
-            b = m.bootstrap
-            low, high = b.difference.bca
-            lines.append(
-                f"| {r.name_a} − {r.name_b} | {metric} | {b.a.estimate:.4f} | {b.b.estimate:.4f} | "
-                f"{b.difference.estimate:+.4f} | [{low:+.4f}, {high:+.4f}] | {m.randomisation.p_value:.2g} |"
-            )
-    header = ("pair", "both right", "only A", "only B", "both wrong", "McNemar mid-p", "exact", "Holm", "BH", "odds")
-    lines += ["", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for r in results:
-        c = r.counts
-        lines.append(
-            f"| {r.name_a} − {r.name_b} | {c.both_right} | {c.only_a} | {c.only_b} | {c.both_wrong} | "
-            f"{r.p_value:.2g} | {r.mcnemar['exact'].p_value:.2g} | {r.p_holm:.2g} | {r.p_benjamini_hochberg:.2g} | "
-            f"{r.effect.discordant_odds_ratio.estimate:.2f} |"
+        there = ", ".join(dict.fromkeys(stored))
+        raise ConfigError(
+            f"{run.path.name} has no stored answers for split '{split}'.\n  allowed: {there}",
+            fix="run it again with evaluation=cv" if split == "cv" else None,
         )
-    if len(results) == 1:
-        lines += ["", "| class | recall A | recall B | only A | only B | p | Holm |", "|" + " --- |" * 7]
-        lines += [
-            f"| {t.class_name} | {t.recall_a:.4f} | {t.recall_b:.4f} | {t.counts.only_a} | {t.counts.only_b} | "
-            f"{t.p_value:.2g} | {t.p_holm:.2g} |"
-            for t in results[0].by_class
-        ]
-    lines += ["", *(f"- {r.verdict}" for r in results), ""]
-    lines += [f"- {note}" for note in dict.fromkeys(note for r in results for note in r.notes)]
-    return "\n".join(lines) + "\n"
+    names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" else [])]
+    columns = [table[name].filter(at).to_numpy().astype(np.int64) for name in names]
+    order = np.argsort(columns[0], kind="stable")
+    ids, labels, predictions, *folds = (column[order] for column in columns)
+    return _Answers(run, result, ids, labels, predictions, folds[0] if folds else None)
 
 
-def write_comparison(folder: Path, results: Sequence[ComparisonResult], compared: ComparedRuns) -> None:
-    """Write comparison.md, comparison.json and comparison.png into a folder."""
+def compare_runs(
+    compared: ComparedRuns,
+    *,
+    metrics: Sequence[str] = ("macro_f1", "accuracy"),
+    against: str | None = None,
+    alpha: float = 0.05,
+    **options: Any,
+) -> Comparison:
+    """Compare every pair (or all with a baseline) of loaded runs over items, and over folds or seeds.
+
+    Args:
+        compared: The runs.
+        metrics: Names that :func:`~agnews_exp.evaluation.statistics.count_metric` knows.
+        against: Name of a baseline.
+        alpha: Level.
+        options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
+    """
+    pairs = compare_all(
+        compared.labels,
+        compared.predictions,
+        class_names=compared.class_names,
+        metrics=metrics,
+        against=against,
+        alpha=alpha,
+        **options,
+    )
+    agreements = [
+        agreement_table(
+            compared.labels, compared.predictions[p.name_a], compared.predictions[p.name_b], compared.class_names
+        )
+        for p in pairs
+    ]
+    blocks = [block for metric in metrics if (block := _blocks(compared, metric, against, alpha)) is not None]
+    return Comparison(pairs, blocks, agreements)
+
+
+def _blocks(compared: ComparedRuns, metric: str, against: str | None, alpha: float) -> BlockComparison | None:
+    measure, k = count_metric(metric, compared.class_names), len(compared.class_names)
+
+    def score(predictions: Labels, rows: Any = slice(None)) -> float:
+        return float(measure(margins_of(compared.labels[rows], predictions[rows], k)))
+
+    if compared.folds is not None:
+        held_out = [compared.folds == fold for fold in range(int(compared.folds.max()) + 1)]
+        by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.predictions.items()}
+        return compare_folds(by_fold, metric, against=against, alpha=alpha)
+    if compared.seeds:
+        by_seed = {name: {s: score(p) for s, p in runs.items()} for name, runs in compared.seeds.items()}
+        return compare_seeds(by_seed, metric, against=against if against in by_seed else None, alpha=alpha)
+    return None
+
+
+def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) -> None:
+    """Write comparison.md, comparison.json and figures into a folder."""
     content = {
         "split": compared.split,
         "n_items": len(compared.labels),
         "runs": {name: str(path) for name, path in compared.folders.items()},
-        "pairs": [json.loads(json.dumps(r.to_dict(), default=float)) for r in results],
+        "notes": list(compared.notes),
+        "pairs": [
+            pair.to_dict() | {"agreement_table": agreement.to_dict()}
+            for pair, agreement in zip(found.pairs, found.agreements, strict=True)
+        ],
+        "blocks": [block.to_dict() for block in found.blocks],
     }
     write_json(folder / "comparison.json", content)
     with atomic_path(folder / "comparison.md") as temporary:
-        temporary.write_text(to_markdown(results, compared), encoding="utf-8")
-    draw_differences(folder / "comparison.png", results, compared)
-
-
-def draw_differences(path: Path, results: Sequence[ComparisonResult], compared: ComparedRuns) -> None:
-    """Draw each pair's difference of the first metric with its interval; zero is no difference."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    metric = next(iter(results[0].metrics))
-    figure = Figure(figsize=(8, 1.4 + 0.45 * len(results)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for at, r in enumerate(reversed(results)):
-        difference = r.metrics[metric].bootstrap.difference
-        low, high = difference.bca
-        clear = r.p_holm <= r.alpha
-        colour, marker = ("#0072B2", "o") if clear else ("#767676", "s")
-        error = [[difference.estimate - low], [high - difference.estimate]]
-        axes.errorbar(difference.estimate, at, xerr=error, color=colour, fmt=marker, capsize=4)
-    axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(results)), [f"{r.name_a} − {r.name_b}" for r in reversed(results)])
-    axes.set_ylim(-0.6, len(results) - 0.4)
-    axes.set_xlabel(f"difference of {metric}, 95 % BCa interval, {len(compared.labels):,} {compared.split} rows")
-    axes.set_title("filled circle: McNemar p (Holm) ≤ .05; square: not told apart", fontsize=9, loc="left")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        temporary.write_text(to_markdown(found, compared), encoding="utf-8")
+    draw_differences(folder / "comparison.png", found.pairs, f"{len(compared.labels):,} {compared.split} rows")
+    for block in found.blocks:
+        name = block.metric.replace("/", "_")
+        draw_blocks(folder / f"{block.kind}_{name}.png", block)
+        if block.friedman is not None:
+            draw_critical_difference(folder / f"critical_difference_{name}.png", block.friedman, block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import cos, radians, sin
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,21 @@ def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: t
     """Draw a confusion matrix: counts as text, row shares as shade; rows are true classes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
-    size = max(4.5, 0.9 * len(class_names) + 1.8)
-    figure = Figure(figsize=(size, size), layout="tight")
-    FigureCanvasAgg(figure)  # the object API: no global state, no display
-    axes = figure.add_subplot()
+    figure = Figure()
+    canvas = FigureCanvasAgg(figure)  # the object API: no global state, no display
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    longest = max(class_names, key=len)
+    width, height, _ = (
+        length / figure.dpi for length in renderer.get_text_width_height_descent(longest, FontProperties(), False)
+    )
+    # Margins in inches by hand: an automatic layout takes as long as all the rest, and every job of a sweep draws two.
+    side, turn = max(2.7, 0.9 * len(class_names)), radians(30)
+    left, bottom = width + 0.6, width * sin(turn) + height * cos(turn) + 0.5
+    total_width, total_height = left + side + 0.3, bottom + side + 0.45
+    figure.set_size_inches(total_width, total_height)
+    axes = figure.add_axes((left / total_width, bottom / total_height, side / total_width, side / total_height))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
@@ -80,4 +91,4 @@ def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: t
                 colour = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=150, pil_kwargs={"compress_level": 1})

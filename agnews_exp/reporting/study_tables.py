@@ -106,7 +106,7 @@ def _cells(found: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
     return (
         _with_std(metrics),
         f"{metrics['val/macro_f1']:.4f}",
-        f"{metrics['test/macro_f1']:.4f}",
+        f"{metrics['test/macro_f1']:.4f}" if "test/macro_f1" in metrics else "–",
         f"{found['timings'].get('fit', 0.0):.1f}",
     )
 

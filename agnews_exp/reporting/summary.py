@@ -32,11 +32,11 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     for split, n in rows.items():
         table.add_column(f"{split} ({n:,})", justify="right")
     for name in HEADLINE:
-        if f"test/{name}" in metrics:
+        if f"val/{name}" in metrics:
             over_folds = (
                 f"{metrics[f'cv/{name}']:.4f} ±{metrics[f'cv/{name}_std']:.4f}" if f"cv/{name}" in metrics else ""
             )
-            values = [f"{metrics[f'{split}/{name}']:.4f}" for split in rows]
+            values = [f"{metrics[f'{split}/{name}']:.4f}" if f"{split}/{name}" in metrics else "-" for split in rows]
             table.add_row(name, *([over_folds] if n_folds else []), *values)
     console.print()
     console.print(table)
@@ -45,6 +45,8 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"data   {data['source']} ({data['location']})")
     console.print(f"cost   {seconds}; prediction {speed}; model {metrics['model_size_mb']:.1f} MB")
     console.print(f"run    {_short(folder)}")
+    if "test" not in rows:
+        console.print("test   not scored (evaluation.score_test=false, as in the trials of a search)")
     if warning:
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
     console.print("next   agnews ui  (or: make ui)   compare the runs in MLflow at http://127.0.0.1:5000\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 from agnews_exp.config.errors import DataError
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import classification_metrics, macro_f1
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.runners.protocol import make_runner
+from agnews_exp.runners.protocol import Runner, make_runner
 from agnews_exp.runners.stages import Stages
 
 FOLD_METRICS = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "cohen_kappa", "mcc")
@@ -79,7 +81,7 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
             runner = make_runner(checked)
             runner.fit(part, Stages(quiet=True))
             answer = runner.predict([train.texts[i] for i in outside])
-            own = runner.predict(part.train.texts)
+            own = _labels(runner, part.train.texts)
         held_out[outside] = fold
         answers.append((outside, answer))
         values = classification_metrics(train.labels[outside], answer, splits.class_names)
@@ -88,8 +90,20 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
         primary = checked.run.evaluation.primary.removeprefix("cv/")
         if stages.reports and primary in metrics:
             stages.report_intermediate(fold, float(np.mean(metrics[primary])))
-        train_f1.append(classification_metrics(part.train.labels, own, splits.class_names)["macro_f1"])
+        train_f1.append(macro_f1(part.train.labels, own, len(splits.class_names)))
     return CrossValidation(_assemble(answers, len(train)), held_out, metrics, train_f1)
+
+
+@runtime_checkable
+class _AnswersLabels(Protocol):
+    """A runner that can leave scores out."""
+
+    def predict_labels(self, texts: Sequence[str]) -> NDArray[np.int64]: ...
+
+
+def _labels(runner: Runner, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return class indices, shape (n,), without the scores that nobody asks for."""
+    return runner.predict_labels(texts) if isinstance(runner, _AnswersLabels) else runner.predict(texts).labels
 
 
 def _assemble(answers: list[tuple[NDArray[np.int64], Predictions]], n_rows: int) -> Predictions:

@@ -20,13 +20,14 @@ from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
-from agnews_exp.data.tokens import Frame, frame_of, tokenize
+from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.inference import TextPredictor
-from agnews_exp.models.recipes import EncoderRecipe
+from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.models.saved import save_predictor
 from agnews_exp.models.transformer import predictions_of
+from agnews_exp.runners.callbacks import MONITOR
 from agnews_exp.runners.checkpoints import CheckpointFolder
 from agnews_exp.runners.curves import CurveSink
 from agnews_exp.runners.devices import choose_hardware, set_threads
@@ -35,6 +36,9 @@ from agnews_exp.runners.stages import Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
 
 log = logging.getLogger(__name__)
+
+_FEW = 1000
+"""Texts that are tokenised anew each time: not worth a file, and measured latencies must hold the tokenising."""
 
 
 class LightningRunner:
@@ -64,6 +68,7 @@ class LightningRunner:
         self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
+        self._corpus: CorpusTokens | None = None
         self._validation: tuple[Sequence[str], NDArray[np.float32]] | None = None
 
     def fit(self, splits: Splits, stages: Stages) -> FitSummary:
@@ -83,6 +88,10 @@ class LightningRunner:
         set_threads(self._settings.n_jobs, 1)
         with self._stage(stages, "features", f"tokenising {len(splits.train) + len(splits.validation):,} texts"):
             tokenizer = load_tokenizer(self._recipe, splits.train.texts)
+            if splits.corpus is not None and isinstance(self._recipe, PretrainedEncoder):
+                # A vocabulary made from the training texts is another one for every fraction and fold.
+                texts = splits.corpus.texts
+                self._corpus = CorpusTokens(texts, tokenizer, self._cache_dir, progress=self._progress)
             frame = frame_of(tokenizer)
             train_rows, validation_rows = (
                 self._encode(rows.texts, rows.labels, tokenizer, frame) for rows in (splits.train, splits.validation)
@@ -113,8 +122,14 @@ class LightningRunner:
         return FitSummary(dict(summary), [])
 
     def _encode(self, texts: list[str], labels: NDArray[np.int64], tokenizer: Any, frame: Frame) -> EncodedRows:
-        table = tokenize(texts, tokenizer, self._cache_dir, progress=self._progress)
-        return EncodedRows(table, labels, frame, self._recipe.max_length)
+        return EncodedRows(self._tokens(texts, tokenizer), labels, frame, self._recipe.max_length)
+
+    def _tokens(self, texts: Sequence[str], tokenizer: Any) -> TokenTable:
+        if len(texts) <= _FEW:
+            return tokenize(texts, tokenizer, None)
+        if self._corpus is not None and (found := self._corpus.table(texts)) is not None:
+            return found
+        return tokenize(texts, tokenizer, self._cache_dir, progress=self._progress)
 
     @property
     def _progress(self) -> bool:
@@ -135,8 +150,10 @@ class LightningRunner:
         stages.timings[name] = stages.timings.get(name, 0.0) + inner.timings[name]
 
     def _train(self, job: Job, stages: Stages) -> dict[str, float]:
-        # A search compares objectives: it hears of validations only where the objective is one.
-        report = stages.report_intermediate if stages.reports and self._primary.startswith("val/") else None
+        # A search compares objectives: it hears of validations only where these are its objective.
+        report = stages.report_intermediate if stages.reports and self._primary == MONITOR else None
+        if stages.reports and report is None and self._primary.startswith("val/"):
+            log.warning("A transformer's trial is pruned by %s, not by %s: it runs to its end.", MONITOR, self._primary)
         listeners = Listeners(self._curves, report, progress=self._progress)
         if job.hardware.world_size == 1:
             return train(job, listeners)
@@ -182,10 +199,9 @@ class LightningRunner:
         assert self._predictor is not None, "fit() first"
         if self._validation is not None and texts is self._validation[0]:
             return predictions_of(self._validation[1])
-        # A handful of texts, as in measuring latency, is not worth a file.
-        cache = self._cache_dir if len(texts) > 1000 else None
         try:
-            return self._predictor.predict(texts, cache)
+            table = self._tokens(texts, self._predictor.tokenizer)
+            return predictions_of(self._predictor.logits(table))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             explained: AgnewsError | None = explain_memory(error, self._settings, None)
             if explained is not None:

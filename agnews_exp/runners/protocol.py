@@ -12,6 +12,7 @@ from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.sources import SourceRun
 from agnews_exp.runners.stages import Stages
 
 
@@ -47,6 +48,7 @@ def make_runner(
     folder: Path | None = None,
     fingerprint: str = "",
     curves: Callable[[Mapping[str, float], int, int], None] | None = None,
+    sources: Mapping[str, SourceRun] | None = None,
 ) -> Runner:
     """Return the runner of the configured model's family.
 
@@ -55,6 +57,7 @@ def make_runner(
         folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
         fingerprint: The run's fingerprint.
         curves: Takes points of training curves: values by name, step, time in ms.
+        sources: The finished runs that a cascade builds on, by the key that names each.
     """
     family = checked.run.model.family
     if family == "classical":
@@ -65,6 +68,10 @@ def make_runner(
         from agnews_exp.runners.lightning_runner import LightningRunner
 
         return LightningRunner(checked, folder=folder, fingerprint=fingerprint, curves=curves)
+    if family == "cascade":
+        from agnews_exp.runners.cascade_runner import CascadeRunner
+
+        return CascadeRunner(checked, sources or {}, folder)
     raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
 
 

@@ -17,6 +17,7 @@ from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.features.build import build_features
+from agnews_exp.models.answers import predict_matrix
 from agnews_exp.models.persistence import save_pipeline
 from agnews_exp.runners.protocol import FitSummary
 from agnews_exp.runners.rungs import report_rungs
@@ -35,6 +36,7 @@ class SklearnRunner:
         self._features: Any = None
         self._model: Any = None
         self._n_classes = 0
+        self._class_names: tuple[str, ...] = ()
         self._train_texts: Sequence[str] | None = None
         self._train_matrix: Any = None
 
@@ -49,6 +51,7 @@ class SklearnRunner:
         features = build_features(self._checked.plain["features"], safe_instantiate)
         model = safe_instantiate(self._checked.component("model"), "model")
         train = splits.train
+        self._class_names = splits.class_names
         self._n_classes = len(splits.class_names)
         notes: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
@@ -103,53 +106,20 @@ class SklearnRunner:
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer texts; the training texts' matrix is not computed twice."""
+        return predict_matrix(self._model, self._matrix_of(texts), self._n_classes)
+
+    def predict_labels(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Answer texts with class indices alone, shape (n,): cheaper where scores cost extra."""
+        return np.asarray(self._model.predict(self._matrix_of(texts)), dtype=np.int64)
+
+    def _matrix_of(self, texts: Sequence[str]) -> Any:
         if texts is self._train_texts:
-            matrix = self._train_matrix
-        else:
-            matrix = list(texts) if self._features is None else self._features.transform(texts)
-        return predict_matrix(self._model, matrix, self._n_classes)
+            return self._train_matrix
+        return list(texts) if self._features is None else self._features.transform(texts)
 
     def save(self, folder: Path) -> None:
         """Write the pipeline as skops."""
-        save_pipeline(self.pipeline, folder)
-
-
-def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
-    """Answer rows of a feature matrix with whatever the estimator offers.
-
-    Args:
-        model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
-        matrix: What the model takes.
-        n_classes: K of the study; classes that the model never saw get probability 0 and the lowest score.
-    """
-    probabilities = (
-        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0) if _has(model, "predict_proba") else None
-    )
-    scores = None
-    if _has(model, "decision_function"):
-        raw = np.asarray(model.decision_function(matrix), dtype=np.float64)
-        if raw.ndim == 1:
-            raw = np.column_stack([-raw, raw])
-        if raw.shape[1] == len(model.classes_):
-            scores = _columns(raw, model.classes_, n_classes, float(raw.min()) - 1.0 if raw.size else 0.0)
-    return Predictions(np.asarray(model.predict(matrix), dtype=np.int64), scores, probabilities)
-
-
-def _has(model: Any, method: str) -> bool:
-    try:
-        return callable(getattr(model, method, None))
-    except AttributeError:
-        return False
-
-
-def _columns(
-    values: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int, fill: float
-) -> NDArray[np.float64]:
-    if len(classes) == n_classes:
-        return np.asarray(values, dtype=np.float64)
-    full = np.full((len(values), n_classes), fill)
-    full[:, classes] = values
-    return full
+        save_pipeline(self.pipeline, folder, self._class_names)
 
 
 @contextmanager

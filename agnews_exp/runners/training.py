@@ -20,6 +20,7 @@ from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.data.batching import BatchPlan, derive_seed
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
+from agnews_exp.models.dropout import use_fast_dropout
 from agnews_exp.models.encoders import build_network, choose_attention
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import TextClassifier
@@ -67,8 +68,20 @@ def new_network(job: Job) -> Any:
     """Build the network; its random parts depend on the seed alone."""
     torch.manual_seed(derive_seed("network", job.seed))
     network: Any = build_network(job.recipe, job.tokenizer, job.class_names)
-    if isinstance(job.recipe, EncoderRecipe):
-        choose_attention(network.encoder, job.recipe.attention, job.hardware.accelerator)
+    recipe = job.recipe
+    if isinstance(recipe, EncoderRecipe) and recipe.packing:
+        from agnews_exp.models.packing import pack_encoder
+
+        pack_encoder(
+            network.encoder,
+            accelerator=job.hardware.accelerator,
+            precision=job.hardware.precision,
+            attention_dropout=recipe.attention_dropout,
+        )
+    elif isinstance(recipe, EncoderRecipe):
+        choose_attention(network.encoder, recipe.attention, job.hardware.accelerator)
+    if job.hardware.accelerator == "cpu" and not recipe.compile:
+        use_fast_dropout(network)
     # Loading pretrained weights leaves a network in evaluation mode, without dropout.
     return network.train()
 

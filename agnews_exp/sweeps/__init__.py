@@ -12,7 +12,9 @@ def register_plugins() -> None:
 
     from agnews_exp.sweeps.grid_sweeper import GridSweeper
     from agnews_exp.sweeps.process_launcher import ProcessLauncher
+    from agnews_exp.sweeps.ray_launcher import RayLauncher
     from agnews_exp.sweeps.search_sweeper import SearchSweeper
+    from agnews_exp.sweeps.submitit_launcher import SubmititLauncher
 
-    for plugin in (ProcessLauncher, GridSweeper, SearchSweeper):
+    for plugin in (ProcessLauncher, SubmititLauncher, RayLauncher, GridSweeper, SearchSweeper):
         Plugins.instance().register(plugin)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.folder import SweepFolder
-from agnews_exp.sweeps.jobs import JobState, override_key
+from agnews_exp.sweeps.jobs import JobState, numbers_of, override_key, short_number
 
 LEVEL = 0.95
 SEED = "seed"
@@ -41,8 +41,8 @@ class JobRow:
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics, timings as time/<stage>, and the objective."""
-        timings = {f"time/{k}": float(v) for k, v in self.result["timings"].items()}
-        return {"objective": float(self.result["objective"]), **self.result["metrics"], **timings}
+        objective = self.result["objective"] if self.state.objective is None else self.state.objective
+        return {"objective": float(objective), **numbers_of(self.result)}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def groups(rows: Sequence[JobRow]) -> dict[str, list[JobRow]]:
 
 def group_label(row: JobRow, keys: Sequence[str]) -> str:
     """Return what makes a group: its varying overrides, or its name where nothing varies."""
-    shown = [f"{key}={row.values.get(key, '')}" for key in keys if key != SEED]
+    shown = [f"{key}={short_number(row.values.get(key, ''))}" for key in keys if key != SEED]
     return " ".join(shown) or str(row.result["name"])
 
 
@@ -151,10 +151,13 @@ def write_aggregate(path: Path, rows: Sequence[JobRow]) -> None:
                     writer.writerow([*label, metric, s.n, *numbers])
 
 
-def shown_metrics(rows: Sequence[JobRow], *, with_test: bool = True) -> list[str]:
-    """Return the metrics of the Markdown table: the objective's own, then the usual ones on validation and test."""
+def shown_metrics(rows: Sequence[JobRow]) -> list[str]:
+    """Return the metrics of the Markdown table: the objective's own, then the usual ones on validation and test.
+
+    Those that some job lacks are left out: a search's trials do not score the test set.
+    """
     primary = [str(row.result["primary"]) for row in rows[:1]]
-    usual = [f"{split}/{name}" for split in ("val", "test")[: 1 + with_test] for name in _SHOWN]
+    usual = [f"{split}/{name}" for split in ("val", "test") for name in _SHOWN]
     return [m for m in dict.fromkeys([*primary, *usual]) if all(m in row.metrics for row in rows)]
 
 
@@ -166,11 +169,11 @@ def cell(values: Sequence[float]) -> str:
     return f"{s.mean:.4f} ± {s.std:.4f} [{s.low:.4f}, {s.high:.4f}] ({s.n})"
 
 
-def markdown(rows: Sequence[JobRow], *, maximise: bool = True, with_test: bool = True) -> str:
+def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
     """Return the aggregate as a Markdown table, best objective first."""
     if not rows:
         return "No job has finished."
-    keys, metrics = varying_keys(rows), shown_metrics(rows, with_test=with_test)
+    keys, metrics = varying_keys(rows), shown_metrics(rows)
     lines = ["| " + " | ".join(["configuration", *metrics]) + " |", "| --- |" + " --- |" * len(metrics)]
     found = list(groups(rows).values())
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, unknown_name
-from agnews_exp.sweeps.folder import SWEEP, SweepFolder
-from agnews_exp.sweeps.jobs import SETTLED, repeat_command
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.sweeps.folder import BEST, START, SWEEP, SweepFolder, best_job, find_sweep
+from agnews_exp.sweeps.jobs import SCORE_TEST, SETTLED, JobState, config_words, override_key, repeat_command, single
 from agnews_exp.tracking.record import read_json
+
+_NUMBERS = ("done", "failed", "best")
 
 
 def add_parsers(commands: Any) -> None:
@@ -25,15 +27,16 @@ def add_parsers(commands: Any) -> None:
     for name, handler, text in (
         ("list", _list, "all sweeps with their state"),
         ("show", _show, "a sweep's table, and its failures with the command that repeats each"),
-        ("best", _best, "the best job's overrides; --run repeats it"),
+        ("best", _best, "the best job and its command; --run fits it again and scores it on the test set"),
     ):
         action = actions.add_parser(name, help=text)
         if name != "list":
             action.add_argument("name", help="as `agnews sweeps list` shows it")
         if name == "best":
             action.add_argument(
-                "--run", action="store_true", help="run it again, with the test set, in a run of its own"
+                "--run", action="store_true", help="fit it again and score it on the test set, in a run of its own"
             )
+            action.add_argument("--job", type=int, metavar="N", help="this job instead of the best one")
         action.add_argument("--output-dir", type=Path, help="default: outputs/ of this project")
         action.set_defaults(handler=handler)
     aggregate = commands.add_parser("aggregate", help="mean, deviation and interval over the seeds of a sweep")
@@ -50,42 +53,33 @@ def _sweeps_dir(options: argparse.Namespace) -> Path:
     return Path(str(compose_config([]).paths.output_dir)) / "sweeps"
 
 
-def find_sweep(sweeps: Path, name: str) -> SweepFolder:
-    """Return a sweep's folder.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    folder = SweepFolder(sweeps / name)
-    if not folder.info():
-        raise unknown_name("sweep", name, sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}")))
-    return folder
-
-
 def _list(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from agnews_exp.sweeps.results import table_console
+
+    sweeps = _sweeps_dir(options)
+    found = [SweepFolder(p.parent) for p in sweeps.glob(f"*/{SWEEP}")]
+    if not found:
+        print(f"There is no sweep in {sweeps} yet.\n{START}")
+        return
     table = Table(box=None, pad_edge=False)
-    for column in ("sweep", "state", "done", "failed", "best", "created", "swept"):
-        table.add_column(column, no_wrap=column != "swept")
-    found = [SweepFolder(p.parent) for p in _sweeps_dir(options).glob(f"*/{SWEEP}")]
-    for folder in sorted(found, key=lambda f: str(f.info().get("created", ""))):
+    for column in ("sweep", "state", "done", "failed", "best", "", "created", "swept"):
+        no_wrap = column != "swept"
+        table.add_column(column, no_wrap=no_wrap, overflow="fold", justify="right" if column in _NUMBERS else "left")
+    for folder in sorted(found, key=lambda f: (str(f.info().get("created", "")), f.name)):
         info, states = folder.info(), folder.states()
-        done = sum(s.status in SETTLED for s in states)
-        failed = sum(s.status == "failed" for s in states)
-        scores = [s.objective for s in states if s.status == "finished" and s.objective is not None]
-        pick = min if info.get("maximise") is False else max
-        best = f"{pick(scores):.4f}" if scores and info.get("maximise") is not None else ""
+        done, pruned, failed = (sum(s.status in names for s in states) for names in (SETTLED, ("pruned",), ("failed",)))
         state = str(info.get("status", "unknown"))
         if state == "running" and not folder.active:
             state = "interrupted"
-        total = info.get("total", len(states))
-        table.add_row(
-            folder.name, state, f"{done}/{total}", str(failed), best, str(info.get("created", ""))[:16],
-            ", ".join(info.get("swept") or []),
-        )  # fmt: skip
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+        best = best_job(folder, states)
+        of = f"{done} of {info.get('total', len(states))}" + (f" ({pruned} pruned)" if pruned else "")
+        value = f"{best.objective:.4f}" if best is not None else ""
+        primary = str(info.get("primary", "")) if info.get("maximise") is not None else "several goals"
+        swept = ", ".join(str(key).split(".")[-1] for key in info.get("swept") or [])
+        table.add_row(folder.name, state, of, str(failed or ""), value, primary, str(info.get("created"))[:10], swept)
+    table_console().print(table)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -100,22 +94,67 @@ def _show(options: argparse.Namespace) -> None:
 
 def _best(options: argparse.Namespace) -> None:
     folder = find_sweep(_sweeps_dir(options), options.name)
-    stored = read_json(folder.path / "best.json")
-    if stored is not None and stored["best"]:
-        overrides = tuple(stored["best"][0]["overrides"])
-    else:
-        scored = [s for s in folder.states() if s.status == "finished" and s.objective is not None]
-        if not scored:
-            raise ConfigError(f"No job of the sweep '{folder.name}' has finished.")
-        pick = min if folder.info().get("maximise") is False else max
-        overrides = pick(scored, key=lambda s: s.objective or 0.0).overrides
-    words = (*overrides, "force=true")
-    print(repeat_command(words))
+    state = _chosen(folder, options.job)
+    if state is None:
+        _print_front(folder)
+        if options.run:
+            raise ConfigError(
+                f"The sweep '{folder.name}' has several goals, so which of its best jobs is yours to choose.",
+                fix=f"agnews sweeps best {folder.name} --job N --run",
+            )
+        return
+    # What a trial leaves out, the test set, is what this run is for.
+    kept = [w for w in state.overrides if override_key(w) != SCORE_TEST]
+    words = [*kept, f"tags.best_of={folder.name}"]
+    value = "" if state.objective is None else f"  {folder.info().get('primary')} {state.objective:.4f}"
+    print(f"#{state.num}  {state.words(folder.info().get('swept'))}{value}")
+    print(repeat_command(words, folder.snapshots))
     if options.run:
-        from agnews_exp.sweeps.job import MODULE
+        from agnews_exp.sweeps.job import fresh_command
 
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", MODULE, *words])  # noqa: S606
+        os.execv(sys.executable, fresh_command([*config_words(folder.snapshots), *single(words)]))  # noqa: S606
+    if len(kept) < len(state.overrides):
+        print(f"next   agnews sweeps best {folder.name} --run      fits it again and scores it on the test set")
+
+
+def _chosen(folder: SweepFolder, number: int | None) -> JobState | None:
+    """Return the job with the best objective, or the one that was asked for; None where there are several goals."""
+    states = folder.states()
+    finished = [s for s in states if s.status == "finished"]
+    if not finished:
+        raise ConfigError(
+            f"No job of the sweep '{folder.name}' has finished.", fix=f"agnews sweeps show {folder.name} says why"
+        )
+    if number is None:
+        return best_job(folder, states)
+    for state in finished:
+        if state.num == number:
+            return state
+    raise ConfigError(
+        f"The sweep '{folder.name}' has no finished job {number}.\n"
+        f"  finished: {', '.join(str(s.num) for s in finished)}",
+        fix=f"agnews sweeps show {folder.name} lists its jobs",
+    )
+
+
+def _print_front(folder: SweepFolder) -> None:
+    """Print the Pareto set of a search with several goals."""
+    from rich.table import Table
+
+    from agnews_exp.sweeps.results import table_console
+
+    stored = read_json(folder.path / BEST) or {"objectives": [], "best": []}
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(["job", *stored["objectives"], "overrides"]):
+        table.add_column(column, no_wrap=True, justify="left" if number > len(stored["objectives"]) else "right")
+    swept = folder.info().get("swept")
+    for entry in stored["best"]:
+        state = folder.state(entry["trial"])
+        values = [f"{v:.4f}" for v in entry["values"].values()]
+        table.add_row(str(entry["trial"]), *values, state.words(swept) if state is not None else "")
+    table_console().print(table)
+    print(f"next   agnews sweeps best {folder.name} --job N --run      fits one again and scores it on the test set")
 
 
 def _aggregate(options: argparse.Namespace) -> None:

@@ -9,6 +9,9 @@ from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.aggregate import SEED, JobRow, groups, summarise, varying_keys
 
 _PREFERRED = ("data_fraction",)
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+_MARKERS = "osD^vPX"
+_TITLES = {"data_fraction": "share of the training rows"}
 
 
 def numeric_axis(rows: Sequence[JobRow]) -> str | None:
@@ -53,16 +56,18 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
     FigureCanvasAgg(figure)
     for panel, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, len(metrics), panel)
-        for label, points in lines.items():
+        for number, (label, points) in enumerate(lines.items()):
             points.sort(key=lambda p: p[0])
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
             sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
             xs = [x for x, _ in points]
-            (drawn,) = axes.plot(xs, [s.mean for s in sums], marker="o", label=label or None)
+            axes.plot(xs, [s.mean for s in sums], label=label or None, color=colour, marker=marker, markersize=5)
             if all(s.n > 1 for s in sums):
-                axes.fill_between(xs, [s.low for s in sums], [s.high for s in sums], alpha=0.2, color=drawn.get_color())
+                lows, highs = [s.low for s in sums], [s.high for s in sums]
+                axes.fill_between(xs, lows, highs, alpha=0.2, color=colour, linewidth=0)
         if min(positions) > 0 and max(positions) / min(positions) >= 10:
             axes.set_xscale("log")
-        axes.set(xlabel=axis, ylabel=metric)
+        axes.set(xlabel=_TITLES.get(axis, axis), ylabel=metric)
         axes.grid(alpha=0.3)
         if others and panel == 1 and len(lines) <= 12:
             axes.legend(fontsize="small")

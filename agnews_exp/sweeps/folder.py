@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp import __version__
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.errors import ConfigError, unknown_name
 from agnews_exp.config.locations import CHECKPOINTS, RESUME_FILE
 from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, report_path, state_path
 from agnews_exp.tracking import record
 
-SWEEP, CONF = "sweep.json", "conf"
+SWEEP, CONF, BEST = "sweep.json", "conf", "best.json"
 _LOCK = ".lock"
+START = "start one: python run.py -m model=linear_svc,logreg data_fraction=0.25,1.0"
 LOCK_SECONDS = 60.0
 """How long to wait for the last processes of an earlier call to end."""
 
@@ -46,10 +47,14 @@ class SweepFolder:
         """The sweep's name."""
         return self.path.name
 
+    def snapshot(self, number: int) -> Path:
+        """Return where the sweep's copy of a configuration folder lies: 0 is the main one, then --config-dir's."""
+        return self.path / (CONF if number == 0 else f"{CONF}_{number}")
+
     @property
-    def conf(self) -> Path:
-        """The sweep's copy of the configuration folder."""
-        return self.path / CONF
+    def snapshots(self) -> list[Path]:
+        """The copied configuration folders, the main one first."""
+        return [self.snapshot(n) for n in range(int(self.info().get("configs", 1)))]
 
     def info(self) -> dict[str, Any]:
         """Return the content of sweep.json, empty when there is none."""
@@ -168,6 +173,40 @@ class SweepFolder:
             shutil.rmtree(self.path / str(num), ignore_errors=True)
         report_path(self.path, num).unlink(missing_ok=True)
         log_path(self.path, num).parent.mkdir(exist_ok=True)
+
+
+def best_job(folder: SweepFolder, states: Sequence[JobState]) -> JobState | None:
+    """Return the finished job with the best objective; None when none has finished, or there are several goals."""
+    maximise = folder.info().get("maximise")
+    scored = [s for s in states if s.status == "finished" and s.objective is not None]
+    if not scored or maximise is None:
+        return None
+    return (max if maximise else min)(scored, key=lambda s: s.objective or 0.0)
+
+
+def find_sweep(sweeps: Path, name: str) -> SweepFolder:
+    """Return a sweep's folder.
+
+    Args:
+        sweeps: Folder of all sweeps.
+        name: The sweep's name, or the beginning of a single one's.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    known = sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
+    meant = [name] if name in known else [other for other in known if other.startswith(name)]
+    if len(meant) == 1:
+        return SweepFolder(sweeps / meant[0])
+    if meant:
+        raise ConfigError(
+            f"'{name}' is the beginning of {len(meant)} sweeps: {', '.join(meant)}", fix="give more of it"
+        )
+    if not known:
+        raise ConfigError(f"There is no sweep '{name}', nor any other, in {sweeps}.", fix=START)
+    error = unknown_name("sweep", name, known)
+    error.fix = error.fix or "agnews sweeps list"
+    raise error
 
 
 def snapshot_config(source: Path, target: Path) -> None:

@@ -1,14 +1,19 @@
 """Our sweeps through other launchers: Hydra's basic one (in this process), joblib, submitit, ray.
 
-They take a batch and answer when all of it is done. Resuming, nested MLflow runs, the failure table and aggregation
-are the same; timeouts, retries and GPU slots are the launcher's own business.
+They take a batch; those of ours (:class:`EachEnd`) tell every job's end as it comes, the others when all of it is done.
+Resuming, nested MLflow runs, the failure table and aggregation are the same; timeouts, retries and GPU slots are the
+launcher's own business.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -24,8 +29,20 @@ from agnews_exp.sweeps.command import quoted
 from agnews_exp.sweeps.jobs import BAD_INPUT, Job
 from agnews_exp.sweeps.process_launcher import Source
 from agnews_exp.sweeps.session import SweepSession
+from agnews_exp.tracking import record
+from agnews_exp.tracking.store import is_local, tracking_uri
 
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class EachEnd(Protocol):
+    """A launcher that tells the end of every job as it comes."""
+
+    def launch_each(
+        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
+    ) -> Generator[tuple[int, JobReturn], None, None]:
+        """Run jobs and yield each one's place in the list and its end."""
 
 
 def work_through(
@@ -46,12 +63,24 @@ def work_through(
         batch = 1  # it works one by one anyway, and so every end is seen as it comes
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(session.folder.path)
+    if getattr(launcher, "spans_machines", False):
+        _warn_of_sqlite(session)
     with session.begin(source.total):
         while True:
             jobs = [job for _ in range(batch) if (job := source.next()) is not None]
             if not jobs:
                 return
             _run_batch(launcher, session, source, config, context, jobs)
+
+
+def _warn_of_sqlite(session: SweepSession) -> None:
+    tracking, paths = session.plain["tracking"], session.plain["paths"]
+    uri = tracking_uri(Path(paths["mlruns_dir"]), tracking["uri"])
+    if tracking["enabled"] and is_local(uri):
+        log.warning(
+            "Jobs on several machines will write to one sqlite file, which network file systems do not protect: %s. "
+            "Use a server: tracking.uri=http://HOST:5000 (or afterwards: agnews sync).", uri,
+        )  # fmt: skip
 
 
 def _run_batch(
@@ -70,19 +99,47 @@ def _run_batch(
             valid.append((job, words))
     if not valid:
         return
-    start = time.monotonic()
+    left = dict(enumerate(job for job, _ in valid))
     try:
-        returns = launcher.launch([words for _, words in valid], initial_job_idx=valid[0][0].num)
+        with closing(_ends(launcher, valid)) as ends:
+            for place, answer, seconds in ends:
+                raised = answer._return_value if answer.status is JobStatus.FAILED else None
+                code = 0 if raised is None else raised.exit_code if isinstance(raised, AgnewsError) else 1
+                reason = None if raised is None else str(raised) or type(raised).__name__
+                _settle(session, source, left.pop(place), code, reason, seconds)
     except (HydraException, OmegaConfBaseException) as error:
         if len(valid) > 1:
             raise
         _settle(session, source, valid[0][0], BAD_INPUT, _first_line(error), None)
-        return
-    seconds = (time.monotonic() - start) / len(valid)
-    for (job, _), answer in zip(valid, returns, strict=True):
-        raised = answer._return_value if isinstance(answer, JobReturn) and answer.status is JobStatus.FAILED else None
-        code = 0 if raised is None else raised.exit_code if isinstance(raised, AgnewsError) else 1
-        _settle(session, source, job, code, None if raised is None else str(raised) or type(raised).__name__, seconds)
+    except _GaveUp as failure:
+        log.debug("launcher failure", exc_info=True)
+        for job in left.values():
+            _settle(session, source, job, 1, str(failure), None)
+
+
+class _GaveUp(Exception):
+    """A launcher failed as a whole, such as joblib's when one of its workers dies."""
+
+
+def _ends(
+    launcher: Any, jobs: list[tuple[Job, list[str]]]
+) -> Generator[tuple[int, JobReturn, float | None], None, None]:
+    """Yield the place, the answer and, where it is not in the record, the seconds of every job."""
+    words = [words for _, words in jobs]
+    start = time.monotonic()
+    try:
+        if isinstance(launcher, EachEnd):
+            with closing(launcher.launch_each(words, [job.num for job, _ in jobs])) as ends:
+                for place, answer in ends:
+                    yield place, answer, None
+            return
+        answers = launcher.launch(words, initial_job_idx=jobs[0][0].num)
+    except (AgnewsError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:
+        raise _GaveUp(f"{type(launcher).__name__} gave up: {_first_line(error)}") from error
+    seconds = time.monotonic() - start if len(jobs) == 1 else None
+    yield from ((place, answer, seconds) for place, answer in enumerate(answers))
 
 
 def _first_line(error: Exception) -> str:
@@ -97,16 +154,30 @@ def _settle(
         path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(f"error: {reason}\n")
-    state = session.ended(job, code=code, seconds=seconds)
+    state = session.ended(job, code=code, seconds=_recorded_seconds(session, job) if seconds is None else seconds)
     session.settled(state)
     source.done(state)
+
+
+def _recorded_seconds(session: SweepSession, job: Job) -> float | None:
+    """Return the wall time between the first and the last entry of a job's record."""
+    status = record.read_json(session.folder.path / str(job.num) / record.STATUS) or {}
+    if status.get("status") == "running":  # it died: nobody wrote when
+        return None
+    try:
+        started, ended = (datetime.fromisoformat(status[key]) for key in ("started", "updated"))
+    except (KeyError, TypeError):
+        return None
+    return (ended - started).total_seconds()
 
 
 def _words(session: SweepSession, job: Job) -> list[str]:
     """Return a job's overrides with its folder and environment, which the launcher carries to wherever it runs."""
     environment = session.environment(job)
+    goes_on = session.folder.has_checkpoint(job.num) and not any(w.startswith("resume=") for w in job.overrides)
     return [
         *job.overrides,
+        *(["resume=auto"] if goes_on else []),
         f"hydra.sweep.dir={quoted(str(session.folder.path))}",
         f"hydra.sweep.subdir={quoted(str(job.num))}",
         *(f"+hydra.job.env_set.{name}={quoted(value)}" for name, value in environment.items()),

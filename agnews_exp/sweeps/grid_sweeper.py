@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.types import HydraContext
 
 from agnews_exp.config.errors import ConfigError
+from agnews_exp.sweeps.base_sweeper import SessionSweeper
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.folder import SweepFolder
 
 
-class GridSweeper(Sweeper):
+class GridSweeper(SessionSweeper):
     """Runs the product of all comma lists, ranges and globs of the command.
 
     Args:
@@ -39,16 +37,6 @@ class GridSweeper(Sweeper):
         self.params = params or {}
         self.grids = grids or [{}]
         self.report = report
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.launcher: Any = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Build the launcher."""
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is missing of the sweep.
@@ -61,14 +49,10 @@ class GridSweeper(Sweeper):
             ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
         """
         from agnews_exp.sweeps.command import is_maximised
-        from agnews_exp.sweeps.foreign import work_through
-        from agnews_exp.sweeps.process_launcher import JobList, ProcessLauncher
-        from agnews_exp.sweeps.resuming import redirect
+        from agnews_exp.sweeps.process_launcher import JobList
         from agnews_exp.sweeps.session import SweepSession
 
-        assert self.config is not None
-        assert self.hydra_context is not None
-        redirect(self.config)
+        self.resume_other()
         label = label_of(parse_overrides(arguments, self.hydra_context))
         grid: list[list[str]] = []
         swept: list[str] = []
@@ -85,10 +69,8 @@ class GridSweeper(Sweeper):
             source = JobList(pending, len(grid))
             unseen = all((s := session.folder.state(j.num)) is None or s.attempts == 0 for j in pending)
             check = pending if len(pending) == len(grid) and unseen else []
-            if pending and isinstance(self.launcher, ProcessLauncher):
-                self.launcher.work(session, source, check)
-            elif pending:
-                work_through(self.launcher, session, source, self.config, self.hydra_context, batch=len(pending))
+            if pending:
+                self.work(session, source, batch=len(pending), check=check)
             elif session.folder.info().get("status") != "finished":
                 session.begin(len(grid))  # all jobs are done, but the call that did the last one did not end well
             session.finish(len(grid), self._report())

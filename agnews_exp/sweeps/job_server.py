@@ -14,7 +14,6 @@ Commands arrive on stdin and events leave on stdout, one JSON object a line:
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import select
@@ -28,52 +27,6 @@ from typing import Any, NoReturn
 
 GRACE_SECONDS = 10.0
 """How long jobs have to end after SIGTERM before they are killed."""
-
-_PRELOAD = (
-    "numba",
-    "git",
-    "filelock",
-    "alembic.command",
-    "opentelemetry.sdk.metrics.export",
-    "sqlalchemy.dialects.sqlite",
-    "mlflow",
-    "mlflow.store.tracking.sqlalchemy_workspace_store",
-    "mlflow.tracing.processor.base_mlflow",
-    "PIL.PngImagePlugin",
-    "hydra._internal.logging_config",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "sklearn.dummy",
-    "sklearn.feature_extraction.text",
-    "sklearn.linear_model",
-    "sklearn.naive_bayes",
-    "sklearn.pipeline",
-    "sklearn.svm",
-    "pyarrow.parquet",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "agnews_exp.experiment",
-    "agnews_exp.config.schema",
-    "agnews_exp.data.ag_news",
-    "agnews_exp.data.bundled",
-    "agnews_exp.data.csv_files",
-    "agnews_exp.data.splits",
-    "agnews_exp.evaluation.efficiency",
-    "agnews_exp.evaluation.metrics",
-    "agnews_exp.features.build",
-    "agnews_exp.features.fast",
-    "agnews_exp.features.fast.count_kernels",
-    "agnews_exp.features.fast.matrix_kernels",
-    "agnews_exp.features.fast.text_kernels",
-    "agnews_exp.features.preprocessing",
-    "agnews_exp.runners.cross_validation",
-    "agnews_exp.tracking.ui_view",
-    "agnews_exp.models.persistence",
-    "agnews_exp.reporting.record_files",
-    "agnews_exp.reporting.summary",
-    "agnews_exp.runners.sklearn_runner",
-    "agnews_exp.tracking.mirror",
-    "agnews_exp.tracking.mlflow_run",
-)
 
 
 class JobServer:
@@ -235,44 +188,14 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def preload() -> None:
-    """Import what classical jobs need, and let Hydra look for its plugins; a module that is missing is skipped."""
-    from hydra.core.plugins import Plugins
-
-    from agnews_exp.models.persistence import import_skops
-    from agnews_exp.sweeps import register_plugins
-    from agnews_exp.tracking.store import quieten
-
-    quieten()
-    Plugins.instance()
-    import_skops()
-    register_plugins()
-    for name in _PRELOAD:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    with suppress(Exception):
-        _draw_something()
-
-
-def _draw_something() -> None:
-    """Let matplotlib find and read its fonts here, once, instead of in every job."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.add_subplot().set(xlabel="x", ylabel="y", title="0,123")
-    figure.savefig(io.BytesIO(), format="png")
-
-
 def main() -> None:
     """Entry point: ``python -m agnews_exp.sweeps.job_server warm|cold``."""
     events = os.dup(1)
     os.dup2(2, 1)  # whatever an import prints must not end up among the events
     commands = os.dup(0)
     if sys.argv[1] == "warm":
+        from agnews_exp.sweeps.preloading import preload
+
         preload()
     JobServer(commands, events).serve()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,9 @@ from agnews_exp.tracking import record
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
 SETTLED = ("finished", "pruned")
 """Ends that a repeat of the command leaves alone."""
+
+SCORE_TEST = "evaluation.score_test"
+"""What a search switches off for its trials: the test set is scored once, for the one that was chosen."""
 
 _LOG_TAIL_BYTES = 20_000
 BAD_INPUT = 2
@@ -48,7 +53,8 @@ class JobState:
         seconds: Wall time of the last attempt.
         max_rss_mb: Peak resident memory of the last attempt, in MiB.
         exit_code: Exit code of the last attempt; negative is a signal.
-        objective: ``evaluation.primary`` of a finished job, or the last reported value of a pruned one.
+        objective: What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or
+            the last reported value of a pruned one.
         run: Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
     """
 
@@ -79,9 +85,18 @@ class JobState:
         record.write_json(path, asdict(self))
 
     def words(self, swept: Collection[str] | None = None) -> str:
-        """Return the overrides as text, only those of the keys that vary where these are known."""
+        """Return the overrides as text to read: of the keys that vary where these are known, numbers rounded."""
         shown = [w for w in self.overrides if not swept or override_key(w) in swept]
-        return " ".join(shown)
+        return " ".join(f"{key}{sign}{short_number(value)}" for key, sign, value in (w.partition("=") for w in shown))
+
+
+def short_number(text: str) -> str:
+    """Return a long decimal number with four significant digits, any other text as it is."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return f"{value:.4g}" if len(text) > 8 and "." in text and math.isfinite(value) else text
 
 
 def override_key(word: str) -> str:
@@ -89,7 +104,14 @@ def override_key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def judge(job: Job, before: JobState, folder: Path, *, code: int, timed_out: float | None) -> JobState:
+def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return all numbers of a result.json: its metrics, and its timings as ``time/<stage>`` in seconds."""
+    return {**result["metrics"], **{f"time/{stage}": float(s) for stage, s in result["timings"].items()}}
+
+
+def judge(
+    job: Job, before: JobState, folder: Path, *, code: int, timed_out: float | None, objective: str | None = None
+) -> JobState:
     """Say how an attempt ended, from its run record, its report and its exit code.
 
     Args:
@@ -98,6 +120,7 @@ def judge(job: Job, before: JobState, folder: Path, *, code: int, timed_out: flo
         folder: The sweep's folder.
         code: Exit code; negative is a signal.
         timed_out: The timeout in seconds when that is what ended it.
+        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
     """
     changes: dict[str, Any] = {"exit_code": code, "reason": None, "traceback": None}
     run = record.RunFolder(folder / str(job.num))
@@ -107,8 +130,12 @@ def judge(job: Job, before: JobState, folder: Path, *, code: int, timed_out: flo
         changes |= {"status": "finished", "objective": result.get("objective"), "run": str(job.num)}
     elif report.get("status") in SETTLED:
         changes |= {k: report.get(k) for k in ("status", "objective", "run", "reason")}
+        if report["status"] == "finished":
+            result = record.RunFolder(Path(os.path.normpath(folder / str(report["run"])))).result()
     else:
         changes |= _failure(run, log_path(folder, job.num), code, timed_out)
+    if result is not None and objective is not None:
+        changes["objective"] = numbers_of(result).get(objective)
     return JobState(**asdict(before) | changes)
 
 
@@ -167,7 +194,22 @@ def log_path(folder: Path, num: int) -> Path:
     return folder / "logs" / f"{num}.log"
 
 
-def repeat_command(overrides: tuple[str, ...], config_path: Path | None = None) -> str:
-    """Return the shell command that repeats one job on its own."""
-    words = [f"--config-path={config_path}"] if config_path else []
-    return "python run.py " + shlex.join([*words, *overrides])
+def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> str:
+    """Return the shell command that repeats one job on its own.
+
+    Args:
+        overrides: The job's overrides.
+        configs: Configuration folders to compose from, the main one first; none takes the project's own.
+    """
+    return "python run.py " + shlex.join([*config_words(configs), *single(overrides)])
+
+
+def config_words(configs: Sequence[Path]) -> list[str]:
+    """Return Hydra's words for configuration folders, the main one first."""
+    return [f"--config-{'dir' if number else 'path'}={path}" for number, path in enumerate(configs)]
+
+
+def single(overrides: Sequence[str]) -> list[str]:
+    """Return a job's overrides as those of a run that is no sweep: an experiment file may ask for one by itself."""
+    sweeping = any(override_key(word) == "experiment" for word in overrides)
+    return [*overrides, *(["hydra.mode=RUN"] if sweeping else [])]

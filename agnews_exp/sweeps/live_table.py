@@ -109,9 +109,12 @@ class LiveTable:
         states = list(self._done.values())
         failed = sum(s.status in ("failed", "killed") for s in states)
         left = self.seconds_left
+        pruned = sum(s.status == "pruned" for s in states)
         head = (
-            f"{self._name}: {len(states) - failed} done, {len(self._running)} running, {failed} failed "
-            f"of {self._total}" + (f", {clock(left)} left" if left is not None else "")
+            f"{self._name}: {len(states) - failed} of {self._total} done"
+            + (f" ({pruned} pruned)" if pruned else "")
+            + f", {len(self._running)} running, {failed} failed"
+            + (f", about {clock(left)} left" if left is not None else "")
         )
         table = Table(box=None, pad_edge=False, show_header=False)
         for state, since in list(self._running.values())[:12]:

@@ -88,6 +88,9 @@ class ParentRun:
 
             close_stale_runs(self._experiment_id)
             states = self._folder.states()
+            for state in states:
+                if state.status == "killed":  # perhaps on another machine, where nobody can see its process
+                    self.close_job(state.num, "KILLED")
             numbers = [s.num for s in states] or []
             folders = [record.RunFolder(self._folder.path / str(num)) for num in numbers]
             sync_runs(self._plain, [f for f in folders if f.status == "finished"])

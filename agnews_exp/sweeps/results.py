@@ -7,12 +7,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps import aggregate, curves
 from agnews_exp.sweeps.folder import SWEEP, SweepFolder
 from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, repeat_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ class Results:
         note: What MLflow shows on top of the parent run.
         metrics: Numbers for the parent run.
         artifacts: Files and folders for the parent run.
-        best: The finished job with the best objective.
+        best: The finished job with the best objective; None where there are several goals.
+        said: More lines for the terminal.
     """
 
     states: list[JobState]
@@ -38,28 +42,30 @@ class Results:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
     best: aggregate.JobRow | None = None
+    said: list[str] = field(default_factory=list)
 
     def add(self, more: dict[str, Any]) -> None:
-        """Take a search's own results: note (Markdown), metrics, artifacts."""
+        """Take a search's own results: note (Markdown), metrics, artifacts, and maybe lines for the terminal."""
         self.note += "\n\n" + more["note"]
         self.metrics |= more["metrics"]
         self.artifacts += more["artifacts"]
+        self.said += more.get("said", [])
 
 
 def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     """Write jobs.csv, aggregate.csv, aggregate.md and, where a numeric axis was swept, learning_curve.png."""
     rows = aggregate.job_rows(folder, states)
-    maximise = folder.info().get("maximise") is not False
-    searching = folder.info().get("kind") == "search"
-    # A search is judged on validation: showing its trials' test scores would invite choosing by them.
-    table = aggregate.markdown(rows, maximise=maximise, with_test=not searching)
+    info = folder.info()
+    maximise = info.get("maximise") is not False
+    searching = info.get("kind") == "search"
+    table = aggregate.markdown(rows, maximise=maximise)
     artifacts = [folder.path / name for name in ("jobs.csv", "aggregate.csv", "aggregate.md", SWEEP)]
     aggregate.write_jobs(artifacts[0], list(states), rows)
     aggregate.write_aggregate(artifacts[1], rows)
     failed = [s for s in states if s.status not in SETTLED]
-    swept = folder.info().get("swept") or []
+    swept = info.get("swept") or []
     note = "\n\n".join(
-        [f"`{folder.info().get('command', folder.name)}`", table, *([_failures(failed, swept)] if failed else [])]
+        [f"`{info.get('command', folder.name)}`", table, *([_failures(failed, swept)] if failed else [])]
     )
     with atomic_path(artifacts[2]) as temporary:
         temporary.write_text(note + "\n", encoding="utf-8")
@@ -77,7 +83,8 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     counts = {name: sum(s.status == name for s in states) for name in ("finished", "pruned", "failed")}
     numbers: dict[str, float] = {f"jobs/{name}": float(n) for name, n in counts.items()}
     pick = max if maximise else min
-    best = pick(rows, key=lambda r: r.metrics["objective"]) if rows else None
+    one_goal = rows and info.get("maximise") is not None
+    best = pick(rows, key=lambda r: r.metrics["objective"]) if one_goal else None
     if best is not None:
         numbers["best/objective"] = best.metrics["objective"]
         numbers |= {f"best/{m.replace('/', '_')}": best.metrics[m] for m in aggregate.shown_metrics([best])}
@@ -93,14 +100,23 @@ def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def table_console() -> Console:
+    """Return a console for tables: where no terminal bounds them, no column is cut."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 400
+    return console
+
+
 def print_results(folder: SweepFolder, results: Results) -> None:
     """Print the aggregate, the best job, and where everything lies."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     swept = folder.info().get("swept") or []
-    console = Console(highlight=False, soft_wrap=True)
+    console = table_console()
     lines = [line for line in results.table.splitlines() if line.startswith("|")]
     if lines:
         # The objective and its twin on the test set: the rest is in aggregate.md.
@@ -124,8 +140,16 @@ def print_results(folder: SweepFolder, results: Results) -> None:
     if results.best is not None:
         best = results.best
         console.print(f"best   #{best.state.num} {best.state.words(swept)}: {best.metrics['objective']:.4f}")
+    for line in results.said:
+        console.print(f"note   {line}")
     console.print(f"sweep  {_short(folder.path)}")
-    console.print("next   agnews ui      the sweep's run holds this table; its jobs are nested below it\n")
+    if folder.info().get("kind") == "search":
+        job = "" if results.best is not None else " --job N"
+        console.print(
+            f"next   agnews sweeps best {folder.name}{job} --run      fits it again and scores the test set\n"
+        )
+    else:
+        console.print("next   agnews ui      the sweep's run holds this table; its jobs are nested below it\n")
 
 
 def _columns(line: str) -> list[str]:
@@ -135,20 +159,20 @@ def _columns(line: str) -> list[str]:
 
 def print_jobs(folder: SweepFolder, states: Sequence[JobState]) -> None:
     """Print one line a job: state, objective, time, overrides."""
-    from rich.console import Console
     from rich.table import Table
 
     swept = folder.info().get("swept") or []
     table = Table(box=None, pad_edge=False)
     for name in ("job", "state", "objective", "seconds", "attempts", "overrides"):
-        table.add_column(name, no_wrap=name != "overrides")
+        text = name in ("state", "overrides")
+        table.add_column(name, no_wrap=name != "overrides", overflow="fold", justify="left" if text else "right")
     for state in states:
         objective = "" if state.objective is None else f"{state.objective:.4f}"
         seconds = "" if state.seconds is None else f"{state.seconds:.1f}"
         table.add_row(
             str(state.num), state.status, objective, seconds, str(state.attempts), state.words(swept)
         )  # fmt: skip
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    table_console().print(table)
 
 
 def print_failures(folder: SweepFolder, states: Sequence[JobState]) -> None:
@@ -167,7 +191,7 @@ def print_failures(folder: SweepFolder, states: Sequence[JobState]) -> None:
             last = state.traceback.strip().splitlines()[-3:]
             console.print("     trace   " + "\n             ".join(line.strip() for line in last))
         console.print(f"     log     {_short(log_path(folder.path, state.num))}")
-        console.print(f"     repeat  {repeat_command(state.overrides, Path(_short(folder.conf)).absolute())}")
+        console.print(f"     repeat  {repeat_command(state.overrides, folder.snapshots)}")
 
 
 def _short(path: Path) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.config.errors import ConfigError
 from agnews_exp.sweeps.command import command_words, task_plain
-from agnews_exp.sweeps.folder import SWEEP, SweepFolder
+from agnews_exp.sweeps.folder import find_sweep
 from agnews_exp.sweeps.job import MODULE
+from agnews_exp.sweeps.jobs import config_words
 
 
 def redirect(config: DictConfig) -> None:
@@ -25,12 +26,8 @@ def redirect(config: DictConfig) -> None:
     if name is None:
         return
     sweeps = Path(plain["paths"]["output_dir"]) / "sweeps"
-    folder = SweepFolder(sweeps / str(name))
+    folder = find_sweep(sweeps, str(name))
     info = folder.info()
-    if not info:
-        raise unknown_name(
-            "sweep for sweep.resume", str(name), sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
-        )
     given = [w for w in command_words(config) if not w.startswith("sweep.resume=")]
     allowed = ("hydra.launcher.", "hydra/launcher=", "hydra.sweeper.n_trials=", "hydra.verbose=", "paths.")
     for word in given:
@@ -41,15 +38,14 @@ def redirect(config: DictConfig) -> None:
             )
     keys = {w.split("=", 1)[0] for w in given}
     stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
-    words = [*stored, *given, f"sweep.name={name}"]
-    extra = sorted(folder.path.glob("conf_*"))
+    words = [*stored, *given, f"sweep.name={folder.name}"]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(  # noqa: S606
         sys.executable,
         [
-            *(sys.executable, "-m", MODULE, "-m", f"--config-path={folder.conf}"),
-            *(f"--config-dir={path}" for path in extra),
+            *(sys.executable, "-m", MODULE, "-m"),
+            *config_words(folder.snapshots),
             *words,
         ],
     )

@@ -6,21 +6,21 @@ import functools
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import optuna
+from filelock import FileLock
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
-from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, distribution_to_json
+from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
+from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agnews_exp.config.errors import ConfigError
-from agnews_exp.sweeps.command import clean_words, is_maximised
-from agnews_exp.sweeps.jobs import Job, JobState
+from agnews_exp.sweeps.command import clean_words
+from agnews_exp.sweeps.folder import slug
+from agnews_exp.sweeps.jobs import Job, JobState, numbers_of
+from agnews_exp.sweeps.search_settings import SearchSettings, Space
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.tracking import intermediate
 
@@ -30,103 +30,6 @@ _OWNER = "agnews.sweep"
 _MIN_ENDED = 5
 _SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
 _RESEEDED = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """Checked settings; see :class:`agnews_exp.sweeps.search_sweeper.SearchSweeper`."""
-
-    sampler: dict[str, Any]
-    directions: list[str]
-    objectives: list[str]
-    storage: str | None
-    study_name: str | None
-    n_trials: int
-    n_jobs: int
-    max_failure_rate: float
-    pruner: dict[str, Any]
-    plots: bool
-    custom_search_space: str | None
-    params: DictConfig | None
-
-
-@dataclass(frozen=True)
-class Space:
-    """What is searched.
-
-    Attributes:
-        distributions: Optuna distributions by override key.
-        fixed: The other overrides by key.
-        lines: Overrides that have no value (deletions).
-    """
-
-    distributions: dict[str, BaseDistribution]
-    fixed: dict[str, Any]
-    lines: list[str]
-
-    def describe(self) -> str:
-        """Return the space as text: equal for equal spaces."""
-        space = {k: json.loads(distribution_to_json(d)) for k, d in sorted(self.distributions.items())}
-        return json.dumps(space, sort_keys=True)
-
-
-def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
-    """Check the sweeper's settings.
-
-    Raises:
-        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit.
-    """
-    plain: dict[str, Any] = {
-        k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
-    }
-    objectives = list(plain["objectives"] or [primary])
-    for metric in objectives:
-        if metric.startswith(("test/", "train/")):
-            raise ConfigError(
-                f"hydra.sweeper.objectives names '{metric}': a search must not see the test set or its own training "
-                "rows.",
-                fix="use val/ or cv/ metrics, or costs such as latency_single_ms or time/fit",
-            )
-    for name, low in (("n_trials", 1), ("n_jobs", 1)):
-        if not isinstance(plain[name], int) or plain[name] < low:
-            raise ConfigError(f"hydra.sweeper.{name}={plain[name]!r}: a whole number of at least {low} is needed.")
-    rate = plain["max_failure_rate"]
-    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ConfigError(f"hydra.sweeper.max_failure_rate={rate!r}: a share in [0, 1] is needed.")
-    given = plain["direction"]
-    directions = ["maximize" if is_maximised(m) else "minimize" for m in objectives] if given is None else given
-    directions = [str(getattr(d, "name", d)) for d in (directions if isinstance(directions, list) else [directions])]
-    if len(directions) != len(objectives) or set(directions) - {"maximize", "minimize"}:
-        raise ConfigError(
-            f"hydra.sweeper.direction={given!r} does not fit {len(objectives)} objectives.\n"
-            "  allowed: maximize or minimize, one for each"
-        )
-    pruner = dict(plain["pruner"] or {"name": "none"})
-    intermediate.make_pruner(pruner)
-    if len(objectives) > 1 and pruner.get("name", "none") != "none":
-        raise ConfigError("hydra.sweeper.pruner: Optuna cannot prune with several objectives.", fix="pruner.name=none")
-    plain |= {"objectives": objectives, "directions": directions, "pruner": pruner}
-    return SearchSettings(**{k: v for k, v in plain.items() if k != "direction"})
-
-
-def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
-    """Read the search space from the configuration and the command.
-
-    Raises:
-        ConfigError: There is nothing to search.
-    """
-    given = {a.split("=", 1)[0] for a in arguments}
-    words = [f"{k!s}={v}" for k, v in (params or {}).items() if str(k) not in given]
-    kept = [a for a in arguments if not a.lstrip("+~").startswith("sweep.")]
-    # As everywhere on a command line, the last word on a key counts.
-    last = {a.split("=", 1)[0].split("@", 1)[0]: a for a in [*words, *kept]}
-    distributions, fixed, lines = create_params_from_overrides(list(last.values()))
-    if not distributions:
-        raise ConfigError(
-            "The search has no space: nothing is swept.",
-            fix="name one, such as 'model.C=tag(log, interval(0.01, 100))', or choose an experiment=*_search",
-        )
-    return Space(distributions, fixed, lines)
 
 
 class Search:
@@ -148,19 +51,20 @@ class Search:
         self._session = session
         self.study_name = settings.study_name or session.folder.name
         output = Path(session.plain["paths"]["output_dir"])
-        self.storage_url = settings.storage or f"sqlite:///{output / 'optuna' / (self.study_name + '.db')}"
+        folder = output / "optuna"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.storage_url = settings.storage or f"sqlite:///{folder / (self.study_name + '.db')}"
+        self._turn = FileLock(folder / f".{slug(self.study_name)}.lock")
         self._configure = OptunaSweeperImpl(
             None, None, None, None, settings.n_trials, 1, 0.0, settings.custom_search_space, None
         )
         self._configure.config = config
         self._grid_size: int | None = None
-        self.study = self._open_study()
-        self._trials: dict[int, Trial] = {}
+        with self._turn:  # sweeps that share a study may all come first
+            self.study = self._open_study()
         self._leftover = self._recover()
 
     def _open_study(self) -> optuna.Study:
-        if self.settings.storage is None:
-            Path(self.storage_url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             study_name=self.study_name,
             storage=intermediate.open_storage(self.storage_url),
@@ -194,6 +98,14 @@ class Search:
         return sampler
 
     @property
+    def unit(self) -> str | None:
+        """What a trial reports the ends of; None: fits on little before the real one."""
+        plain = self._session.plain
+        if plain["evaluation"]["folds"]:
+            return "folds"
+        return None if plain["model"]["family"] == "classical" else "validations"
+
+    @property
     def total(self) -> int:
         """How many trials there shall be in all."""
         return min(self.settings.n_trials, self._grid_size or self.settings.n_trials)
@@ -221,9 +133,15 @@ class Search:
         return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     @property
+    def elsewhere(self) -> int:
+        """How many trials other sweeps on the same study are working on."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(t.user_attrs.get(_OWNER, self._owner) != self._owner for t in running)
+
+    @property
     def complete(self) -> bool:
-        """Whether all trials have ended."""
-        return not self._leftover and len(self.ended) >= self.total
+        """Whether nothing is left for this sweep: all trials have ended, or others work on those that have not."""
+        return not self._leftover and len(self.ended) + self.elsewhere >= self.total
 
     @property
     def acceptable(self) -> bool:
@@ -242,19 +160,24 @@ class Search:
         if self._hopeless:
             log.error("more than %.0f %% of the trials failed: giving up", 100 * self.settings.max_failure_rate)
             return None
-        if self._leftover:
-            trial = Trial(self.study, self._leftover.pop(0)._trial_id)
-        elif len(self.study.get_trials(deepcopy=False)) < self.total:
-            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask()
-            trial.set_user_attr(_OWNER, self._owner)
-        else:
+        trial = Trial(self.study, self._leftover.pop(0)._trial_id) if self._leftover else self._ask()
+        if trial is None:
             return None
-        self._trials[trial.number] = trial
         (words,) = self._configure._configure_trials(
             [trial], self.space.distributions, dict(self.space.fixed), self.space.lines
         )
         return Job(trial.number, clean_words(words), tuple(self._environment(trial).items()))
+
+    def _ask(self) -> Trial | None:
+        """Ask for a new trial, unless there are enough; of several sweeps on one study, one asks at a time."""
+        with self._turn:
+            number = len(self.study.get_trials(deepcopy=False))
+            if number >= self.total:
+                return None
+            self.study.sampler = self._sampler(number)
+            trial = self.study.ask()
+            trial.set_user_attr(_OWNER, self._owner)
+        return trial
 
     def _environment(self, trial: Trial) -> dict[str, str]:
         if self.settings.pruner.get("name", "none") == "none":
@@ -285,7 +208,7 @@ class Search:
         result = run.result() if run is not None else None
         if result is None:
             return None
-        numbers = {**result["metrics"], **{f"time/{k}": v for k, v in result["timings"].items()}}
+        numbers = numbers_of(result)
         missing = [m for m in self.settings.objectives if m not in numbers]
         if missing:
             log.error("trial %d has no metric %s", state.num, ", ".join(missing))

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
+
 from agnews_exp.config.storage import atomic_path
-from agnews_exp.sweeps.folder import SweepFolder
-from agnews_exp.sweeps.jobs import repeat_command
+from agnews_exp.sweeps.folder import BEST, SweepFolder
 from agnews_exp.sweeps.search import Search
 from agnews_exp.tracking.record import write_json
 
 log = logging.getLogger(__name__)
 
-BEST = "best.json"
-
 
 def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
-    """Write best.json and plots/; return the note, metrics and artifacts for the parent run."""
-    from optuna.trial import TrialState
-
+    """Write best.json and plots/; return note, metrics and artifacts for the parent run, and lines for the terminal."""
     trials = search.study.get_trials(deepcopy=False)
     counts = {name.lower(): sum(t.state is state for t in trials) for name, state in TrialState.__members__.items()}
     best = _best(search)
@@ -45,12 +42,36 @@ def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
         params = ", ".join(f"{k}={_short(v)}" for k, v in entry["params"].items())
         lines.append(f"| {entry['trial']} | {values} | {params} |")
     if content:
-        lines += ["", f"Repeat it: `{repeat_command(tuple(content[0]['overrides']))} force=true`"]
+        job = "" if len(search.settings.objectives) == 1 else " --job N"
+        lines += ["", "The trials did not score the test set. Fit one again and score it there: "]
+        lines[-1] += f"`agnews sweeps best {folder.name}{job} --run`"
+    said = saved_steps(trials, search.unit)
+    lines += ["", *said]
     artifacts: list[Path] = [folder.path / BEST]
     if search.settings.plots:
         artifacts += _draw(search, folder.path / "plots")
     metrics = {f"trials/{name}": float(n) for name, n in counts.items() if n}
-    return {"note": "\n".join(lines), "metrics": metrics, "artifacts": artifacts}
+    return {"note": "\n".join(lines).rstrip(), "metrics": metrics, "artifacts": artifacts, "said": said}
+
+
+def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
+    """Say how much pruning has saved, in a line; nothing when no trial was pruned.
+
+    Args:
+        trials: The study's trials.
+        unit: What a trial reports the ends of, such as ``epochs``; None for trial fits before the real one. A pruned
+            trial is taken to have had as many before it as the longest completed one.
+    """
+    done = [len(t.intermediate_values) for t in trials if t.state is TrialState.COMPLETE]
+    pruned = [len(t.intermediate_values) for t in trials if t.state is TrialState.PRUNED]
+    if not pruned:
+        return []
+    said = f"{len(pruned)} of {len(done) + len(pruned)} trials were pruned"
+    if unit is None:
+        return [f"{said} before their full fit"]
+    run = sum(done) + sum(pruned)
+    planned = sum(done) + len(pruned) * max([*done, *pruned])
+    return [f"{said}: {run} of {planned} {unit} were run, {1 - run / planned:.0%} saved"]
 
 
 def _best(search: Search) -> list[Any]:
@@ -78,6 +99,7 @@ def _draw(search: Search, folder: Path) -> list[Path]:
     from matplotlib import pyplot as plt
     from optuna.visualization import matplotlib as plots
 
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it muses about numbers that are choices
     folder.mkdir(exist_ok=True)
     single = len(search.settings.objectives) == 1
     names = search.settings.objectives

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from agnews_exp.sweeps.base_sweeper import SessionSweeper
 
-class SearchSweeper(Sweeper):
+
+class SearchSweeper(SessionSweeper):
     """Optuna's study over jobs; the rules of names and spaces are those of hydra-optuna-sweeper.
 
     Args:
@@ -48,16 +47,6 @@ class SearchSweeper(Sweeper):
             "study_name": study_name, "n_trials": n_trials, "n_jobs": n_jobs, "max_failure_rate": max_failure_rate,
             "pruner": pruner, "plots": plots, "custom_search_space": custom_search_space, "params": params,
         }  # fmt: skip
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.launcher: Any = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Build the launcher."""
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are missing.
@@ -69,27 +58,24 @@ class SearchSweeper(Sweeper):
             SweepFailed: Too many trials failed.
             ConfigError: Something about the search makes no sense.
         """
-        from agnews_exp.sweeps.foreign import work_through
-        from agnews_exp.sweeps.process_launcher import ProcessLauncher
-        from agnews_exp.sweeps.resuming import redirect
-        from agnews_exp.sweeps.search import Search, check_settings, read_space
+        from agnews_exp.sweeps.search import Search
         from agnews_exp.sweeps.search_plots import report_search
+        from agnews_exp.sweeps.search_settings import check_settings, read_space
         from agnews_exp.sweeps.session import SweepSession
 
-        assert self.config is not None
-        assert self.hydra_context is not None
-        redirect(self.config)
-        settings = check_settings(self.settings, str(self.config.evaluation.primary))
+        self.resume_other()
+        primary = str(self.config.evaluation.primary)
+        settings = check_settings(self.settings, primary)
         space = read_space(settings.params, arguments)
         maximise = settings.directions[0] == "maximize" if len(settings.directions) == 1 else None
+        objective = None if maximise is None or settings.objectives == [primary] else settings.objectives[0]
         label = next((a.split("=", 1)[1] for a in arguments if a.startswith("experiment=")), "search")
-        with SweepSession(self.config, label, list(space.distributions), kind="search", maximise=maximise) as session:
+        with SweepSession(
+            self.config, label, list(space.distributions), kind="search", maximise=maximise, objective=objective
+        ) as session:
             search = Search(settings, space, session, self.config)
             if not search.complete:
-                if isinstance(self.launcher, ProcessLauncher):
-                    self.launcher.work(session, search)
-                else:
-                    work_through(self.launcher, session, search, self.config, self.hydra_context, batch=settings.n_jobs)
+                self.work(session, search, batch=settings.n_jobs)
             elif session.folder.info().get("status") != "finished":
                 session.begin(search.total)
             session.finish(search.total, lambda folder: report_search(search, folder), accept=search.acceptable)

@@ -20,6 +20,7 @@ from agnews_exp.sweeps import jobs as job_files
 from agnews_exp.sweeps.command import clean_words, command_words, config_sources, quoted, task_plain
 from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
 from agnews_exp.sweeps.jobs import Job, JobState
+from agnews_exp.sweeps.leftovers import wait_until_gone
 from agnews_exp.sweeps.live_table import LiveTable
 from agnews_exp.sweeps.parent_run import ParentRun
 from agnews_exp.tracking import job_report
@@ -45,13 +46,21 @@ class SweepSession:
         swept: Override keys that vary between jobs.
         kind: ``grid`` or ``search``.
         maximise: Whether a higher objective is better; None when there are several.
+        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
     """
 
     def __init__(
-        self, config: DictConfig, label: str, swept: Sequence[str], *, kind: str, maximise: bool | None = True
+        self,
+        config: DictConfig,
+        label: str,
+        swept: Sequence[str],
+        *,
+        kind: str,
+        maximise: bool | None = True,
+        objective: str | None = None,
     ) -> None:
         self._config = config
-        self.maximise, self.swept = maximise, list(swept)
+        self.maximise, self.swept, self._objective = maximise, list(swept), objective
         self.plain = task_plain(config)
         self.words = command_words(config)
         sources = config_sources(config)
@@ -70,7 +79,7 @@ class SweepSession:
         info = self.folder.info()
         if not info:
             for number, source in enumerate(self._sources):
-                snapshot_config(source, self._snapshot(number))
+                snapshot_config(source, self.folder.snapshot(number))
             self.folder.update(
                 name=self.folder.name,
                 kind=self._kind,
@@ -80,7 +89,7 @@ class SweepSession:
                 words=self.words,
                 swept=self.swept,
                 command=shlex.join(["python", "run.py", "-m", *self.words]),
-                primary=self.plain["evaluation"]["primary"],
+                primary=self._objective or self.plain["evaluation"]["primary"],
                 maximise=self.maximise,
                 version=__version__,
                 created=_now(),
@@ -90,28 +99,27 @@ class SweepSession:
             log.warning(
                 "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
                 "Another sweep.name starts anew with the changed one.",
-                self.folder.name, self.folder.conf,
+                self.folder.name, self.folder.snapshot(0),
             )  # fmt: skip
         self._recover()
         return self
 
-    def _snapshot(self, number: int) -> Path:
-        return self.folder.conf if number == 0 else self.folder.path / f"conf_{number}"
-
     @property
     def snapshots(self) -> list[Path]:
         """The copied configuration folders, the main one first."""
-        return [self._snapshot(n) for n in range(int(self.folder.info().get("configs", 1)))]
+        return self.folder.snapshots
 
     def _recover(self) -> None:
         """Settle what an earlier call left as running: its record says whether it finished before the call died."""
         for state in self.folder.states():
             if state.status == "running":
+                wait_until_gone(self.folder.path, state.num)
                 self.folder.store(self._judge_orphan(state))
 
     def _judge_orphan(self, state: JobState) -> JobState:
         code = state.exit_code if state.exit_code is not None else 0
-        judged = job_files.judge(Job(state.num, state.overrides), state, self.folder.path, code=code, timed_out=None)
+        job = Job(state.num, state.overrides)
+        judged = job_files.judge(job, state, self.folder.path, code=code, timed_out=None, objective=self._objective)
         if judged.status in job_files.SETTLED:
             return judged
         return replace(judged, status="killed", reason="the sweep was interrupted", traceback=None)
@@ -155,13 +163,11 @@ class SweepSession:
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
         """Return Hydra's words for a job's own process, composed from the sweep's copy of the configuration."""
-        main, *extra = self.snapshots
         if self.folder.has_checkpoint(job.num) and not any(w.startswith("resume=") for w in job.overrides):
             more = [*more, "resume=auto"]
         passed = [w for w in self._config.hydra.overrides.hydra if not w.lstrip("+~").startswith(_CONTROLLER)]
         return [
-            f"--config-path={main}",
-            *(f"--config-dir={folder}" for folder in extra),
+            *job_files.config_words(self.folder.snapshots),
             *job.overrides,
             *passed,
             *more,
@@ -189,7 +195,9 @@ class SweepSession:
     ) -> JobState:
         """Judge an attempt that has ended, store its state, and close what the job could not close itself."""
         before = self.folder.state(job.num) or JobState(job.num, job.overrides)
-        state = job_files.judge(job, before, self.folder.path, code=code, timed_out=timed_out)
+        state = job_files.judge(
+            job, before, self.folder.path, code=code, timed_out=timed_out, objective=self._objective
+        )
         state = replace(state, seconds=None if seconds is None else round(seconds, 2), max_rss_mb=max_rss_mb)
         self.folder.store(state)
         if state.status == "failed":

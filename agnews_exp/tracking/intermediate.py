@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, Pruned
+from agnews_exp.config.errors import ConfigError, MissingDependencyError, Pruned
 
 STORAGE, STUDY, TRIAL, PRUNER = "AGNEWS_STUDY_STORAGE", "AGNEWS_STUDY", "AGNEWS_TRIAL_ID", "AGNEWS_PRUNER"
 
@@ -43,11 +43,21 @@ def _open_trial() -> Any:
 
 
 def open_storage(url: str) -> Any:
-    """Open a study's database; processes that write to one sqlite file at once wait for each other."""
+    """Open a study's database; processes that write to one sqlite file at once wait for each other.
+
+    Raises:
+        MissingDependencyError: The driver of another kind of database is not installed.
+    """
     import optuna
 
     arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else None
-    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"hydra.sweeper.storage needs a database driver that is not installed: {error.__cause__ or error}",
+            fix="pip install 'agnews-exp[postgres]'; the address is then postgresql+psycopg://user@host/database",
+        ) from error
 
 
 def make_pruner(settings: dict[str, Any]) -> Any:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.errors import AgnewsError, ConfigError, nearest
-from agnews_exp.tracking.record import RunFolder, finished_runs
+from agnews_exp.models.sources import SourceRun
+from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs
 from agnews_exp.tracking.store import is_local, tracking_uri
 
 _FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
@@ -19,8 +20,8 @@ def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        words: Run folders, folder names (or unique beginnings), run names (the newest of that name), MLflow run ids,
-            or MLflow filter strings such as ``params.model = 'logreg'``.
+        words: Run folders, folder names (or unique beginnings, or the last six characters), run names (the newest of
+            that name), MLflow run ids, or MLflow filter strings such as ``params.model = 'logreg'``.
 
     Raises:
         ConfigError: A word names no finished run, or several.
@@ -34,14 +35,48 @@ def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
     return list(found.values())
 
 
+def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:
+    """Return the finished runs that a cascade's configuration names, by key; none for other models.
+
+    Raises:
+        ConfigError: A run is not named, not found, or has no model any more.
+    """
+    if plain["model"]["family"] != "cascade":
+        return {}
+    found = {}
+    for key in ("fast", "accurate"):
+        word = plain["model"].get(key)
+        if not word:
+            name = plain["model"]["name"]
+            raise ConfigError(f"model={name} needs model.{key}, a finished run.", fix="agnews top lists them")
+        (folder, *more) = find_runs(plain, [str(word)])
+        if more:
+            raise ConfigError(f"model.{key}={word} means {len(more) + 1} runs; one is needed.")
+        result = folder.result() or {}
+        if not (folder.path / MODEL).is_dir():
+            raise ConfigError(f"model.{key}={word}: {folder.path} has no model folder.", fix="train it with force=true")
+        found[key] = SourceRun(
+            name=str(result["name"]),
+            fingerprint=str(result["fingerprint"]),
+            model=folder.path / MODEL,
+            predictions=folder.path / PREDICTIONS,
+            evaluation_checksum=str(result["data"]["evaluation_checksum"]),
+            class_names=tuple(result["class_names"]),
+        )
+    return found
+
+
 def _one(plain: Mapping[str, Any], output_dir: Path, word: str) -> RunFolder:
-    if Path(word).is_dir():
-        folder = RunFolder(Path(word))
+    place = next((path for path in (Path(word), output_dir / word) if (path / STATUS).is_file()), None)
+    if place is None and Path(word).is_dir():
+        place = Path(word)
+    if place is not None:
+        folder = RunFolder(place)
         if folder.result() is None:
             raise ConfigError(f"{word} holds no finished run (its status is {folder.status}).")
         return folder
     runs = list(finished_runs(output_dir))
-    by_folder = [run for run in runs if run.path.name.startswith(word)]
+    by_folder = [run for run in runs if run.path.name.startswith(word) or run.path.name.endswith(f"-{word}")]
     if len(by_folder) == 1:
         return by_folder[0]
     if len(by_folder) > 1:
@@ -104,3 +139,10 @@ def _local_folder(run: Any) -> RunFolder:
     if not path.is_dir():
         raise ConfigError(f"The record of MLflow run {run.info.run_id} is not on this machine: {path}")
     return folder
+
+
+def short_name(run: RunFolder, output_dir: Path) -> str:
+    """Return the shortest word that finds a run again: six characters, or ``sweeps/<sweep>/<job>``."""
+    if run.path.parent.name == "runs":
+        return run.path.name.rpartition("-")[2]
+    return run.path.relative_to(output_dir).as_posix() if run.path.is_relative_to(output_dir) else str(run.path)

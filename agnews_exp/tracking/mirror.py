@@ -14,7 +14,8 @@ from agnews_exp.tracking.store import flatten
 
 _PARAM_GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _PARAM_SCALARS = ("seed", "split_seed", "data_fraction")
-_BATCH = 100
+_BATCH, _METRICS = 100, 900  # MLflow takes 100 params or tags and 1,000 items in all at once
+_EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
 
 
 def log_start(run_id: str, plain: Mapping[str, Any], environment: Mapping[str, Any], folder: Path) -> None:
@@ -46,9 +47,9 @@ def log_start(run_id: str, plain: Mapping[str, Any], environment: Mapping[str, A
     }
     tags |= {f"version.{name}": v for name, v in environment["packages"].items() if v}
     items = [Param(k, v) for k, v in params.items()]
-    for start in range(0, len(items), _BATCH):
+    client.log_batch(run_id, params=items[:_BATCH], tags=[RunTag(k, v) for k, v in tags.items()])
+    for start in range(_BATCH, len(items), _BATCH):
         client.log_batch(run_id, params=items[start : start + _BATCH])
-    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def _param_names(flat: Mapping[str, str]) -> dict[str, str]:
@@ -57,21 +58,45 @@ def _param_names(flat: Mapping[str, str]) -> dict[str, str]:
 
 
 def log_record(run_id: str, folder: Path, *, with_model: bool) -> None:
-    """Log a finished record: metrics, tags, dataset input, artifacts, model, and a note with the headline table."""
+    """Log a finished record: model, metrics, tags, dataset input, artifacts, and a note with the headline table.
+
+    The model comes first, so that the metrics can be logged as the run's and the model's in one go; one that cannot be
+    logged does not keep the rest from MLflow.
+    """
+    result = record.read_json(folder / record.RESULT)
+    if result is None:
+        raise FileNotFoundError(folder / record.RESULT)
+    model_id: str | None = None
+    failure: Exception | None = None
+    if with_model and (folder / record.MODEL).is_dir():
+        try:
+            model_id = _log_model(run_id, folder / record.MODEL, tuple(result["class_names"]))
+        except Exception as error:
+            failure = error
+    _log_result(run_id, result, model_id)
+    _log_files(run_id, folder)
+    replay_history(run_id, folder)
+    if failure is not None:
+        raise failure
+
+
+def _log_result(run_id: str, result: Mapping[str, Any], model_id: str | None) -> None:
+    """Log the numbers, the tags and the data of a result.
+
+    Args:
+        run_id: The MLflow run.
+        result: The content of result.json.
+        model_id: The logged model that the metrics belong to.
+    """
     from mlflow.entities import Metric, RunTag
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient()
-    result = record.read_json(folder / record.RESULT)
-    if result is None:
-        raise FileNotFoundError(folder / record.RESULT)
     now = int(time.time() * 1000)
-    metrics = [Metric(k, float(v), now, 0) for k, v in result["metrics"].items() if math.isfinite(v)]
-    metrics += [Metric(f"time/{k}", float(v), now, 0) for k, v in result["timings"].items()]
+    metrics = [Metric(k, float(v), now, 0, model_id) for k, v in result["metrics"].items() if math.isfinite(v)]
+    metrics += [Metric(f"time/{k}", float(v), now, 0, model_id) for k, v in result["timings"].items()]
     for name, per_fold in result.get("folds", {}).items():
         metrics += [Metric(f"cv_fold/{name}", float(v), now, fold) for fold, v in enumerate(per_fold)]
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
     data = result["data"]
     tags = {
         "fingerprint": result["fingerprint"],
@@ -82,29 +107,39 @@ def log_record(run_id: str, folder: Path, *, with_model: bool) -> None:
         "data.evaluation_checksum": data["evaluation_checksum"],
         "mlflow.note.content": headline_note(result),
     }
-    client.log_batch(run_id, tags=[RunTag(k, str(v)[:5000]) for k, v in tags.items()])
+    run_tags = [RunTag(k, str(v)[:5000]) for k, v in tags.items()]
+    client.log_batch(run_id, metrics=metrics[:_METRICS], tags=run_tags)
+    for start in range(_METRICS, len(metrics), _METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS])
     _log_dataset(run_id, data)
+
+
+def _log_files(run_id: str, folder: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
     for name in (record.CONFIG, record.ENVIRONMENT, record.RESULT, record.REPORT, record.PREDICTIONS):
         if (folder / name).is_file():
             client.log_artifact(run_id, str(folder / name))
-    if (folder / record.FIGURES).is_dir():
-        client.log_artifacts(run_id, str(folder / record.FIGURES), record.FIGURES)
-    replay_history(run_id, folder)
-    if with_model and (folder / record.MODEL).is_dir():
-        _log_model(run_id, folder / record.MODEL, tuple(result["class_names"]))
+    for name in (record.FIGURES, record.ANALYSES):
+        if (folder / name).is_dir():
+            client.log_artifacts(run_id, str(folder / name), name)
 
 
 def headline_note(result: Mapping[str, Any]) -> str:
     """Return the Markdown that the MLflow UI shows at the top of a run."""
     data, metrics = result["data"], result["metrics"]
-    lines = ["| | validation | test |", "| --- | --- | --- |"]
-    for name in ("macro_f1", "accuracy", "weighted_f1", "cohen_kappa", "mcc", "log_loss"):
-        if f"test/{name}" in metrics:
-            lines.append(f"| {name} | {metrics[f'val/{name}']:.4f} | {metrics[f'test/{name}']:.4f} |")
     rows = data["rows"]
+    splits = {split: title for split, title in (("val", "validation"), ("test", "test")) if split in rows}
+    lines = [f"| | {' | '.join(splits.values())} |", "| --- |" + " --- |" * len(splits)]
+    for name in ("macro_f1", "accuracy", "weighted_f1", "cohen_kappa", "mcc", "log_loss"):
+        if f"val/{name}" in metrics:
+            values = " | ".join(f"{metrics[f'{split}/{name}']:.4f}" for split in splits)
+            lines.append(f"| {name} | {values} |")
+    tested = f"{rows['test']:,} test rows" if "test" in rows else "test rows not scored"
     lines += [
         "",
-        f"{data['source']}, {rows['train']:,} training, {rows['val']:,} validation, {rows['test']:,} test rows; "
+        f"{data['source']}, {rows['train']:,} training, {rows['val']:,} validation, {tested}; "
         f"seed {result['seed']}, split seed {result['split_seed']}.",
     ]
     return "\n".join(lines)
@@ -130,34 +165,16 @@ def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
     MlflowClient().log_inputs(run_id, inputs)
 
 
-def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> None:
-    """Log the saved model, skops or safetensors; loading it first proves that the saved file is good."""
-    import mlflow
-    import mlflow.sklearn
-    import numpy as np
-    from mlflow.models import infer_signature
-
-    from agnews_exp.models.persistence import MODEL_FILE, load_pipeline, trusted_types
-
-    texts = np.asarray(["Shares rise as profits beat forecasts", "Champions win the final in extra time"], dtype=object)
+def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> str:
+    """Log the saved model, skops or safetensors, and return the logged model's id."""
     if (record.read_json(folder / "manifest.json") or {}).get("family") == "transformer":
         from agnews_exp.tracking.transformer_model import log_transformer
 
         with _active(run_id):
-            log_transformer(folder, class_names, texts)
-        return
-    pipeline = load_pipeline(folder)
-    with _active(run_id):
-        mlflow.sklearn.log_model(
-            pipeline,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=trusted_types(folder / MODEL_FILE),
-            signature=infer_signature(texts, pipeline.predict(texts)),
-            input_example=texts,
-            pip_requirements=["agnews-exp", "mlflow"],
-            metadata={"class_names": list(class_names)},
-        )
+            return log_transformer(folder, class_names, _EXAMPLE_TEXTS)
+    from agnews_exp.tracking.classical_model import log_classical
+
+    return log_classical(run_id, folder, class_names, _EXAMPLE_TEXTS)
 
 
 def _active(run_id: str) -> Any:

@@ -19,7 +19,7 @@ from agnews_exp.config.storage import atomic_path
 
 STATUS, RESULT, CONFIG, ENVIRONMENT = "status.json", "result.json", "config.yaml", "environment.json"
 PREDICTIONS, TRACKING, REPORT = "predictions.parquet", "tracking.json", "classification_report.csv"
-MODEL, FIGURES = "model", "figures"
+MODEL, FIGURES, ANALYSES = "model", "figures", "analysis"
 
 _INDEX = "index"
 
@@ -75,7 +75,7 @@ class RunFolder:
 
         The bulky parts go first: on a full disk that makes the room for the status.
         """
-        for part in (MODEL, FIGURES):
+        for part in (MODEL, FIGURES, ANALYSES):
             shutil.rmtree(self.path / part, ignore_errors=True)
         for part in (PREDICTIONS, REPORT, RESULT):
             with suppress(OSError):

@@ -102,13 +102,13 @@ def close_stale_runs(experiment_id: str) -> int:
         pid = int(tags["pid"])
         # A sweep that goes on is older than the process that works on it now.
         started = int(tags.get("resumed") or run.info.start_time) / 1000
-        if _is_gone(pid, started):
+        if is_gone(pid, started):
             client.set_terminated(run.info.run_id, "KILLED")
             closed += 1
     return closed
 
 
-def _is_gone(pid: int, started: float) -> bool:
+def is_gone(pid: int, started: float) -> bool:
     """Return whether the process that had ``pid`` at ``started`` (seconds since the epoch) has ended."""
     import psutil
 

@@ -28,13 +28,16 @@ class TransformerModel(PythonModel):  # type: ignore[misc,unused-ignore]
         return self._predictor.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
 
 
-def log_transformer(folder: Path, class_names: tuple[str, ...], texts: Any) -> None:
+def log_transformer(folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
     """Log a model folder into the active run.
 
     Args:
         folder: What :func:`agnews_exp.models.saved.save_predictor` wrote.
         class_names: K names.
-        texts: Example texts, shape (n,), dtype object.
+        texts: Example texts.
+
+    Returns:
+        The id of the logged model.
     """
     import mlflow.pyfunc
     from mlflow.models import infer_signature
@@ -42,18 +45,20 @@ def log_transformer(folder: Path, class_names: tuple[str, ...], texts: Any) -> N
     from agnews_exp.models.saved import load_predictor
 
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-    answers = load_predictor(folder).predict(list(texts)).labels
+    answers = load_predictor(folder).predict(texts).labels
+    example = np.asarray(texts, dtype=object)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint.*")  # the signature says it all
-        mlflow.pyfunc.log_model(
+        info = mlflow.pyfunc.log_model(
             name="model",
             python_model=__file__,
             artifacts={"model": str(folder)},
-            signature=infer_signature(texts, answers),
-            input_example=texts,
+            signature=infer_signature(example, answers),
+            input_example=example,
             pip_requirements=["agnews-exp", "mlflow"],
             metadata={"class_names": list(class_names), "format": "safetensors"},
         )
+    return str(info.model_id)
 
 
 if __name__ not in ("agnews_exp.tracking.transformer_model", "__main__"):

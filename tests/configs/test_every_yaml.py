@@ -36,6 +36,10 @@ def test_choice_composes_and_builds(group, choice, tmp_path, monkeypatch):
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("word 0.1 0.2\n")
     monkeypatch.setenv("AGNEWS_EMBEDDINGS", str(vectors))
+    if group == "evaluation/analyses":  # mounted by name: by model=cascade, or all others by evaluation=full
+        words = ["model=cascade"] if choice == "cascade" else ["evaluation=full"]
+        assert check_config(compose_config(words)).plain["evaluation"]["analyses"][choice] is not None
+        return
     checked = check_config(compose_config([f"{group}={choice}", *partner(group, choice)]))
     if "/" not in group and group not in ("experiment", "paths") and "name" in checked.plain.get(group, {}):
         assert checked.plain[group]["name"] == choice

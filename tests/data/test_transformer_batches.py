@@ -185,3 +185,19 @@ def test_weights_of_all_ranks_make_the_mean_over_the_whole_batch():
         values = [float(losses[p["rows"]].sum() * p["weight"]) for p in parts]
         whole = np.concatenate([p["rows"] for p in parts if p["weight"] > 0])
         assert np.mean(values) == pytest.approx(losses[whole].mean())
+
+
+def test_parts_of_a_corpus_come_from_one_cache_entry(tokenizer, tmp_path, monkeypatch):
+    from agnews_exp.data import tokens
+
+    parts = [TEXTS[7:2:-1], [TEXTS[2]], [], TEXTS]
+    expected = [tokenize(part, tokenizer, None) for part in parts]
+    tokens.CorpusTokens(TEXTS, tokenizer, tmp_path)
+    monkeypatch.setattr(tokens, "_encode", lambda *_: pytest.fail("tokenised again"))
+    corpus = tokens.CorpusTokens(TEXTS, tokenizer, tmp_path)
+    for part, own in zip(parts, expected, strict=True):
+        table = corpus.table(part)
+        np.testing.assert_array_equal(table.ids, own.ids)
+        np.testing.assert_array_equal(table.offsets, own.offsets)
+    assert corpus.table([TEXTS[0], "a text from elsewhere"]) is None
+    assert len([p for p in (tmp_path / "tokens").iterdir() if p.is_dir()]) == 1

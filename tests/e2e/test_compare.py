@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import f1_score
@@ -15,9 +17,14 @@ FAST = ("data=sample", "features=word_tfidf", "evaluation.latency_repeats=0")
 def two_runs(tmp_path_factory, make_project):
     project = make_project(tmp_path_factory.mktemp("compare") / "project")
     for model in ("multinomial_nb", "dummy"):
-        done = project.run(*FAST, f"model={model}", "tracking.log_model=false", "tracking.system_metrics=false")
+        done = project.run(*FAST, f"model={model}", "evaluation=cv", "evaluation.folds=4", "tracking.log_model=false",
+                           "tracking.system_metrics=false")  # fmt: skip
         assert done.returncode == 0, done.stderr
     return project
+
+
+def logged(run, name):
+    return (Path(run.info.artifact_uri.removeprefix("file://")) / name).read_text()
 
 
 def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predictions(two_runs, tmp_path):
@@ -43,10 +50,15 @@ def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predi
 
 def test_runs_are_found_by_mlflow_id_filter_and_folder_and_the_comparison_is_logged(two_runs):
     ids = [run.info.run_id for run in two_runs.mlflow_runs()]
-    by_id = two_runs.agnews("compare", *ids, "--resamples", "200", "--mlflow")
+    by_id = two_runs.agnews("compare", *ids, "--resamples", "200", "--mlflow", "--split", "cv")
     assert by_id.returncode == 0, by_id.stderr
-    runs = two_runs.mlflow_runs()
-    assert [r.info.status for r in runs if r.info.run_name == "comparison"] == ["FINISHED"]
+    assert "Nadeau-Bengio" in by_id.stdout
+    (run,) = (r for r in two_runs.mlflow_runs() if r.info.run_name == "comparison")
+    assert run.info.status == "FINISHED"
+    by_name = {two_runs.result(f)["name"]: two_runs.result(f)["folds"]["macro_f1"] for f in two_runs.run_folders}
+    first, second = (np.array(by_name[r]) for r in json.loads(logged(run, "comparison.json"))["runs"])
+    assert run.data.metrics["difference_folds/macro_f1"] == pytest.approx(np.mean(first - second))
+    assert {"difference/accuracy", "p_holm", "p_folds/accuracy"} <= set(run.data.metrics)
     by_filter = two_runs.agnews("compare", "metrics.`test/macro_f1` > 0", "--resamples", "200")
     assert by_filter.returncode == 0, by_filter.stderr
     by_folder = two_runs.agnews("compare", *map(str, two_runs.run_folders), "--resamples", "200", "--split", "val")

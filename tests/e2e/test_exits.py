@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 SLOW_FIT = (
@@ -59,9 +60,22 @@ def test_exception_during_fit_ends_record_and_mlflow_run_as_failed(project):
     assert [r.info.status for r in project.mlflow_runs()] == ["FAILED"]
 
 
-def test_sigkill_leaves_a_run_that_the_next_sync_closes(project):
+def test_sigkill_is_told_to_mlflow_by_the_process_that_tracks_the_run(project):
     process = project.start(*SLOW_FIT)
     wait_until_fitting(project, process)
+    (tracker,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait(timeout=30)
+    process.stdout.close()
+    tracker.wait(timeout=30)
+    assert [r.info.status for r in project.mlflow_runs()] == ["KILLED"]
+
+
+def test_sigkill_of_run_and_tracker_leaves_a_run_that_the_next_sync_closes(project):
+    process = project.start(*SLOW_FIT)
+    wait_until_fitting(project, process)
+    for tracker in psutil.Process(process.pid).children():
+        tracker.kill()
     process.kill()
     process.wait(timeout=30)
     process.stdout.close()

@@ -69,14 +69,14 @@ def test_pretrained_weights_that_cannot_be_had_end_with_what_to_do(project):
     assert project.statuses() == ["failed"]
 
 
-def kill_in_training(project, *overrides, steps):
+def kill_in_training(project, *overrides, steps, where="outputs/runs/*"):
     """Start, and SIGKILL once this many optimiser steps are in the history and a checkpoint is there."""
     process = project.start(*overrides)
     deadline = time.monotonic() + 300
     try:
         while time.monotonic() < deadline:
             assert process.poll() is None, process.stdout.read()
-            for folder in project.run_folders:
+            for folder in project.root.glob(where):
                 path = folder / "history.jsonl"
                 lines = path.read_text().count("\n") if path.exists() else 0
                 if lines >= steps and (folder / "checkpoints" / "last.ckpt").exists():
@@ -145,6 +145,59 @@ def test_two_processes_make_one_run_and_judge_every_row_once(project):
     points = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     (validated,) = [point["curve/val_macro_f1"] for point in points if "curve/val_macro_f1" in point]
     assert validated == pytest.approx(project.result()["metrics"]["val/macro_f1"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_sweep_over_runs_of_two_processes_nests_one_run_a_job_and_judges_every_row_once(project):
+    done = project.run(
+        "-m",
+        *QUICK,
+        "trainer=ddp",
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "trainer.limit_train_batches=3",
+        "seed=1,2",
+        "tracking.system_metrics=false",
+        "tracking.log_model=false",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = project.mlflow_runs()
+    (sweep,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    jobs = [run for run in runs if run is not sweep]
+    assert [run.data.tags["mlflow.parentRunId"] for run in jobs] == [sweep.info.run_id] * 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    folders = sorted(path.parent for path in project.root.glob("outputs/sweeps/*/*/result.json"))
+    assert len(folders) == 2
+    for folder in folders:
+        table = pq.read_table(folder / "predictions.parquet").to_pandas()
+        for split in ("val", "test"):
+            part = table[table["split"] == split]
+            assert len(part) == part["row_id"].nunique() == project.result(folder)["data"]["rows"][split]
+        assert not list(folder.rglob(".ranks-*"))
+
+
+@pytest.mark.slow
+def test_killed_sweep_goes_on_in_the_middle_of_a_training(project):
+    command = (
+        "-m",
+        *QUICK,
+        "resume=auto",
+        "seed=1",
+        "data_fraction=0.2,0.3",
+        "trainer.log_every_n_steps=1",
+        "trainer.checkpoint_every_n_steps=4",
+        "tracking=none",
+    )
+    kill_in_training(project, *command, steps=10, where="outputs/sweeps/*/0")
+    (folder,) = project.root.glob("outputs/sweeps/*/0")
+    before = (folder / "history.jsonl").read_text()
+    done = project.run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = (folder / "history.jsonl").read_text().splitlines()
+    assert before.splitlines()[0] == after[0]  # the time of the first step: it was not taken again
+    steps = [point["step"] for point in map(json.loads, after) if "curve/train_loss" in point]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(list(project.root.glob("outputs/sweeps/*/*/result.json"))) == 2
 
 
 def test_classical_run_takes_trainer_devices_without_a_plus_and_without_torch(project):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.calibration import calibration_curve
 from statsmodels.stats.proportion import proportion_confint
 
@@ -15,7 +16,7 @@ from agnews_exp.evaluation.calibration import (
     confidences,
     expected_calibration_error,
 )
-from agnews_exp.evaluation.reliability import reliability_curve
+from agnews_exp.evaluation.reliability import consistency_bars, draw_hits, reliability_curve
 
 
 def draw(seed=0, n=1000, k=4, sharpness=0.5, temperature=1.0):
@@ -173,3 +174,23 @@ def test_bad_requests_are_refused():
         calibration_report(y, p, list("abcde"))
     with pytest.raises(DataError, match="at least 100"):
         calibration_test(y, p, simulations=5)
+
+
+def test_consistency_bars_are_quantiles_of_the_binomial_where_forecasts_are_equal():
+    forecasts = np.repeat([0.25, 0.7, 0.95], [200, 500, 1000])
+    curve = reliability_curve(forecasts, np.ones(1700), 10)
+    low, high = consistency_bars(forecasts, curve, level=0.9, simulations=4000)
+    used = curve.count > 0
+    n, p = curve.count[used], curve.mean_forecast[used]
+    assert low[used] == pytest.approx(stats.binom.ppf(0.05, n, p) / n, abs=1.01 / n.min())
+    assert high[used] == pytest.approx(stats.binom.ppf(0.95, n, p) / n, abs=1.01 / n.min())
+    assert np.isnan(low[~used]).all()
+
+
+def test_drawn_hits_have_the_mean_and_variance_of_unequal_forecasts():
+    forecasts = np.random.default_rng(9).random(600)
+    curve = reliability_curve(forecasts, np.zeros(600), 5)
+    hits = draw_hits(forecasts, curve, 4000, seed=1)
+    bins = np.clip(np.ceil(forecasts * 5).astype(int) - 1, 0, 4)
+    assert hits.mean(axis=0) == pytest.approx(np.bincount(bins, forecasts), rel=0.02)
+    assert hits.var(axis=0) == pytest.approx(np.bincount(bins, forecasts * (1 - forecasts)), rel=0.12)

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from agnews_exp.evaluation.metrics import classification_metrics, classification_report_table, confusion_matrix
+from agnews_exp.evaluation.metrics import (
+    classification_metrics,
+    classification_report_table,
+    confusion_matrix,
+    macro_f1,
+)
 from agnews_exp.evaluation.predictions import Predictions
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
@@ -31,6 +36,23 @@ def test_metrics_equal_scikit_learns():
     assert ours["log_loss"] == pytest.approx(sk.log_loss(y, probabilities))
     assert ours["recall/Sci_Tech"] == pytest.approx(sk.recall_score(y, y_pred, average=None)[3])
     np.testing.assert_array_equal(confusion_matrix(y, y_pred, 4), sk.confusion_matrix(y, y_pred))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
+def test_every_number_is_the_one_that_scikit_learn_gives(pairs):
+    y, y_pred = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    ours = classification_metrics(y, Predictions(y_pred), NAMES)
+    labels = range(4)
+    parts = sk.precision_recall_fscore_support(y, y_pred, labels=labels, zero_division=0.0)
+    for metric, values in zip(("precision", "recall", "f1"), parts, strict=False):
+        assert [v for k, v in ours.items() if k.startswith(f"{metric}/")] == values.tolist()
+    assert ours["macro_f1"] == sk.f1_score(y, y_pred, labels=labels, average="macro", zero_division=0.0)
+    assert macro_f1(y, y_pred, 4) == ours["macro_f1"]
+    assert ours["mcc"] == pytest.approx(sk.matthews_corrcoef(y, y_pred), abs=1e-12)
+    if len(np.unique([y, y_pred])) > 1:
+        assert ours["cohen_kappa"] == pytest.approx(sk.cohen_kappa_score(y, y_pred, labels=labels), abs=1e-12)
+    else:
+        assert ours["cohen_kappa"] == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))

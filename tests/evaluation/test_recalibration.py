@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax as scipy_softmax
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.evaluation.calibrators import softmax
+from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.evaluation.calibrators import CALIBRATORS, softmax
+from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, negative_log_likelihood
-from agnews_exp.evaluation.recalibration import calibrate
+from agnews_exp.evaluation.recalibration import calibrate, stratified_halves, study_calibration
 
 
 def scored(seed, n):
@@ -52,3 +53,72 @@ def test_an_unknown_calibrator_names_the_nearest():
     scores, labels = scored(4, 100)
     with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
         calibrate("temprature", scores, labels, scores, labels)
+
+
+def answers(seed, n, *, probabilities=False):
+    scores, labels = scored(seed, n)
+    own = scipy_softmax(scores, axis=1) if probabilities else None
+    return Predictions(scores.argmax(axis=1), None if probabilities else scores, own), labels
+
+
+def test_each_class_is_divided_by_the_share_reproducibly():
+    labels = np.repeat([0, 1, 2, 3], [100, 40, 7, 1])
+    first, second = stratified_halves(labels, 0.3, seed=1)
+    assert np.array_equal(np.sort(np.concatenate([first, second])), np.arange(148))
+    assert np.bincount(labels[first]).tolist() == [30, 12, 2, 1]
+    assert np.array_equal(first, stratified_halves(labels, 0.3, seed=1)[0])
+    assert not np.array_equal(first, stratified_halves(labels, 0.3, seed=2)[0])
+    with pytest.raises(DataError, match="two classes or more"):
+        stratified_halves([0, 1, 1, 0], 0.1)
+    with pytest.raises(DataError, match="fit_share must lie strictly between"):
+        stratified_halves(labels, 1.0)
+
+
+def test_a_study_fits_on_one_part_chooses_on_another_and_reports_on_test():
+    validation, labels = answers(5, 1600)
+    test, test_labels = answers(6, 900)
+    chosen, study = study_calibration(
+        validation, labels, test, test_labels, ["a", "b", "c"], fit_share=0.25, resamples=200, simulations=100, seed=3
+    )
+    fit, choose = stratified_halves(labels, 0.25, seed=3)
+    assert (study.n_fit, study.n_choose, study.before.n_items) == (len(fit), len(choose), 900)
+    by_hand = {n: CALIBRATORS[n]().fit(validation.scores[fit], labels[fit]) for n in CALIBRATORS}
+    scores = {n: negative_log_likelihood(labels[choose], c.predict_proba(validation.scores[choose]))
+              for n, c in by_hand.items()}  # fmt: skip
+    scores["none"] = negative_log_likelihood(labels[choose], softmax(validation.scores[choose]))
+    assert {n: s.nll for n, s in study.choice.items()} == pytest.approx(scores)
+    assert study.chosen == min(scores, key=scores.get) == chosen.name
+    expected = by_hand[study.chosen].predict_proba(test.scores)
+    assert np.array_equal(chosen.probabilities(test), expected)  # what is stored is what was judged
+    assert study.after.nll == pytest.approx(negative_log_likelihood(test_labels, expected))
+    assert study.before_is == "softmax of decision scores"
+    assert study.after.ece < study.before.ece / 2
+    json.dumps(study.to_dict(), allow_nan=False)
+
+
+def test_test_rows_choose_nothing():
+    validation, labels = answers(5, 1600)
+    test, test_labels = answers(6, 900)
+    options = {"resamples": 200, "simulations": 100}
+    chosen, right = study_calibration(validation, labels, test, test_labels, ["a", "b", "c"], **options)
+    wrong = (test_labels + 1) % 3
+    again, study = study_calibration(validation, labels, test, wrong, ["a", "b", "c"], **options)
+    assert again.name == chosen.name
+    assert np.array_equal(again.probabilities(test), chosen.probabilities(test))
+    assert study.after.nll > 2 * right.after.nll  # and yet the labels are read
+
+
+def test_calibrated_probabilities_may_be_left_alone():
+    scores, labels = scored(7, 3000)
+    fair = Predictions(scores.argmax(axis=1), None, scipy_softmax(scores / 3, axis=1))
+    chosen, study = study_calibration(
+        fair, labels, fair, labels, ["a", "b", "c"], calibrators=["isotonic"], fit_share=0.05, resamples=200
+    )
+    assert (chosen.name, chosen.calibrator, study.source) == ("none", None, "log_probabilities")
+    assert study.after is study.before
+
+
+def test_a_study_needs_scores():
+    labels = np.array([0, 1] * 50)
+    with pytest.raises(DataError, match="labels only"):
+        study_calibration(Predictions(labels), labels, Predictions(labels), labels, ["a", "b"])

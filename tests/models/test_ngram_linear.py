@@ -1,5 +1,7 @@
 """The compiled linear model against a plain implementation, scikit-learn's conventions, and on text."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import skops.io
@@ -127,3 +129,34 @@ def test_saved_and_loaded_it_gives_the_same_probabilities():
 @parametrize_with_checks([NgramLinear("log_loss", epochs=50, random_state=0)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+def test_dropout_leaves_out_its_share_of_entries_and_scales_the_others():
+    # Every row has a column of its own, so a weight that is still 0 belongs to an entry that was left out.
+    matrix, labels = sparse.identity(4000, format="csr", dtype=np.float32), np.arange(4000) % 2
+    without = NgramLinear(epochs=1, random_state=0).fit(matrix, labels).coef_[0]
+    dropped = NgramLinear(epochs=1, dropout=0.4, random_state=0).fit(matrix, labels).coef_[0]
+    learned = dropped != 0
+    assert abs(1 - learned.mean() - 0.4) < 0.03
+    np.testing.assert_allclose(np.median(dropped[learned] / without[learned]), 1 / 0.6, rtol=0.05)
+
+
+def test_dropout_is_repeatable_and_depends_on_the_seed():
+    matrix, labels = data()
+    first, again, other = (NgramLinear(dropout=0.5, random_state=seed).fit(matrix, labels).coef_ for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_fitting_needs_far_less_memory_than_the_features_take():
+    matrix = sparse.random(4000, 500, 0.25, format="csr", random_state=0, dtype=np.float64)
+    labels = np.arange(4000) % 4
+    NgramLinear(epochs=1, random_state=0).fit(matrix, labels)  # compiles
+    tracemalloc.start()
+    try:
+        NgramLinear(epochs=1, random_state=0).fit(matrix, labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A float32 copy of the values alone would be half of them.
+    assert peak < 0.4 * matrix.data.nbytes

@@ -13,7 +13,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from agnews_exp.config.errors import StorageError
 from agnews_exp.features.fast import FeatureUnion, TfidfVectorizer
-from agnews_exp.models.persistence import MODEL_FILE, load_pipeline, save_pipeline
+from agnews_exp.models.nbsvm import NBSVM
+from agnews_exp.models.persistence import MODEL_FILE, import_skops, load_pipeline, named_types, save_pipeline
 
 TEXTS = ["goal in the final", "bank profit rises", "coach and goal", "profit of the bank falls"] * 5
 LABELS = np.array([0, 1, 0, 1] * 5)
@@ -61,3 +62,13 @@ def test_damaged_folder_is_refused_with_what_to_do(tmp_path, damage):
         model.unlink()
     with pytest.raises(StorageError, match="force=true"):
         load_pipeline(folder)
+
+
+def test_skops_still_knows_all_estimators_of_scikit_learn_and_none_of_ours(tmp_path):
+    skops_io = import_skops()
+    path = tmp_path / "model.skops"
+    skops_io.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), path)
+    assert skops_io.get_untrusted_types(file=path) == []
+    assert skops_io.load(path).predict([[1.0]]).tolist() == [1]
+    skops_io.dump(NBSVM(), path)
+    assert skops_io.get_untrusted_types(file=path) == named_types(path) == ["agnews_exp.models.nbsvm.NBSVM"]

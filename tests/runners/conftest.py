@@ -52,7 +52,7 @@ def small_splits():
 
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
-    from agnews_exp.experiment import load_splits
+    from agnews_exp.runners.rows import load_splits
     from agnews_exp.runners.stages import Stages
 
     splits = load_splits(check_config(compose_config(SMALL)), Stages(quiet=True))

@@ -8,7 +8,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC, LinearSVC
 
-from agnews_exp.runners.sklearn_runner import predict_matrix
+from agnews_exp.models.answers import predict_matrix
 
 RNG = np.random.default_rng(0)
 

@@ -19,6 +19,18 @@ def test_same_seed_gives_the_same_weights_whatever_num_workers_and_logging_are(m
         np.testing.assert_array_equal(values, first.weights()[name], err_msg=name)
 
 
+def test_training_without_padding_follows_the_same_path(make_training, tmp_path):
+    options = ("model.dropout=0.0", "trainer.group_by_length=false", "trainer.max_epochs=1")
+    padded = make_training(tmp_path / "padded", *options)
+    padded.run()
+    packed = make_training(tmp_path / "packed", *options, "model.packing=true")
+    packed.run()
+    assert [step[:3] for step in packed.steps] == [step[:3] for step in padded.steps]
+    np.testing.assert_allclose([step[3] for step in packed.steps], [step[3] for step in padded.steps], rtol=1e-4)
+    for name, values in packed.weights().items():
+        np.testing.assert_allclose(values, padded.weights()[name], atol=1e-3, err_msg=name)
+
+
 def test_another_seed_gives_other_weights(make_training, tmp_path):
     from dataclasses import replace
 

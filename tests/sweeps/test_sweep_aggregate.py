@@ -84,7 +84,12 @@ def test_markdown_puts_the_best_first_unless_less_is_better(rows):
     assert lines[0].startswith("| configuration | val/macro_f1 | val/accuracy | test/macro_f1 |")
     assert lines[2].startswith("| data_fraction=1.0 | 0.9100 ± 0.0100 [0.8852, 0.9348] (3) |")
     assert markdown(rows, maximise=False).splitlines()[2].startswith("| data_fraction=0.1 |")
-    assert "test/" not in markdown(rows, with_test=False)
+
+
+def test_markdown_leaves_out_the_test_set_where_it_was_not_scored(rows):
+    metrics = {k: v for k, v in rows[0].result["metrics"].items() if not k.startswith("test/")}
+    trial = JobRow(rows[0].state, rows[0].values, {**rows[0].result, "metrics": metrics})
+    assert markdown([trial, *rows[1:]]).splitlines()[0] == "| configuration | val/macro_f1 | val/accuracy |"
 
 
 def test_the_tidy_table_has_a_row_for_every_group_and_metric(rows, tmp_path):

@@ -126,6 +126,7 @@ def test_more_gpus_than_there_are_is_an_error_and_none_leaves_the_environment_al
 
 
 def test_threads_are_shared_among_jobs_and_the_users_own_limit_wins(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert thread_limit(10_000, None) == 1
     assert thread_limit(2, 3) == 3

@@ -3,6 +3,8 @@
 A pure array library: numpy arrays in, frozen dataclasses out (each with ``to_dict()``).
 """
 
+from agnews_exp.evaluation.statistics.agreement import AgreementTable, ClassAgreement, agreement_table
+from agnews_exp.evaluation.statistics.blocks import BlockComparison, BlockPair, compare_folds, compare_seeds
 from agnews_exp.evaluation.statistics.bootstrap import (
     bootstrap_difference,
     bootstrap_mean_difference,
@@ -21,6 +23,7 @@ from agnews_exp.evaluation.statistics.effect_size import (
     effect_sizes,
     pooled_cohens_d,
 )
+from agnews_exp.evaluation.statistics.independent import WelchTest, welch_test
 from agnews_exp.evaluation.statistics.intervals import BootstrapInterval, PairedBootstrap
 from agnews_exp.evaluation.statistics.margins import COUNT_METRICS, count_metric, undirected_confusions
 from agnews_exp.evaluation.statistics.mcnemar import (
@@ -52,7 +55,11 @@ from agnews_exp.evaluation.statistics.resampled import CorrectedTTest, correct_t
 
 __all__ = [
     "COUNT_METRICS",
+    "AgreementTable",
+    "BlockComparison",
+    "BlockPair",
     "BootstrapInterval",
+    "ClassAgreement",
     "ClassTest",
     "ComparisonResult",
     "CorrectedTTest",
@@ -65,14 +72,18 @@ __all__ = [
     "PairedBootstrap",
     "PairedCounts",
     "RandomisationTest",
+    "WelchTest",
     "WilcoxonTest",
     "accuracy_interval",
     "adjust",
+    "agreement_table",
     "bootstrap_difference",
     "bootstrap_mean_difference",
     "bootstrap_metric",
     "compare_all",
+    "compare_folds",
     "compare_predictions",
+    "compare_seeds",
     "correct_t_statistic",
     "corrected_t_test",
     "count_metric",
@@ -90,5 +101,6 @@ __all__ = [
     "required_items",
     "smallest_detectable_difference",
     "undirected_confusions",
+    "welch_test",
     "wilcoxon_test",
 ]

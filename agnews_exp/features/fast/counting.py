@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.features.fast.symbols import NgramSpec, Reader, SymbolRows, chunks, prepare, reader_for
+from agnews_exp.features.fast.readers import Reader, reader_for
+from agnews_exp.features.fast.symbols import NgramSpec, SymbolRows, chunks, prepare
 
 STREAM_LIMIT = 1 << 28
 """Most n-gram occurrences that are kept in memory (4 bytes each); beyond, rows are read a second time."""

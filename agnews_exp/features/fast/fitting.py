@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from agnews_exp.data.cache import CacheEntry, cache_key, digest_texts
 from agnews_exp.features.fast.counting import Counts, count_texts
 from agnews_exp.features.fast.matrices import active_cache
-from agnews_exp.features.fast.matrix import Part, Vocabulary, Weighting, build_matrix
+from agnews_exp.features.fast.matrix import Part, Weighting, build_matrix
 from agnews_exp.features.fast.selection import Limits, columns_of, select
 from agnews_exp.features.fast.shared import CorpusCounts, CorpusRows, corpus_blocks, find_counted
 from agnews_exp.features.fast.symbols import NgramSpec
 from agnews_exp.features.fast.terms import pack_terms, unpack_terms
+from agnews_exp.features.fast.vocabulary import Vocabulary
 
 Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
 """Values, indices and indptr of a CSR matrix."""
@@ -187,10 +188,12 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
     if want_part:
         weighting = request.weigh(df, len(texts))
         blocks: list[Any] | None = counted.take_rows(columns)
+        # A term is stored once for every row that holds it, so the matrix has its final size from the start.
+        stored = int(df.sum())
         if blocks is None:
-            part = lookup.part(texts, weighting, n_jobs)
+            part = replace(lookup.part(texts, weighting, n_jobs), stored=stored)
         else:
-            part = Part(lambda i: _take(blocks, i), len(blocks), len(kept), int(df.sum()), weighting)
+            part = Part(lambda i: _take(blocks, i), len(blocks), len(kept), stored, weighting)
     return Learned(text, lengths, df, None, lookup, part)
 
 

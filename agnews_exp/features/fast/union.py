@@ -9,10 +9,12 @@ import numpy as np
 from sklearn.pipeline import FeatureUnion as SklearnFeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
+from agnews_exp.features.fast.count_vectorizer import as_sparse
 from agnews_exp.features.fast.matrices import active_cache
 from agnews_exp.features.fast.matrix import Part, build_matrix
+from agnews_exp.features.fast.signatures import usable_jobs
 from agnews_exp.features.fast.symbols import KeyTooWideError
-from agnews_exp.features.fast.vectorizers import TfidfVectorizer, as_sparse, usable_jobs
+from agnews_exp.features.fast.vectorizers import TfidfVectorizer
 
 
 class FeatureUnion(SklearnFeatureUnion):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """Classifiers that misbehave while they are fitted."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,10 @@ from sklearn.dummy import DummyClassifier
 
 
 class Faulty(DummyClassifier):
-    """Does what ``fault`` says: exit, raise, hang, once:<file>, unless:<file>; anything else works."""
+    """Does what ``fault`` says: exit, raise, hang, once:<file>, unless:<file>; anything else works.
+
+    note:<variable>@<file> adds a line to the file: the environment variable, when the fit began, and when it ended.
+    """
 
     _parameter_constraints: ClassVar = {
         **DummyClassifier._parameter_constraints,
@@ -35,5 +39,10 @@ class Faulty(DummyClassifier):
         if what == "once" and not Path(path).exists():
             Path(path).touch()
             os._exit(1)
+        began = time.time()
         time.sleep(self.seconds)
+        if what == "note":
+            variable, _, file = path.partition("@")
+            with Path(file).open("a") as notes:
+                notes.write(json.dumps([os.environ.get(variable), began, time.time()]) + "\n")
         return super().fit(X, y, sample_weight)

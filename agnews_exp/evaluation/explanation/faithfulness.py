@@ -1,0 +1,139 @@
+"""How faithful an explanation is to the model: what happens to the answer without the words that it names.
+
+DeYoung et al. 2020, ERASER: A Benchmark to Evaluate Rationalized NLP Models, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.evaluation.explanation.words import Answer, Explanation, keep_words
+
+SHARES = (0.1, 0.2, 0.5)
+"""Shares of the words that count as the explanation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Erasure:
+    """What removing words did to the probability of the explained class, article by article.
+
+    Attributes:
+        comprehensiveness: Shape (n, len(shares)), p(whole) - p(without the top words): high is faithful.
+        sufficiency: Shape (n, len(shares)), p(whole) - p(only the top words): low is faithful.
+        shares: Shares of the words.
+    """
+
+    comprehensiveness: NDArray[np.float64]
+    sufficiency: NDArray[np.float64]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over articles with its percentile bootstrap interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[float] = SHARES) -> Erasure:
+    """Measure what the explained words do to the answer.
+
+    The top share q of a text's m words are the ceil(q m) with the highest weights, at least one.
+
+    Args:
+        answer: Gives probabilities, shape (n, K).
+        explanations: n explanations, of one method.
+        shares: Shares of the words.
+    """
+    variants: list[str] = []
+    for explanation in explanations:
+        variants.append(explanation.text)
+        order = explanation.order
+        for share in shares:
+            top = np.zeros(len(order), dtype=bool)
+            top[order[: max(1, int(np.ceil(share * len(order) - 1e-9)))]] = True
+            variants += [keep_words(explanation.text, ~top), keep_words(explanation.text, top)]
+    step = 1 + 2 * len(shares)
+    probabilities = answer(variants).reshape(len(explanations), step, -1)
+    targets = np.array([explanation.target for explanation in explanations])
+    own = np.take_along_axis(probabilities, targets[:, None, None], axis=2)[:, :, 0]
+    return Erasure(own[:, :1] - own[:, 1::2], own[:, :1] - own[:, 2::2], tuple(shares))
+
+
+def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
+    """Return the mean of several erasures of the same articles (repeated random orders)."""
+    return Erasure(
+        np.mean([part.comprehensiveness for part in parts], axis=0),
+        np.mean([part.sufficiency for part in parts], axis=0),
+        parts[0].shares,
+    )
+
+
+def interval_of_mean(
+    values: NDArray[np.float64], *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the mean of n articles' values with a percentile bootstrap interval over articles.
+
+    Args:
+        values: Shape (n,).
+        resamples: Bootstrap samples.
+        level: Of the interval.
+        seed: Of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    rows = generator.integers(0, len(values), (resamples, len(values)))
+    means = values[rows].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """A method's scores over n articles.
+
+    Attributes:
+        method: Its name.
+        n_articles: n.
+        comprehensiveness: Mean over articles and shares (AOPC).
+        sufficiency: The same.
+        comprehensiveness_gain: Paired difference to random orders; above 0 is better than chance.
+        sufficiency_gain: Paired difference, random less method; above 0 is better than chance.
+        by_share: For each share: comprehensiveness and sufficiency.
+    """
+
+    method: str
+    n_articles: int
+    comprehensiveness: Interval
+    sufficiency: Interval
+    comprehensiveness_gain: Interval
+    sufficiency_gain: Interval
+    by_share: dict[float, tuple[float, float]]
+
+
+def score(method: str, erasure: Erasure, baseline: Erasure, *, seed: int = 0) -> Faithfulness:
+    """Return a method's scores beside a baseline on the same articles.
+
+    Args:
+        method: Its name.
+        erasure: Of the method.
+        baseline: Of random orders, for the same articles in the same order.
+        seed: Of the bootstrap.
+    """
+    own = erasure.comprehensiveness.mean(axis=1), erasure.sufficiency.mean(axis=1)
+    other = baseline.comprehensiveness.mean(axis=1), baseline.sufficiency.mean(axis=1)
+    means = erasure.comprehensiveness.mean(axis=0), erasure.sufficiency.mean(axis=0)
+    return Faithfulness(
+        method,
+        len(own[0]),
+        interval_of_mean(own[0], seed=seed),
+        interval_of_mean(own[1], seed=seed),
+        interval_of_mean(own[0] - other[0], seed=seed),
+        interval_of_mean(other[1] - own[1], seed=seed),
+        {share: (float(c), float(s)) for share, c, s in zip(erasure.shares, *means, strict=True)},
+    )

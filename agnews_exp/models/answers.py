@@ -1,0 +1,54 @@
+"""From a fitted scikit-learn classifier to answers: whatever the estimator offers, in one shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.evaluation.predictions import Predictions
+
+
+def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
+    """Answer rows of a feature matrix with whatever the estimator offers.
+
+    Args:
+        model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
+        matrix: What the model takes.
+        n_classes: K of the study; classes that the model never saw get probability 0 and the lowest score.
+    """
+    from sklearn.linear_model._base import LinearClassifierMixin
+
+    probabilities = (
+        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0) if _has(model, "predict_proba") else None
+    )
+    scores = labels = None
+    if _has(model, "decision_function"):
+        raw = np.asarray(model.decision_function(matrix), dtype=np.float64)
+        if raw.ndim == 1:
+            raw = np.column_stack([-raw, raw])
+        if raw.shape[1] == len(model.classes_):
+            scores = _columns(raw, model.classes_, n_classes, float(raw.min()) - 1.0 if raw.size else 0.0)
+            if type(model).predict is LinearClassifierMixin.predict:  # it would compute the same scores once more
+                labels = model.classes_[raw.argmax(axis=1)]
+    return Predictions(
+        np.asarray(model.predict(matrix) if labels is None else labels, dtype=np.int64), scores, probabilities
+    )
+
+
+def _has(model: Any, method: str) -> bool:
+    try:
+        return callable(getattr(model, method, None))
+    except AttributeError:
+        return False
+
+
+def _columns(
+    values: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int, fill: float
+) -> NDArray[np.float64]:
+    if len(classes) == n_classes:
+        return np.asarray(values, dtype=np.float64)
+    full = np.full((len(values), n_classes), fill)
+    full[:, classes] = values
+    return full

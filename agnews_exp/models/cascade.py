@@ -1,0 +1,226 @@
+"""Two models as one: a cascade (the accurate one is asked only where the fast one is unsure), or a blend of both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from agnews_exp.config.errors import StorageError
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.routing import Target
+from agnews_exp.evaluation.score_calibration import ScoreCalibration, load_calibrator, save_calibrator
+from agnews_exp.models.loading import FittedModel, load_model
+from agnews_exp.models.manifest import read_manifest, write_manifest
+
+FloatArray = NDArray[np.float64]
+
+CalibratorName = Literal["none", "platt", "isotonic", "temperature", "vector"]
+_SETTINGS = "cascade.json"
+_PARTS = ("fast", "accurate")
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """What ``model=cascade`` is asked to be.
+
+    Attributes:
+        fast: A finished run (name, folder, MLflow id) whose model answers first.
+        accurate: A finished run whose model answers where the first is unsure.
+        target: What the threshold is chosen for, on validation rows.
+        value: The target's number: an accuracy, a share of the texts, a cost, or a confidence.
+        calibrator: Makes both models' confidences comparable; fitted on validation rows kept for it.
+        fit_share: Share of the validation rows that the calibrators are fitted on; the others choose the threshold.
+        price_per_hour: Of the machine, in any currency; costs are given per million texts.
+        timing_rows: Validation texts on which both models are timed.
+    """
+
+    fast: str | None = None
+    accurate: str | None = None
+    target: Target = "accuracy_floor"
+    value: Annotated[float, Field(ge=0)] = 0.92
+    calibrator: CalibratorName = "temperature"
+    fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    timing_rows: Annotated[int, Field(ge=1)] = 256
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What ``model=blend`` is asked to be: a logistic regression on both models' log-probabilities.
+
+    It is fitted on a part of the validation rows: on training rows both models look better than they are.
+
+    Attributes:
+        fast: A finished run.
+        accurate: Another one.
+        C: Inverse strength of the L2 penalty.
+        fit_share: Share of the validation rows that it is fitted on.
+        timing_rows: Validation texts on which both models are timed.
+        price_per_hour: Of the machine.
+    """
+
+    fast: str | None = None
+    accurate: str | None = None
+    C: Annotated[float, Field(gt=0)] = 1.0
+    fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    timing_rows: Annotated[int, Field(ge=1)] = 256
+
+
+@dataclass(eq=False)
+class CascadeModel:
+    """A fitted cascade.
+
+    Attributes:
+        fast: Answers every text.
+        accurate: Answers the texts that are handed over.
+        calibrations: Of both, in this order.
+        threshold: Calibrated confidence below which a text is handed over.
+    """
+
+    fast: FittedModel
+    accurate: FittedModel
+    calibrations: tuple[ScoreCalibration, ScoreCalibration]
+    threshold: float
+
+    family: ClassVar[str] = "cascade"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        return self.fast.class_names
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer n texts; probabilities are the calibrated ones of the model that answered."""
+        first = self.calibrations[0].apply(self.fast.predict(texts))
+        asked = self.asked(first)
+        if not asked.any():
+            return routed(first, first, asked)
+        second = self.calibrations[1].apply(self.accurate.predict([texts[int(i)] for i in np.flatnonzero(asked)]))
+        return routed(first, _spread(second, asked), asked)
+
+    def asked(self, first: Predictions) -> NDArray[np.bool_]:
+        """Return shape (n,): which of the fast model's calibrated answers are not trusted."""
+        return np.asarray(confidence(first) < self.threshold, dtype=np.bool_)
+
+
+@dataclass(eq=False)
+class BlendModel:
+    """A fitted blend.
+
+    Attributes:
+        fast: Answers every text.
+        accurate: Answers every text too.
+        calibrations: Turn both answers into probabilities.
+        coefficients: Shape (2 K, K), from the log-probabilities of both.
+        intercepts: Shape (K,).
+    """
+
+    fast: FittedModel
+    accurate: FittedModel
+    calibrations: tuple[ScoreCalibration, ScoreCalibration]
+    coefficients: FloatArray
+    intercepts: FloatArray
+
+    family: ClassVar[str] = "cascade"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        return self.fast.class_names
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer n texts."""
+        return self.combined(self.fast.predict(texts), self.accurate.predict(texts))
+
+    def combined(self, one: Predictions, other: Predictions) -> Predictions:
+        """Answer from both models' answers."""
+        from agnews_exp.evaluation.calibrators import softmax
+
+        scores = blend_inputs(self.calibrations, one, other) @ self.coefficients + self.intercepts
+        return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores))
+
+
+def confidence(answer: Predictions) -> FloatArray:
+    """Return shape (n,): the probability of the answer that was given."""
+    assert answer.probabilities is not None, "calibrated answers have probabilities"
+    return np.asarray(answer.probabilities[np.arange(len(answer)), answer.labels], dtype=np.float64)
+
+
+def routed(first: Predictions, second: Predictions, asked: NDArray[np.bool_]) -> Predictions:
+    """Return the first answers with the asked ones replaced by the second."""
+    assert first.probabilities is not None
+    assert second.probabilities is not None
+    probabilities = np.where(asked[:, None], second.probabilities, first.probabilities)
+    return Predictions(np.where(asked, second.labels, first.labels).astype(np.int64), None, probabilities)
+
+
+def _spread(answer: Predictions, asked: NDArray[np.bool_]) -> Predictions:
+    """Put answers for the asked rows to their places among all."""
+    assert answer.probabilities is not None
+    labels = np.zeros(len(asked), dtype=np.int64)
+    probabilities = np.zeros((len(asked), answer.probabilities.shape[1]))
+    labels[asked], probabilities[asked] = answer.labels, answer.probabilities
+    return Predictions(labels, None, probabilities)
+
+
+def blend_inputs(
+    calibrations: tuple[ScoreCalibration, ScoreCalibration], one: Predictions, other: Predictions
+) -> FloatArray:
+    """Return shape (n, 2 K): log-probabilities of both models, side by side."""
+    from agnews_exp.evaluation.calibrators import log_probabilities
+
+    both = zip(calibrations, (one, other), strict=True)
+    return np.hstack([log_probabilities(c.probabilities(answer), floor=1e-6) for c, answer in both])
+
+
+def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[Path, Path]) -> None:
+    """Write both models' folders, their calibrators and how they are combined.
+
+    Args:
+        model: The fitted cascade or blend.
+        folder: Created if needed.
+        sources: The model folders of both, to be copied.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, source, calibration in zip(_PARTS, sources, model.calibrations, strict=True):
+        shutil.copytree(source, folder / part)
+        save_calibrator(folder / f"{part}_calibrator.json", calibration)
+    settings: dict[str, Any] = (
+        {"kind": "cascade", "threshold": model.threshold if np.isfinite(model.threshold) else None}
+        if isinstance(model, CascadeModel)
+        else {"kind": "blend", "coefficients": model.coefficients.tolist(), "intercepts": model.intercepts.tolist()}
+    )
+    (folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_manifest(folder, "cascade", model.class_names)
+
+
+def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendModel:
+    """Load what :func:`save_cascade` wrote.
+
+    Raises:
+        StorageError: A file is missing or was changed.
+    """
+    read_manifest(folder, "cascade", needs=[_SETTINGS])
+    fast, accurate = (load_model(folder / part, device) for part in _PARTS)
+    one, other = (load_calibrator(folder / f"{part}_calibrator.json") for part in _PARTS)
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        if settings["kind"] == "cascade":
+            threshold = np.inf if settings["threshold"] is None else float(settings["threshold"])
+            return CascadeModel(fast, accurate, (one, other), threshold)
+        coefficients, intercepts = np.asarray(settings["coefficients"]), np.asarray(settings["intercepts"])
+        k = len(fast.class_names)
+        if coefficients.shape != (2 * k, k) or intercepts.shape != (k,):
+            raise ValueError(f"coefficients of shape {coefficients.shape} for {k} classes")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{folder / _SETTINGS} is damaged: {error!r}", fix="train it again (force=true)") from error
+    return BlendModel(fast, accurate, (one, other), coefficients, intercepts)

@@ -1,0 +1,81 @@
+"""A saved model of any family, ready to answer texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import predict_matrix
+from agnews_exp.models.manifest import read_manifest
+
+
+class FittedModel(Protocol):
+    """What every loaded model offers."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, in the order of the class indices."""
+
+    @property
+    def family(self) -> str:
+        """``classical`` or ``transformer``."""
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer n texts."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassicalModel:
+    """A fitted scikit-learn pipeline.
+
+    Attributes:
+        pipeline: Steps ``features`` (absent where the model reads raw text) and ``model``.
+        class_names: K names.
+    """
+
+    pipeline: Any
+    class_names: tuple[str, ...]
+
+    family: ClassVar[str] = "classical"
+
+    def __post_init__(self) -> None:
+        """Lay coefficients out so that a product with a sparse matrix copies nothing."""
+        estimator = self.pipeline.named_steps["model"]
+        coefficients = getattr(estimator, "coef_", None)
+        if isinstance(coefficients, np.ndarray) and coefficients.ndim == 2:
+            estimator.coef_ = np.asfortranarray(coefficients)
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer n texts with labels and whatever of scores and probabilities the estimator gives."""
+        features = self.pipeline.named_steps.get("features")
+        matrix = list(texts) if features is None else features.transform(list(texts))
+        return predict_matrix(self.pipeline.named_steps["model"], matrix, len(self.class_names))
+
+
+def load_model(folder: Path, device: str = "auto") -> FittedModel:
+    """Load a model folder of any family; its manifest is checked and nothing in it is executed.
+
+    Args:
+        folder: The model folder, such as ``<run>/model``.
+        device: For transformers: a torch device, or ``auto`` for the first GPU if there is one.
+
+    Raises:
+        StorageError: A file is missing, changed, or holds what is not trusted.
+    """
+    manifest = read_manifest(folder)
+    if manifest["family"] == "transformer":
+        from agnews_exp.models.saved import load_predictor
+
+        return load_predictor(folder, device)
+    if manifest["family"] == "cascade":
+        from agnews_exp.models.cascade import load_cascade
+
+        return load_cascade(folder, device)
+    from agnews_exp.models.persistence import load_pipeline
+
+    return ClassicalModel(load_pipeline(folder), tuple(manifest["class_names"]))

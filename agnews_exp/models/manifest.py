@@ -1,0 +1,94 @@
+"""The one format of model folders: files of every family, and a manifest that names and checks them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.config.errors import StorageError
+from agnews_exp.config.storage import atomic_path
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more: Any) -> None:
+    """Write manifest.json over all files that lie in a model folder.
+
+    Args:
+        folder: The model folder, complete.
+        family: ``classical`` or ``transformer``.
+        class_names: K names, in the order of the class indices.
+        more: Further entries of the family's own.
+    """
+    content = {"format": FORMAT_VERSION, "family": family, "class_names": list(class_names), **more}
+    content["sha256"] = {p.relative_to(folder).as_posix(): _sha256(p) for p in _files(folder)}
+    with atomic_path(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def add_files(folder: Path) -> None:
+    """Take files that were added to a complete model folder (a calibrator, say) into its manifest.
+
+    Raises:
+        StorageError: A file that was there before is damaged.
+    """
+    manifest = read_manifest(folder)
+    more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
+    write_manifest(folder, manifest["family"], manifest["class_names"], **more)
+
+
+def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the manifest of a model folder after checking every file that it names.
+
+    Args:
+        folder: The model folder.
+        family: The family that it must be of; None takes any.
+        needs: Files that it must name.
+
+    Raises:
+        StorageError: A file is missing or was changed, the folder is of another family or of a newer format.
+    """
+    again = "train it again (force=true)"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if int(manifest["format"]) > FORMAT_VERSION:
+            raise StorageError(
+                f"{folder} has format {manifest['format']}; this version reads up to {FORMAT_VERSION}.",
+                fix="pip install --upgrade agnews-exp",
+            )
+        manifest["class_names"] = [str(name) for name in manifest["class_names"]]
+        expected = {str(name): str(digest) for name, digest in dict(manifest["sha256"]).items()}
+        if family is not None and manifest["family"] != family:
+            raise ValueError(f"its manifest is not of a {family} model")
+        if missing := [name for name in needs if name not in expected]:
+            raise ValueError(f"its manifest does not name {missing[0]}")
+        if outside := [name for name in expected if not _inside(folder, name)]:
+            raise ValueError(f"its manifest names a file outside it: {outside[0]}")
+        actual = {name: _sha256(folder / name) for name in expected}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{folder} is not a complete model folder: {error}", fix=again) from error
+    for name, digest in expected.items():
+        if actual[name] != digest:
+            raise StorageError(
+                f"{folder / name} is damaged or was changed: sha256 {actual[name][:12]}, manifest says {digest[:12]}.",
+                fix=again,
+            )
+    assert isinstance(manifest, dict)
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""`agnews diff`: what two runs were asked, what came of it, and on which texts they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.tracking.record import CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json
+
+_SILENT = ("paths.", "sweep.", "name", "tracking.", "force", "resume", "tags.")
+"""Settings that say where and under which name, not what."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two finished runs.
+
+    Attributes:
+        config: Setting -> (first, second); a missing one is ``-``.
+        packages: Package -> (version, version).
+        metrics: Metric -> (first, second).
+        answers: Split -> counts of the texts that both answer right, only the first, only the second, neither, and
+            how many answers differ; None when the runs were judged on different rows.
+    """
+
+    config: Mapping[str, tuple[str, str]]
+    packages: Mapping[str, tuple[str, str]]
+    metrics: Mapping[str, tuple[float, float]]
+    answers: Mapping[str, Mapping[str, int]] | None
+
+
+def difference(one: RunFolder, other: RunFolder) -> Difference:
+    """Compare two finished runs.
+
+    Raises:
+        ConfigError: One of them has not finished.
+    """
+    results = []
+    for run in (one, other):
+        result = run.result()
+        if result is None:
+            raise ConfigError(f"{run.path} holds no finished run (its status is {run.status}).")
+        results.append(result)
+    first, second = results
+    shared = [m for m in first["metrics"] if m in second["metrics"]]
+    same_rows = first["data"]["evaluation_checksum"] == second["data"]["evaluation_checksum"]
+    environments = [(read_json(run.path / ENVIRONMENT) or {}).get("packages", {}) for run in (one, other)]
+    return Difference(
+        config=_unequal(*(_flat_config(run) for run in (one, other))),
+        packages=_unequal(*environments),
+        metrics={m: (float(first["metrics"][m]), float(second["metrics"][m])) for m in shared},
+        answers=_answers(one, other) if same_rows else None,
+    )
+
+
+def _flat_config(run: RunFolder) -> dict[str, str]:
+    from omegaconf import OmegaConf
+
+    from agnews_exp.tracking.store import flatten
+
+    content = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG))
+    assert isinstance(content, dict)
+    flat: dict[str, str] = {}
+    for key, value in content.items():
+        flat |= flatten(value, str(key)) if isinstance(value, dict) else {str(key): str(value)}
+    return {k: v for k, v in flat.items() if not k.startswith(_SILENT)}
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    keys = [*one, *(k for k in other if k not in one)]
+    pairs = {k: (str(one.get(k, "-")), str(other.get(k, "-"))) for k in keys}
+    return {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _answers(one: RunFolder, other: RunFolder) -> dict[str, dict[str, int]]:
+    import pyarrow.parquet as pq
+
+    columns = ["split", "row_id", "label", "prediction"]
+    tables = [pq.read_table(run.path / PREDICTIONS, columns=columns).to_pandas() for run in (one, other)]
+    found: dict[str, dict[str, int]] = {}
+    for split in ("val", "test"):
+        a, b = (table[table["split"] == split].reset_index(drop=True) for table in tables)
+        if a.empty or b.empty or not np.array_equal(a["row_id"], b["row_id"]):
+            continue
+        right_a, right_b = (t["label"].to_numpy() == t["prediction"].to_numpy() for t in (a, b))
+        found[split] = {
+            "both right": int((right_a & right_b).sum()),
+            "only the first": int((right_a & ~right_b).sum()),
+            "only the second": int((~right_a & right_b).sum()),
+            "neither": int((~right_a & ~right_b).sum()),
+            "answers differ": int((a["prediction"].to_numpy() != b["prediction"].to_numpy()).sum()),
+        }
+    return found

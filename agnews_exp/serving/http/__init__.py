@@ -1,0 +1,1 @@
+"""`agnews serve`: a model behind HTTP."""

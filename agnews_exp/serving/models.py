@@ -1,0 +1,83 @@
+"""Which model a word means: a run, a model folder, or a version in MLflow's registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.config.errors import AgnewsError, ConfigError
+from agnews_exp.models.loading import FittedModel, load_model
+from agnews_exp.models.manifest import MANIFEST, read_manifest
+from agnews_exp.tracking.lookup import find_runs
+from agnews_exp.tracking.record import MODEL
+
+
+@dataclass(frozen=True, eq=False)
+class FoundModel:
+    """A model folder and what it was asked for as.
+
+    Attributes:
+        folder: The model folder.
+        name: What people call it.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Checksums of the folder's files: equal exactly for equal models."""
+        return str(sorted(read_manifest(self.folder)["sha256"].items()))
+
+    def load(self, device: str = "auto") -> FittedModel:
+        """Load the model."""
+        return load_model(self.folder, device)
+
+
+def find_model(plain: Mapping[str, Any], word: str) -> FoundModel:
+    """Return the model that a word means.
+
+    Args:
+        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
+        word: A model folder, a run (folder, name, MLflow id or filter), or ``models:/name@alias``.
+
+    Raises:
+        ConfigError: It means none, or several.
+    """
+    if word.startswith("models:/"):
+        return FoundModel(_registered(plain, word), word.removeprefix("models:/"))
+    path = Path(word).expanduser()
+    if (path / MANIFEST).is_file():
+        return FoundModel(path, path.parent.name if path.name == MODEL else path.name)
+    runs = find_runs(plain, [word])
+    if len(runs) != 1:
+        raise ConfigError(f"{len(runs)} runs answer '{word}'; one model is needed.", fix="give one run's name")
+    folder = runs[0].path / MODEL
+    if not (folder / MANIFEST).is_file():
+        raise ConfigError(f"{runs[0].path} has no model folder.", fix="train it again (force=true)")
+    return FoundModel(folder, str((runs[0].result() or {}).get("name", runs[0].path.name)))
+
+
+def _registered(plain: Mapping[str, Any], uri: str) -> Path:
+    """Fetch a registered model's files and return the model folder among them."""
+    from agnews_exp.tracking.store import is_local, tracking_uri
+
+    store = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
+    if is_local(store) and not Path(store.removeprefix("sqlite:///")).is_file():
+        raise AgnewsError(f"There is no MLflow store at {store}.", fix="agnews sync")
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(store)
+    try:
+        fetched = Path(mlflow.artifacts.download_artifacts(uri))
+    except (MlflowException, OSError) as error:
+        raise ConfigError(
+            f"MLflow cannot give {uri}: {str(error).splitlines()[0]}", fix="agnews register <run> --name <name>"
+        ) from error
+    folders = [path.parent for path in fetched.rglob(MANIFEST)]
+    if len(folders) != 1:
+        raise ConfigError(f"{uri} holds no model folder of agnews-exp.", fix="agnews register <run> --name <name>")
+    return folders[0]

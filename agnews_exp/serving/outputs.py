@@ -1,0 +1,170 @@
+"""Answers and rejects written as a stream that can be cut off and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from agnews_exp.config.errors import ConfigError
+
+Row = Mapping[str, Any]
+
+FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+
+class Output(Protocol):
+    """Takes rows; a position taken after rows were written can be gone back to."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows."""
+
+    def position(self) -> int:
+        """Make what was written last and return where it ends."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+
+class LineOutput:
+    """CSV or JSON lines.
+
+    Args:
+        path: The file; None is standard output.
+        format: csv or jsonl.
+        columns: Of a CSV file.
+        position: Cut the file off here and go on; None begins anew.
+    """
+
+    def __init__(self, path: Path | None, format: str, columns: Sequence[str], position: int | None = None) -> None:
+        self._csv = format == "csv"
+        self._columns = list(columns)
+        self._file: IO[bytes] = sys.stdout.buffer if path is None else path.open("r+b" if position else "wb")
+        self._own = path is not None
+        if position:
+            self._file.truncate(position)
+            self._file.seek(position)
+        elif self._csv:
+            self._put([self._columns])
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows."""
+        if self._csv:
+            self._put([[row.get(column) for column in self._columns] for row in rows])
+        else:
+            self._file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+    def _put(self, rows: list[list[Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([[_harmless(value) for value in row] for row in rows])
+        self._file.write(text.getvalue().encode())
+
+    def position(self) -> int:
+        """Flush to the disk and return the length."""
+        self._file.flush()
+        if not self._own:
+            return 0
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Flush, and close a file of our own."""
+        self._file.flush()
+        if self._own:
+            self._file.close()
+
+
+class ParquetOutput:
+    """Parquet, written in parts that are joined at the end.
+
+    Args:
+        path: The file.
+        position: Number of parts that are complete; None begins anew.
+    """
+
+    def __init__(self, path: Path, position: int | None = None) -> None:
+        self._path = path
+        self._parts = path.with_name(path.name + ".parts")
+        if not position:
+            shutil.rmtree(self._parts, ignore_errors=True)
+        self._parts.mkdir(parents=True, exist_ok=True)
+        self._count = position or 0
+        self._rows: list[Row] = []
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Keep rows for the next part."""
+        self._rows += rows
+
+    def position(self) -> int:
+        """Write a part and return how many there are."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._rows:
+            pq.write_table(pa.Table.from_pylist([dict(row) for row in self._rows]), self._part(self._count))
+            self._count, self._rows = self._count + 1, []
+        return self._count
+
+    def _part(self, number: int) -> Path:
+        return self._parts / f"{number:06}.parquet"
+
+    def close(self) -> None:
+        """Join the parts, one at a time in memory."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from agnews_exp.config.storage import atomic_path
+
+        self.position()
+        with atomic_path(self._path) as temporary:
+            if not self._count:
+                pq.write_table(pa.table({}), temporary)
+            else:
+                schema = pq.read_schema(self._part(0))
+                with pq.ParquetWriter(temporary, schema) as writer:
+                    for number in range(self._count):
+                        writer.write_table(pq.read_table(self._part(number)).cast(schema))
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+
+def open_output(path: Path | None, columns: Sequence[str], position: int | None = None) -> Output:
+    """Open an output by its name.
+
+    Args:
+        path: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output as JSON lines.
+        columns: Columns of a row.
+        position: What :meth:`Output.position` returned, to go on there.
+
+    Raises:
+        ConfigError: Another format.
+    """
+    if path is None:
+        return LineOutput(None, "jsonl", columns)
+    format = output_format(path)
+    return ParquetOutput(path, position) if format == "parquet" else LineOutput(path, format, columns, position)
+
+
+def output_format(path: Path) -> str:
+    """Return the format that a file name stands for.
+
+    Raises:
+        ConfigError: It stands for none.
+    """
+    if (format := FORMATS.get(path.suffix.lower())) is None:
+        raise ConfigError(
+            f"--output {path}: the name must end in {', '.join(sorted(FORMATS))}.", fix=f"--output {path.stem}.csv"
+        )
+    return format
+
+
+def _harmless(value: Any) -> Any:
+    """Quote what a spreadsheet would take for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value

@@ -1,0 +1,241 @@
+"""Answering a stream of texts in batches, with bounded memory, so that a cut-off can be gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.evaluation.calibrators import softmax
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.loading import FittedModel
+from agnews_exp.serving.inputs import Item, Source, read_items
+from agnews_exp.serving.outputs import LineOutput, Output, open_output
+from agnews_exp.tracking.record import read_json, write_json
+
+_SAVE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What an answer holds.
+
+    Attributes:
+        top_k: So many most likely classes, the label included.
+        probabilities: Whether every class' probability is given.
+        with_text: Whether the text is given back.
+        batch_size: Texts in a batch.
+    """
+
+    top_k: int = 1
+    probabilities: bool = False
+    with_text: bool = False
+    batch_size: int = 2048
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stream.
+
+    Attributes:
+        answered: Texts that were answered.
+        rejected: Rows that were not, see the rejects file.
+        resumed_at: Rows that an earlier call had done.
+        seconds: Time spent.
+    """
+
+    answered: int
+    rejected: int
+    resumed_at: int
+    seconds: float
+
+
+def confidences(answer: Predictions) -> NDArray[np.float64]:
+    """Return shape (n, K): probabilities, or the softmax of decision scores where the model gives no probabilities.
+
+    Raises:
+        ConfigError: The model gives neither.
+    """
+    if answer.probabilities is not None:
+        return answer.probabilities
+    if answer.scores is not None:
+        return softmax(answer.scores)
+    raise ConfigError("This model gives labels only, neither scores nor probabilities.", fix="--top-k 1")
+
+
+def answer_rows(items: Sequence[Item], model: FittedModel, answering: Answering) -> list[dict[str, Any]]:
+    """Answer a batch of good rows.
+
+    Args:
+        items: Rows with texts.
+        model: Answers them.
+        answering: What the answers hold.
+    """
+    texts = [item.text or "" for item in items]
+    answer = model.predict(texts)
+    names = model.class_names
+    rows = [{"line": item.line, "label": names[label]} for item, label in zip(items, answer.labels, strict=True)]
+    if answering.with_text:
+        for row, text in zip(rows, texts, strict=True):
+            row["text"] = text
+    if answer.probabilities is None and answer.scores is None and answering.top_k == 1 and not answering.probabilities:
+        return rows
+    values = confidences(answer)
+    for i, row in enumerate(rows):
+        row["confidence"] = round(float(values[i, answer.labels[i]]), 6)
+    if answering.top_k > 1:
+        order = np.argsort(-values, axis=1, kind="stable")[:, : answering.top_k]
+        for i, row in enumerate(rows):
+            for rank, k in enumerate(order[i], start=1):
+                row |= {f"label_{rank}": names[k], f"confidence_{rank}": round(float(values[i, k]), 6)}
+    if answering.probabilities:
+        for i, row in enumerate(rows):
+            row |= {f"confidence:{name}": round(float(values[i, k]), 6) for k, name in enumerate(names)}
+    return rows
+
+
+def columns_of(model: FittedModel, answering: Answering) -> list[str]:
+    """Return the columns of an answer."""
+    columns = ["line", "label", *(["text"] if answering.with_text else []), "confidence"]
+    if answering.top_k > 1:
+        ranks = range(1, min(answering.top_k, len(model.class_names)) + 1)
+        columns += [f"{name}_{rank}" for rank in ranks for name in ("label", "confidence")]
+    return columns + ([f"confidence:{name}" for name in model.class_names] if answering.probabilities else [])
+
+
+def predict_stream(
+    source: Source,
+    model: FittedModel,
+    output: Path | None,
+    *,
+    answering: Answering,
+    identity: str,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Outcome:
+    """Answer all rows of a source.
+
+    Good rows are all answered; bad ones go to ``<output>.rejects.jsonl`` with line and reason. A call that is cut off
+    leaves ``<output>.progress.json``; the same call again goes on from there.
+
+    Args:
+        source: Where the texts are.
+        model: Answers them.
+        output: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output (which cannot be gone on with).
+        answering: What an answer holds.
+        identity: Of the model; another model does not go on with this one's file.
+        force: Write an existing output anew.
+        progress: Is told how many rows are done.
+
+    Raises:
+        ConfigError: The output is there already.
+    """
+    start = time.monotonic()
+    job = _Job(source, output, identity, answering, columns_of(model, answering), force)
+    items = itertools.islice(read_items(source), job.done, None)
+    saved = start
+    while batch := list(itertools.islice(items, answering.batch_size)):
+        good = [item for item in batch if item.text is not None]
+        if good:
+            job.answers.write(answer_rows(good, model, answering))
+        job.reject([item for item in batch if item.text is None])
+        job.done += len(batch)
+        progress(job.done)
+        if time.monotonic() - saved > _SAVE_EVERY_S:
+            job.save()
+            saved = time.monotonic()
+    job.finish()
+    seconds = time.monotonic() - start
+    return Outcome(job.done - job.rejected, job.rejected, job.resumed_at, seconds)
+
+
+class _Job:
+    """The files of one call: answers, rejects, and how far they are."""
+
+    def __init__(
+        self,
+        source: Source,
+        output: Path | None,
+        identity: str,
+        answering: Answering,
+        columns: list[str],
+        force: bool,
+    ) -> None:
+        self._output = output
+        self._columns = columns
+        self.done = self.rejected = self.resumed_at = 0
+        self._identity = _identity_of(source, identity, answering)
+        earlier = self._earlier(force)
+        if earlier is not None:
+            self.done = self.resumed_at = int(earlier["done"])
+            self.rejected = int(earlier["rejected"])
+        self.answers: Output = open_output(output, columns, None if earlier is None else int(earlier["answers"]))
+        self._rejects: LineOutput | None = None
+        if earlier is not None and earlier["rejects"]:
+            self._rejects = LineOutput(self._beside("rejects.jsonl"), "jsonl", [], int(earlier["rejects"]))
+
+    def _beside(self, suffix: str) -> Path:
+        assert self._output is not None
+        return self._output.with_name(f"{self._output.name}.{suffix}")
+
+    def _earlier(self, force: bool) -> dict[str, Any] | None:
+        if self._output is None:
+            return None
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        note = read_json(self._beside("progress.json"))
+        if note is not None and note.get("identity") == self._identity and not force:
+            return note
+        if self._output.exists() and not force:
+            raise ConfigError(f"{self._output} is there already.", fix="--force, or another --output")
+        for suffix in ("progress.json", "rejects.jsonl"):
+            self._beside(suffix).unlink(missing_ok=True)
+        return None
+
+    def reject(self, items: Sequence[Item]) -> None:
+        """Note rows that cannot be answered."""
+        self.rejected += len(items)
+        if not items:
+            return
+        if self._output is None:
+            import sys
+
+            for item in items:
+                print(f"line {item.line}: {item.reason}", file=sys.stderr)
+            return
+        if self._rejects is None:
+            self._rejects = LineOutput(self._beside("rejects.jsonl"), "jsonl", [])
+        self._rejects.write([{"line": item.line, "reason": item.reason} for item in items])
+
+    def save(self) -> None:
+        """Note how far all files are, after they are on the disk."""
+        if self._output is None:
+            return
+        answers = self.answers.position()
+        rejects = self._rejects.position() if self._rejects else 0
+        note = {"identity": self._identity, "done": self.done, "rejected": self.rejected}
+        write_json(self._beside("progress.json"), note | {"answers": answers, "rejects": rejects})
+
+    def finish(self) -> None:
+        """Complete all files; nothing is left to go on with."""
+        self.answers.close()
+        if self._rejects:
+            self._rejects.close()
+        if self._output is not None:
+            self._beside("progress.json").unlink(missing_ok=True)
+
+
+def _identity_of(source: Source, model: str, answering: Answering) -> str:
+    facts: list[Any] = [model, vars(answering), source.format, source.columns, source.header, source.encoding]
+    if source.path is not None:
+        status = source.path.stat()
+        facts += [str(source.path.resolve()), status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()

@@ -1,0 +1,71 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agnews_exp.evaluation.efficiency import cost_per_million, measure_latency, peak_memory_mb
+from agnews_exp.evaluation.efficiency_energy import measure_energy
+
+
+def test_latency_counts_calls_and_texts():
+    seen = []
+
+    def predict(texts):
+        seen.append(list(texts))
+        time.sleep(0.002)
+
+    found = measure_latency(predict, ["a", "b", "c"], 2, seconds=0.0, min_calls=5, warm_up=1)
+    assert found.calls == 5
+    assert seen == [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"], ["c", "a"], ["b", "c"]]
+    assert 2 <= found.p50_ms <= found.p95_ms
+    assert 0 < found.throughput <= 2 / 0.002
+
+
+def test_slow_calls_show_in_the_upper_percentiles_only():
+    calls = iter(range(1000))
+
+    def predict(texts):
+        time.sleep(0.02 if next(calls) % 12 == 0 else 0.0)
+
+    found = measure_latency(predict, ["a"], 1, seconds=0.0, min_calls=120, warm_up=0)
+    assert found.p50_ms < 10
+    assert found.p95_ms >= 20
+    assert found.p99_ms >= found.p95_ms
+
+
+def test_percentile_that_the_calls_cannot_show_is_left_out():
+    assert measure_latency(lambda texts: None, ["a"], 1, seconds=0.0, min_calls=99, warm_up=0).p99_ms is None
+    assert measure_latency(lambda texts: None, ["a"], 1, seconds=0.0, min_calls=100, warm_up=0).p99_ms is not None
+
+
+def test_measuring_goes_on_for_the_time_asked_for():
+    found = measure_latency(lambda texts: time.sleep(0.005), ["a"], 1, seconds=0.1, min_calls=2, warm_up=0)
+    assert 10 <= found.calls <= 20
+
+
+def test_cost_per_million_by_hand():
+    # A million texts at 100/s take 10,000 s, 2.777... h; busy half of the time twice as long.
+    assert cost_per_million(0.36, 100.0, 1.0) == pytest.approx(1.0)
+    assert cost_per_million(0.36, 100.0, 0.5) == pytest.approx(2.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
+def test_peak_memory_of_a_child_is_its_own():
+    """ru_maxrss of a process that a large one started begins with the large one's memory."""
+    ballast = bytearray(300 * 1024**2)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    code = "from agnews_exp.evaluation.efficiency import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_memory_mb() > 300
+    assert 5 < float(done.stdout) < 250
+    del ballast
+
+
+def test_energy_is_that_of_the_items_answered():
+    pytest.importorskip("codecarbon")
+    found = measure_energy(lambda: time.sleep(0.05) or 7, seconds=1.2)
+    assert found.items % 7 == 0
+    assert found.kwh > 0
+    assert found.kg_co2e is None
+    assert found.kwh_per_million == pytest.approx(found.kwh / found.items * 1e6)

@@ -1,0 +1,105 @@
+"""The calibration analysis on a real, small model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import DataError
+from agnews_exp.config.targets import check_arguments
+from agnews_exp.config.validation import check_config
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.score_calibration import load_calibrator
+from agnews_exp.experiment import load_splits
+from agnews_exp.reporting.analyses.calibration import CALIBRATOR, analyse
+from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.runners.sklearn_runner import SklearnRunner
+from agnews_exp.runners.stages import Stages
+
+FAST = {"resamples": 200, "simulations": 100}
+
+
+def context_of(model, folder):
+    words = ["data=sample", "features=word_tfidf", f"model={model}", "tracking=none"]
+    checked = check_config(compose_config(words))
+    stages = Stages(quiet=True)
+    splits = load_splits(checked, stages)
+    runner = SklearnRunner(checked)
+    runner.fit(splits, stages)
+    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
+    folder.mkdir()
+    return AnalysisContext(checked, splits, answers, None, folder)
+
+
+@pytest.fixture(scope="module")
+def svc(tmp_path_factory):
+    context = context_of("linear_svc", tmp_path_factory.mktemp("calibration") / "svc")
+    return context, analyse(context, **FAST)
+
+
+def test_a_model_with_scores_only_is_reported_before_as_softmax_and_after(svc):
+    context, findings = svc
+    assert context.answers["test"].probabilities is None
+    assert "before: softmax of decision scores" in findings.summary
+    assert "no claim that the model makes" in findings.summary
+    assert findings.metrics["test/nll_after"] < findings.metrics["test/nll_before"]
+    assert findings.metrics["test/ece_after"] < findings.metrics["test/ece_before"]
+    assert {f"test/nll_{name}" for name in ("platt", "isotonic", "temperature", "vector")} <= set(findings.metrics)
+    assert all(np.isfinite(value) for value in findings.metrics.values())
+    for name in ("reliability.png", "reliability_by_class.png"):
+        assert (context.folder / name).read_bytes().startswith(b"\x89PNG")
+    json.dumps(findings.details, allow_nan=False)
+
+
+def test_the_stored_calibrator_gives_the_reported_numbers(svc):
+    context, findings = svc
+    chosen = load_calibrator(context.folder / CALIBRATOR)
+    assert chosen.class_names == context.splits.class_names
+    p = chosen.probabilities(context.answers["test"])
+    assert log_loss(context.splits.test.labels, p) == pytest.approx(findings.metrics["test/nll_after"])
+    assert f"**{chosen.name}** (chosen)" in findings.summary
+    assert findings.details["chosen"] == chosen.name
+
+
+def test_rows_of_validation_are_divided_by_split_seed_and_not_by_seed(svc):
+    context, findings = svc
+    assert findings.details["seed"] == context.checked.run.split_seed
+    n = len(context.splits.validation)
+    assert findings.details["n_fit"] + findings.details["n_choose"] == n
+    assert abs(findings.details["n_fit"] - n / 2) <= len(context.splits.class_names)
+
+
+def test_a_models_own_probabilities_are_the_before(tmp_path):
+    context = context_of("multinomial_nb", tmp_path / "nb")
+    findings = analyse(context, **FAST, calibrators=("temperature",))
+    own = log_loss(context.splits.test.labels, context.answers["test"].probabilities)
+    assert findings.metrics["test/nll_before"] == pytest.approx(own)
+    assert findings.details["before_is"] == "the model's probabilities"
+    assert "test/nll_platt" not in findings.metrics
+
+
+def test_a_model_with_labels_only_is_refused_with_a_way_out(svc, tmp_path):
+    context = replace(svc[0], folder=tmp_path)
+    bare = {name: Predictions(answer.labels) for name, answer in context.answers.items()}
+    with pytest.raises(DataError, match="labels only") as refused:
+        analyse(replace(context, answers=bare), **FAST)
+    assert "model=logreg" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_yaml_declares_every_argument_with_its_default():
+    import yaml
+
+    from agnews_exp.config.locations import config_folder
+
+    stored = yaml.safe_load((config_folder() / "evaluation" / "analyses" / "calibration.yaml").read_text())
+    assert stored.pop("_target_") == f"{analyse.__module__}.{analyse.__name__}"
+    checked = check_arguments(analyse, stored, "evaluation.analyses.calibration", ("context",))
+    defaults = {n: p.default for n, p in inspect.signature(analyse).parameters.items() if n != "context"}
+    assert checked == defaults

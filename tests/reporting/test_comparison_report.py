@@ -1,0 +1,132 @@
+"""Loading, comparing and writing runs, from stored predictions."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.data.corpus import TextRows
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics import corrected_t_test, friedman_test, welch_test
+from agnews_exp.reporting.comparison import compare_runs, load_comparable, write_comparison
+from agnews_exp.reporting.comparison_markdown import to_markdown
+from agnews_exp.reporting.record_files import write_predictions
+from agnews_exp.tracking.record import PREDICTIONS, RunFolder
+
+CLASSES = ("World", "Sports", "Business")
+N = 300
+LABELS = np.random.default_rng(0).integers(0, 3, N)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Return a maker of finished run records with answers of a given accuracy."""
+
+    def make(name, accuracy=0.9, *, seed=1, folds=None, split_seed=42, fraction=1.0, rows=N, fold_seed=0, **data):
+        path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        path.mkdir()
+        rng = np.random.default_rng([seed, len(name), int(1e4 * accuracy)])
+        right = rng.random(N) < accuracy
+        answer = Predictions(np.where(right, LABELS, (LABELS + 1) % 3))
+        parts, answers, held_out = {"test": TextRows([""] * N, LABELS, np.arange(N))}, {"test": answer}, None
+        if folds:
+            parts["cv"] = parts["test"].take(np.arange(rows))
+            answers["cv"] = Predictions(answer.labels[:rows])
+            held_out = np.random.default_rng(fold_seed).permutation(rows) % folds
+        write_predictions(path / PREDICTIONS, parts, answers, CLASSES, held_out)
+        run = RunFolder(path)
+        run.finish({
+            "name": name, "seed": seed, "split_seed": split_seed, "data_fraction": fraction,
+            "group_fingerprint": f"{name}/{fraction}", "class_names": list(CLASSES),
+            "data": {"checksum": "c", "evaluation_checksum": "e", "source": "s", "rows": {"val": 9, "test": N}} | data,
+        })  # fmt: skip
+        return run
+
+    return make
+
+
+def answers_of(run, split):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(run.path / PREDICTIONS).to_pandas().query("split == @split").sort_values("row_id")
+
+
+def test_folds_are_tested_with_the_scores_of_each_fold(store, tmp_path):
+    runs = [store(name, acc, folds=5) for name, acc in (("svc", 0.92), ("sgd", 0.9), ("nb", 0.7))]
+    compared = load_comparable(runs, "cv")
+    found = compare_runs(compared, metrics=("macro_f1", "accuracy"), resamples=200)
+    tables = [answers_of(run, "cv") for run in runs]
+    by_hand = [[f1_score(g["label"], g["prediction"], average="macro") for _, g in t.groupby("fold")] for t in tables]
+    macro_f1 = found.blocks[0]
+    assert [list(scores.values()) for scores in macro_f1.scores.values()] == [pytest.approx(f) for f in by_hand]
+    assert macro_f1.pairs[0].test.p_value == pytest.approx(corrected_t_test(by_hand[0], by_hand[1]).p_value)
+    assert macro_f1.friedman.p_value == pytest.approx(friedman_test(np.transpose(by_hand)).p_value)
+    write_comparison(tmp_path / "out", found, compared)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"comparison.png", "folds_macro_f1.png", "critical_difference_macro_f1.png"} <= written
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "Nadeau-Bengio p" in text
+    assert f"{macro_f1.pairs[0].test.p_value:.2g}" in text
+    stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert stored["blocks"][0]["friedman"]["n_blocks"] == 5
+    assert stored["pairs"][0]["agreement_table"]["by_class"][-1]["class_name"] == "all"
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_model(store):
+    runs = [store(name, acc, seed=seed) for name, acc in (("bert", 0.95), ("tiny", 0.8)) for seed in (3, 1, 2)]
+    runs.append(store("svc", 0.9, seed=7))
+    compared = load_comparable(runs, "test")
+    assert list(compared.predictions) == ["bert", "tiny", "svc"]
+    assert compared.folders["bert"] == runs[1].path  # the lowest common seed, not the first or the best
+    found = compare_runs(compared, resamples=200)
+    assert len(found.pairs) == 3
+    scores = {
+        name: [np.mean(answers_of(r, "test").eval("label == prediction")) for r in runs if r.path.name.startswith(name)]
+        for name in ("bert", "tiny")
+    }
+    over_seeds = found.blocks[1]
+    assert over_seeds.kind == "seeds"
+    assert over_seeds.pairs[0].test.p_value == pytest.approx(welch_test(scores["bert"], scores["tiny"]).p_value)
+    text = to_markdown(found, compared)
+    assert "seed 1, 7" in text
+    assert "svc is left out of the tests over seeds" in text
+
+
+def test_seeds_of_one_model_alone_are_compared_as_runs(store):
+    compared = load_comparable([store("bert", seed=1), store("bert", seed=2)], "test")
+    assert list(compared.predictions) == ["bert (seed 1, 1)", "bert (seed 2, 1)"]
+    assert compared.seeds == {}
+    assert compare_runs(compared, resamples=200).blocks == []
+
+
+def test_one_pair_shows_agreement_and_many_pairs_a_line_of_verdicts(store):
+    runs = [store(f"model{i}", 0.9 - 0.1 * i) for i in range(5)]
+    pair = load_comparable(runs[:2], "test")
+    assert "### Agreement" in to_markdown(compare_runs(pair, resamples=200), pair)
+    many = load_comparable(runs, "test")
+    text = to_markdown(compare_runs(many, resamples=200), many)
+    assert "A > E" in text
+    assert "right more often" not in text
+    assert "adjust over these 10 pairs" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "split", "reason", "fix"),
+    [
+        ({"folds": 4}, "cv", r"different folds \(5 and 4 folds\)", "same evaluation.folds"),
+        ({"folds": 5, "fold_seed": 1}, "cv", "the rows were dealt otherwise", "split_seed"),
+        ({"folds": 5, "rows": 100, "fraction": 0.3}, "cv", r"cv rows \(300 and 100; data_fraction 1 and 0.3\)",
+         "same data_fraction"),
+        ({}, "cv", "no stored answers for split 'cv'", "evaluation=cv"),
+        ({"evaluation_checksum": "f", "split_seed": 7}, "test", r"another split \(split_seed 42 and 7\)", "split_seed"),
+        ({"checksum": "d"}, "test", "on other data", "same data"),
+    ],
+)  # fmt: skip
+def test_runs_that_do_not_compare_are_refused_with_reason_and_fix(store, change, split, reason, fix):
+    with pytest.raises(ConfigError, match=reason) as refused:
+        load_comparable([store("svc", folds=5), store("nb", **change)], split)
+    assert fix in refused.value.fix

@@ -1,0 +1,263 @@
+"""The analyses of errors, robustness and external data on a real, small model."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import inspect
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.config.targets import check_arguments
+from agnews_exp.config.validation import check_config
+from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.reporting.analyses import errors, external, robustness
+from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.sklearn_runner import SklearnRunner
+from agnews_exp.runners.stages import Stages
+
+extra = all(importlib.util.find_spec(name) for name in ("cleanlab", "datasketch"))
+STRENGTHS = {"swap": (0.1, 0.5), "delete": (0.1, 0.5), "truncate": (1,), "html_removed": (1.0,), "upper": None}
+
+
+@dataclass
+class Model:
+    """A fitted runner with what analyses ask of a loaded model."""
+
+    runner: Any
+    class_names: tuple[str, ...]
+    family: str = "classical"
+
+    def predict(self, texts):
+        return self.runner.predict(texts)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a context whose model was fitted on few rows, so that it errs."""
+    root = tmp_path_factory.mktemp("errors")
+    words = ["data=sample", "features=word_tfidf", "model=linear_svc", "tracking=none", "data_fraction=0.05"]
+    checked = check_config(compose_config([*words, f"paths.cache_dir={root}/cache"]))
+    stages = Stages(quiet=True)
+    splits = load_splits(checked, stages)
+    runner = SklearnRunner(checked)
+    runner.fit(splits, stages)
+    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
+    return AnalysisContext(checked, splits, answers, Model(runner, splits.class_names), root)
+
+
+@pytest.fixture
+def context(trained, tmp_path):
+    return replace(trained, folder=tmp_path)
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_errors_are_counted_listed_and_drawn(context):
+    findings = errors.analyse(context, near_duplicates=False, label_noise=False, slice_min_rows=10, resamples=100)
+    test, answer = context.splits.test, context.answers["test"]
+    wrong = int((answer.labels != test.labels).sum())
+    assert wrong > 5
+    assert findings.metrics["test/errors"] == wrong
+    assert sum(c["of_rows"]["count"] for c in findings.details["directed"]) == wrong
+    hardest = rows_of(context.folder / "hardest.csv")
+    assert len(hardest) == min(30, wrong)
+    place = {int(row): i for i, row in enumerate(test.row_ids)}
+    for row in hardest:
+        i = place[int(row["row_id"])]
+        assert (row["text"], row["label"]) == (test.texts[i], context.splits.class_names[test.labels[i]])
+        assert row["prediction"] == context.splits.class_names[answer.labels[i]] != row["label"]
+    margins = [float(row["margin"]) for row in hardest]
+    assert margins == sorted(margins)
+    assert margins[-1] <= 0
+    assert is_png(context.folder / "error_rates.png")
+    json.dumps(findings.details, allow_nan=False)
+
+
+def test_groups_of_each_kind_hold_all_test_rows(context):
+    found = errors.analyse(context, near_duplicates=False, label_noise=False, slices=False, resamples=100).details
+    for kind in ("by_length", "by_source"):
+        assert sum(rate["total"] for rate in found[kind]) == len(context.splits.test)
+    for contrast in found["by_artefact"]:
+        assert contrast["inside"]["total"] + contrast["outside"]["total"] == len(context.splits.test)
+
+
+def test_texts_stay_out_of_the_files_when_asked(context):
+    options = {"near_duplicates": False, "label_noise": extra, "slice_min_rows": 10, "resamples": 100}
+    findings = errors.analyse(context, **options, texts=False)
+    written = findings.summary + "".join(p.read_text("utf-8") for p in context.folder.glob("*.csv"))
+    parts = (context.splits.validation, context.splits.test, context.splits.train)
+    assert not [text for rows in parts for text in rows.texts if text[:40] in written]
+    assert "row_id" in written
+
+
+@pytest.mark.skipif(not extra, reason="needs the extra errors")
+def test_a_test_row_copied_into_train_is_reported_and_cached(context):
+    train, test = context.splits.train, context.splits.test
+    copied = test.texts[0].upper() + "!"
+    with_copy = replace(train, texts=[copied, *train.texts[1:]])
+    changed = replace(context, splits=replace(context.splits, train=with_copy))
+    findings = errors.analyse(changed, label_noise=False, slices=False, resamples=100)
+    listed = rows_of(context.folder / "near_duplicates.csv")
+    mine = [row for row in listed if row["split"] == "test" and row["row_id"] == str(test.row_ids[0])]
+    assert (mine[0]["train_text"], mine[0]["similarity"]) == (copied, "1")
+    counts = findings.details["duplicates"]["rows"]
+    assert counts["near-duplicates"]["test"]["train"] >= counts["same words"]["test"]["train"] >= 1
+    assert findings.metrics["test/near_duplicate_rows"] == counts["near-duplicates"]["test"]["train"]
+    again = errors.analyse(changed, label_noise=False, slices=False, resamples=100)
+    assert again.details["duplicates"] == findings.details["duplicates"]
+
+
+@pytest.mark.skipif(extra, reason="cleanlab and datasketch are installed")
+def test_missing_packages_leave_a_note_and_the_rest(context):
+    findings = errors.analyse(context, slices=False, resamples=100)
+    assert findings.summary.count("agnews-exp[errors]") == 2
+    assert "same words" in findings.summary
+
+
+def test_a_model_of_labels_only_has_errors_but_no_noise(context):
+    bare = {split: Predictions(answer.labels) for split, answer in context.answers.items()}
+    findings = errors.analyse(replace(context, answers=bare), near_duplicates=False, slices=False, resamples=100)
+    assert findings.metrics["test/errors"] > 5
+    assert "label_noise" not in findings.details
+    assert rows_of(context.folder / "hardest.csv")[0]["margin"] == ""
+
+
+def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context):
+    options = {"n_rows": 150, "perturbations": STRENGTHS, "resamples": 100}
+    findings = robustness.analyse(context, **options)
+    variants = findings.details["variants"]
+    assert set(variants) == {
+        "swap_0.1", "swap_0.5", "delete_0.1", "delete_0.5", "truncate_1", "html_removed", "title_only",
+        "description_only",
+    }  # fmt: skip
+    clean = {v["metrics"]["macro_f1"]["b"]["estimate"] for v in variants.values()}
+    assert len(clean) == 1
+    place = {int(row): i for i, row in enumerate(context.splits.test.row_ids)}
+    rows = np.array([place[row] for row in findings.details["row_ids"]])
+    assert len(rows) == 150
+    test = context.splits.test.take(rows)
+    answer = Predictions(context.answers["test"].labels[rows])
+    expected = classification_metrics(test.labels, answer, context.splits.class_names)
+    assert clean.pop() == pytest.approx(expected["macro_f1"])
+    assert findings.metrics["test/accuracy_change_truncate_1"] < -0.1
+    assert variants["truncate_1"]["changed_texts"] == 1.0
+    assert dict(robustness.analyse(context, **options).metrics) == dict(findings.metrics)
+    assert is_png(context.folder / "drops.png")
+    assert is_png(context.folder / "strengths.png")
+    examples = rows_of(context.folder / "examples.csv")
+    texts = {row["variant"]: row["text"] for row in examples}
+    assert f"{texts['title_only']} {texts['description_only']}" == texts["unchanged"]
+    assert len(texts["truncate_1"].split()) == 1
+
+
+def test_robustness_refuses_a_strength_out_of_range_before_work(context):
+    with pytest.raises(ConfigError, match="share of words"):
+        robustness.analyse(context, perturbations={"swap": (5.0,)})
+
+
+@pytest.mark.parametrize(("name", "module"), [("errors", errors), ("robustness", robustness), ("external", external)])
+def test_shipped_options_are_those_of_the_code(name, module):
+    from omegaconf import OmegaConf
+
+    from agnews_exp.config.locations import config_folder
+
+    component = OmegaConf.to_container(OmegaConf.load(config_folder() / f"evaluation/analyses/{name}.yaml"))
+    assert component.pop("_target_") == f"agnews_exp.reporting.analyses.{name}.analyse"
+    checked = check_arguments(module.analyse, component, name, ("context",))
+    declared = inspect.signature(module.analyse).parameters
+    assert set(checked) == set(declared) - {"context"}
+    for key, value in checked.items():
+        default = declared[key].default
+        assert (value or None) == (default or None) or value == [default], key
+
+
+def test_a_misspelt_perturbation_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="swop"):
+        check_arguments(robustness.analyse, {"perturbations": {"swop": [0.1]}}, "robustness", ("context",))
+
+
+def write_external(path, context):
+    """Write 60 test rows under other label names, and 20 of a label to leave out; return the rows used."""
+    test = context.splits.test.take(np.arange(60))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["topic", "body"])
+        for text, label in zip(test.texts, test.labels, strict=True):
+            writer.writerow([f"src.{label}", text])
+        for i in range(20):
+            writer.writerow(["junk", f"zzyzx qwrtp xkcd {i} vvvv"])
+    return test
+
+
+def test_external_rows_are_judged_through_the_mapping(context, tmp_path):
+    file = tmp_path / "other.csv"
+    test = write_external(file, context)
+    mapping = {f"src.{i}": name for i, name in enumerate(context.splits.class_names)} | {"junk": None}
+    findings = external.analyse(
+        context, path=str(file), mapping=mapping, text_columns=["body"], label_column="topic", resamples=100
+    )
+    answer = Predictions(context.answers["test"].labels[:60])
+    expected = classification_metrics(test.labels, answer, context.splits.class_names)
+    assert findings.metrics["external/macro_f1"] == pytest.approx(expected["macro_f1"])
+    assert findings.metrics["external/accuracy"] == pytest.approx(expected["accuracy"])
+    assert (findings.details["rows"], findings.details["kept"]) == (80, 60)
+    assert {"external/auroc_max_softmax", "external/auroc_margin", "external/auroc_energy"} <= set(findings.metrics)
+    assert findings.metrics["external/auroc_known_words"] > 0.55  # the junk rows' words were never seen
+    assert is_png(context.folder / "scores.png")
+    assert is_png(context.folder / "confusion_matrix.png")
+    json.dumps(findings.details, allow_nan=False)
+
+
+def test_external_without_a_path_does_nothing(context):
+    findings = external.analyse(context)
+    assert not findings.metrics
+    assert not list(context.folder.iterdir())
+
+
+def test_external_mistakes_are_named(context, tmp_path):
+    file = tmp_path / "other.csv"
+    write_external(file, context)
+    columns = {"path": str(file), "text_columns": ["body"], "label_column": "topic"}
+    with pytest.raises(ConfigError, match=r"(?s)mapping says nothing of the labels junk, src\.0"):
+        external.analyse(context, **columns)
+    with pytest.raises(ConfigError, match=r"(?s)evaluation\.analyses\.external\.label_column=topik.*topic"):
+        external.analyse(context, **columns | {"label_column": "topik"})
+    with pytest.raises(DataError, match="leaves out all 80 rows"):
+        external.analyse(context, **columns, mapping={"*": None})
+    with pytest.raises(DataError, match="no file"):
+        external.analyse(context, path=str(tmp_path / "none.csv"))
+
+
+def test_a_folder_of_newsgroup_posts_is_read_and_stripped(context, tmp_path):
+    root = tmp_path / "posts"
+    post = "From: a@b.c\nSubject: orbit\n\nIn article <1> x writes:\n> quoted line\nThe shuttle reached orbit.\n"
+    for group in ("sci.space", "rec.autos"):
+        (root / group).mkdir(parents=True)
+        (root / group / "1").write_text(post.replace("shuttle", group), encoding="latin-1")
+    parts = ("headers", "footers", "quotes")
+    rows = external.read_external(
+        root, text_columns=["text"], label_column="label", delimiter="auto", encoding="utf-8", has_header=True,
+        strip=parts, group="x",
+    )  # fmt: skip
+    assert rows.label_names == ["rec.autos", "sci.space"]
+    assert "quoted" not in rows.texts[0] + rows.texts[1]
+    assert "Subject" not in rows.texts[0]
+    assert "rec.autos reached orbit" in rows.texts[0]
+    findings = external.analyse(context, path=str(root), mapping="newsgroups", strip=parts, resamples=100)
+    assert (findings.details["rows"], findings.details["kept"]) == (2, 1)

@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.config.validation import check_config
+from agnews_exp.evaluation.explanation.words import Explanation
+from agnews_exp.models.loading import ClassicalModel
+from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.reporting.analyses.explanation import analyse
+from agnews_exp.reporting.analyses.explanation_page import Article, highlight, write_page
+from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.sklearn_runner import SklearnRunner
+from agnews_exp.runners.stages import Stages
+
+HOSTILE = '<script>alert(1)</script> Oil & gas: <img src=x onerror="alert(2)"> &lt;b&gt; $5 up'
+QUICK = {"n_faithfulness": 8, "random_orders": 2, "permutation_repeats": 1, "methods": ("contributions", "occlusion")}
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page and the texts of its divs of class text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.texts, self._depth = set(), [], 0
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "div" and ("class", "text") in attrs:
+            self._depth, _ = 1, self.texts.append("")
+
+    def handle_endtag(self, tag):
+        if tag == "div":
+            self._depth = 0
+
+    def handle_data(self, data):
+        if self._depth:
+            self.texts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    checked = check_config(
+        compose_config(["data=sample", "data_fraction=0.3", "features=hybrid_tfidf", "model=linear_svc"])
+    )
+    stages = Stages(quiet=True)
+    splits = load_splits(checked, stages)
+    runner = SklearnRunner(checked)
+    runner.fit(splits, stages)
+    right = runner.predict(splits.test.texts).labels == splits.test.labels
+    test = splits.test.take(np.concatenate([np.flatnonzero(right)[:7], np.flatnonzero(~right)[:3]]))
+    splits = replace(splits, test=replace(test, texts=[HOSTILE, *test.texts[1:]]))
+    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
+    model = ClassicalModel(runner.pipeline, splits.class_names)
+    return AnalysisContext(checked, splits, answers, model, tmp_path_factory.mktemp("explanation"))
+
+
+@pytest.fixture(scope="module")
+def findings(context):
+    return analyse(context, n_articles=10, n_wrong=10, **QUICK)
+
+
+def test_every_article_is_on_the_page_as_text(context, findings):
+    page = Page((context.folder / "articles.html").read_text(encoding="utf-8"))
+    assert not page.tags & {"script", "img", "iframe", "object", "link", "a"}
+    assert page.texts.count(HOSTILE) == 2  # once a method
+    assert set(page.texts) == set(context.splits.test.texts)
+
+
+def test_wrong_answers_come_first_and_are_marked(context, findings):
+    wrong = int((context.splits.test.labels != context.answers["test"].labels).sum())
+    shown = findings.details["articles"]
+    assert wrong >= 3
+    assert [a["label"] != a["predicted"] for a in shown] == [True] * wrong + [False] * (10 - wrong)
+    assert (context.folder / "articles.html").read_text(encoding="utf-8").count("wrong: the label is") == wrong
+
+
+def test_contributions_on_the_page_add_up_to_the_score(context, findings):
+    rows = {int(row): i for i, row in enumerate(context.splits.test.row_ids)}
+    names = context.splits.class_names
+    for article in findings.details["articles"]:
+        found = article["explanations"]["contributions"]
+        total = found["base"] + sum(found["weights"]) + found["elsewhere"]
+        expected = context.answers["test"].scores[rows[article["row_id"]], names.index(article["predicted"])]
+        assert total == pytest.approx(expected, abs=1e-9)
+
+
+def test_methods_beat_random_order_and_are_measured(findings):
+    metrics = findings.metrics
+    for method in ("contributions", "occlusion"):
+        assert metrics[f"test/comprehensiveness_{method}"] > metrics["test/comprehensiveness_random"]
+        assert metrics[f"test/sufficiency_{method}"] < metrics["test/sufficiency_random"]
+    assert findings.details["rank_correlation"]["contributions ~ occlusion"] > 0.5
+
+
+def test_weights_are_named_and_belong_to_their_blocks(context, findings):
+    pipeline = context.model.pipeline
+    union = pipeline.named_steps["features"].named_steps["blocks"]
+    coefficients = pipeline.named_steps["model"].coef_
+    begin = {"word": 0, "char": len(union.transformer_list[0][1].vocabulary_)}
+    vocabularies = {name: block.vocabulary_ for name, block in union.transformer_list}
+    weights = findings.details["weights"]
+    assert {(w["block"], w["class_name"]) for w in weights} == {
+        (block, name) for block in begin for name in context.splits.class_names
+    }
+    for entry in weights[::7]:
+        column = begin[entry["block"]] + vocabularies[entry["block"]][entry["term"]]
+        assert entry["weight"] == coefficients[context.splits.class_names.index(entry["class_name"]), column]
+    highest = max(w["weight"] for w in weights if w["block"] == "word")
+    assert highest == coefficients[:, : begin["char"]].max()
+
+
+def test_families_are_measured_on_validation(context, findings):
+    families = findings.details["families"]
+    assert [f["family"] for f in families["losses"]][:3] == ["word", "word 1-grams", "word 2-grams"]
+    assert all(f["permuted"] != 0 for f in families["losses"] if f["family"] in ("word", "char"))
+
+
+def test_files_and_summary(context, findings):
+    for name in ("weights.png", "families.png", "faithfulness.png"):
+        assert (context.folder / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list(context.folder.glob("article_*.png"))) == 10
+    assert (context.folder / "weights.csv").read_text(encoding="utf-8").startswith("block,class,term,weight,effect")
+    assert "## Faithfulness" in findings.summary
+    json.dumps(findings.details, allow_nan=False)
+
+
+def test_method_that_does_not_fit_the_model_is_refused(context):
+    with pytest.raises(ConfigError, match="for networks only"):
+        analyse(context, methods=("attention",))
+
+
+def test_method_without_its_package_is_refused_and_auto_tells_of_it(context, tmp_path):
+    try:
+        import lime  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingDependencyError, match="lime"):
+            analyse(context, methods=("lime",))
+        options = QUICK | {"methods": "auto", "n_faithfulness": 0, "permutation_repeats": 0}
+        found = analyse(replace(context, folder=tmp_path), n_articles=1, **options)
+        assert "lime" in found.details["left_out"]
+        assert "agnews-exp[explain]" in found.summary
+        assert not any(name.startswith("test/") for name in found.metrics)
+    else:
+        pytest.skip("lime is installed")
+
+
+def test_highlight_shades_by_sign_and_shows_weights():
+    html = highlight(Explanation("m", "up <b> down", 0, np.array([2.0, 0.0, 0.0, 0.0, -1.0][:5])))
+    assert "&lt;" in html
+    assert "<b>" not in html
+    assert 'class="top"' in html
+    assert 'title="+2.0000"' in html
+    assert "rgba(213,94,0,0.375)" in html
+
+
+def test_class_names_and_terms_cannot_break_the_page(tmp_path):
+    explanation = Explanation("m", "a", 0, np.array([1.0]))
+    write_page(
+        tmp_path / "p.html",
+        "<script>x</script>",
+        [Article(1, "<img>", "<img src=y>", 0.5, "p", [explanation])],
+        ["<a>"],
+    )
+    page = Page((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert not page.tags & {"script", "img", "a"}
