@@ -74,12 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     from agnews_exp.reporting.analyses import commands as analyses
     from agnews_exp.reporting.runs import commands as runs
     from agnews_exp.serving import commands as serving
+    from agnews_exp.serving import model_commands as models
     from agnews_exp.sweeps import commands as sweeps
 
     reporting.add_parsers(commands)
     analyses.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)
+    models.add_parsers(commands)
     sweeps.add_parsers(commands)
     return parser
 

@@ -71,6 +71,7 @@ class _SavedPipeline:
         target = Path(path)
         target.mkdir(parents=True)
         _link(folder / MODEL_FILE, target / MODEL_FILE)
+        _link(folder / MANIFEST, target / MANIFEST)  # so that `agnews serve models:/...` can check and load it too
         mlflow_model.signature = _signature()
         mlflow_model.saved_input_example_info = _write_example(target, texts)
         _write_environments(target)

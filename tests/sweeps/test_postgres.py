@@ -138,6 +138,7 @@ def runs_on(address: str, sweep: str) -> tuple[list, list]:
 
 def test_eight_jobs_at_once_on_a_server_leave_eight_whole_runs_and_a_model_that_answers(sweeps, servers, tmp_path):
     import mlflow
+    import numpy as np
 
     done = sweeps.run(
         "model=multinomial_nb", "seed=range(8)", "hydra.launcher.n_jobs=8", "sweep.name=eight",
@@ -164,7 +165,7 @@ def test_eight_jobs_at_once_on_a_server_leave_eight_whole_runs_and_a_model_that_
         model = mlflow.pyfunc.load_model(f"runs:/{child.info.run_id}/model")
     finally:
         mlflow.set_tracking_uri(None)
-    assert len(model.predict(["Oil prices rise as the champions win the cup"])) == 1
+    assert len(model.predict(np.asarray(["Oil prices rise as the champions win the cup"], dtype=object))) == 1
 
 
 def test_eight_workers_of_a_search_write_to_one_study_in_postgresql(sweeps, servers):

@@ -1,0 +1,159 @@
+"""MLflow's model registry: versions of finished runs, and a champion that only a better model replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.config.errors import AgnewsError, ConfigError
+from agnews_exp.tracking.lookup import find_runs
+from agnews_exp.tracking.record import TRACKING, RunFolder, read_json
+from agnews_exp.tracking.store import prepare_store
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_FOLDER_TAG = "run_folder"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a challenge.
+
+    Attributes:
+        promoted: Whether the challenger is champion now.
+        reason: Why, or why not.
+        version: The version that was registered.
+    """
+
+    promoted: bool
+    reason: str
+    version: str
+
+
+def open_registry(plain: Mapping[str, Any]) -> Any:
+    """Return an MLflow client of the project's store.
+
+    Args:
+        plain: The resolved config: ``paths`` and ``tracking``.
+    """
+    settings = plain["tracking"]
+    uri, _ = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    mlflow.set_tracking_uri(uri)  # the registry looks a logged model up in the global store, whatever the client's
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | None = None) -> str:
+    """Register a finished run's model as a new version.
+
+    Args:
+        plain: The resolved config.
+        word: The run.
+        name: Of the registered model; made if there is none.
+        alias: Points to the new version from now on.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConfigError: The word means several runs.
+        AgnewsError: The run or its model is not in MLflow.
+    """
+    from mlflow.exceptions import MlflowException
+
+    run = _one_run(plain, word)
+    note = read_json(run.path / TRACKING) or {}
+    if not note.get("run_id") or not note.get("complete"):
+        raise AgnewsError(f"{run.path.name} is not completely in MLflow.", fix="agnews sync")
+    client = open_registry(plain)
+    models = [output.model_id for output in client.get_run(note["run_id"]).outputs.model_outputs]
+    if not models:
+        raise AgnewsError(f"{run.path.name} has no model in MLflow.", fix="tracking.log_model=true force=true")
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise ConfigError(f"--name {name}: {str(error).splitlines()[0]}") from error
+    result = run.result() or {}
+    facts = {_FOLDER_TAG: str(run.path), "fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
+    made = client.create_model_version(
+        name, source=f"models:/{models[-1]}", run_id=note["run_id"], model_id=models[-1], tags=facts
+    )
+    version = str(made.version)
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, version)
+    return version
+
+
+def _one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
+    runs = find_runs(plain, [word])
+    if len(runs) != 1:
+        raise ConfigError(f"{len(runs)} runs answer '{word}'; one is needed.", fix="give one run's name")
+    return runs[0]
+
+
+def champion_run(client: Any, name: str) -> RunFolder | None:
+    """Return the record of the champion, or None when there is none.
+
+    Raises:
+        AgnewsError: Its record is not on this machine.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    run = RunFolder(Path(version.tags.get(_FOLDER_TAG, "")))
+    if run.result() is None:
+        raise AgnewsError(
+            f"The champion of {name}, version {version.version}, has its record elsewhere: {run.path}",
+            fix="compare on the machine that trained it, or agnews register ... --alias champion",
+        )
+    return run
+
+
+def promote(
+    plain: Mapping[str, Any], word: str, name: str, *, split: str = "val", metric: str = "macro_f1", seed: int = 0
+) -> Promotion:
+    """Register a run as challenger and make it champion only if it is better than the one there is.
+
+    Better means: the 95 % BCa bootstrap interval of its metric minus the champion's, over the same rows, is above zero.
+
+    Args:
+        plain: The resolved config.
+        word: The run.
+        name: Of the registered model.
+        split: Rows to compare on: ``val``, so that the test set stays unseen by choices, or ``test``.
+        metric: As for ``agnews compare``.
+        seed: Of the bootstrap.
+
+    Raises:
+        ConfigError: The two were judged on different rows.
+    """
+    from agnews_exp.evaluation.statistics import bootstrap_difference
+    from agnews_exp.reporting.comparison import load_comparable
+
+    run = _one_run(plain, word)
+    client = open_registry(plain)
+    champion = champion_run(client, name)
+    if champion is not None and champion.path.resolve() == run.path.resolve():
+        raise ConfigError(f"{run.path.name} is the champion of {name} already.")
+    compared = None if champion is None else load_comparable([run, champion], split)
+    version = register_run(plain, word, name, CHALLENGER)
+    if compared is None:
+        client.set_registered_model_alias(name, CHAMPION, version)
+        return Promotion(True, "there was no champion", version)
+    ours, theirs = compared.predictions.values()
+    found = bootstrap_difference(
+        compared.labels, ours, theirs, metric, seed=seed, class_names=compared.class_names
+    ).difference
+    low, high = found.bca
+    facts = f"{split}/{metric} {found.estimate:+.4f}, 95 % BCa [{low:+.4f}, {high:+.4f}] over {len(ours):,} rows"
+    if low <= 0:
+        return Promotion(False, f"not shown to be better: {facts}", version)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return Promotion(True, f"better: {facts}", version)
