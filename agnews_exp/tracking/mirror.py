@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from agnews_exp.tracking.store import flatten
 
 _PARAM_GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _PARAM_SCALARS = ("seed", "split_seed", "data_fraction")
+_TRIES = 8
 _BATCH, _METRICS = 100, 900  # MLflow takes 100 params or tags and 1,000 items in all at once
 _EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
 
@@ -147,6 +149,7 @@ def headline_note(result: Mapping[str, Any]) -> str:
 
 def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     inputs = [
@@ -162,7 +165,16 @@ def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
         )
         for split, rows in data["rows"].items()
     ]
-    MlflowClient().log_inputs(run_id, inputs)
+    for left in reversed(range(_TRIES)):
+        try:
+            MlflowClient().log_inputs(run_id, inputs)
+        except MlflowException as error:
+            # Runs that log the same new data set at once: MLflow looks for it, finds none, and all but one fail.
+            if left == 0 or not any(word in str(error) for word in ("duplicate key", "UNIQUE constraint")):
+                raise
+            time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
+        else:
+            return
 
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> str:

@@ -46,7 +46,7 @@ def analyse(
     n_wrong: Annotated[int, Field(ge=0)] = 2,
     n_faithfulness: Annotated[int, Field(ge=0)] = 50,
     n_terms: Annotated[int, Field(ge=1, le=1000)] = 15,
-    samples: Annotated[int, Field(ge=10)] = 300,
+    samples: Annotated[int, Field(ge=10)] = 200,
     integration_steps: Annotated[int, Field(ge=2, le=1000)] = 32,
     random_orders: Annotated[int, Field(ge=1)] = 10,
     permutation_repeats: Annotated[int, Field(ge=0)] = 5,

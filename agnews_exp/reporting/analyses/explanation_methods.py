@@ -46,7 +46,7 @@ class Budget:
         seed: Of everything random.
     """
 
-    samples: int = 300
+    samples: int = 200
     integration_steps: int = 32
     seed: int = 0
 
