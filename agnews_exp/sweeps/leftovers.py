@@ -116,7 +116,8 @@ def _slurm_watch(note: dict[str, Any]) -> Callable[[], bool]:
             f"SLURM job {note['id']} of an earlier call may still run, and submitit, which knows, is not installed.",
             fix="pip install 'agnews-exp[submitit]'",
         ) from error
-    job, queue = SlurmJob(folder=note["folder"], job_id=note["id"]), SlurmQueue()
+    job: Any = SlurmJob(folder=note["folder"], job_id=note["id"])
+    queue = SlurmQueue()
     return lambda: not job.done() and not queue.has_lost(note["id"])
 
 

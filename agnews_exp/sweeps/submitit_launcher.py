@@ -182,11 +182,11 @@ class SubmititLauncher(Launcher):
         return executor
 
     def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        import submitit
+        from submitit.core.utils import FailedJobError
 
         try:
             return list(executor.map_array(Task(self._plugin), *zip(*calls, strict=True)))
-        except submitit.helpers.FailedJobError as error:
+        except FailedJobError as error:
             raise ConfigError(f"{self._cluster} refused the jobs: {str(error).strip()}") from error
 
     def _has_ended(self, job: Any) -> bool:

@@ -179,11 +179,11 @@ def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> str:
     """Log the saved model, skops or safetensors, and return the logged model's id."""
-    if (record.read_json(folder / "manifest.json") or {}).get("family") == "transformer":
-        from agnews_exp.tracking.transformer_model import log_transformer
+    if (record.read_json(folder / "manifest.json") or {}).get("family") != "classical":
+        from agnews_exp.tracking.folder_model import log_folder
 
         with _active(run_id):
-            return log_transformer(folder, class_names, _EXAMPLE_TEXTS)
+            return log_folder(folder, class_names, _EXAMPLE_TEXTS)
     from agnews_exp.tracking.classical_model import log_classical
 
     return log_classical(run_id, folder, class_names, _EXAMPLE_TEXTS)

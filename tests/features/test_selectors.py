@@ -1,6 +1,5 @@
 """Selectors against scikit-learn's own and against the definition."""
 
-
 import numpy as np
 import pytest
 from scipy import sparse

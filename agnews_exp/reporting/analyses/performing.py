@@ -36,6 +36,9 @@ def perform(component: Mapping[str, Any], name: str, context: AnalysisContext) -
     except BaseException:
         shutil.rmtree(context.folder, ignore_errors=True)
         raise
+    if not findings.metrics and not findings.details:  # there was nothing to do, as without an external file
+        shutil.rmtree(context.folder)
+        return findings
     with atomic_path(context.folder / SUMMARY) as temporary:
         temporary.write_text(findings.summary.rstrip() + "\n", encoding="utf-8")
     content = {"analysis": name, "arguments": arguments, "metrics": dict(findings.metrics)}

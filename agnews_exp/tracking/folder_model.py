@@ -1,4 +1,4 @@
-"""A saved transformer as an MLflow model: the code of its pyfunc flavour (logged as code, not pickled)."""
+"""A model folder of any family as an MLflow model: the code of its pyfunc flavour (logged as code, not pickled)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import numpy as np
 from mlflow.pyfunc.model import PythonModel
 
 
-class TransformerModel(PythonModel):  # type: ignore[misc,unused-ignore]
+class FolderModel(PythonModel):  # type: ignore[misc,unused-ignore]
     """Answers texts with class indices; the artifact ``model`` is the run's model folder."""
 
     def load_context(self, context: Any) -> None:
-        """Load the safetensors weights; a changed file is refused."""
-        from agnews_exp.models.saved import load_predictor
+        """Load the model; a changed file is refused."""
+        from agnews_exp.models.loading import load_model
 
-        self._predictor = load_predictor(Path(context.artifacts["model"]))
+        self._model = load_model(Path(context.artifacts["model"]))
 
     # Without annotations: MLflow would take them for a schema of its own and warn.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Return shape (n,), class indices of n texts (an array, a list, or a table's first column)."""
         values = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
-        return self._predictor.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
+        return self._model.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
 
 
-def log_transformer(folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
+def log_folder(folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
     """Log a model folder into the active run.
 
     Args:
-        folder: What :func:`agnews_exp.models.saved.save_predictor` wrote.
+        folder: A model folder.
         class_names: K names.
         texts: Example texts.
 
@@ -42,10 +42,10 @@ def log_transformer(folder: Path, class_names: tuple[str, ...], texts: list[str]
     import mlflow.pyfunc
     from mlflow.models import infer_signature
 
-    from agnews_exp.models.saved import load_predictor
+    from agnews_exp.models.loading import load_model
 
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-    answers = load_predictor(folder).predict(texts).labels
+    answers = load_model(folder).predict(texts).labels
     example = np.asarray(texts, dtype=object)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*type hint.*")  # the signature says it all
@@ -56,11 +56,11 @@ def log_transformer(folder: Path, class_names: tuple[str, ...], texts: list[str]
             signature=infer_signature(example, answers),
             input_example=example,
             pip_requirements=["agnews-exp", "mlflow"],
-            metadata={"class_names": list(class_names), "format": "safetensors"},
+            metadata={"class_names": list(class_names)},
         )
     return str(info.model_id)
 
 
-if __name__ not in ("agnews_exp.tracking.transformer_model", "__main__"):
+if __name__ not in ("agnews_exp.tracking.folder_model", "__main__"):
     # MLflow runs this file to learn which object the model is.
-    mlflow.models.set_model(TransformerModel())
+    mlflow.models.set_model(FolderModel())
