@@ -213,8 +213,7 @@ def _fit_and_judge(
         write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
-    for name, matrix in matrices.items():
-        write_confusion_figure(path / record.FIGURES / f"confusion_matrix_{name}.png", matrix, splits.class_names, name)
+    write_confusion_figure(path / record.FIGURES / "confusion_matrix.png", matrices, splits.class_names)
     notes = [*summary.notes]
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts:

@@ -60,8 +60,14 @@ def write_report(path: Path, rows: TextRows, answer: Predictions, class_names: t
         writer.writerows(table)
 
 
-def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: tuple[str, ...], split: str) -> None:
-    """Draw a confusion matrix: counts as text, row shares as shade; rows are true classes."""
+def write_confusion_figure(path: Path, matrices: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...]) -> None:
+    """Draw confusion matrices side by side, one a split: counts as text, row shares as shade; rows are true classes.
+
+    Args:
+        path: PNG to write.
+        matrices: Split -> shape (K, K), true classes by predicted ones.
+        class_names: K names.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
@@ -73,22 +79,25 @@ def write_confusion_figure(path: Path, matrix: NDArray[np.int64], class_names: t
     width, height, _ = (
         length / figure.dpi for length in renderer.get_text_width_height_descent(longest, FontProperties(), False)
     )
-    # Margins in inches by hand: an automatic layout takes as long as all the rest, and every job of a sweep draws two.
-    side, turn = max(2.7, 0.9 * len(class_names)), radians(30)
+    # Margins in inches by hand: an automatic layout takes as long as all the rest, and every job of a sweep draws this.
+    side, turn, gap = max(2.7, 0.9 * len(class_names)), radians(30), 0.35
     left, bottom = width + 0.6, width * sin(turn) + height * cos(turn) + 0.5
-    total_width, total_height = left + side + 0.3, bottom + side + 0.45
+    total_width = left + len(matrices) * (side + gap)
+    total_height = bottom + side + 0.45
     figure.set_size_inches(total_width, total_height)
-    axes = figure.add_axes((left / total_width, bottom / total_height, side / total_width, side / total_height))
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=30, ha="right")
-    axes.set_yticks(ticks, class_names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{split}: {int(matrix.sum()):,} rows")
-    if len(class_names) <= 20:
-        for i in ticks:
-            for j in ticks:
-                colour = "white" if shares[i, j] > 0.5 else "black"
-                axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
+    for number, (split, matrix) in enumerate(matrices.items()):
+        start = left + number * (side + gap)
+        axes = figure.add_axes((start / total_width, bottom / total_height, side / total_width, side / total_height))
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(ticks, class_names, rotation=30, ha="right")
+        axes.set_yticks(ticks, class_names if number == 0 else [""] * len(class_names))
+        axes.set(xlabel="predicted", ylabel="true" if number == 0 else "", title=f"{split}: {int(matrix.sum()):,} rows")
+        if len(class_names) <= 20:
+            for i in ticks:
+                for j in ticks:
+                    colour = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, pil_kwargs={"compress_level": 1})
+        figure.savefig(temporary, format="png", dpi=120, pil_kwargs={"compress_level": 1})

@@ -35,7 +35,7 @@ def test_default_run_leaves_a_complete_record_whose_metrics_follow_from_its_pred
         assert result["timings"][name] > 0
     for name in ("throughput_batch", "throughput_single", "model_size_mb", "peak_memory_mb", "n_features"):
         assert result["metrics"][name] > 0
-    assert (folder / "figures" / "confusion_matrix_test.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["C"] == 1.0
 
 

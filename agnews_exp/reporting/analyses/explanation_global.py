@@ -68,7 +68,7 @@ def named_weights(
             columns = np.arange(block.begin, block.end)
             names, weights = block.names(), view.weights[k, columns]
             order = np.argsort(-weights, kind="stable")
-            strongest = np.argsort(-effects[columns], kind="stable")[:n_terms]
+            strongest = np.argsort(-effects[columns] * (weights > 0), kind="stable")[:n_terms]
             chosen = {*order[:n_terms].tolist(), *order[-n_terms:].tolist(), *strongest.tolist()}
             found += [
                 WeightedTerm(
@@ -140,9 +140,10 @@ def weights_markdown(
     for name in class_names:
         cells = []
         for block in blocks:
-            own = [t for t in terms if t.block == block and t.class_name == name and getattr(t, by) > 0]
-            own = sorted(own, key=lambda t: -getattr(t, by))[:n]
-            cells.append(", ".join(f"`{_cell(t.term)}` {getattr(t, by):.2g}" for t in own))
+            # A feature against the class that is rarer in it has a positive effect too, by being absent: not shown.
+            own = [t for t in terms if t.block == block and t.class_name == name and t.weight > 0]
+            own = sorted((t for t in own if getattr(t, by) > 0), key=lambda t: -getattr(t, by))[:n]
+            cells.append(", ".join(f"`{_cell(t.term)}` {getattr(t, by):#.2g}" for t in own))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -104,7 +104,7 @@ def analyse(
     own, foreign = _scores(context, rows, answers)
     found = [detection(name, own[name], foreign[name]) for name in own]
     matrix = confusion_matrix(labels[kept], answers.labels[kept], len(names))
-    write_confusion_figure(context.folder / "confusion_matrix.png", matrix, names, "external")
+    write_confusion_figure(context.folder / "confusion_matrix.png", {"external": matrix}, names)
     draw_scores(context.folder / "scores.png", own, foreign, found)
     train_words = {normalised(text) for text in context.splits.train.texts}
     facts = {
