@@ -218,7 +218,7 @@ def _fit_and_judge(
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts:
         with stages.stage("analyses", "analysing"):
-            found, failures = _analyse(checked, splits, answers, path, analyses)
+            found, failures = _analyse(checked, splits, answers, path, analyses, stages.timings)
         metrics |= found
         notes += failures
     for note in notes:
@@ -255,6 +255,7 @@ def _analyse(
     answers: Mapping[str, Predictions],
     path: Path,
     components: Mapping[str, Mapping[str, Any] | None],
+    timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
     """Analyse the run with its model as it was saved: what a later command would load."""
     from agnews_exp.models.loading import load_model
@@ -264,6 +265,6 @@ def _analyse(
     model = load_model(path / record.MODEL)
 
     def context(name: str) -> AnalysisContext:
-        return AnalysisContext(checked, splits, answers, model, analysis_folder(path, name))
+        return AnalysisContext(checked, splits, answers, model, analysis_folder(path, name), timings)
 
     return perform_all(components, context)

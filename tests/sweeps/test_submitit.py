@@ -48,7 +48,7 @@ def test_failures_nesting_and_repeats_are_the_same_through_submitit(sweeps, tmp_
 @pytest.mark.slow
 @needs_submitit
 def test_a_job_that_outlives_its_sweep_is_waited_for_and_not_run_twice(sweeps):
-    words = ("model=faulty", "model.seconds=20", "seed=1,2", *LOCAL, "hydra.launcher.n_jobs=1")
+    words = ("model=faulty", "model.seconds=20,0.1", *LOCAL, "hydra.launcher.n_jobs=1", "sweep.name=cut")
     process = sweeps.start(*words)
     deadline = time.monotonic() + 120
     while not (sweeps.folders and (sweeps.folder / "0" / "tracking.json").is_file()):

@@ -23,6 +23,7 @@ class AnalysisContext:
         answers: The model's answers by split: ``val`` and ``test``, rows as in ``splits``.
         model: The fitted model.
         folder: Where the analysis writes its files; exists.
+        timings: Seconds of the run's stages so far, by name.
     """
 
     checked: CheckedConfig
@@ -30,6 +31,7 @@ class AnalysisContext:
     answers: Mapping[str, Predictions]
     model: FittedModel
     folder: Path
+    timings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

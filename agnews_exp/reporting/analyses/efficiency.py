@@ -18,7 +18,7 @@ from agnews_exp.evaluation.efficiency_energy import Energy, measure_energy
 from agnews_exp.models.cold_start import ColdStart, measure_cold_start
 from agnews_exp.reporting.analyses.context import AnalysisContext, Findings
 from agnews_exp.tracking.environment import describe_environment
-from agnews_exp.tracking.record import MODEL, RESULT, read_json
+from agnews_exp.tracking.record import MODEL
 
 COST_FORMULA = "cost per million = price per hour x 1,000,000 / (texts per second x 3,600 x utilisation)"
 _TRAINING = ("features", "tokenise", "fit")
@@ -76,7 +76,7 @@ def analyse(
     energy, no_energy = _energy(context, fastest.batch_size, energy_seconds, country)
     price = table.get(machine)
     cost = None if price is None else cost_per_million(price, fastest.throughput, utilisation)
-    training = _training(run)
+    training = _training(context.timings)
     machine_facts = _machine(context)
     _draw(context.folder / "latency.png", latencies)
 
@@ -127,11 +127,10 @@ def _energy(
         return None, f"{error.message} fix: {error.fix}"
 
 
-def _training(run: Path) -> dict[str, Any]:
-    """Return the seconds of the stages of training from the record; empty while the run has not ended."""
-    timings = (read_json(run / RESULT) or {}).get("timings", {})
+def _training(timings: Mapping[str, float]) -> dict[str, Any]:
+    """Return the seconds of the stages of training; empty where there were none, as for a cascade."""
     stages = {name: float(timings[name]) for name in timings if name.split("/")[0] in _TRAINING}
-    return {"stages": stages, "seconds": sum(stages.values()), "all_timings": timings} if stages else {}
+    return {"stages": stages, "seconds": sum(stages.values()), "all_timings": dict(timings)} if stages else {}
 
 
 def _machine(context: AnalysisContext) -> dict[str, Any]:
@@ -213,9 +212,9 @@ def _rows(facts: Mapping[str, Any], starts: Sequence[ColdStart], energy: Energy 
     training = facts["training"]
     if training:
         stages = ", ".join(f"{name} {value:.1f} s" for name, value in training["stages"].items())
-        rows.append(("training", f"{training['seconds']:.1f} s", f"from the record: {stages}"))
+        rows.append(("training", f"{training['seconds']:.1f} s", f"stages of the run: {stages}"))
     else:
-        rows.append(("training", "-", "the record has no timings yet; agnews bench reads them from a finished run"))
+        rows.append(("training", "-", "nothing was trained in this run"))
     return [*rows, *_energy_rows(facts, energy), _cost_row(facts["cost"])]
 
 

@@ -67,7 +67,8 @@ class FinishedRun:
         answers = {
             split: read_predictions(self.run.path / PREDICTIONS, split, part, names) for split, part in rows.items()
         }
-        return AnalysisContext(self.checked, self.splits, answers, self.model, analysis_folder(self.run.path, name))
+        folder = analysis_folder(self.run.path, name)
+        return AnalysisContext(self.checked, self.splits, answers, self.model, folder, self.result["timings"])
 
 
 def stored_config(run: RunFolder) -> CheckedConfig:
