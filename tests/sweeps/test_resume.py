@@ -131,6 +131,6 @@ def test_two_calls_of_the_same_sweep_at_once_are_refused(sweeps):
 def test_resuming_an_unknown_sweep_names_the_nearest(sweeps):
     done = sweeps.run("model=dummy", "seed=1,2", "sweep.name=seeds")
     assert done.returncode == 0, done.stdout + done.stderr
-    wrong = sweeps.project.run("-m", "sweep.resume=seed")
+    wrong = sweeps.project.run("-m", "sweep.resume=sedes")
     assert wrong.returncode == 2
     assert "Did you mean 'seeds'?" in wrong.stderr

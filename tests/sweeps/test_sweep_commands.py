@@ -33,8 +33,9 @@ def stored(output_dir, name: str, states: list[JobState], **info: object) -> Swe
 
 
 @pytest.fixture
-def output_dir(tmp_path):
+def output_dir(tmp_path, monkeypatch):
     """Two sweeps: a search with a pruned and a failed trial, and one with two goals."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     words = [(f"model.C={value}", "evaluation.score_test=False") for value in ("0.123456789", "1", "2", "3")]
     states = [
         JobState(0, words[0], status="finished", objective=0.9),

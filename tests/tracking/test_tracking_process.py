@@ -39,7 +39,7 @@ def start(root, tmp_path, monkeypatch):
 
 
 def children():
-    return psutil.Process().children()
+    return [p for p in psutil.Process().children() if any("tracking_process" in word for word in p.cmdline())]
 
 
 def stored(root, query):
