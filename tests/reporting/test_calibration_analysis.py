@@ -16,9 +16,9 @@ from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import load_calibrator
-from agnews_exp.experiment import load_splits
 from agnews_exp.reporting.analyses.calibration import CALIBRATOR, analyse
 from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.sklearn_runner import SklearnRunner
 from agnews_exp.runners.stages import Stages
 
