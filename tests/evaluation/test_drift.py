@@ -41,6 +41,12 @@ def test_longer_texts_have_moved_and_the_classes_have_not():
     assert result["class_share"].verdict == "stable"
 
 
+def test_a_small_shift_is_to_be_watched():
+    result = found(shift=3)
+    assert 0.1 <= result["words"].psi < 0.25
+    assert result["words"].verdict == "watch"
+
+
 def test_another_mix_of_classes_has_moved_even_when_one_is_missing():
     result = found(labels=np.array([0] * 2000 + [1] * 500 + [2] * 500))
     assert result["class_share"].verdict == "moved"
