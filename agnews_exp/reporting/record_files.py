@@ -90,7 +90,9 @@ def write_confusion_figure(path: Path, matrices: Mapping[str, NDArray[np.int64]]
         start = left + number * (side + gap)
         axes = figure.add_axes((start / total_width, bottom / total_height, side / total_width, side / total_height))
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        centres = np.arange(len(class_names))
+        axes.pcolormesh(centres, centres, shares, cmap="Blues", vmin=0, vmax=1)  # faster than an image of as many cells
+        axes.invert_yaxis()
         axes.set_xticks(ticks, class_names, rotation=30, ha="right")
         axes.set_yticks(ticks, class_names if number == 0 else [""] * len(class_names))
         axes.set(xlabel="predicted", ylabel="true" if number == 0 else "", title=f"{split}: {int(matrix.sum()):,} rows")

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def describe_environment(root: Path) -> dict[str, Any]:
     }
 
 
+@cache  # the code of this process is what it was when it was imported
 def git_state(root: Path) -> dict[str, Any]:
     """Return commit and dirtiness of a checkout; both None outside of one."""
 
@@ -69,6 +71,7 @@ def git_state(root: Path) -> dict[str, Any]:
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -76,6 +79,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
