@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import cos, radians, sin
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,11 @@ from agnews_exp.config.storage import atomic_path
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import classification_report_table, metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 
 def write_predictions(
@@ -68,38 +75,60 @@ def write_confusion_figure(path: Path, matrices: Mapping[str, NDArray[np.int64]]
         matrices: Split -> shape (K, K), true classes by predicted ones.
         class_names: K names.
     """
+    from PIL import Image
+
+    titles = tuple(f"{split}: {int(matrix.sum()):,} rows" for split, matrix in matrices.items())
+    canvas, panels, empty = _confusion_panels(titles, class_names)
+    canvas.restore_region(empty)  # type: ignore[no-untyped-call]
+    edges = np.arange(len(class_names) + 1) - 0.5
+    for axes, matrix in zip(panels, matrices.values(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        artists: list[Artist] = [axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)]
+        if len(class_names) <= 20:
+            for (i, j), count in np.ndenumerate(matrix):
+                colour = "white" if shares[i, j] > 0.5 else "black"
+                words = f"{count:,}\n{shares[i, j]:.1%}"
+                artists.append(axes.text(j, i, words, ha="center", va="center", color=colour))
+        for artist in [*artists, *axes.spines.values()]:
+            axes.draw_artist(artist)
+        for artist in artists:
+            artist.remove()
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png", compress_level=1, dpi=(120, 120))
+
+
+@lru_cache(maxsize=2)
+def _confusion_panels(
+    titles: tuple[str, ...], class_names: tuple[str, ...]
+) -> tuple[FigureCanvasAgg, tuple[Axes, ...], object]:
+    """Return canvas, axes and the picture of what all jobs of a sweep share: half of the drawing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
-    figure = Figure()
+    figure = Figure(dpi=120)
     canvas = FigureCanvasAgg(figure)  # the object API: no global state, no display
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     longest = max(class_names, key=len)
     width, height, _ = (
         length / figure.dpi for length in renderer.get_text_width_height_descent(longest, FontProperties(), False)
     )
-    # Margins in inches by hand: an automatic layout takes as long as all the rest, and every job of a sweep draws this.
+    # Margins in inches by hand: an automatic layout takes as long as all the rest.
     side, turn, gap = max(2.7, 0.9 * len(class_names)), radians(30), 0.35
     left, bottom = width + 0.6, width * sin(turn) + height * cos(turn) + 0.5
-    total_width = left + len(matrices) * (side + gap)
+    total_width = left + len(titles) * (side + gap)
     total_height = bottom + side + 0.45
     figure.set_size_inches(total_width, total_height)
     ticks = range(len(class_names))
-    for number, (split, matrix) in enumerate(matrices.items()):
+    panels = []
+    for number, title in enumerate(titles):
         start = left + number * (side + gap)
         axes = figure.add_axes((start / total_width, bottom / total_height, side / total_width, side / total_height))
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        centres = np.arange(len(class_names))
-        axes.pcolormesh(centres, centres, shares, cmap="Blues", vmin=0, vmax=1)  # faster than an image of as many cells
-        axes.invert_yaxis()
         axes.set_xticks(ticks, class_names, rotation=30, ha="right")
         axes.set_yticks(ticks, class_names if number == 0 else [""] * len(class_names))
-        axes.set(xlabel="predicted", ylabel="true" if number == 0 else "", title=f"{split}: {int(matrix.sum()):,} rows")
-        if len(class_names) <= 20:
-            for i in ticks:
-                for j in ticks:
-                    colour = "white" if shares[i, j] > 0.5 else "black"
-                    axes.text(j, i, f"{matrix[i, j]:,}\n{shares[i, j]:.1%}", ha="center", va="center", color=colour)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, pil_kwargs={"compress_level": 1})
+        axes.set(xlabel="predicted", ylabel="true" if number == 0 else "", title=title)
+        axes.set(xlim=(-0.5, len(class_names) - 0.5), ylim=(len(class_names) - 0.5, -0.5), autoscale_on=False)
+        panels.append(axes)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return canvas, tuple(panels), canvas.copy_from_bbox(figure.bbox)  # type: ignore[no-untyped-call]

@@ -81,14 +81,14 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
         except Exception as error:
             log.warning("the learning curve could not be drawn: %s", error)
     counts = {name: sum(s.status == name for s in states) for name in ("finished", "pruned", "failed")}
-    numbers: dict[str, float] = {f"jobs/{name}": float(n) for name, n in counts.items()}
+    numbers: dict[str, float] = {f"jobs_{name}": float(n) for name, n in counts.items()}
     pick = max if maximise else min
     one_goal = rows and info.get("maximise") is not None
     best = pick(rows, key=lambda r: r.metrics["objective"]) if one_goal else None
     if best is not None:
-        numbers["best/objective"] = best.metrics["objective"]
-        numbers |= {f"best/{m.replace('/', '_')}": best.metrics[m] for m in aggregate.shown_metrics([best])}
-        numbers["best/job"] = float(best.state.num)
+        numbers["best_objective"] = best.metrics["objective"]
+        numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in aggregate.shown_metrics([best])}
+        numbers["best_job"] = float(best.state.num)
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best)
 
 

@@ -95,7 +95,9 @@ def _log_result(run_id: str, result: Mapping[str, Any], model_id: str | None) ->
 
     client = MlflowClient()
     now = int(time.time() * 1000)
-    metrics = [Metric(k, float(v), now, 0, model_id) for k, v in result["metrics"].items() if math.isfinite(v)]
+    # The page that compares runs opens with the metric that was logged first.
+    ordered = sorted(result["metrics"].items(), key=lambda item: item[0] != result["primary"])
+    metrics = [Metric(k, float(v), now, 0, model_id) for k, v in ordered if math.isfinite(v)]
     metrics += [Metric(f"time/{k}", float(v), now, 0, model_id) for k, v in result["timings"].items()]
     for name, per_fold in result.get("folds", {}).items():
         metrics += [Metric(f"cv_fold/{name}", float(v), now, fold) for fold, v in enumerate(per_fold)]
@@ -179,21 +181,15 @@ def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> str:
     """Log the saved model, skops or safetensors, and return the logged model's id."""
-    if (record.read_json(folder / "manifest.json") or {}).get("family") != "classical":
-        from agnews_exp.tracking.folder_model import log_folder
+    from agnews_exp.tracking.logged_model import Flavour, log_saved
 
-        with _active(run_id):
-            return log_folder(folder, class_names, _EXAMPLE_TEXTS)
-    from agnews_exp.tracking.classical_model import log_classical
+    flavour: Flavour
+    if (record.read_json(folder / "manifest.json") or {}).get("family") == "classical":
+        from agnews_exp.tracking.classical_model import SavedPipeline
 
-    return log_classical(run_id, folder, class_names, _EXAMPLE_TEXTS)
+        flavour = SavedPipeline()
+    else:
+        from agnews_exp.tracking.folder_model import SavedFolder
 
-
-def _active(run_id: str) -> Any:
-    """Return a context in which ``run_id`` is the active run, without ending it when it was so already."""
-    from contextlib import nullcontext
-
-    import mlflow
-
-    active = mlflow.active_run()
-    return nullcontext() if active is not None and active.info.run_id == run_id else mlflow.start_run(run_id=run_id)
+        flavour = SavedFolder()
+    return log_saved(flavour, run_id, folder, class_names, _EXAMPLE_TEXTS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from agnews_exp.config.errors import AgnewsError
 from agnews_exp.tracking.store import is_local, prepare_store
-from agnews_exp.tracking.ui_view import runs_address
+from agnews_exp.tracking.ui_view import SWEEPS_KEY, experiment_tags, runs_address
 
 
 def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
@@ -30,7 +30,9 @@ def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
     if not is_local(uri):
         raise AgnewsError(f"The runs are on a server, which has its own UI: {uri}", fix=f"open {uri} in a browser")
     _check_port(host, port)
-    print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)", flush=True)
+    _renew_views(uri, experiment_id)
+    print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)")
+    print(f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}", flush=True)
     command = [
         sys.executable, "-m", "mlflow", "server",
         "--backend-store-uri", uri,
@@ -38,6 +40,17 @@ def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, fixed words
+
+
+def _renew_views(uri: str, experiment_id: str) -> None:
+    """Give an experiment that an earlier version made the views of this one."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    known = client.get_experiment(experiment_id).tags
+    for name, text in experiment_tags().items():
+        if name.startswith("mlflow.sharedViewState.") and known.get(name) != text:
+            client.set_experiment_tag(experiment_id, name, text)
 
 
 def _check_port(host: str, port: int) -> None:

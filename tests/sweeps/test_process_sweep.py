@@ -20,7 +20,7 @@ def test_a_grid_gives_one_parent_run_with_a_child_for_every_job_and_a_table(swee
     assert sorted(c.data.tags["sweep.job"] for c in children) == ["0", "1", "2", "3"]
     assert "model=multinomial_nb" in parent.data.tags["mlflow.note.content"]
     best = max(s["objective"] for s in sweeps.states())
-    assert parent.data.metrics["best/objective"] == pytest.approx(best)
+    assert parent.data.metrics["best_objective"] == pytest.approx(best)
     assert (sweeps.folder / "learning_curve.png").stat().st_size > 1000
     with (sweeps.folder / "jobs.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -63,7 +63,7 @@ def test_ten_jobs_of_which_four_fail_in_four_ways_give_six_results_and_four_reas
     (parent,), children = sweeps.runs()
     assert parent.info.status == "FAILED"
     assert sorted(c.info.status for c in children) == ["FAILED"] * 2 + ["FINISHED"] * 6 + ["KILLED"]
-    assert parent.data.metrics["jobs/failed"] == 4
+    assert parent.data.metrics["jobs_failed"] == 4
     rows = (sweeps.folder / "jobs.csv").read_text().splitlines()
     assert len(rows) == 11
 
