@@ -1,4 +1,4 @@
-# make run · make test · make check · make ui · make bench   (each sets up .venv on first use)
+# make run · make test · make check · make ui · make bench · make docs · make wheel · make study[-fast]   (each sets up .venv on first use)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow check format ui bench clean
+.PHONY: run test test-slow check format ui bench study study-fast docs wheel clean
 .DEFAULT_GOAL := run
 
 # Set-up runs again only when what is to be installed changes.
@@ -36,12 +36,25 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+study: $(READY)  ## the whole study on AG News (AGNEWS_DATA_DIR or the hub): hours; goes on where it was interrupted
+	$(BIN)/agnews study full $(ARGS)
+
+study-fast: $(READY)  ## every stage of the study on the shipped sample, in minutes
+	$(BIN)/agnews study fast $(ARGS)
+
 ui: $(READY)  ## the MLflow UI on this project's store
 	$(BIN)/agnews ui $(ARGS)
 
 bench: $(READY)  ## benchmarks against the peers; each prints a ratio
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python scripts/bench_features.py $(ARGS)
+
+docs: $(READY)  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "open site/index.html   (or: $(BIN)/python -m mkdocs serve)"
+
+wheel: $(READY)  ## wheel and sdist, in dist/
+	$(BIN)/python -m hatchling build $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from agnews_exp import __version__
 from agnews_exp.config.entry import guarded
@@ -28,11 +29,12 @@ def run_command(arguments: Sequence[str]) -> None:
         # Hydra owns everything after `run`: argparse must not swallow its options.
         _run(list(arguments[1:]))
         return
-    options = _parser().parse_args(list(arguments))
+    options = build_parser().parse_args(list(arguments))
     options.handler(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the `agnews` command with all its sub-commands."""
     parser = argparse.ArgumentParser(
         prog="agnews",
         description="Compose, check, compare and serve text-classification experiments.",
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="the config groups, or the choices of one group")
     listing.add_argument("group", nargs="?", help="such as model or features")
+    _add_config_dir(listing)
     listing.set_defaults(handler=_list)
 
     for name, handler, text in (
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("overrides", nargs="*", help="such as model=logreg model.C=10")
+        _add_config_dir(command)
         command.set_defaults(handler=handler)
 
     ui = commands.add_parser("ui", help="open the MLflow UI on this project's store")
@@ -72,18 +76,38 @@ def _parser() -> argparse.ArgumentParser:
 
     from agnews_exp.reporting import commands as reporting
     from agnews_exp.reporting.analyses import commands as analyses
+    from agnews_exp.reporting.eda import commands as eda
+    from agnews_exp.reporting.report import commands as report
     from agnews_exp.reporting.runs import commands as runs
     from agnews_exp.serving import commands as serving
+    from agnews_exp.serving import export_commands as exporting
     from agnews_exp.serving import model_commands as models
     from agnews_exp.sweeps import commands as sweeps
+    from agnews_exp.sweeps.study import commands as study
 
     reporting.add_parsers(commands)
     analyses.add_parsers(commands)
+    eda.add_parsers(commands)
+    report.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)
     models.add_parsers(commands)
+    exporting.add_parsers(commands)
     sweeps.add_parsers(commands)
+    study.add_parsers(commands)
     return parser
+
+
+def _add_config_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config-dir", "-cd", metavar="FOLDER", help="a configuration folder of your own, as `agnews run` takes it"
+    )
+
+
+def _own_folders(options: argparse.Namespace) -> list[Path]:
+    from agnews_exp.config.compose import extra_folders
+
+    return extra_folders([f"--config-dir={options.config_dir}"]) if options.config_dir else []
 
 
 def _run(words: list[str]) -> None:
@@ -114,7 +138,8 @@ def _list(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import header_of, list_groups
     from agnews_exp.config.errors import unknown_name
 
-    groups = list_groups()
+    own = _own_folders(options)
+    groups = list_groups(extra=own)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
@@ -125,7 +150,7 @@ def _list(options: argparse.Namespace) -> None:
         raise unknown_name("group", options.group, list(groups))
     else:
         for choice in groups[options.group]:
-            table.add_row(choice, header_of(options.group, choice))
+            table.add_row(choice, header_of(options.group, choice, extra=own))
     Console(highlight=False).print(table)
 
 
@@ -135,15 +160,18 @@ def _show(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
 
-    print(OmegaConf.to_yaml(OmegaConf.create(to_plain(compose_config(options.overrides)))), end="")
+    plain = to_plain(compose_config(options.overrides, extra=_own_folders(options)))
+    print(OmegaConf.to_yaml(OmegaConf.create(plain)), end="")
 
 
 def _validate(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.locations import run_command
     from agnews_exp.config.validation import check_config
 
-    checked = check_config(compose_config(options.overrides))
-    words = " ".join(["python run.py", *options.overrides])
+    own = _own_folders(options)
+    checked = check_config(compose_config(options.overrides, extra=own))
+    words = " ".join([run_command(), *(f"--config-dir={folder}" for folder in own), *options.overrides])
     print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
 
 
@@ -167,8 +195,6 @@ def _sync(options: argparse.Namespace) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.data.cache import cache_clear, cache_info

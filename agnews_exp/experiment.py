@@ -138,10 +138,13 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
 
 
 def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
-    """Put fingerprints in the place of the names of runs: the same name may mean another run tomorrow."""
-    if not sources:
-        return plain
-    return {**plain, "model": {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}}
+    """Put identities in the place of the names of runs and files: the same name may mean another one tomorrow."""
+    model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
+    if model.get("unlabelled"):
+        from agnews_exp.data.unlabelled import source_identity
+
+        model["unlabelled"] = source_identity(model["unlabelled"])
+    return {**plain, "model": model}
 
 
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
@@ -203,6 +206,7 @@ def _fit_and_judge(
     with stages.stage("save", "saving the model"):
         runner.save(path / record.MODEL)
     metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
+    _write_drift_reference(path / record.MODEL, splits, answers["val"])
     metrics["peak_memory_mb"] = peak_memory_mb()
     stored = {name: rows for name, rows in parts.items() if name != "train"}
     if folds:
@@ -247,6 +251,15 @@ def _fit_and_judge(
             "duplicates": cross_split_duplicates(splits),
         },
     }
+
+
+def _write_drift_reference(folder: Path, splits: Splits, answers: Predictions) -> None:
+    """Leave with the model what texts and answers were like on validation rows, for `agnews drift`."""
+    from agnews_exp.evaluation.drift import REFERENCE, model_reference
+    from agnews_exp.models.manifest import add_json
+
+    reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
+    add_json(folder, REFERENCE, reference)
 
 
 def _analyse(

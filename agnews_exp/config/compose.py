@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,65 +17,113 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.errors import AgnewsError, ConfigError, unknown_name
-from agnews_exp.config.locations import config_folder
+from agnews_exp.config.locations import config_folder, run_command
 from agnews_exp.config.registration import register
 
-_HIDDEN_GROUPS = frozenset({"hydra"})
+_HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
 
 
-def compose_config(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
+def compose_config(overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> DictConfig:
     """Compose the configuration as ``run.py`` would.
 
     Args:
         overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
         folder: The conf/ folder; the project's own by default.
+        extra: Further configuration folders, searched after that one, as Hydra does with ``--config-dir``.
 
     Raises:
         ConfigError: An override is malformed or names an unknown choice or key.
     """
     try:
-        return _compose(overrides, folder or config_folder())
+        return _compose(overrides, folder or config_folder(), extra)
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain_composition(error, overrides, folder) from error
+        raise explain_composition(error, overrides, folder, extra) from error
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
+        # Hydra does not check everything that its grammar takes, such as a group's choice that is a number.
+        words = " ".join(overrides)
+        raise ConfigError(
+            f"Cannot compose '{words[:200]}': {str(error)[:200]}", fix="write group=choice key=value"
+        ) from error
 
 
-def _compose(overrides: Sequence[str], folder: Path) -> DictConfig:
+def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     register()
     GlobalHydra.instance().clear()
+    words = list(overrides)
+    if extra and not any(word.startswith("hydra.searchpath=") for word in words):
+        places = ",".join(quoted(f"file://{place.absolute()}") for place in extra)
+        words.append(f"hydra.searchpath=[{places}]")
     with initialize_config_dir(config_dir=str(folder)):
-        return compose(config_name="config", overrides=list(overrides))
+        return compose(config_name="config", overrides=words)
 
 
-def list_groups(folder: Path | None = None) -> dict[str, list[str]]:
-    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``."""
-    root = folder or config_folder()
-    groups: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*.yaml")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if len(parts) > 1 and parts[0] not in _HIDDEN_GROUPS:
-            groups.setdefault("/".join(parts[:-1]), []).append(parts[-1])
-    return groups
+def quoted(text: str) -> str:
+    """Return a text as one quoted value of Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def header_of(group: str, choice: str, folder: Path | None = None) -> str:
+def extra_folders(words: Sequence[str]) -> list[Path]:
+    """Return the folders that a command line names with ``--config-dir`` (or ``-cd``).
+
+    Args:
+        words: The command's words, in any of the forms that Hydra takes.
+
+    Raises:
+        ConfigError: A folder is not there.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[])
+    try:
+        found: list[Path] = parser.parse_known_args(list(words))[0].config_dir
+    except argparse.ArgumentError:  # Hydra's own parser says what is wrong
+        return []
+    for folder in found:
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--config-dir={folder}: there is no such folder (from {Path.cwd()}).",
+                fix=f"mkdir -p {folder}/model, and put YAML files into it",
+            )
+    return found
+
+
+def list_groups(folder: Path | None = None, extra: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``.
+
+    Args:
+        folder: The conf/ folder; the project's own by default.
+        extra: Further configuration folders.
+    """
+    groups: dict[str, set[str]] = {}
+    for root in (folder or config_folder(), *extra):
+        for path in root.rglob("*.yaml"):
+            parts = path.relative_to(root).with_suffix("").parts
+            if len(parts) > 1 and parts[0] not in _HIDDEN_GROUPS:
+                groups.setdefault("/".join(parts[:-1]), set()).add(parts[-1])
+    return {group: sorted(groups[group]) for group in sorted(groups)}
+
+
+def header_of(group: str, choice: str, folder: Path | None = None, extra: Sequence[Path] = ()) -> str:
     """Return the first comment line of a choice's YAML: what it is."""
-    path = (folder or config_folder()) / group / f"{choice}.yaml"
+    places = [place / group / f"{choice}.yaml" for place in (folder or config_folder(), *extra)]
+    path = next((place for place in places if place.is_file()), places[0])
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# ") and "@package" not in line:
             return line[2:].strip()
     return ""
 
 
-def explain_composition(error: Exception, overrides: Sequence[str], folder: Path | None = None) -> AgnewsError:
+def explain_composition(
+    error: Exception, overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()
+) -> AgnewsError:
     """Turn a Hydra or OmegaConf error into one that names the key, what is allowed, and the nearest match."""
     text = str(error)
     if isinstance(error, MissingConfigException):
         found = re.search(r"Could not find '([^']+)'", text)
         group, _, choice = (found.group(1) if found else str(error.missing_cfg_file)).rpartition("/")
-        options = list(error.options or list_groups(folder).get(group, []))
+        options = list(error.options or list_groups(folder, extra).get(group, []))
         if not options:
             return ConfigError(text.splitlines()[0])
         return unknown_name(f"choice for {group}", choice, options)
@@ -86,10 +135,10 @@ def explain_composition(error: Exception, overrides: Sequence[str], folder: Path
     if "hydra.mode changed" in text:  # an experiment file asks for MULTIRUN, which only the command line can grant
         return ConfigError(
             "This experiment is a sweep of many runs, and a sweep is asked for with -m.",
-            fix=f"python run.py -m {' '.join(overrides)}",
+            fix=f"{run_command()} -m {' '.join(overrides)}",
         )
     if found := re.search(r"Could not override '([^']+)'", text):
-        return _explain_key(found.group(1), overrides, folder, text)
+        return _explain_key(found.group(1), overrides, folder, extra, text)
     if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):
         reason = str(error.__cause__ or error).splitlines()[0]
         return ConfigError(f"{found.group(1)}: {reason}")
@@ -97,11 +146,13 @@ def explain_composition(error: Exception, overrides: Sequence[str], folder: Path
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
 
 
-def _explain_key(key: str, overrides: Sequence[str], folder: Path | None, text: str) -> AgnewsError:
-    groups = list_groups(folder)
+def _explain_key(
+    key: str, overrides: Sequence[str], folder: Path | None, extra: Sequence[Path], text: str
+) -> AgnewsError:
+    groups = list_groups(folder, extra)
     choices = [o for o in overrides if o.split("=", 1)[0].lstrip("+~") in groups]
     try:
-        config = _compose(choices, folder or config_folder())
+        config = _compose(choices, folder or config_folder(), extra)
     except (ConfigCompositionException, OmegaConfBaseException):
         return ConfigError(text.splitlines()[0])
     *parents, word = key.split(".")

@@ -8,14 +8,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agnews_exp.config.cells import visible
 from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.config.garbage import calm_garbage_collection
 
 INTERRUPTED = 130
 TERMINATED = 143
+
+ERROR_FILE = "AGNEWS_ERROR_FILE"
+"""Environment variable: a file that the first line of a command's error is added to, for whoever started it."""
 
 _DISK_ERRORS = {
     errno.ENOSPC: (
@@ -102,8 +108,16 @@ def _report(error: Exception, wants_traceback: bool) -> int:
     known = _as_known(error)
     if known is None or wants_traceback:
         traceback.print_exception(error)
-    _say(str(known) if known else f"This is a bug: {type(error).__name__}: {error}")
+    text = str(known) if known else f"This is a bug: {type(error).__name__}: {error}"
+    _say(text)
+    _leave_word(text)
     return known.exit_code if known else 1
+
+
+def _leave_word(text: str) -> None:
+    if path := os.environ.get(ERROR_FILE):
+        with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
+            file.write(text.splitlines()[0] + "\n")
 
 
 def _as_known(error: Exception) -> AgnewsError | None:
@@ -114,11 +128,21 @@ def _as_known(error: Exception) -> AgnewsError | None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        from agnews_exp.config.compose import explain_composition
+    if isinstance(error, HydraException | OmegaConfBaseException) or _while_composing(error):
+        from agnews_exp.config.compose import explain_composition, extra_folders
 
-        return explain_composition(error, [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
+        words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+        try:
+            return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
+        except AgnewsError as missing:  # the folder of --config-dir is not there
+            return missing
     return None
+
+
+def _while_composing(error: Exception) -> bool:
+    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
 
 
 def _raise_terminated(_signal: int, _frame: FrameType | None) -> None:
@@ -126,4 +150,4 @@ def _raise_terminated(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"error: {text}" if not text.startswith(("Interrupted", "Terminated")) else text, file=sys.stderr)
+    print(visible(f"error: {text}" if not text.startswith(("Interrupted", "Terminated")) else text), file=sys.stderr)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from agnews_exp import __version__
+from agnews_exp.config.targets import find_targets, is_own
 
 _GROUPS = ("subset", "features", "model")
 _NOT_SCIENCE = frozenset({"n_jobs", "verbose", "cache_dir"})
@@ -47,7 +50,17 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     if science["evaluation"].get("score_test") is True:
         del science["evaluation"]["score_test"]  # what is usual needs no mention; a run without the test is another
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
+    if own := _own_sources(plain):
+        science["own_components"] = own
     return science
+
+
+def _own_sources(plain: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums of the user's own modules that the components come from: another source, another run."""
+    targets = [path for group in (*_GROUPS, "data") for _, path in find_targets(plain[group], group)]
+    found = {str(path).rpartition(".")[0] for path in targets}
+    files = {name: importlib.import_module(name).__file__ for name in sorted(found) if is_own(name)}
+    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
 
 
 def _strip(value: Any) -> Any:

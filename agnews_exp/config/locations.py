@@ -16,16 +16,23 @@ def project_root() -> Path:
     """
     if value := os.environ.get("AGNEWS_ROOT"):
         return Path(value).expanduser().resolve()
+    return _PACKAGE.parent if is_checkout() else Path.cwd()
+
+
+def is_checkout() -> bool:
+    """Return whether this is a source checkout, with run.py and conf/ beside the package, and not an installation."""
     checkout = _PACKAGE.parent
-    if (checkout / "run.py").is_file() and (checkout / "conf" / "config.yaml").is_file():
-        return checkout
-    return Path.cwd()
+    return (checkout / "run.py").is_file() and (checkout / "conf" / "config.yaml").is_file()
+
+
+def run_command() -> str:
+    """Return the command that runs an experiment here: an installed package comes without run.py."""
+    return "python run.py" if is_checkout() else "agnews run"
 
 
 def config_folder() -> Path:
     """Return the conf/ folder: the checkout's, or the copy inside the installed package."""
-    checkout = _PACKAGE.parent / "conf"
-    return checkout if (checkout / "config.yaml").is_file() else _PACKAGE / "conf"
+    return (_PACKAGE.parent if is_checkout() else _PACKAGE) / "conf"
 
 
 CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"

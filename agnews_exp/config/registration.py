@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
-from agnews_exp.config.locations import project_root
+from agnews_exp.config.locations import project_root, run_command
 
 
 def new_run_id() -> str:
@@ -14,11 +14,12 @@ def new_run_id() -> str:
 
 
 def register() -> None:
-    """Register ``${agnews.root:}``, ``${agnews.run_id:}`` and the open ``tags`` node; safe to call more than once."""
+    """Register the resolvers ``${agnews.*:}`` and the open ``tags`` node; safe to call more than once."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
+    OmegaConf.register_resolver("agnews.command", run_command, replace=True)
     OmegaConf.register_resolver("agnews.run_id", new_run_id, replace=True, use_cache=True)
     # Hydra closes every mapping against unknown keys; tags are the user's own, so theirs stays open.
     ConfigStore.instance().store(

@@ -150,7 +150,7 @@ class TrackingConfig(_Group):
     uri: str | None
     experiment: Annotated[str, Field(min_length=1)]
     log_model: bool
-    system_metrics: bool
+    system_metrics: bool | None
     system_metrics_interval: Annotated[float, Field(gt=0)]
 
 

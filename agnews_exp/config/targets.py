@@ -1,24 +1,55 @@
 """``_target_``: what it may name, checking its arguments, and building it.
 
-Only our components and scikit-learn style estimators can be built from a configuration. The path's first part is
-checked before anything is imported, and the object that the path leads to is checked again, because
-``agnews_exp.data.readers.os.system`` also begins with our name.
+Only our components, scikit-learn style estimators, and the user's own modules that the environment variable
+AGNEWS_COMPONENTS names can be built from a configuration. Neither a configuration nor a model folder can add to that.
+Of our functions only those that the shipped conf/ names are components: others write files, and a configuration may be
+that of a record from elsewhere.
+The path's first part is checked before anything is imported, and the object that the path leads to is checked again,
+because ``agnews_exp.data.readers.os.system`` also begins with our name.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 from agnews_exp.config.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
+from agnews_exp.config.locations import config_folder
 
-_OWN = ("agnews_exp.data", "agnews_exp.features", "agnews_exp.models", "agnews_exp.reporting.analyses")
+_OWN = (
+    "agnews_exp.data",
+    "agnews_exp.features",
+    "agnews_exp.models",
+    "agnews_exp.reporting.analyses",
+    "agnews_exp.reporting.eda",
+)
 _ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
 """Packages whose estimators may be built, with the extra that brings each."""
 
-_ALLOWED_TEXT = "components and analyses of agnews_exp, and estimators of sklearn, xgboost, lightgbm"
+_ALLOWED_TEXT = (
+    "components and analyses of agnews_exp, estimators of sklearn, xgboost, lightgbm, "
+    "and your own modules named in AGNEWS_COMPONENTS"
+)
+
+
+def own_modules() -> tuple[str, ...]:
+    """Return the user's modules and packages that AGNEWS_COMPONENTS trusts, such as ``("my_models",)``.
+
+    The environment alone can say so: it belongs to the one who starts the command, as PYTHONPATH does, which those
+    modules are found by.
+    """
+    return tuple(name for word in os.environ.get("AGNEWS_COMPONENTS", "").split(",") if (name := word.strip()))
+
+
+def is_own(module: str) -> bool:
+    """Return whether a module, given by its dotted name, is or lies in one of :func:`own_modules`."""
+    return any(module == own or module.startswith(f"{own}.") for own in own_modules())
 
 
 def resolve_target(path: object, key: str) -> Callable[..., Any]:
@@ -35,18 +66,21 @@ def resolve_target(path: object, key: str) -> Callable[..., Any]:
     if not isinstance(path, str) or "." not in path:
         raise ConfigError(f"{key}={path!r} is not a dotted path.\n  allowed: {_ALLOWED_TEXT}")
     root = path.split(".", 1)[0]
-    if root != "agnews_exp" and root not in _ESTIMATORS:
-        raise _refused(path, key)
     module_name, _, attribute = path.rpartition(".")
+    if root not in _ESTIMATORS and not _is_ours(module_name) and not is_own(module_name):
+        raise _refused(path, key)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name == root:
+        if error.name == root and root in _ESTIMATORS:
             raise MissingDependencyError(
                 f"{key}={path} needs the package '{root}', which is not installed.",
                 fix=f"pip install 'agnews-exp[{_ESTIMATORS[root]}]'",
             ) from error
-        raise ConfigError(f"{key}={path}: there is no module '{module_name}' ({error}).") from error
+        fix = "name the folder that holds it in PYTHONPATH" if error.name == root and is_own(module_name) else None
+        raise ConfigError(f"{key}={path}: there is no module '{module_name}' ({error}).", fix=fix) from error
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{key}={path}: '{module_name}' cannot be imported ({error}).") from error
     if not hasattr(module, attribute):
         public = [name for name in dir(module) if not name.startswith("_")]
         guess = nearest(attribute, public)
@@ -63,21 +97,44 @@ def resolve_target(path: object, key: str) -> Callable[..., Any]:
 def _refused(path: str, key: str) -> ConfigError:
     return ConfigError(
         f"{key}={path} may not be built from a configuration.\n  allowed: {_ALLOWED_TEXT}",
-        fix="choose a shipped component (agnews list model), or add yours under agnews_exp/ as CONTRIBUTING.md says",
+        fix="choose a shipped component (agnews list model), or trust your own module: "
+        f"AGNEWS_COMPONENTS={path.rpartition('.')[0] or 'my_module'}",
     )
+
+
+def _is_ours(module: str) -> bool:
+    return any(module == own or module.startswith(f"{own}.") for own in _OWN)
 
 
 def _is_allowed(found: object) -> bool:
     if not (inspect.isclass(found) or inspect.isfunction(found)) or found.__name__.startswith("_"):
         return False
     home = found.__module__
-    if any(home == own or home.startswith(f"{own}.") for own in _OWN):
+    if is_own(home):
         return True
+    if _is_ours(home):
+        return _is_plain_class(found) if inspect.isclass(found) else f"{home}.{found.__name__}" in _shipped_targets()
     if home.split(".", 1)[0] in _ESTIMATORS and inspect.isclass(found):
         from sklearn.base import BaseEstimator
 
         return issubclass(found, BaseEstimator)
     return False
+
+
+def _is_plain_class(found: type) -> bool:
+    """Return whether making one does nothing but keep its arguments: estimators and data classes."""
+    if is_dataclass(found):
+        return True
+    from sklearn.base import BaseEstimator
+
+    return issubclass(found, BaseEstimator)
+
+
+@cache
+def _shipped_targets() -> frozenset[str]:
+    named = re.compile(r"^[^#\n]*_target_: *([\w.]+)", re.MULTILINE)
+    texts = (path.read_text(encoding="utf-8") for path in config_folder().rglob("*.yaml"))
+    return frozenset(target for text in texts for target in named.findall(text))
 
 
 def check_arguments(
@@ -111,11 +168,12 @@ def check_arguments(
     missing = [n for n in named if parameters[n].default is inspect.Parameter.empty and n not in arguments]
     if missing:
         raise ConfigError(f"{key} lacks {', '.join(missing)} (for {target.__name__}).")
-    if hasattr(target, "_parameter_constraints"):
-        return _check_estimator(target, arguments, key)
-    if target.__module__.startswith("agnews_exp."):
-        return _check_annotations(target, {n: parameters[n] for n in named}, arguments, key)
-    return dict(arguments)
+    constraints = getattr(target, "_parameter_constraints", None)
+    checked = dict(arguments)
+    unconstrained = {n: parameters[n] for n in named if n not in (constraints or {})}
+    if unconstrained and target.__module__.split(".", 1)[0] not in _ESTIMATORS:
+        checked = _check_annotations(target, unconstrained, checked, key)
+    return checked if constraints is None else _check_estimator(target, checked, key)
 
 
 def _check_estimator(target: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -43,8 +43,15 @@ class CheckedConfig:
     plain: dict[str, Any]
 
     def component(self, group: str) -> dict[str, Any]:
-        """Return a group's ``_target_`` with its arguments, without the framework's own keys."""
-        return {k: v for k, v in self.plain[group].items() if k not in RESERVED[group]}
+        """Return a group's ``_target_`` with its arguments, without the framework's own keys.
+
+        A model's ``student`` is a choice of the same group and has such keys, too.
+        """
+        reserved = RESERVED[group]
+        found = {k: v for k, v in self.plain[group].items() if k not in reserved}
+        if isinstance(student := found.get("student"), Mapping):
+            found["student"] = {k: v for k, v in student.items() if k not in reserved}
+        return found
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:
@@ -74,6 +81,8 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
     from agnews_exp.config.schema import RunConfig
 
     plain = to_plain(cfg)
+    if "eda" in plain:
+        raise ConfigError("eda belongs to the command `agnews eda` and is no part of a run.", fix="agnews eda")
     try:
         run = RunConfig.model_validate(plain)
     except ValidationError as error:
@@ -130,8 +139,11 @@ def _check_components(checked: CheckedConfig) -> None:
         target = resolve_target(component.pop("_target_"), f"{group}._target_")
         check_arguments(target, component, group, supplied)
     model = safe_instantiate(checked.component("model"), "model")
+    student = checked.plain["model"].get("student")
+    if student is not None:
+        _check_distillation(checked, student)
     if checked.run.model.family == "transformer":
-        _check_transformer(checked.run, model)
+        _check_transformer(checked.run, model if student is None else model.student)
     if checked.run.model.family == "cascade" and checked.run.evaluation.folds:
         raise ConfigError(
             f"model={checked.run.model.name} combines finished runs: there is nothing to fit in folds.",
@@ -149,6 +161,23 @@ def _check_components(checked: CheckedConfig) -> None:
     unknown = set(features["block_weights"]) - set(features["blocks"])
     if unknown:
         raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
+
+
+def _check_distillation(checked: CheckedConfig, student: Mapping[str, Any]) -> None:
+    """Refuse a student of another family, and folds, whose held-out rows a teacher has learned from."""
+    model = checked.run.model
+    if student.get("family") != model.family:
+        other = "distilled_network" if student.get("family") == "transformer" else "distilled_linear"
+        raise ConfigError(
+            f"model.student={student.get('name')} is of the family {student.get('family')}, but model={model.name} "
+            f"trains {model.family} ones.",
+            fix=f"model={other} model@model.student={student.get('name')}",
+        )
+    if checked.run.evaluation.folds:
+        raise ConfigError(
+            f"model={model.name} cannot be cross-validated: its teacher has learned from the rows that folds hold out.",
+            fix="evaluation=fast",
+        )
 
 
 def check_analysis(name: str, component: Mapping[str, Any]) -> None:

@@ -113,7 +113,7 @@ class ArrayCache:
             if place.is_dir():
                 self._discard(place, f"{_MANIFEST} is missing")
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._discard(place, f"{_MANIFEST} cannot be read ({error})")
             return None
         try:
@@ -122,7 +122,7 @@ class ArrayCache:
                 raise ValueError(f"{_MANIFEST} does not match its checksum")
             arrays = {name: _read_array(place, name, listed) for name, listed in body["files"].items()}
             meta = body["meta"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             self._discard(place, str(error))
             return None
         with contextlib.suppress(OSError):
@@ -226,6 +226,8 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
 
 def _read_array(place: Path, name: str, listed: Sequence[int]) -> NDArray[Any]:
     path = place / f"{name}.npy"
+    if path.resolve().parent != place.resolve():
+        raise ValueError(f"{_MANIFEST} names a file outside of the entry: {name!r}")
     found = _checksum(path)
     if found[0] != listed[0]:
         raise ValueError(f"{path.name} has {found[0]} bytes instead of {listed[0]}")

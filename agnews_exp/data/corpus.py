@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from agnews_exp.config.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,45 @@ class Corpus:
     class_names: tuple[str, ...]
     source: str
     location: str
+
+    @classmethod
+    def from_pairs(
+        cls,
+        train: Iterable[tuple[str, str]],
+        *,
+        validation: Iterable[tuple[str, str]] | None = None,
+        test: Iterable[tuple[str, str]] | None = None,
+        source: str,
+        location: str,
+    ) -> Corpus:
+        """Build a corpus from (text, class name) pairs; class names are sorted.
+
+        Args:
+            train: The training rows.
+            validation: As in :class:`Corpus`.
+            test: As in :class:`Corpus`.
+            source: As in :class:`Corpus`.
+            location: As in :class:`Corpus`.
+
+        Raises:
+            DataError: Fewer than two classes, or a class that the training rows do not have.
+        """
+        rows = {"train": train, "validation": validation, "test": test}
+        pairs = {name: list(part) for name, part in rows.items() if part is not None}
+        names = tuple(sorted({label for _, label in pairs["train"]}))
+        if len(names) < 2:
+            raise DataError(f"{source}: the training rows have {len(names)} class; there must be at least two.")
+        if absent := sorted({label for part in pairs.values() for _, label in part} - set(names)):
+            raise DataError(f"{source}: no training row has the class {', '.join(map(repr, absent))}.")
+        made = {
+            name: TextRows(
+                [text for text, _ in part],
+                np.array([names.index(label) for _, label in part], dtype=np.int64),
+                np.arange(len(part), dtype=np.int64),
+            )
+            for name, part in pairs.items()
+        }
+        return cls(made["train"], made.get("validation"), made.get("test"), names, source, location)
 
     @property
     def texts(self) -> list[str]:

@@ -20,21 +20,24 @@ from agnews_exp.data.batching import (
     padded_ids,
     share_of_rank,
 )
+from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import Frame, TokenTable
 
 Batch = dict[str, Any]
 """input_ids, attention_mask: (n, T) int64; labels, rows: (n,) int64; weight: float, see :class:`TrainLoader`;
-tokens: how many are no padding."""
+tokens: how many are no padding. With a teacher also soft: (n, K), share: (n,), temperature: float, see
+:class:`~agnews_exp.data.soft_targets.SoftTargets`."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Tokenised rows of one split with their labels."""
+    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets."""
 
     table: TokenTable
     labels: NDArray[np.int64]
     frame: Frame
     max_length: int
+    soft: SoftTargets | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -47,7 +50,7 @@ class EncodedRows:
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Return padded tensors of some rows."""
         ids, mask = padded_ids(self.table, rows, self.frame, self.max_length)
-        return {
+        batch = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
             "labels": torch.from_numpy(self.labels[rows]),
@@ -55,6 +58,11 @@ class EncodedRows:
             "weight": 1.0 / len(rows),
             "tokens": int(mask.sum()),
         }
+        if self.soft is not None:
+            batch["soft"] = torch.from_numpy(self.soft.probabilities[rows])
+            batch["share"] = torch.from_numpy(self.soft.share[rows])
+            batch["temperature"] = self.soft.temperature
+        return batch
 
 
 class _Batches(Dataset[Batch]):

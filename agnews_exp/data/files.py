@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
+from agnews_exp.config.cells import has_control
 from agnews_exp.config.errors import ConfigError, DataError, nearest
+from agnews_exp.data.bounded import LONGEST_LINE, BoundedStream, most_expanded
 from agnews_exp.data.corpus import TextRows
 
 _SHOWN = 10
@@ -43,7 +45,7 @@ class Labels:
         """
         found = self.index.get(label)
         if found is None:
-            if not self.is_open or not label:
+            if not self.is_open or not label or has_control(label):
                 raise KeyError(label)
             found = self.index[label] = len(self.index)
         return found
@@ -52,6 +54,8 @@ class Labels:
         """Say why :meth:`find` refuses a label."""
         if not label:
             return "the label is empty"
+        if self.is_open:
+            return f"the label {label[:80]!r} holds a control character"
         guess = nearest(label, self.index)
         listed = ", ".join(list(self.index)[:12]) + (", ..." if len(self.index) > 12 else "")
         return f"unknown class {label!r} (known: {listed}" + (f"; did you mean {guess!r}?)" if guess else ")")
@@ -97,21 +101,31 @@ class BadLines:
         )
 
 
-def open_text(path: Path, encoding: str, *, errors: str = "strict", newline: str = "") -> IO[str]:
+def open_text(
+    path: Path, encoding: str, *, errors: str = "strict", newline: str = "", bounded_lines: bool = True
+) -> IO[str]:
     """Open a plain or gzipped text file without translating line ends; a UTF-8 byte-order mark is skipped.
+
+    Reading raises DataError for a file that expands without end and, with ``bounded_lines``, for a line without end.
 
     Raises:
         ConfigError: There is no such encoding.
     """
     try:
-        "".encode(encoding)
-    except LookupError as error:
+        "".encode(encoding, "surrogateescape")
+    except (LookupError, ValueError) as error:  # ValueError: its codec cannot read files, such as idna
         raise ConfigError(f"data.encoding={encoding!r} is not an encoding.", fix="data.encoding=utf-8") from error
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding=encoding, errors=errors, newline=newline)
-    return path.open(encoding=encoding, errors=errors, newline=newline)
+    compressed = path.suffix == ".gz"
+    content = cast("IO[bytes]", _bounded(path, compressed, bounded_lines))
+    return io.TextIOWrapper(content, encoding=encoding, errors=errors, newline=newline)
+
+
+def _bounded(path: Path, compressed: bool, bounded_lines: bool) -> BoundedStream:
+    stream = gzip.open(path) if compressed else path.open("rb")
+    most = most_expanded(path.stat().st_size) if compressed else None
+    return BoundedStream(str(path), stream, LONGEST_LINE if bounded_lines else None, most)
 
 
 def as_rows(path: Path, texts: list[str], indices: array[int]) -> TextRows:
@@ -141,6 +155,8 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, not a file.") from error
+    except UnicodeError as error:  # UTF-16 and its like cannot go on behind a bad character
+        raise DataError(f"{path}: {error}.", fix="set the encoding, or convert the file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 

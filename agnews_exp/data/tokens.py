@@ -5,7 +5,7 @@ Ids are stored without special tokens and without truncation, so one entry serve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,13 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
     """
     backend = plain_backend(tokenizer)
     if cache_dir is None:
-        return _encode(texts, backend, progress)
+        return encode_plain(texts, backend, progress=progress)
     import tokenizers
 
     key = cache_key(_VERSION, tokenizers.__version__, backend.to_str(), digest_texts(texts))
 
     def build() -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-        table = _encode(texts, backend, progress)
+        table = encode_plain(texts, backend, progress=progress)
         return {"ids": table.ids, "offsets": table.offsets}, {"texts": len(table)}
 
     entry = ArrayCache(cache_dir).get_or_build(KIND, key, build)
@@ -126,15 +126,23 @@ def plain_backend(tokenizer: Any) -> Any:
     return backend
 
 
-def _encode(texts: Sequence[str], backend: Any, progress: bool) -> TokenTable:
-    from rich.console import Console
-    from rich.progress import track
+def encode_plain(texts: Sequence[str], backend: Any, *, progress: bool = False) -> TokenTable:
+    """Return the token ids of texts, not cached.
 
+    Args:
+        texts: n texts.
+        backend: From :func:`plain_backend`; making one takes longer than a network takes for a text, so keep it.
+        progress: Whether to show a progress bar.
+    """
     kind = np.uint16 if backend.get_vocab_size() <= 2**16 else np.int32
     parts: list[NDArray[Any]] = []
     lengths = np.zeros(len(texts), dtype=np.int64)
-    starts = range(0, len(texts), _CHUNK)
-    shown = track(starts, "tokenising", console=Console(stderr=True), transient=True, disable=not progress)
+    shown: Iterable[int] = range(0, len(texts), _CHUNK)
+    if progress:  # a server that answers one text has no time to make a bar
+        from rich.console import Console
+        from rich.progress import track
+
+        shown = track(list(shown), "tokenising", console=Console(stderr=True), transient=True)
     for start in shown:
         chunk = [encodable(t) for t in texts[start : start + _CHUNK]]
         for i, encoding in enumerate(backend.encode_batch_fast(chunk, add_special_tokens=False), start):

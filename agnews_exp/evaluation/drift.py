@@ -5,14 +5,27 @@ The reference is what the model saw on validation rows: lengths, share of known 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agnews_exp.evaluation.predictions import Predictions
+
 FloatArray = NDArray[np.float64]
+
+REFERENCE = "drift.json"
+"""In a model folder: what texts and answers were like on validation rows."""
+
+KEPT = 2000
+"""Rows that a reference describes at most: the error of a decile's share is then below a percent."""
+
+_WORD = re.compile(r"\w+")
+_VOCABULARY_TEXTS, _VOCABULARY = 2000, 10_000
 
 N_BINS = 10
 STABLE, MOVED = 0.1, 0.25
@@ -49,15 +62,74 @@ def reference_of(
         quantities: Name -> shape (n,) values of the reference texts.
         labels: Shape (n,), predicted classes.
         n_classes: K.
-        seed: Of the draw of at most 2,000 values that are kept of each quantity.
+        seed: Of the draw of at most :data:`KEPT` values that are kept of each quantity, to six decimals.
     """
     rng = np.random.default_rng(seed)
     kept: dict[str, Any] = {"n": len(np.asarray(labels)), "classes": _counts(labels, n_classes).tolist(), "values": {}}
     for name, given in quantities.items():
         values = np.asarray(given, dtype=np.float64)
-        sample = values if len(values) <= 2000 else rng.choice(values, 2000, replace=False)
-        kept["values"][name] = [float(v) for v in np.sort(sample)]
+        sample = values if len(values) <= KEPT else rng.choice(values, KEPT, replace=False)
+        kept["values"][name] = np.sort(sample).round(6).tolist()
     return kept
+
+
+def model_reference(
+    train_texts: Sequence[str], texts: Sequence[str], answers: Predictions, n_classes: int
+) -> dict[str, Any]:
+    """Return a model's reference: :func:`reference_of` its validation rows, and the words that it knows.
+
+    The cost does not grow with the corpus: 2,000 training texts, evenly spaced, give the words, and as many validation
+    texts the quantities; the classes are those of all validation rows.
+
+    Args:
+        train_texts: The texts that the model was trained on.
+        texts: n validation texts.
+        answers: The model's answers for them.
+        n_classes: K.
+    """
+    words = vocabulary_of([train_texts[i] for i in _spaced(len(train_texts), _VOCABULARY_TEXTS)])
+    rows = _spaced(len(texts), KEPT)
+    quantities = describe([texts[i] for i in rows], answers.take(rows), frozenset(words))
+    return reference_of(quantities, answers.labels, n_classes) | {"words": words}
+
+
+def vocabulary_of(texts: Sequence[str]) -> list[str]:
+    """Return the words of texts, in lower case and in order; of more than 10,000 the most frequent."""
+    counts = Counter(_words("\n".join(texts)))
+    kept = sorted(counts, key=lambda word: (-counts[word], word))[:_VOCABULARY] if len(counts) > _VOCABULARY else counts
+    return sorted(kept)
+
+
+def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) -> dict[str, FloatArray]:
+    """Return what drift is looked for in, shape (n,) each: words, share of known words, confidence.
+
+    Args:
+        texts: n texts.
+        answers: The model's answers for them.
+        known: Words of the training texts.
+    """
+    words = [_words(text) for text in texts]
+    values = {
+        "words": np.array([len(w) for w in words], dtype=np.float64),
+        "known_words": np.array([sum(x in known for x in w) / len(w) if w else 0.0 for w in words]),
+    }
+    matrix = answers.probabilities
+    if matrix is None and answers.scores is not None:
+        from agnews_exp.evaluation.calibrators import softmax
+
+        matrix = softmax(answers.scores)
+    if matrix is not None:
+        values["confidence"] = matrix[np.arange(len(answers)), answers.labels]
+    return values
+
+
+def _spaced(n: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of n positions, evenly spaced."""
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(np.int64)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
 def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], labels: ArrayLike) -> list[Shift]:

@@ -24,3 +24,8 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, positions: NDArray[np.int64]) -> Predictions:
+        """Return the answers at these positions, in this order."""
+        parts = (None if part is None else part[positions] for part in (self.scores, self.probabilities))
+        return Predictions(self.labels[positions], *parts)

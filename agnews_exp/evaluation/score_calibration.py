@@ -178,5 +178,5 @@ def load_calibrator(path: Path) -> ScoreCalibration:
         return ScoreCalibration(str(content["name"]), content["source"], calibrator, names)
     except FileNotFoundError as error:
         raise StorageError(f"There is no calibrator at {path}.", fix="agnews calibrate <run>") from error
-    except (OSError, ValueError, KeyError, TypeError, StorageError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, StorageError) as error:
         raise StorageError(f"{path} is damaged: {error}", fix="agnews calibrate <run>") from error

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.config.errors import DataError, StorageError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
@@ -25,18 +26,66 @@ def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[
     Raises:
         DataError: The record holds other rows.
     """
+    table = _answers(path, split)
+    if not np.array_equal(table["row_id"].to_numpy(), rows.row_ids):
+        raise DataError(f"{path} does not hold the answers for the {split} rows of this split.")
+    labels = table["prediction"].to_numpy().astype(np.int64)
+    return Predictions(labels, _matrix(table, "score", class_names), _matrix(table, "probability", class_names))
+
+
+def stored_probabilities(
+    path: Path, split: str, class_names: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Return which rows of a split a run has answered, shape (n,), and its probabilities for them, shape (n, K).
+
+    Args:
+        path: A run's predictions.parquet.
+        split: ``val``, ``test``, or ``cv``; the answers for a split that the run does not have are none.
+        class_names: K names.
+    """
+    table = _answers(path, split)
+    return table["row_id"].to_numpy().astype(np.int64), _matrix(table, "probability", class_names)
+
+
+def _answers(path: Path, split: str) -> Any:
+    import pyarrow.compute as pc
+
+    table = read_table(path)
+    return table.filter(pc.equal(table["split"].cast("string"), split))
+
+
+def read_table(path: Path, n_classes: int | None = None) -> Any:
+    """Return a run's predictions.parquet as a pyarrow table whose columns are what a run writes.
+
+    Args:
+        path: The file.
+        n_classes: K; None does not check that labels and predictions are below it.
+
+    Raises:
+        StorageError: The file is missing, damaged, or holds other columns or values.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, filters=pc.field("split") == split)
-    if not np.array_equal(table["row_id"].to_numpy(), rows.row_ids):
-        raise DataError(f"{path} does not hold the answers for the {split} rows of this split.")
+    try:
+        table = pq.read_table(path)
+        for name in ("row_id", "label", "prediction"):
+            if not pa.types.is_integer(table[name].type) or table[name].null_count:
+                raise ValueError(f"the column {name} is not of whole numbers")
+            ends = pc.min_max(table[name]).as_py()
+            if len(table) and (ends["min"] < 0 or (name != "row_id" and n_classes and ends["max"] >= n_classes)):
+                raise ValueError(f"the column {name} holds {ends['min']} to {ends['max']}")
+        if not pa.types.is_string(table["split"].cast("string").type) or table["split"].null_count:
+            raise ValueError("the column split has gaps")
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{path} is damaged: {reason}", fix="train it again (force=true)") from error
+    return table
 
-    def matrix(kind: str) -> Any:
-        columns = [f"{kind}:{metric_class_name(name)}" for name in class_names]
-        if columns[0] not in table.column_names or table[columns[0]].null_count:
-            return None
-        return np.column_stack([table[column].to_numpy() for column in columns])
 
-    labels = table["prediction"].to_numpy().astype(np.int64)
-    return Predictions(labels, matrix("score"), matrix("probability"))
+def _matrix(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
+    columns = [f"{kind}:{metric_class_name(name)}" for name in class_names]
+    if columns[0] not in table.column_names or table[columns[0]].null_count:
+        return None
+    return np.column_stack([table[column].to_numpy() for column in columns])

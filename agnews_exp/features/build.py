@@ -76,6 +76,29 @@ def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipel
     return Pipeline(steps)
 
 
+def check_fitted(features: Pipeline) -> None:
+    """Refuse a fitted pipeline with a step that scikit-learn takes for unfitted: it would not transform.
+
+    Raises:
+        ConfigError: A block's or step's ``fit`` set no attribute that ends in an underscore.
+    """
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    for step, estimator in features.steps:
+        parts = getattr(estimator, "transformer_list", [(step, estimator)])
+        for name, part in parts:
+            try:
+                check_is_fitted(part)
+            except NotFittedError as error:
+                where = f"features.blocks.{name}" if len(parts) > 1 else f"features.{step}"
+                raise ConfigError(
+                    f"{where}: fit of {type(part).__name__} set no attribute that ends in '_', by which scikit-learn "
+                    "knows what is fitted.",
+                    fix="set one in fit, such as self.n_columns_ = 3, even where nothing is learnt",
+                ) from error
+
+
 def _reading_tokens(block: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make a word vectoriser take the tokens as they are, instead of splitting them by its own pattern."""
     from agnews_exp.features.preprocessing import TOKEN_PATTERN

@@ -211,6 +211,8 @@ def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendMode
     """
     read_manifest(folder, "cascade", needs=[_SETTINGS])
     fast, accurate = (load_model(folder / part, device) for part in _PARTS)
+    if fast.class_names != accurate.class_names:
+        raise StorageError(f"{folder}: its two models have different classes.", fix="train it again (force=true)")
     one, other = (load_calibrator(folder / f"{part}_calibrator.json") for part in _PARTS)
     try:
         settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
@@ -221,6 +223,6 @@ def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendMode
         k = len(fast.class_names)
         if coefficients.shape != (2 * k, k) or intercepts.shape != (k,):
             raise ValueError(f"coefficients of shape {coefficients.shape} for {k} classes")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageError(f"{folder / _SETTINGS} is damaged: {error!r}", fix="train it again (force=true)") from error
     return BlendModel(fast, accurate, (one, other), coefficients, intercepts)

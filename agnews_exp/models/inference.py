@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
-from agnews_exp.data.tokens import TokenTable, frame_of, tokenize
+from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.transformer import predictions_of
 
@@ -54,7 +55,13 @@ class TextPredictor:
             texts: n texts.
             cache_dir: Folder of the token cache, or None.
         """
+        if cache_dir is None:
+            return predictions_of(self.logits(encode_plain(texts, self._backend)))
         return predictions_of(self.logits(tokenize(texts, self.tokenizer, cache_dir)))
+
+    @cached_property
+    def _backend(self) -> Any:
+        return plain_backend(self.tokenizer)
 
     def logits(self, table: TokenTable) -> NDArray[np.float32]:
         """Return shape (n, K) for tokenised texts."""

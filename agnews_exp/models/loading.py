@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from agnews_exp.config.errors import StorageError
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import predict_matrix
 from agnews_exp.models.manifest import read_manifest
@@ -23,7 +24,7 @@ class FittedModel(Protocol):
 
     @property
     def family(self) -> str:
-        """``classical`` or ``transformer``."""
+        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer n texts."""
@@ -76,6 +77,16 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
         from agnews_exp.models.cascade import load_cascade
 
         return load_cascade(folder, device)
+    if manifest["family"] == "onnx":
+        from agnews_exp.models.onnx_model import load_onnx
+
+        return load_onnx(folder)
     from agnews_exp.models.persistence import load_pipeline
 
-    return ClassicalModel(load_pipeline(folder), tuple(manifest["class_names"]))
+    pipeline = load_pipeline(folder)
+    known, k = np.asarray(getattr(pipeline.named_steps["model"], "classes_", [])), len(manifest["class_names"])
+    if known.dtype.kind != "i" or not known.size or known.min() < 0 or known.max() >= k:
+        raise StorageError(
+            f"{folder}: the model's classes are not those of its manifest ({k}).", fix="train it again (force=true)"
+        )
+    return ClassicalModel(pipeline, tuple(manifest["class_names"]))

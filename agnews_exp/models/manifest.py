@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.cells import has_control
 from agnews_exp.config.errors import StorageError
 from agnews_exp.config.storage import atomic_path
 
@@ -20,7 +21,7 @@ def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more
 
     Args:
         folder: The model folder, complete.
-        family: ``classical`` or ``transformer``.
+        family: ``classical``, ``transformer``, ``cascade`` or ``onnx``.
         class_names: K names, in the order of the class indices.
         more: Further entries of the family's own.
     """
@@ -39,6 +40,16 @@ def add_files(folder: Path) -> None:
     manifest = read_manifest(folder)
     more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
     write_manifest(folder, manifest["family"], manifest["class_names"], **more)
+
+
+def add_json(folder: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Write a JSON file into a complete model folder and its manifest, without reading the other files again."""
+    with atomic_path(folder / name) as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["sha256"] = dict(sorted((manifest["sha256"] | {name: _sha256(folder / name)}).items()))
+    with atomic_path(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] = ()) -> dict[str, Any]:
@@ -61,6 +72,8 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
                 fix="pip install --upgrade agnews-exp",
             )
         manifest["class_names"] = [str(name) for name in manifest["class_names"]]
+        if any(map(has_control, manifest["class_names"])):
+            raise ValueError("a class name holds control characters")
         expected = {str(name): str(digest) for name, digest in dict(manifest["sha256"]).items()}
         if family is not None and manifest["family"] != family:
             raise ValueError(f"its manifest is not of a {family} model")
@@ -68,8 +81,10 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
             raise ValueError(f"its manifest does not name {missing[0]}")
         if outside := [name for name in expected if not _inside(folder, name)]:
             raise ValueError(f"its manifest names a file outside it: {outside[0]}")
+        if lost := [name for name in expected if not (folder / name).is_file()]:  # opening a pipe would wait for ever
+            raise ValueError(f"it lacks the file {lost[0]}")
         actual = {name: _sha256(folder / name) for name in expected}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(f"{folder} is not a complete model folder: {error}", fix=again) from error
     for name, digest in expected.items():
         if actual[name] != digest:

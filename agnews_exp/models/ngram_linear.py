@@ -16,6 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from agnews_exp.data.soft_targets import SoftTargets
+
 _PIECE = 1 << 16
 _LOSSES = {"log_loss": 0, "modified_huber": 1, "squared_hinge": 2}
 
@@ -69,16 +71,25 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropout = dropout
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
+    def fit(self, X: Any, y: ArrayLike, soft: SoftTargets | None = None) -> Self:
         """Fit on features, shape (n, V), and n labels.
 
+        Args:
+            X: Shape (n, V), sparse or dense.
+            y: Shape (n,).
+            soft: A teacher's answers for the n rows; labels are then class indices 0..K-1. Only for ``log_loss``.
+
         Raises:
-            ValueError: y holds one class only, or the weights grew without bound.
+            ValueError: y holds one class only, the weights grew without bound, or another loss has soft targets.
         """
         self._validate_params()
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float32, np.float64])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
+        if soft is not None:
+            if self.loss != "log_loss":
+                raise ValueError(f"NgramLinear takes soft targets with loss=log_loss, not with loss={self.loss}.")
+            self.classes_, codes = np.arange(soft.probabilities.shape[1]), np.asarray(y, dtype=np.int64)
         if len(self.classes_) < 2:
             raise ValueError("NgramLinear needs at least two classes; the data holds one class only.")
         rows = sparse.csr_matrix(X)
@@ -94,6 +105,11 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         indices, pointers = rows.indices.astype(np.int32, copy=False), rows.indptr.astype(np.int64, copy=False)
         random = check_random_state(self.random_state)
         train = _kernel()
+        taught = (
+            (np.zeros((0, 0), np.float32), np.zeros(0, np.float32), 1.0)
+            if soft is None
+            else (soft.probabilities, soft.share, float(soft.temperature))
+        )
         scale = 1.0
         for epoch in range(self.epochs):
             order = random.permutation(rows.shape[0]).astype(np.int64)
@@ -101,6 +117,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scale = train(
                 data, indices, pointers, codes, order, weights, intercept, scale, rate, self.alpha * mean_square,
                 epoch / self.epochs, 1.0 / (self.epochs * len(order)), _LOSSES[self.loss], float(self.dropout), seed,
+                *taught,
             )  # fmt: skip
         self.coef_ = np.ascontiguousarray(weights.T) * np.float32(scale)
         self.intercept_ = intercept
@@ -167,16 +184,20 @@ def _train_epoch(
     loss: int,
     dropout: float,
     seed: int,
+    soft: NDArray[np.float32],
+    share: NDArray[np.float32],
+    temperature: float,
 ) -> float:
     """Update ``weights`` (V, K) and ``intercept`` (K,) in place by one pass; returns the new scale.
 
     The true weights are ``scale * weights``, so that the L2 penalty costs one multiplication per row instead
     of one per weight. ``done`` is the share of training that lies behind, ``step`` the share of one row;
     ``alpha`` is per unit of mean squared row length, because ``rate`` has been divided by it. ``seed`` (positive)
-    decides what ``dropout`` leaves out.
+    decides what ``dropout`` leaves out. ``soft`` (n, K), ``share`` (n,) and ``temperature`` are those of
+    :class:`~agnews_exp.data.soft_targets.SoftTargets`, or empty.
     """
     n_classes = weights.shape[1]
-    score = np.empty(n_classes)
+    score, soften = np.empty(n_classes), np.empty(n_classes)
     longest = 0
     for row in range(len(pointers) - 1):
         longest = max(longest, pointers[row + 1] - pointers[row])
@@ -208,6 +229,15 @@ def _train_epoch(
             score[k] = score[k] * scale + intercept[k]
             highest = max(highest, score[k])
         # From here on score[k] is the loss's derivative by the score of class k.
+        part = share[row] if len(share) else 0.0
+        if part > 0.0:
+            # The derivative of T^2 KL(p || softmax(z / T)) by z is T (softmax(z / T) - p).
+            total = 0.0
+            for k in range(n_classes):
+                soften[k] = np.exp((score[k] - highest) / temperature)
+                total += soften[k]
+            for k in range(n_classes):
+                soften[k] = part * temperature * (soften[k] / total - soft[row, k])
         if loss == 0:
             total = 0.0
             for k in range(n_classes):
@@ -216,6 +246,9 @@ def _train_epoch(
             for k in range(n_classes):
                 score[k] /= total
             score[labels[row]] -= 1.0
+            if part > 0.0:
+                for k in range(n_classes):
+                    score[k] = (1.0 - part) * score[k] + soften[k]
         else:
             for k in range(n_classes):
                 sign = 1.0 if k == labels[row] else -1.0

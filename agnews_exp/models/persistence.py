@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.errors import StorageError
+from agnews_exp.config.targets import is_own
 from agnews_exp.models.manifest import read_manifest, write_manifest
 
 MODEL_FILE = "model.skops"
@@ -42,8 +43,8 @@ _OWN = ("agnews_exp.features.", "agnews_exp.models.")
 def trusted_types(path: Path) -> list[str]:
     """Return the types in a model file that skops does not know and we trust.
 
-    Trusted are a fixed list of types from elsewhere and the estimators that this package itself defines; a file cannot
-    add to either.
+    Trusted are a fixed list of types from elsewhere, the estimators that this package itself defines, and those of the
+    user's modules in AGNEWS_COMPONENTS; a file cannot add to any.
 
     Raises:
         StorageError: The file holds any other type.
@@ -54,7 +55,8 @@ def trusted_types(path: Path) -> list[str]:
     if refused := [name for name in found if not _is_trusted(name)]:
         raise StorageError(
             f"{path} holds types that are not trusted: {', '.join(sorted(refused))}",
-            fix="load only model folders that agnews-exp wrote",
+            fix="load only model folders that agnews-exp wrote; an estimator of your own needs "
+            "AGNEWS_COMPONENTS=<its module> in the environment, as in training",
         )
     return found
 
@@ -82,9 +84,9 @@ def named_types(path: Path) -> list[str]:
 def _is_trusted(name: str) -> bool:
     if name in _TRUSTED:
         return True
-    if not name.startswith(_OWN):
-        return False
     module, _, attribute = name.rpartition(".")
+    if not name.startswith(_OWN) and not is_own(module):
+        return False
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
@@ -119,7 +121,29 @@ def load_pipeline(folder: Path) -> Any:
 
     read_manifest(folder, "classical", needs=[MODEL_FILE])
     path = folder / MODEL_FILE
-    return skops_io.load(path, trusted=trusted_types(path))
+    try:
+        _check_archive(path)
+        pipeline = skops_io.load(path, trusted=trusted_types(path))
+        pipeline.named_steps["model"].predict  # noqa: B018 - a file may hold anything that is trusted
+    except StorageError:
+        raise
+    except Exception as error:  # what a made-up file raises is in no list
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"{path} holds no pipeline that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+        ) from error
+    return pipeline
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that is larger inside than outside: skops stores, it does not compress."""
+    with zipfile.ZipFile(path) as archive:
+        expanded = sum(item.file_size for item in archive.infolist())
+    if expanded > path.stat().st_size:
+        raise StorageError(
+            f"{path} expands to {expanded:,} bytes, which no model file of agnews-exp does.",
+            fix="load only model folders that agnews-exp wrote",
+        )
 
 
 def import_skops() -> Any:

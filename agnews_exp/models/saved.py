@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.models import recipes
 from agnews_exp.models.inference import TextPredictor
-from agnews_exp.models.manifest import read_manifest, write_manifest
+from agnews_exp.models.manifest import MANIFEST, read_manifest, write_manifest
 from agnews_exp.models.recipes import Recipe, read_recipe
 
 _WEIGHTS = "model.safetensors"
@@ -56,21 +58,40 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
         device: A torch device, or ``auto`` for the first GPU if there is one.
 
     Raises:
-        StorageError: A file is missing or was changed.
+        StorageError: A file is missing, changed, not named by the manifest, or not what this project writes.
     """
     import torch
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 
-    manifest = read_manifest(folder, "transformer", needs=[_WEIGHTS])
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    recipe = read_recipe(manifest["recipe"])
+    manifest = read_manifest(folder, "transformer", needs=[_WEIGHTS, "config.json", "tokenizer.json"])
+    _refuse_strangers(folder, manifest["sha256"])
     class_names = tuple(manifest["class_names"])
-    network = _empty_network(recipe, folder, tokenizer, class_names)
-    standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
-    (network.encoder if standard else network).load_state_dict(load_file(folder / _WEIGHTS))
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        recipe = read_recipe(manifest["recipe"])
+        max_length = int(manifest["max_length"])
+        network = _empty_network(recipe, folder, tokenizer, class_names)
+        standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
+        (network.encoder if standard else network).load_state_dict(load_file(folder / _WEIGHTS))
+    except AgnewsError:
+        raise
+    except Exception as error:  # what made-up files raise in three libraries is in no list
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"{folder} holds no network that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+        ) from error
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return TextPredictor(network, tokenizer, class_names, int(manifest["max_length"]), torch.device(chosen))
+    return TextPredictor(network, tokenizer, class_names, max_length, torch.device(chosen))
+
+
+def _refuse_strangers(folder: Path, listed: Mapping[str, str]) -> None:
+    """Refuse files that transformers would read though the manifest does not name them."""
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".jinja", ".txt", ".model", ".py") and path.name not in {*listed, MANIFEST}:
+            raise StorageError(
+                f"{path} is not in the folder's manifest, but would be read with the model.", fix=f"rm {path}"
+            )
 
 
 def _empty_network(recipe: Recipe, folder: Path, tokenizer: Any, class_names: tuple[str, ...]) -> Any:
@@ -82,5 +103,7 @@ def _empty_network(recipe: Recipe, folder: Path, tokenizer: Any, class_names: tu
 
     from agnews_exp.models.networks import HeadClassifier, MeanPoolClassifier
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if config._attn_implementation not in (None, "eager", "sdpa"):  # it may name code on the hub
+        raise StorageError(f"{folder / 'config.json'}: attn_implementation={config._attn_implementation} is not ours.")
     return (HeadClassifier if recipe.pooling == "head" else MeanPoolClassifier).from_config(config, recipe.dropout)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class SourceRun:
-    """A finished run, as a cascade uses it.
+    """A finished run, as a cascade or a student uses it.
 
     Attributes:
         name: What people call it.
@@ -17,6 +18,8 @@ class SourceRun:
         predictions: Its stored answers.
         evaluation_checksum: Which rows it was judged on.
         class_names: K names.
+        data_fraction: Share of the training rows that it learned from.
+        metrics: Its numbers.
     """
 
     name: str
@@ -25,3 +28,5 @@ class SourceRun:
     predictions: Path
     evaluation_checksum: str
     class_names: tuple[str, ...]
+    data_fraction: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)

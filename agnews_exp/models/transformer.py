@@ -13,6 +13,7 @@ from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.distil_loss import distillation_loss
 from agnews_exp.models.ema import MovingAverage
 from agnews_exp.models.optim import learning_rate_factor, make_adamw, parameter_groups
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
@@ -90,11 +91,15 @@ class TextClassifier(pl.LightningModule):
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this process's part of the mean cross-entropy of the whole batch."""
-        logits = self(batch["input_ids"], batch["attention_mask"])
-        loss = nn.functional.cross_entropy(
-            logits.float(), batch["labels"], label_smoothing=self.recipe.label_smoothing, reduction="sum"
-        )
+        """Return this process's part of the mean loss of the whole batch: cross-entropy, or distillation's."""
+        logits = self(batch["input_ids"], batch["attention_mask"]).float()
+        smoothing = self.recipe.label_smoothing
+        if "soft" in batch:
+            loss = distillation_loss(
+                logits, batch["labels"], batch["soft"], batch["share"], batch["temperature"], smoothing
+            )
+        else:
+            loss = nn.functional.cross_entropy(logits, batch["labels"], label_smoothing=smoothing, reduction="sum")
         weighted: Tensor = loss * batch["weight"]
         return weighted
 

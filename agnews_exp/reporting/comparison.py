@@ -23,6 +23,7 @@ from agnews_exp.evaluation.statistics import (
     count_metric,
 )
 from agnews_exp.evaluation.statistics.margins import margins_of
+from agnews_exp.evaluation.stored_answers import read_table
 from agnews_exp.reporting.comparison_figures import draw_blocks, draw_critical_difference, draw_differences
 from agnews_exp.reporting.comparison_markdown import to_markdown
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder, write_json
@@ -90,13 +91,14 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
 
     Raises:
         ConfigError: Fewer than two runs, other data, another split, other folds, or no predictions for this split.
+        StorageError: A record is damaged.
     """
     if len(runs) < 2:
         raise ConfigError(
             f"A comparison needs at least two different finished runs, got {len(runs)}.",
             fix="name a second run; those of one sweep: agnews compare \"tags.sweep = '<name>'\"",
         )
-    results = [_result(run) for run in runs]
+    results = [run.needed_result() for run in runs]
     for run, result in zip(runs[1:], results[1:], strict=True):
         _check_same_rows(results[0], result, runs[0].path.name, run.path.name)
     answers = [_read(run, result, split) for run, result in zip(runs, results, strict=True)]
@@ -135,13 +137,6 @@ def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
     """Return the run of the lowest seed that all models with several seeds have, or else of the lowest seed."""
     common = set.intersection(*(set(other) for other in groups if len(other) > 1))
     return group[min(common & set(group) or set(group))]
-
-
-def _result(run: RunFolder) -> dict[str, Any]:
-    result = run.result()
-    if result is None:
-        raise ConfigError(f"{run.path} holds no finished run (its status is {run.status}).")
-    return result
 
 
 def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
@@ -191,9 +186,7 @@ def _distinct_names(models: Sequence[_Answers]) -> list[str]:
 
 
 def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(run.path / PREDICTIONS)
+    table = read_table(run.path / PREDICTIONS, n_classes=len(result["class_names"]))
     stored = np.asarray(table["split"].combine_chunks().to_numpy(zero_copy_only=False))
     at = stored == split
     if not at.any():

@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from agnews_exp.config.cells import markdown_cell, without_markup
 from agnews_exp.evaluation.statistics import (
     AgreementTable,
     BlockComparison,
@@ -49,7 +50,7 @@ def to_markdown(found: Comparison, compared: ComparedRuns) -> str:
             " pair each and not adjusted: one may leave out zero where the adjusted test finds no difference."
         )
     lines += ["", "### Notes", "", *(f"- {note}" for note in dict.fromkeys([*compared.notes, *notes]))]
-    return "\n".join(lines) + "\n"
+    return without_markup("\n".join(lines)) + "\n"
 
 
 def _verdicts(found: Comparison, letters: Mapping[str, str]) -> list[str]:
@@ -93,8 +94,8 @@ def _letters() -> Iterable[str]:
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> list[str]:
     """Return the lines of a table whose first ``left`` columns hold words."""
     rule = [*[" --- "] * left, *[" ---: "] * (len(header) - left)]
-    body = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return ["| " + " | ".join(header) + " |", "|" + "|".join(rule) + "|", *body]
+    body = ["| " + " | ".join(markdown_cell(str(cell)) for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(map(markdown_cell, header)) + " |", "|" + "|".join(rule) + "|", *body]
 
 
 def _interval(value: float, ends: tuple[float, float], sign: bool = False) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from agnews_exp.config.cells import spreadsheet_cell
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import classification_report_table, metric_class_name
@@ -64,7 +65,7 @@ def write_report(path: Path, rows: TextRows, answer: Predictions, class_names: t
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(table[0]))
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows({k: spreadsheet_cell(v) for k, v in row.items()} for row in table)
 
 
 def write_confusion_figure(path: Path, matrices: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...]) -> None:
@@ -125,8 +126,8 @@ def _confusion_panels(
     for number, title in enumerate(titles):
         start = left + number * (side + gap)
         axes = figure.add_axes((start / total_width, bottom / total_height, side / total_width, side / total_height))
-        axes.set_xticks(ticks, class_names, rotation=30, ha="right")
-        axes.set_yticks(ticks, class_names if number == 0 else [""] * len(class_names))
+        axes.set_xticks(ticks, class_names, rotation=30, ha="right", parse_math=False)
+        axes.set_yticks(ticks, class_names if number == 0 else [""] * len(class_names), parse_math=False)
         axes.set(xlabel="predicted", ylabel="true" if number == 0 else "", title=title)
         axes.set(xlim=(-0.5, len(class_names) - 0.5), ylim=(len(class_names) - 0.5, -0.5), autoscale_on=False)
         panels.append(axes)

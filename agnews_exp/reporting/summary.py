@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.locations import is_checkout
 from agnews_exp.evaluation.metrics import HEADLINE
 
 
@@ -44,12 +45,21 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in timings.items() if value >= 0.05)
     console.print(f"data   {data['source']} ({data['location']})")
     console.print(f"cost   {seconds}; prediction {speed}; model {metrics['model_size_mb']:.1f} MB")
+    if "distil/val_agreement" in metrics:
+        console.print(f"taught {_teacher(metrics)}")
     console.print(f"run    {_short(folder)}")
     if "test" not in rows:
         console.print("test   not scored (evaluation.score_test=false, as in the trials of a search)")
     if warning:
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
-    console.print("next   agnews ui  (or: make ui)   compare the runs in MLflow at http://127.0.0.1:5000\n")
+    in_checkout = "  (or: make ui)" if is_checkout() else ""
+    console.print(f"next   agnews ui{in_checkout}   compare the runs in MLflow at http://127.0.0.1:5000\n")
+
+
+def _teacher(metrics: Mapping[str, float]) -> str:
+    found = {split: metrics.get(f"distil/teacher_{split}_macro_f1") for split in ("val", "test")}
+    scores = ", ".join(f"{split} {value:.4f}" for split, value in found.items() if value is not None)
+    return f"by a teacher of macro-F1 {scores}; they agree on {metrics['distil/val_agreement']:.1%} of the val rows"
 
 
 def _short(folder: Path) -> str:

@@ -37,11 +37,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Load onto the CPU unless told otherwise; never unpickles objects."""
         try:
             loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise StorageError(
-                f"{path} is damaged: {str(error).splitlines()[0]}", fix="delete its folder, or run without resume=auto"
-            ) from error
+        except Exception as error:  # what a made-up file raises is in no list
+            raise _damaged(Path(path), error) from error
         return loaded
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return StorageError(f"{path} is damaged: {reason}", fix="delete its folder, or run without resume=auto")
 
 
 class CheckpointFolder:
@@ -112,7 +115,10 @@ class CheckpointFolder:
         if not path.is_file():
             return None
         answers = self.path / "best_validation.npy"
-        return load_file(path), np.load(answers) if answers.is_file() else None
+        try:
+            return load_file(path), np.load(answers, allow_pickle=False) if answers.is_file() else None
+        except Exception as error:  # as above
+            raise _damaged(path, error) from error
 
     def finish(self, summary: Mapping[str, float]) -> None:
         """Note that training is over."""
@@ -127,7 +133,7 @@ class CheckpointFolder:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _read(self, name: str) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
             if isinstance(content, dict):
                 return content

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.data.datamodule import EncodedRows
+from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import Frame, TokenTable
 from agnews_exp.models.recipes import read_recipe
 from agnews_exp.runners.checkpoints import CheckpointFolder
@@ -31,6 +32,8 @@ from agnews_exp.runners.devices import Hardware
 from agnews_exp.runners.training import Job
 
 READY_SECONDS = 300
+
+_SOFT = "train-soft.npz"
 
 
 class RankEnvironment(ClusterEnvironment):
@@ -166,6 +169,8 @@ def write_job(job: Job, folder: Path, port: int) -> None:
         np.save(folder / f"{name}-ids.npy", rows.table.ids)
         np.save(folder / f"{name}-offsets.npy", rows.table.offsets)
         np.save(folder / f"{name}-labels.npy", rows.labels)
+    if (soft := job.train.soft) is not None:
+        np.savez(folder / _SOFT, probabilities=soft.probabilities, share=soft.share, temperature=soft.temperature)
     job.tokenizer.save_pretrained(folder / "tokenizer")
     content = {
         "recipe": job.recipe.as_dict(),
@@ -199,6 +204,11 @@ def read_job(folder: Path) -> tuple[Job, int]:
         )
         return EncodedRows(TokenTable(ids, np.asarray(offsets)), np.asarray(labels), frame, content["max_length"])
 
+    train = rows("train")
+    if (folder / _SOFT).is_file():
+        with np.load(folder / _SOFT) as stored:
+            soft = SoftTargets(stored["probabilities"], stored["share"], float(stored["temperature"]))
+        train = replace(train, soft=soft)
     hardware = content["hardware"] | {"devices": tuple(content["hardware"]["devices"])}
     job = Job(
         recipe=read_recipe(content["recipe"]),
@@ -206,7 +216,7 @@ def read_job(folder: Path) -> tuple[Job, int]:
         hardware=Hardware(**hardware),
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
         class_names=tuple(content["class_names"]),
-        train=rows("train"),
+        train=train,
         validation=rows("validation"),
         checkpoints=CheckpointFolder(Path(content["run_folder"]), content["fingerprint"]),
         seed=content["seed"],

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
+from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.encoders import load_tokenizer
@@ -49,6 +51,7 @@ class LightningRunner:
         folder: The run's folder; checkpoints and curves go there. None keeps nothing.
         fingerprint: The run's fingerprint: whose checkpoints are in the folder.
         curves: Takes the training curves, or None.
+        soft: A teacher's answers for the training rows, or None.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class LightningRunner:
         folder: Path | None = None,
         fingerprint: str = "",
         curves: CurveSink | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
+        self._soft = soft
         self._settings = checked.run.trainer
         self._seed: int = checked.run.seed
         self._recipe = safe_instantiate(checked.component("model"), "model")
@@ -96,6 +101,7 @@ class LightningRunner:
             train_rows, validation_rows = (
                 self._encode(rows.texts, rows.labels, tokenizer, frame) for rows in (splits.train, splits.validation)
             )
+            train_rows = replace(train_rows, soft=self._soft)
         job = Job(
             recipe=self._recipe,
             settings=self._settings,

@@ -57,9 +57,13 @@ def make_runner(
         folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
         fingerprint: The run's fingerprint.
         curves: Takes points of training curves: values by name, step, time in ms.
-        sources: The finished runs that a cascade builds on, by the key that names each.
+        sources: The finished runs that a cascade or a student builds on, by the key that names each.
     """
     family = checked.run.model.family
+    if "teacher" in checked.plain["model"]:
+        from agnews_exp.runners.distil_runner import DistilRunner
+
+        return DistilRunner(checked, sources or {}, folder=folder, fingerprint=fingerprint, curves=curves)
     if family == "classical":
         from agnews_exp.runners.sklearn_runner import SklearnRunner
 

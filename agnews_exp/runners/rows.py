@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
-from agnews_exp.data.corpus import Splits
+from agnews_exp.data.corpus import Corpus, Splits
 from agnews_exp.runners.stages import Stages
 
 
@@ -18,6 +19,12 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
 
     with stages.stage("load", f"loading {checked.run.data.name}"):
         corpus = safe_instantiate(checked.component("data"), "data")
+        if not isinstance(corpus, Corpus):
+            target = checked.run.data.target
+            raise ConfigError(
+                f"data._target_={target} returned {type(corpus).__name__}, which is no Corpus.",
+                fix="return agnews_exp.data.corpus.Corpus.from_pairs(...)",
+            )
         return make_splits(
             corpus,
             split_seed=checked.run.split_seed,

@@ -15,8 +15,9 @@ from agnews_exp.config.errors import AgnewsError, ConfigError, DataError
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
+from agnews_exp.data.soft_targets import SoftTargets, takes_soft_targets, weighted_copies
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.features.build import build_features
+from agnews_exp.features.build import build_features, check_fitted
 from agnews_exp.models.answers import predict_matrix
 from agnews_exp.models.persistence import save_pipeline
 from agnews_exp.runners.protocol import FitSummary
@@ -29,10 +30,12 @@ class SklearnRunner:
 
     Args:
         checked: The checked configuration; ``features`` and ``model`` are built from it.
+        soft: A teacher's answers for the training rows, or None.
     """
 
-    def __init__(self, checked: CheckedConfig) -> None:
+    def __init__(self, checked: CheckedConfig, *, soft: SoftTargets | None = None) -> None:
         self._checked = checked
+        self._soft = soft
         self._features: Any = None
         self._model: Any = None
         self._n_classes = 0
@@ -59,9 +62,11 @@ class SklearnRunner:
             try:
                 with stages.stage("features", f"features ({self._checked.run.features.name}) of {len(train):,} texts"):
                     matrix = train.texts if features is None else features.fit_transform(train.texts, train.labels)
+                    if features is not None:
+                        check_fitted(features)
                 self._report_early(model, matrix, features, splits, stages)
                 with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
-                    model.fit(matrix, train.labels)
+                    _fit(model, matrix, train.labels, self._soft)
             except AgnewsError:
                 raise
             except ValueError as error:
@@ -87,7 +92,7 @@ class SklearnRunner:
     def _report_early(self, model: Any, matrix: Any, features: Any, splits: Splits, stages: Stages) -> None:
         """Tell a search that prunes how the model does on parts of the rows, before the full fit."""
         primary = self._checked.run.evaluation.primary
-        if not stages.reports or features is None or not primary.startswith("val/"):
+        if not stages.reports or features is None or self._soft is not None or not primary.startswith("val/"):
             return
         report_rungs(
             model, matrix, splits.train.labels, splits.validation, features.transform,
@@ -120,6 +125,28 @@ class SklearnRunner:
     def save(self, folder: Path) -> None:
         """Write the pipeline as skops."""
         save_pipeline(self.pipeline, folder, self._class_names)
+
+
+def _fit(model: Any, matrix: Any, labels: NDArray[np.int64], soft: SoftTargets | None) -> None:
+    """Fit a classifier on labels, or on soft targets: as such where it takes them, else as weighted copies of rows.
+
+    Raises:
+        ConfigError: It takes neither soft targets nor weights.
+    """
+    from sklearn.utils.validation import has_fit_parameter
+
+    if soft is None:
+        model.fit(matrix, labels)
+    elif takes_soft_targets(model.fit):
+        model.fit(matrix, labels, soft=soft)
+    elif has_fit_parameter(model, "sample_weight"):
+        rows, classes, weights = weighted_copies(labels, soft)
+        model.fit(matrix[rows], classes, sample_weight=weights)
+    else:
+        raise ConfigError(
+            f"model.student._target_: {type(model).__name__} takes neither soft targets nor sample weights.",
+            fix="model@model.student=ngram_softmax",
+        )
 
 
 @contextmanager

@@ -27,6 +27,9 @@ def add_parsers(commands: Any) -> None:
     predict.add_argument("--top-k", type=int, default=1, help="so many most likely classes")
     predict.add_argument("--probabilities", action="store_true", help="every class' confidence")
     predict.add_argument("--with-text", action="store_true", help="give the texts back")
+    predict.add_argument(
+        "--explain", type=int, nargs="?", const=5, default=0, metavar="N", help="the N words that weigh most (5)"
+    )
     predict.add_argument("--batch-size", type=int, default=2048)
     predict.add_argument("--device", default="auto", help="for transformers: auto, cpu, cuda:0")
     predict.add_argument("--force", action="store_true", help="write an existing output anew")
@@ -57,6 +60,8 @@ def _predict(options: argparse.Namespace) -> None:
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least 1.")
+    if options.explain < 0:
+        raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
     columns = [column.strip() for column in options.columns.split(",") if column.strip()]
     source = describe_source(
         options.file,
@@ -66,7 +71,7 @@ def _predict(options: argparse.Namespace) -> None:
         encoding=options.encoding,
     )
     found = find_model(to_plain(compose_config([])), options.model)
-    answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size)
+    answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)
     with _progress() as progress:
         outcome = predict_stream(
             source,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.errors import DataError
-from agnews_exp.evaluation.drift import Shift, reference_of, shifts
-from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.drift import REFERENCE, Shift, describe, model_reference, shifts
 from agnews_exp.models.loading import FittedModel
-from agnews_exp.models.manifest import add_files
+from agnews_exp.models.manifest import add_json
 from agnews_exp.reporting.analyses.finished import FinishedRun
 from agnews_exp.serving.inputs import Source, read_items
-from agnews_exp.serving.predicting import confidences
 
-REFERENCE = "drift_reference.json"
-"""In a model folder: what the texts and the answers were like on validation rows."""
-
-_WORD = re.compile(r"\w+")
 _BATCH = 2048
 
 
 def write_reference(run: FinishedRun, folder: Path) -> None:
-    """Write a run's reference into its model folder, and take it into the manifest.
+    """Write the reference of an older run, which has none, into its model folder, and take it into the manifest.
 
     Args:
         run: The run that the model is of.
         folder: The model folder.
     """
     splits = run.splits
-    known = sorted({word for text in splits.train.texts for word in _words(text)})
     answers = run.context("drift").answers["val"]
-    quantities = describe(splits.validation.texts, answers, frozenset(known))
-    reference = reference_of(quantities, answers.labels, len(splits.class_names), run.checked.run.seed)
-    (folder / REFERENCE).write_text(json.dumps(reference | {"words": known}) + "\n", encoding="utf-8")
-    add_files(folder)
-
-
-def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) -> dict[str, NDArray[np.float64]]:
-    """Return what drift is looked for in, shape (n,) each: words, share of known words, confidence.
-
-    Args:
-        texts: n texts.
-        answers: The model's answers for them.
-        known: The words of the training texts.
-    """
-    words = [_words(text) for text in texts]
-    values = {
-        "words": np.array([len(w) for w in words], dtype=np.float64),
-        "known_words": np.array([sum(x in known for x in w) / len(w) if w else 0.0 for w in words]),
-    }
-    if answers.probabilities is not None or answers.scores is not None:
-        matrix = confidences(answers)
-        values["confidence"] = matrix[np.arange(len(answers)), answers.labels]
-    return values
+    reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
+    add_json(folder, REFERENCE, reference)
 
 
 def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[Shift], int, int]:
@@ -93,10 +64,6 @@ def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[S
     quantities = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found = shifts(reference, quantities, np.concatenate(labels))
     return found, sum(map(len, labels)), rejected
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
 
 
 def _batches(items: Iterable[Any]) -> Iterable[list[Any]]:

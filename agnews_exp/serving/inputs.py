@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from agnews_exp.config.errors import ConfigError, DataError, nearest
 from agnews_exp.data.bad_rows import csv_records, wrong_bytes
+from agnews_exp.data.bounded import LONGEST_LINE, BoundedStream
 from agnews_exp.data.files import field_limit, open_text, reading
 
 FORMATS = {
@@ -115,14 +116,19 @@ def read_items(source: Source) -> Iterator[Item]:
 @contextmanager
 def _opened(source: Source) -> Iterator[IO[str]]:
     with ExitStack() as stack:
+        table = source.format in ("csv", "tsv")
+        stack.enter_context(field_limit())
         if source.path is None:
-            stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            raw = BoundedStream("standard input", sys.stdin.buffer, LONGEST_LINE if table else None)
+            stream = io.TextIOWrapper(
+                cast("IO[bytes]", raw), encoding="utf-8-sig", errors="surrogateescape", newline=""
+            )
             stack.callback(stream.detach)
             yield stream
             return
         stack.enter_context(reading(source.path))
-        stack.enter_context(field_limit())
-        yield stack.enter_context(open_text(source.path, source.encoding, errors="surrogateescape"))
+        opened = open_text(source.path, source.encoding, errors="surrogateescape", bounded_lines=table)
+        yield stack.enter_context(opened)
 
 
 def _read_csv(file: IO[str], source: Source) -> Iterator[Item]:
@@ -130,7 +136,10 @@ def _read_csv(file: IO[str], source: Source) -> Iterator[Item]:
     first = file.readline(_LINE_LIMIT)
     import csv
 
-    names = next(csv.reader([first], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(f"{source.path or 'standard input'}: line 1: {error}.") from error
     rest = file
     if not source.header:
         names = [str(i) for i in range(len(names))]
@@ -230,10 +239,19 @@ def _read_parquet(source: Source) -> Iterator[Item]:
     names = list(file.schema_arrow.names)
     columns = [names[_position(names, column, source)] for column in source.columns]
     row = 0
-    for batch in file.iter_batches(batch_size=4096, columns=columns):
+    for batch in _batches(file, columns, source.path):
         for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
             row += 1
             if all(isinstance(value, str) for value in values):
                 yield _item(row, " ".join(values))
             else:
                 yield Item(row, None, "the text is missing or not a string")
+
+
+def _batches(file: Any, columns: list[str], path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        yield from file.iter_batches(batch_size=4096, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged: {error}.") from error

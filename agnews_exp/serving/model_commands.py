@@ -65,8 +65,9 @@ def _drift(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from agnews_exp.evaluation.drift import REFERENCE
     from agnews_exp.reporting.analyses.finished import FinishedRun
-    from agnews_exp.serving.drifting import REFERENCE, find_drift, write_reference
+    from agnews_exp.serving.drifting import find_drift, write_reference
     from agnews_exp.serving.inputs import describe_source
     from agnews_exp.serving.models import find_model
     from agnews_exp.tracking.lookup import find_runs

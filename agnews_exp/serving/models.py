@@ -78,6 +78,6 @@ def _registered(plain: Mapping[str, Any], uri: str) -> Path:
             f"MLflow cannot give {uri}: {str(error).splitlines()[0]}", fix="agnews register <run> --name <name>"
         ) from error
     folders = [path.parent for path in fetched.rglob(MANIFEST)]
-    if len(folders) != 1:
+    if not folders:
         raise ConfigError(f"{uri} holds no model folder of agnews-exp.", fix="agnews register <run> --name <name>")
-    return folders[0]
+    return min(folders, key=lambda folder: len(folder.parts))  # a cascade's holds those of its two models

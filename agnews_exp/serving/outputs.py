@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from agnews_exp.config.cells import spreadsheet_cell
 from agnews_exp.config.errors import ConfigError
 
 Row = Mapping[str, Any]
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every row
 
 
 class Output(Protocol):
@@ -58,11 +61,11 @@ class LineOutput:
         if self._csv:
             self._put([[row.get(column) for column in self._columns] for row in rows])
         else:
-            self._file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+            self._file.write("".join(_ENCODE(row) + "\n" for row in rows).encode())
 
     def _put(self, rows: list[list[Any]]) -> None:
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([[_harmless(value) for value in row] for row in rows])
+        csv.writer(text, lineterminator="\n").writerows([[spreadsheet_cell(value) for value in row] for row in rows])
         self._file.write(text.getvalue().encode())
 
     def position(self) -> int:
@@ -161,10 +164,3 @@ def output_format(path: Path) -> str:
             f"--output {path}: the name must end in {', '.join(sorted(FORMATS))}.", fix=f"--output {path.stem}.csv"
         )
     return format
-
-
-def _harmless(value: Any) -> Any:
-    """Quote what a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value

@@ -18,6 +18,7 @@ from agnews_exp.config.errors import ConfigError
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.loading import FittedModel
+from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
 from agnews_exp.serving.outputs import LineOutput, Output, open_output
 from agnews_exp.tracking.record import read_json, write_json
@@ -34,12 +35,14 @@ class Answering:
         probabilities: Whether every class' probability is given.
         with_text: Whether the text is given back.
         batch_size: Texts in a batch.
+        explain: So many words with their weights; 0 gives none.
     """
 
     top_k: int = 1
     probabilities: bool = False
     with_text: bool = False
     batch_size: int = 2048
+    explain: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,16 @@ def confidences(answer: Predictions) -> NDArray[np.float64]:
     raise ConfigError("This model gives labels only, neither scores nor probabilities.", fix="--top-k 1")
 
 
-def answer_rows(items: Sequence[Item], model: FittedModel, answering: Answering) -> list[dict[str, Any]]:
+def answer_rows(
+    items: Sequence[Item], model: FittedModel, answering: Answering, explainer: WordExplainer | None = None
+) -> list[dict[str, Any]]:
     """Answer a batch of good rows.
 
     Args:
         items: Rows with texts.
         model: Answers them.
         answering: What the answers hold.
+        explainer: Of the model, where answers hold words.
     """
     texts = [item.text or "" for item in items]
     answer = model.predict(texts)
@@ -87,6 +93,9 @@ def answer_rows(items: Sequence[Item], model: FittedModel, answering: Answering)
     if answering.with_text:
         for row, text in zip(rows, texts, strict=True):
             row["text"] = text
+    if explainer is not None:
+        for row, explanation in zip(rows, explainer(texts, answer.labels), strict=True):
+            row["words"] = top_words(explanation, answering.explain)
     if answer.probabilities is None and answer.scores is None and answering.top_k == 1 and not answering.probabilities:
         return rows
     values = confidences(answer)
@@ -105,7 +114,8 @@ def answer_rows(items: Sequence[Item], model: FittedModel, answering: Answering)
 
 def columns_of(model: FittedModel, answering: Answering) -> list[str]:
     """Return the columns of an answer."""
-    columns = ["line", "label", *(["text"] if answering.with_text else []), "confidence"]
+    columns = ["line", "label", *(["text"] if answering.with_text else [])]
+    columns += [*(["words"] if answering.explain else []), "confidence"]
     if answering.top_k > 1:
         ranks = range(1, min(answering.top_k, len(model.class_names)) + 1)
         columns += [f"{name}_{rank}" for rank in ranks for name in ("label", "confidence")]
@@ -137,16 +147,17 @@ def predict_stream(
         progress: Is told how many rows are done.
 
     Raises:
-        ConfigError: The output is there already.
+        ConfigError: The output is there already, or the model cannot be explained.
     """
     start = time.monotonic()
+    explainer = word_explainer(model) if answering.explain else None
     job = _Job(source, output, identity, answering, columns_of(model, answering), force)
     items = itertools.islice(read_items(source), job.done, None)
     saved = start
     while batch := list(itertools.islice(items, answering.batch_size)):
         good = [item for item in batch if item.text is not None]
         if good:
-            job.answers.write(answer_rows(good, model, answering))
+            job.answers.write(answer_rows(good, model, answering, explainer))
         job.reject([item for item in batch if item.text is None])
         job.done += len(batch)
         progress(job.done)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.cells import markdown_cell, spreadsheet_cell
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.sweeps.folder import SweepFolder
 from agnews_exp.sweeps.jobs import JobState, numbers_of, override_key, short_number
@@ -128,9 +129,9 @@ def write_jobs(path: Path, states: Sequence[JobState], rows: Sequence[JobRow]) -
             numbers = row.metrics if row else {}
             writer.writerow(
                 [state.num, state.status, state.attempts, state.seconds, state.max_rss_mb, *identity]
-                + [values.get(k, "") for k in keys]
+                + [spreadsheet_cell(values.get(k, "")) for k in keys]
                 + [numbers.get(m, "") for m in metrics]
-                + [state.reason or "", state.run or ""]
+                + [spreadsheet_cell(state.reason or ""), spreadsheet_cell(state.run or "")]
             )
 
 
@@ -148,7 +149,7 @@ def write_aggregate(path: Path, rows: Sequence[JobRow]) -> None:
                 if values:
                     s = summarise(values)
                     numbers = ["" if math.isnan(x) else repr(x) for x in (s.mean, s.std, s.low, s.high)]
-                    writer.writerow([*label, metric, s.n, *numbers])
+                    writer.writerow([*map(spreadsheet_cell, label), metric, s.n, *numbers])
 
 
 def shown_metrics(rows: Sequence[JobRow]) -> list[str]:
@@ -179,7 +180,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
     for members in found:
         cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
-        lines.append("| " + " | ".join([group_label(members[0], keys), *cells]) + " |")
+        lines.append("| " + " | ".join([markdown_cell(group_label(members[0], keys)), *cells]) + " |")
     if any(len(g) > 1 for g in found):
         lines += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
     return "\n".join(lines)

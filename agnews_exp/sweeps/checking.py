@@ -17,20 +17,14 @@ def check_words(words: Sequence[str]) -> int:
     """
     from pathlib import Path
 
-    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.errors import AgnewsError
     from agnews_exp.config.validation import check_config
-    from agnews_exp.sweeps.command import quoted
 
     folder = next((Path(w.split("=", 1)[1]) for w in words if w.startswith("--config-path=")), None)
-    extra = [w.split("=", 1)[1] for w in words if w.startswith("--config-dir=")]
     overrides = [w for w in words if not w.startswith("-")]
-    if extra and not any(w.startswith("hydra.searchpath=") for w in overrides):
-        overrides.append(
-            f"hydra.searchpath=[{','.join(quoted(f'file://{Path(folder).absolute()}') for folder in extra)}]"
-        )
     try:
-        check_config(compose_config(overrides, folder))
+        check_config(compose_config(overrides, folder, extra_folders(words)))
     except AgnewsError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""The command behind a sweep: its words, its configuration folders, and how a value is quoted."""
+"""The command behind a sweep: its words and its configuration folders."""
 
 from __future__ import annotations
 
@@ -49,8 +49,3 @@ def config_sources(config: DictConfig) -> list[Path]:
 def clean_words(words: Sequence[str]) -> tuple[str, ...]:
     """Return a job's overrides without those that concern the sweep as a whole."""
     return tuple(w for w in words if not w.lstrip("+~").startswith("sweep."))
-
-
-def quoted(text: str) -> str:
-    """Return a text as one quoted value of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

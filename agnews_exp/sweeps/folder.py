@@ -6,29 +6,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agnews_exp import __version__
 from agnews_exp.config.errors import ConfigError, unknown_name
-from agnews_exp.config.locations import CHECKPOINTS, RESUME_FILE
+from agnews_exp.config.locations import CHECKPOINTS, RESUME_FILE, run_command
 from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, report_path, state_path
+from agnews_exp.sweeps.work_lock import WorkLock
 from agnews_exp.tracking import record
 
 SWEEP, CONF, BEST = "sweep.json", "conf", "best.json"
-_LOCK = ".lock"
-START = "start one: python run.py -m model=linear_svc,logreg data_fraction=0.25,1.0"
-LOCK_SECONDS = 60.0
-"""How long to wait for the last processes of an earlier call to end."""
+START = f"start one: {run_command()} -m model=linear_svc,logreg data_fraction=0.25,1.0"
 
 
 class SweepFolder:
@@ -40,7 +36,11 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock: int | None = None
+        self._lock = WorkLock(
+            path,
+            f"The sweep '{path.name}'",
+            "wait for it, or end it; sweep.name=<another> starts a sweep of its own",
+        )
 
     @property
     def name(self) -> str:
@@ -67,72 +67,26 @@ class SweepFolder:
     def acquire(self) -> None:
         """Take the sweep for this process and its children.
 
-        The lock is a file descriptor that the job server and the jobs inherit, so it is free only when the last of
-        them is gone, however they ended.
+        The job server and the jobs inherit the lock, so it is free only when the last of them is gone.
 
         Raises:
             ConfigError: Another process works on this sweep.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                owner = self._owner()
-                if owner is not None or time.monotonic() > deadline:
-                    os.close(descriptor)
-                    who = f"process {owner}" if owner else "processes of an earlier call"
-                    raise ConfigError(
-                        f"The sweep '{self.name}' is being worked on by {who}.",
-                        fix="wait for it, or end it; sweep.name=<another> starts a sweep of its own",
-                    ) from None
-                time.sleep(0.1)
-        self.lock = descriptor
-        self._claim(descriptor)
+        self._lock.acquire()
 
-    def _claim(self, descriptor: int) -> None:
-        import psutil
-
-        os.ftruncate(descriptor, 0)
-        content = {"pid": os.getpid(), "started": psutil.Process().create_time()}
-        os.pwrite(descriptor, json.dumps(content).encode(), 0)
-
-    def _owner(self) -> int | None:
-        """Return the parent process that holds the lock, or None when only its leftovers do."""
-        import psutil
-
-        content = record.read_json(self.path / _LOCK)
-        if content is None:
-            return None
-        try:
-            alive = abs(psutil.Process(content["pid"]).create_time() - content["started"]) < 1
-        except psutil.Error:
-            return None
-        return int(content["pid"]) if alive else None
+    @property
+    def lock(self) -> int | None:
+        """The lock's file descriptor, for child processes; None while it is not held."""
+        return self._lock.descriptor
 
     @property
     def active(self) -> bool:
         """Whether a process works on this sweep now."""
-        try:
-            descriptor = os.open(self.path / _LOCK, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return self._lock.active
 
     def release(self) -> None:
         """Give the sweep back."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
+        self._lock.release()
 
     def state(self, num: int) -> JobState | None:
         """Return a job's stored state."""

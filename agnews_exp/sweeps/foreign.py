@@ -24,8 +24,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from agnews_exp.config.compose import quoted
 from agnews_exp.config.errors import AgnewsError
-from agnews_exp.sweeps.command import quoted
 from agnews_exp.sweeps.jobs import BAD_INPUT, Job
 from agnews_exp.sweeps.process_launcher import Source
 from agnews_exp.sweeps.session import SweepSession

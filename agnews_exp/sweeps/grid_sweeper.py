@@ -10,11 +10,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.errors import ConfigError, unknown_name
 from agnews_exp.sweeps.base_sweeper import SessionSweeper
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.folder import SweepFolder
+
+
+_REPORTS = ("study_tables", "distil_table")
 
 
 class GridSweeper(SessionSweeper):
@@ -23,7 +26,8 @@ class GridSweeper(SessionSweeper):
     Args:
         params: Sweeps from the configuration, such as ``{seed: 1,2,3}``; the command's own win.
         grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
-        report: ``study_tables`` sets the runs beside the study's published numbers at the end.
+        report: What to set the runs side by side with at the end: ``study_tables`` (the study's published numbers) or
+            ``distil_table`` (a teacher and its students).
     """
 
     def __init__(
@@ -32,8 +36,8 @@ class GridSweeper(SessionSweeper):
         grids: list[dict[str, str]] | None = None,
         report: str | None = None,
     ) -> None:
-        if report not in (None, "study_tables"):
-            raise ConfigError(f"hydra.sweeper.report={report!r} is unknown.\n  allowed: null, study_tables")
+        if report is not None and report not in _REPORTS:
+            raise unknown_name("hydra.sweeper.report", report, _REPORTS)
         self.params = params or {}
         self.grids = grids or [{}]
         self.report = report
@@ -78,6 +82,10 @@ class GridSweeper(SessionSweeper):
     def _report(self) -> Callable[[SweepFolder], dict[str, Any]] | None:
         if self.report is None:
             return None
+        if self.report == "distil_table":
+            from agnews_exp.sweeps.distil_report import distil_report
+
+            return distil_report
         from agnews_exp.sweeps.study_report import study_report
 
         return study_report

@@ -176,14 +176,19 @@ def _redirect(log: str) -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when ``parent`` dies; where it cannot be asked (macOS), do nothing."""
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when ``parent`` dies; where it cannot be asked (macOS), do nothing.
+
+    Args:
+        parent: Process id of the parent.
+        number: The signal that this process then gets.
+    """
     if sys.platform != "linux":
         return
     import ctypes
 
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(number), 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel was asked
         os._exit(1)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from agnews_exp.config.locations import run_command
 from agnews_exp.tracking import record
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
@@ -201,7 +202,7 @@ def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> st
         overrides: The job's overrides.
         configs: Configuration folders to compose from, the main one first; none takes the project's own.
     """
-    return "python run.py " + shlex.join([*config_words(configs), *single(overrides)])
+    return f"{run_command()} {shlex.join([*config_words(configs), *single(overrides)])}"
 
 
 def config_words(configs: Sequence[Path]) -> list[str]:

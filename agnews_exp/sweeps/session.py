@@ -14,10 +14,12 @@ from typing import Any, Self
 from omegaconf import DictConfig
 
 from agnews_exp import __version__
+from agnews_exp.config.compose import quoted
 from agnews_exp.config.entry import Terminated
 from agnews_exp.config.errors import AgnewsError
+from agnews_exp.config.locations import run_command
 from agnews_exp.sweeps import jobs as job_files
-from agnews_exp.sweeps.command import clean_words, command_words, config_sources, quoted, task_plain
+from agnews_exp.sweeps.command import clean_words, command_words, config_sources, task_plain
 from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
 from agnews_exp.sweeps.jobs import Job, JobState
 from agnews_exp.sweeps.leftovers import wait_until_gone
@@ -88,7 +90,7 @@ class SweepSession:
                 configs=len(self._sources),
                 words=self.words,
                 swept=self.swept,
-                command=shlex.join(["python", "run.py", "-m", *self.words]),
+                command=f"{run_command()} -m {shlex.join(self.words)}",
                 primary=self._objective or self.plain["evaluation"]["primary"],
                 maximise=self.maximise,
                 version=__version__,
@@ -243,7 +245,7 @@ class SweepSession:
             raise SweepFailed(
                 f"{failed} of {total} jobs failed{left}.",
                 fix="mend the cause; the same command runs only what is missing "
-                f"(or: python run.py -m sweep.resume={self.folder.name})",
+                f"(or: {run_command()} -m sweep.resume={self.folder.name})",
             )
 
     def __exit__(

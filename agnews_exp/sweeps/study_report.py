@@ -26,18 +26,18 @@ def study_report(folder: SweepFolder) -> dict[str, Any]:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     for table in tables:
-        _print(table)
+        print_table(table)
     return {"note": text, "metrics": {}, "artifacts": [path]}
 
 
 def _pooling(run: record.RunFolder) -> str:
     """Return how a run's word vectors were pooled, or nothing where there are none."""
-    from omegaconf import OmegaConf
+    embeddings = run.config()["features"]["blocks"].get("embeddings") or {}
+    return str(embeddings.get("pooling") or "")
 
-    return str(OmegaConf.select(OmegaConf.load(run.path / record.CONFIG), "features.blocks.embeddings.pooling") or "")
 
-
-def _print(table: StudyTable) -> None:
+def print_table(table: StudyTable) -> None:
+    """Print a table on standard output."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

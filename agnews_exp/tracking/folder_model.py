@@ -1,66 +1,69 @@
-"""A model folder of any family as an MLflow model: the code of its pyfunc flavour (logged as code, not pickled)."""
+"""A model folder of any other family (transformer, cascade, blend) as an MLflow model, which this module loads."""
 
 from __future__ import annotations
 
-import logging
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
-from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
+
+from agnews_exp.tracking.logged_model import CONDA_FILE, PYTHON_FILE, complete, describe, link_model
+
+_FOLDER = "model"
 
 
-class FolderModel(PythonModel):  # type: ignore[misc,unused-ignore]
-    """Answers texts with class indices; the artifact ``model`` is the run's model folder."""
+class FolderModel:
+    """What ``mlflow.pyfunc.load_model`` wraps.
 
-    def load_context(self, context: Any) -> None:
-        """Load the model; a changed file is refused."""
+    Args:
+        folder: A model folder; a changed file in it is refused.
+    """
+
+    def __init__(self, folder: Path) -> None:
         from agnews_exp.models.loading import load_model
 
-        self._model = load_model(Path(context.artifacts["model"]))
+        self._model = load_model(folder)
 
-    # Without annotations: MLflow would take them for a schema of its own and warn.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """Return shape (n,), class indices of n texts (an array, a list, or a table's first column)."""
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.int64]:
+        """Return shape (n,), class indices of n texts.
+
+        Args:
+            model_input: An array, a list, or a table, whose first column counts.
+            params: Of MLflow; there are none.
+        """
+        del params
         values = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
         return self._model.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
 
 
-def log_folder(folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
-    """Log a model folder into the active run.
+def _load_pyfunc(path: str) -> FolderModel:
+    """Load the model; MLflow calls this."""
+    return FolderModel(Path(path))
 
-    Args:
-        folder: A model folder.
-        class_names: K names.
-        texts: Example texts.
 
-    Returns:
-        The id of the logged model.
-    """
-    import mlflow.pyfunc
-    from mlflow.models import infer_signature
+class SavedFolder:
+    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder."""
 
-    from agnews_exp.models.loading import load_model
+    __name__ = "mlflow.pyfunc"  # the flavour that the logged model is listed under
 
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-    answers = load_model(folder).predict(texts).labels
-    example = np.asarray(texts, dtype=object)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*type hint.*")  # the signature says it all
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=__file__,
-            artifacts={"model": str(folder)},
-            signature=infer_signature(example, answers),
-            input_example=example,
-            pip_requirements=["agnews-exp", "mlflow"],
-            metadata={"class_names": list(class_names)},
+    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
+        """Write MLmodel, the model folder, the example and the environments.
+
+        Args:
+            path: Folder to make.
+            mlflow_model: The ``mlflow.models.Model`` to describe.
+            folder: A model folder of any family.
+            texts: Example texts.
+        """
+        from mlflow import pyfunc
+
+        target = Path(path)
+        target.mkdir(parents=True)
+        link_model(folder, target / _FOLDER)
+        describe(mlflow_model, target, texts)
+        pyfunc.add_to_model(
+            mlflow_model, loader_module=__name__, data=_FOLDER, conda_env=CONDA_FILE, python_env=PYTHON_FILE
         )
-    return str(info.model_id)
-
-
-if __name__ not in ("agnews_exp.tracking.folder_model", "__main__"):
-    # MLflow runs this file to learn which object the model is.
-    mlflow.models.set_model(FolderModel())
+        complete(mlflow_model, target)

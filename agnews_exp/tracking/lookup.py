@@ -25,6 +25,7 @@ def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
 
     Raises:
         ConfigError: A word names no finished run, or several.
+        StorageError: It names a run whose record is damaged.
     """
     output_dir = Path(plain["paths"]["output_dir"])
     found: dict[Path, RunFolder] = {}
@@ -36,15 +37,13 @@ def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
 
 
 def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:
-    """Return the finished runs that a cascade's configuration names, by key; none for other models.
+    """Return the finished runs that the configuration of a cascade or a student names, by key; none for other models.
 
     Raises:
         ConfigError: A run is not named, not found, or has no model any more.
     """
-    if plain["model"]["family"] != "cascade":
-        return {}
     found = {}
-    for key in ("fast", "accurate"):
+    for key in _source_keys(plain["model"]):
         word = plain["model"].get(key)
         if not word:
             name = plain["model"]["name"]
@@ -62,8 +61,17 @@ def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:
             predictions=folder.path / PREDICTIONS,
             evaluation_checksum=str(result["data"]["evaluation_checksum"]),
             class_names=tuple(result["class_names"]),
+            data_fraction=float(result["data_fraction"]),
+            metrics=result["metrics"],
         )
     return found
+
+
+def _source_keys(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which keys of a model's configuration must name a run; a student that learns from labels needs none."""
+    if model["family"] == "cascade":
+        return ("fast", "accurate")
+    return ("teacher",) if "teacher" in model and (model["teacher"] or model["alpha"] > 0) else ()
 
 
 def _one(plain: Mapping[str, Any], output_dir: Path, word: str) -> RunFolder:
@@ -72,12 +80,12 @@ def _one(plain: Mapping[str, Any], output_dir: Path, word: str) -> RunFolder:
         place = Path(word)
     if place is not None:
         folder = RunFolder(place)
-        if folder.result() is None:
-            raise ConfigError(f"{word} holds no finished run (its status is {folder.status}).")
+        folder.needed_result()
         return folder
     runs = list(finished_runs(output_dir))
     by_folder = [run for run in runs if run.path.name.startswith(word) or run.path.name.endswith(f"-{word}")]
     if len(by_folder) == 1:
+        by_folder[0].needed_result()
         return by_folder[0]
     if len(by_folder) > 1:
         names = ", ".join(run.path.name for run in by_folder[:5])

@@ -47,7 +47,9 @@ class OpenRun:
         import mlflow
 
         mlflow.set_tracking_uri(uri)
-        system = bool(self._settings["system_metrics"])
+        # A classical fit is short, and MLflow's page of a comparison opens with whichever metric was logged first.
+        asked = self._settings["system_metrics"]
+        system = self._plain["model"]["family"] != "classical" if asked is None else bool(asked)
         if system:
             mlflow.set_system_metrics_sampling_interval(  # type: ignore[no-untyped-call]
                 self._settings["system_metrics_interval"]
@@ -60,16 +62,26 @@ class OpenRun:
             mlflow.set_tags(own | {"resumed": str(int(time.time() * 1000))})
             self.run_id = run.info.run_id
             return
-        run = mlflow.start_run(
-            experiment_id=experiment_id,
-            run_name=self._plain["name"],
-            log_system_metrics=system,
-            parent_run_id=os.environ.get(PARENT_RUN) or None,
-            tags=sweep_tags() | own,
-        )
+        run = mlflow.start_run(run_id=self._create(experiment_id, own), log_system_metrics=system)
         self.run_id = run.info.run_id
         self._note()
         log_start(self.run_id, self._plain, self._environment, self._folder)
+
+    def _create(self, experiment_id: str, tags: Mapping[str, str]) -> str:
+        """Create the MLflow run as begun when this run began, which ``mlflow.start_run`` cannot; return its id."""
+        from mlflow.tracking import MlflowClient
+        from mlflow.tracking.context.registry import resolve_tags
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        parent = os.environ.get(PARENT_RUN)
+        nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        created = MlflowClient().create_run(
+            experiment_id,
+            start_time=record.RunFolder(self._folder).started_ms,
+            run_name=self._plain["name"],
+            tags=resolve_tags({**sweep_tags(), **tags, **nested}),  # user, program and commit, as start_run has them
+        )
+        return str(created.info.run_id)
 
     def opened(self) -> str | None:
         """Return the run's id; it is open when :meth:`open` has returned."""

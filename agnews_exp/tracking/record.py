@@ -7,21 +7,27 @@ never sees half a record. MLflow is a mirror of this folder, not the other way r
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.errors import ConfigError, StorageError
 from agnews_exp.config.storage import atomic_path
+from agnews_exp.tracking.foreign import read_config, wrong_result
 
 STATUS, RESULT, CONFIG, ENVIRONMENT = "status.json", "result.json", "config.yaml", "environment.json"
 PREDICTIONS, TRACKING, REPORT = "predictions.parquet", "tracking.json", "classification_report.csv"
 MODEL, FIGURES, ANALYSES = "model", "figures", "analysis"
 
 _INDEX = "index"
+
+log = logging.getLogger(__name__)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -34,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None when the file is missing or not a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -51,9 +57,17 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """running, finished, failed, killed, or unknown."""
-        content = read_json(self.path / STATUS)
-        return str(content.get("status", "unknown")) if content else "unknown"
+        """running, finished, failed, killed, pruned, or unknown."""
+        word = (read_json(self.path / STATUS) or {}).get("status")
+        return str(word) if word in ("running", "finished", "failed", "killed", "pruned") else "unknown"
+
+    @property
+    def started_ms(self) -> int | None:
+        """When the run began, in milliseconds since the epoch; None where the folder does not say it."""
+        with suppress(ValueError, TypeError, OverflowError):
+            started = (read_json(self.path / STATUS) or {}).get("started")
+            return int(datetime.fromisoformat(started).timestamp() * 1000) if started else None
+        return None
 
     def start(self, plain: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write config.yaml, environment.json and ``status: running``."""
@@ -93,8 +107,44 @@ class RunFolder:
         write_json(self.path / STATUS, content | {k: v for k, v in more.items() if v is not None})
 
     def result(self) -> dict[str, Any] | None:
-        """Return result.json of a finished run, else None."""
-        return read_json(self.path / RESULT) if self.status == "finished" else None
+        """Return result.json of a finished run, else None; a damaged one is none, and a warning names it."""
+        if self.status != "finished":
+            return None
+        content = read_json(self.path / RESULT)
+        reason = "missing or not a JSON object" if content is None else wrong_result(content)
+        if reason is None:
+            return content
+        _warn_once(f"{self.path / RESULT} is damaged ({reason}): the run is left out")
+        return None
+
+    def needed_result(self) -> dict[str, Any]:
+        """Return result.json of a finished run.
+
+        Raises:
+            ConfigError: The run has not finished.
+            StorageError: Its record is damaged.
+        """
+        content = self.result()
+        if content is not None:
+            return content
+        if self.status != "finished":
+            raise ConfigError(f"{self.path} holds no finished run (its status is {self.status}).")
+        raise StorageError(
+            f"{self.path / RESULT} is damaged: no result can be read from it.", fix="train it again (force=true)"
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return config.yaml as plain values; nothing in it is resolved.
+
+        Raises:
+            StorageError: It is missing, damaged, or not what a run writes.
+        """
+        return read_config(self.path / CONFIG)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 def remember(output_dir: Path, fingerprint: str, run: Path) -> None:

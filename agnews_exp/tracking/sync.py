@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +50,10 @@ def sync_runs(plain: Mapping[str, Any], folders: Iterable[record.RunFolder] | No
 def _replay(folder: record.RunFolder, experiment_id: str, run_id: str | None, *, with_model: bool) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
-    from omegaconf import OmegaConf
 
     client = MlflowClient()
-    plain = OmegaConf.to_container(OmegaConf.load(folder.path / record.CONFIG))
+    plain = folder.config()
     environment = record.read_json(folder.path / record.ENVIRONMENT)
-    assert isinstance(plain, dict)
     assert environment is not None
     if run_id is not None:
         try:
@@ -64,15 +61,12 @@ def _replay(folder: record.RunFolder, experiment_id: str, run_id: str | None, *,
         except MlflowException:  # it was never created, or in another store
             run_id = None
     if run_id is None:
-        status = record.read_json(folder.path / record.STATUS) or {}
-        started = int(datetime.fromisoformat(status["started"]).timestamp() * 1000)
-        created = client.create_run(
-            experiment_id, start_time=started, run_name=str(plain["name"]), tags=_sweep_of(folder)
-        )
+        name, tags = str(plain["name"]), _sweep_of(folder)
+        created = client.create_run(experiment_id, start_time=folder.started_ms, run_name=name, tags=tags)
         run_id = str(created.info.run_id)
     note = {"run_id": run_id, "complete": False, "experiment": plain["tracking"]["experiment"]}
     record.write_json(folder.path / record.TRACKING, note)
-    log_start(run_id, {str(k): v for k, v in plain.items()}, environment, folder.path)
+    log_start(run_id, plain, environment, folder.path)
     log_record(run_id, folder.path, with_model=with_model)
     client.set_terminated(run_id, "FINISHED")
     record.write_json(folder.path / record.TRACKING, note | {"complete": True})

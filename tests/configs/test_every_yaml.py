@@ -8,6 +8,7 @@ import pytest
 
 from agnews_exp.config.compose import compose_config, list_groups
 from agnews_exp.config.validation import check_config, to_plain
+from agnews_exp.reporting.eda.performing import compose_eda
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = [(group, choice) for group, choices in list_groups().items() for choice in choices]
@@ -39,6 +40,9 @@ def test_choice_composes_and_builds(group, choice, tmp_path, monkeypatch):
     if group == "evaluation/analyses":  # mounted by name: by model=cascade, or all others by evaluation=full
         words = ["model=cascade"] if choice == "cascade" else ["evaluation=full"]
         assert check_config(compose_config(words)).plain["evaluation"]["analyses"][choice] is not None
+        return
+    if group == "eda":  # of `agnews eda` alone
+        assert compose_eda([f"eda={choice}"]).settings["name"] == choice
         return
     checked = check_config(compose_config([f"{group}={choice}", *partner(group, choice)]))
     if "/" not in group and group not in ("experiment", "paths") and "name" in checked.plain.get(group, {}):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from agnews_exp.config.errors import DataError, MissingDependencyError
-from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.errors import attributes as kinds
@@ -28,8 +26,7 @@ from agnews_exp.evaluation.statistics.inputs import plain
 from agnews_exp.reporting.analyses import errors_figures as figures
 from agnews_exp.reporting.analyses import errors_tables as tables
 from agnews_exp.reporting.analyses.context import AnalysisContext, Findings
-
-_CACHE_KIND = "near_duplicates"
+from agnews_exp.reporting.analyses.duplicates import cached_near_duplicates
 
 
 def analyse(
@@ -200,7 +197,7 @@ def _duplicates(out: _Report, wanted: bool, settings: dict[str, Any], resamples:
     found = exact
     if wanted:
         try:
-            found = _near_duplicates(out, every, settings)
+            found = cached_near_duplicates(Path(out.context.checked.run.paths.cache_dir), every, settings)
             counts["near-duplicates"] = near.count_across(found, places)
         except MissingDependencyError as error:
             out.notes.append(str(error).replace("\n  fix:", " To have them:"))
@@ -226,17 +223,6 @@ def _duplicates(out: _Report, wanted: bool, settings: dict[str, Any], resamples:
         tables.write_csv(out.file("near_duplicates.csv"), listed)
     out.sections.append(tables.duplicates_markdown(counts, effects, settings))
     out.details["duplicates"] = {"rows": counts, "effect": effects}
-
-
-def _near_duplicates(out: _Report, texts: Sequence[str], settings: dict[str, Any]) -> near.NearDuplicates:
-    """Find near-duplicates once for all models of a study."""
-
-    def build() -> tuple[dict[str, Any], dict[str, Any]]:
-        return dict(vars(near.find_near_duplicates(texts, **settings))), {}
-
-    cache = ArrayCache(Path(out.context.checked.run.paths.cache_dir) / "analyses")
-    key = cache_key(1, digest_texts(texts), *(settings[name] for name in sorted(settings)))
-    return near.NearDuplicates(**cache.get_or_build(_CACHE_KIND, key, build).arrays)
 
 
 def _slices(out: _Report, n_length_bins: int, pairs: bool, min_rows: int, max_q: float) -> None:

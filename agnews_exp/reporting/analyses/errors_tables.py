@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.cells import markdown_cell, spreadsheet_cell
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.errors.confusions import Confusion
@@ -22,12 +23,12 @@ _EXCERPT = 90
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that have the same keys, numbers with six digits."""
+    """Write rows that have the same keys, numbers with six digits; no text is a formula to a spreadsheet."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else spreadsheet_cell(v) for k, v in row.items()})
 
 
 def renamed(value: Rate, name: str) -> Rate:
@@ -39,10 +40,10 @@ def _share(value: Rate) -> str:
     return f"{100 * value.rate:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
     """Return a Markdown table whose last ``numbers`` columns are aligned right."""
     rule = ["---"] * (len(header) - numbers) + ["---:"] * numbers
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+    return "\n".join("| " + " | ".join(map(markdown_cell, cells)) + " |" for cells in (header, rule, *rows))
 
 
 def _p(value: float) -> str:
@@ -71,7 +72,7 @@ def confusions_markdown(overall: Rate, directed: Sequence[Confusion], undirected
             [c.of_rows.name, f"{c.of_rows.count:,}", f"{100 * c.share_of_errors:.1f} %", _share(c.of_rows)]
             for c in pairs[:SHOWN]
         ]
-        parts.append(_table([title, "errors", "of all errors", of], rows, 3))
+        parts.append(markdown_table([title, "errors", "of all errors", of], rows, 3))
     return "\n\n".join(parts)
 
 
@@ -80,12 +81,12 @@ def groups_markdown(groups: Mapping[str, Sequence[Rate]], artefacts: Sequence[Co
     parts = ["## Error rate by kind of text"]
     for title, rates in groups.items():
         parts.append(
-            _table([title, "rows", "errors", "error rate"],
+            markdown_table([title, "rows", "errors", "error rate"],
                    [[r.name, f"{r.total:,}", f"{r.count:,}", _share(r)] for r in rates], 3)
         )  # fmt: skip
     if artefacts:
         rows = [[c.name, f"{c.inside.total:,}", _share(c.inside), _share(c.outside), _p(c.p_value)] for c in artefacts]
-        parts.append(_table(["artefact", "rows with it", "error rate", "of the others", "p (Fisher)"], rows, 4))
+        parts.append(markdown_table(["artefact", "rows with it", "error rate", "of the others", "p (Fisher)"], rows, 4))
         parts.append("p-values are not adjusted for the number of rows of the table.")
     return "\n\n".join(parts)
 
@@ -97,7 +98,7 @@ def hardest_markdown(listed: Sequence[Mapping[str, Any]]) -> str:
          excerpt(r.get("text", ""))]
         for r in listed[:SHOWN]
     ]  # fmt: skip
-    table = _table(["test row", "label", "prediction", "margin", "text"], rows)
+    table = markdown_table(["test row", "label", "prediction", "margin", "text"], rows)
     what = "Margin: score of the labelled class minus the best other one."
     return f"## Hardest rows\n\nThe first of {len(listed)} in `hardest.csv`. {what}\n\n{table}"
 
@@ -118,7 +119,7 @@ def noise_markdown(
         "model that is wrong with confidence makes them too."
     )
     head = ["test row", "label", "prediction", "probability of the label", "text"]
-    return text + ("\n\n" + _table(head, cells) if cells else "")
+    return text + ("\n\n" + markdown_table(head, cells) if cells else "")
 
 
 def _metric(value: BootstrapInterval | None) -> str:
@@ -141,14 +142,16 @@ def duplicates_markdown(
         [kind, split, *(f"{n:,}" for n in where.values())] for kind, by in counts.items() for split, where in by.items()
     ]
     head = ["kind", "rows of", *(f"with one in {split}" for split in next(iter(counts.values())))]
-    parts.append(_table(head, rows, len(head) - 2))
+    parts.append(markdown_table(head, rows, len(head) - 2))
     cells = []
     for split, e in effects.items():
         for metric, value in e.all_rows.items():
             other = None if e.without is None else e.without[metric]
             moved = "" if other is None else f"{other.estimate - value.estimate:+.4f}"
             cells.append([split, metric, _metric(value), _metric(other), moved])
-    parts.append(_table(["split", "metric", "all rows", "without near-duplicates of train", "change"], cells, 3))
+    parts.append(
+        markdown_table(["split", "metric", "all rows", "without near-duplicates of train", "change"], cells, 3)
+    )
     for split, e in effects.items():
         if e.errors is not None:
             parts.append(
@@ -204,4 +207,4 @@ def slices_markdown(found: SliceSearch, max_q: float) -> str:
     if not rows:
         return text
     more = f"\n\nThe first {len(rows)} of {len(found.slices)}; all in `slices.csv`." if len(found.slices) > 20 else ""
-    return text + "\n\n" + _table(head, rows, 6) + more
+    return text + "\n\n" + markdown_table(head, rows, 6) + more

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from agnews_exp.config.cells import spreadsheet_cell
 from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.data.batching import derive_seed
@@ -135,7 +136,11 @@ def _write_weights(path: Path, terms: Sequence[overall.WeightedTerm]) -> None:
         writer = csv.writer(file)
         writer.writerow(["block", "class", "term", "weight", "effect", "validation_share"])
         writer.writerows(
-            (t.block, t.class_name, t.term, f"{t.weight:.6g}", f"{t.effect:.6g}", f"{t.share:.6g}") for t in terms
+            (
+                *map(spreadsheet_cell, (t.block, t.class_name, t.term)),
+                *(f"{v:.6g}" for v in (t.weight, t.effect, t.share)),
+            )
+            for t in terms
         )
 
 

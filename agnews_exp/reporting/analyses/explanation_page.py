@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agnews_exp.config.cells import markdown_cell
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.explanation.words import Explanation
 from agnews_exp.models.explaining_linear import Term
@@ -162,8 +163,8 @@ def articles_markdown(articles: Sequence[Article]) -> str:
     lines = ["| row | label | predicted | " + " | ".join(e.method for e in articles[0].explanations) + " |"]
     lines.append("|---" * (3 + len(articles[0].explanations)) + "|")
     for article in articles:
-        cells = [", ".join(_strongest(e)) for e in article.explanations]
-        lines.append(f"| {article.row_id} | {article.label} | {article.predicted} | " + " | ".join(cells) + " |")
+        cells = [article.label, article.predicted, *(", ".join(_strongest(e)) for e in article.explanations)]
+        lines.append(f"| {article.row_id} | " + " | ".join(map(markdown_cell, cells)) + " |")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.config.errors import DataError
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.stored_answers import read_predictions
@@ -13,7 +13,7 @@ from agnews_exp.reporting.analyses.context import AnalysisContext
 from agnews_exp.reporting.analyses.performing import analysis_folder
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.stages import Stages
-from agnews_exp.tracking.record import CONFIG, MODEL, PREDICTIONS, RunFolder
+from agnews_exp.tracking.record import MODEL, PREDICTIONS, RunFolder
 
 
 class FinishedRun:
@@ -24,14 +24,12 @@ class FinishedRun:
 
     Raises:
         ConfigError: The run has not finished.
+        StorageError: Its record is damaged.
     """
 
     def __init__(self, run: RunFolder) -> None:
-        result = run.result()
-        if result is None:
-            raise ConfigError(f"{run.path} holds no finished run (its status is {run.status}).")
         self.run = run
-        self.result: dict[str, Any] = result
+        self.result: dict[str, Any] = run.needed_result()
         self.checked = stored_config(run)
         self._splits: Splits | None = None
         self._model: FittedModel | None = None
@@ -75,6 +73,6 @@ def stored_config(run: RunFolder) -> CheckedConfig:
     """Return the configuration that a run was started with, checked by today's rules."""
     from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.load(run.path / CONFIG)
+    config = OmegaConf.create(run.config())
     assert isinstance(config, DictConfig)
     return check_config(config)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.locations import run_command
+
 _SHOWN = ("val/macro_f1", "test/macro_f1")
 
 
@@ -63,7 +65,7 @@ def _top(options: argparse.Namespace) -> None:
     if not groups:
         asked = f" that answers {' '.join(options.filter)}" if options.filter else ""
         console.print(
-            f"There is no finished run{asked} in {output_dir} yet.\nfirst  python run.py experiment=quickstart"
+            f"There is no finished run{asked} in {output_dir} yet.\nfirst  {run_command()} experiment=quickstart"
         )
         return
     shown = list(dict.fromkeys([options.metric, *_SHOWN]))
@@ -156,7 +158,7 @@ def _tail(options: argparse.Namespace) -> None:
         folders = [p.parent for p in sorted(found, key=lambda p: p.stat().st_mtime)]
     if not folders:
         asked = f" '{options.run}...'" if options.run else ""
-        raise ConfigError(f"There is no run{asked} in {output_dir}.", fix="python run.py experiment=quickstart")
+        raise ConfigError(f"There is no run{asked} in {output_dir}.", fix=f"{run_command()} experiment=quickstart")
     run = RunFolder(folders[-1])
     print(f"{run.path}  ({run.status})", flush=True)
     _follow(run, options.lines)

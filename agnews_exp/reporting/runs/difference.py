@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.tracking.record import CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json
+from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.tracking.record import ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
 _SILENT = ("paths.", "sweep.", "name", "tracking.", "force", "resume", "tags.")
 """Settings that say where and under which name, not what."""
@@ -38,14 +38,9 @@ def difference(one: RunFolder, other: RunFolder) -> Difference:
 
     Raises:
         ConfigError: One of them has not finished.
+        StorageError: A record is damaged.
     """
-    results = []
-    for run in (one, other):
-        result = run.result()
-        if result is None:
-            raise ConfigError(f"{run.path} holds no finished run (its status is {run.status}).")
-        results.append(result)
-    first, second = results
+    first, second = (run.needed_result() for run in (one, other))
     shared = [m for m in first["metrics"] if m in second["metrics"]]
     same_rows = first["data"]["evaluation_checksum"] == second["data"]["evaluation_checksum"]
     environments = [(read_json(run.path / ENVIRONMENT) or {}).get("packages", {}) for run in (one, other)]
@@ -58,15 +53,11 @@ def difference(one: RunFolder, other: RunFolder) -> Difference:
 
 
 def _flat_config(run: RunFolder) -> dict[str, str]:
-    from omegaconf import OmegaConf
-
     from agnews_exp.tracking.store import flatten
 
-    content = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG))
-    assert isinstance(content, dict)
     flat: dict[str, str] = {}
-    for key, value in content.items():
-        flat |= flatten(value, str(key)) if isinstance(value, dict) else {str(key): str(value)}
+    for key, value in run.config().items():
+        flat |= flatten(value, key) if isinstance(value, dict) else {key: str(value)}
     return {k: v for k, v in flat.items() if not k.startswith(_SILENT)}
 
 
@@ -77,10 +68,7 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _answers(one: RunFolder, other: RunFolder) -> dict[str, dict[str, int]]:
-    import pyarrow.parquet as pq
-
-    columns = ["split", "row_id", "label", "prediction"]
-    tables = [pq.read_table(run.path / PREDICTIONS, columns=columns).to_pandas() for run in (one, other)]
+    tables = [read_table(run.path / PREDICTIONS).to_pandas() for run in (one, other)]
     found: dict[str, dict[str, int]] = {}
     for split in ("val", "test"):
         a, b = (table[table["split"] == split].reset_index(drop=True) for table in tables)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.config.errors import ConfigError, StorageError, unknown_name
+from agnews_exp.tracking.foreign import read_config
 from agnews_exp.tracking.record import CONFIG, RunFolder
+
+log = logging.getLogger(__name__)
 
 FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split_seed")
 
@@ -48,7 +52,11 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     known: set[str] = set()
     for run in runs:
         result = run.result()
-        if result is None or not all(_matches(run.path, result, key, value) for key, value in wanted):
+        try:
+            if result is None or not all(_matches(run.path, result, key, value) for key, value in wanted):
+                continue
+        except StorageError as error:
+            log.warning("%s: the run is left out", error.message)
             continue
         known |= set(result["metrics"])
         if metric in result["metrics"]:
@@ -91,6 +99,7 @@ def _matches(path: Path, result: Mapping[str, Any], key: str, value: str) -> boo
 
 
 def _configured(path: Path, key: str) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.select(OmegaConf.load(path / CONFIG), key)
+    found: Any = read_config(path / CONFIG)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

@@ -1,0 +1,50 @@
+"""Foreign text put into CSV, Markdown and terminals so that it is shown and never obeyed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"(?<=\])(?=\()")
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a CSV cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front.
+
+    Numbers stay as they are, also those that are text already. Source of the list of characters:
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _is_number(value):
+        return "'" + value
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and text.strip() == text
+
+
+def without_markup(text: str) -> str:
+    """Return Markdown whose HTML tags, links and images are shown as they are written."""
+    return _LINK.sub(r"\\", _TAG.sub("&lt;", text))
+
+
+def markdown_cell(text: str) -> str:
+    """Return a text fit for a cell of a Markdown table; one that is fit already is unchanged."""
+    return re.sub(r"(?<!\\)\|", r"\\|", without_markup(" ".join(text.splitlines())))
+
+
+def has_control(text: str) -> bool:
+    """Return whether a text holds control characters: line ends, terminal escapes, or marks that turn the reading."""
+    return _CONTROL.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """Return a text for a terminal, with its control characters but line ends and tabs spelt out."""
+    return _CONTROL.sub(lambda m: m.group() if m.group() in "\n\t" else ascii(m.group())[1:-1], text)

@@ -1,0 +1,1 @@
+"""Exploring a corpus before anything is trained on it: figures, tables, and the `agnews eda` command."""

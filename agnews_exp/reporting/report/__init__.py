@@ -1,0 +1,1 @@
+"""`agnews report`: one page, and Markdown, from stored runs alone."""

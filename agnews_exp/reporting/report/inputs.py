@@ -1,0 +1,227 @@
+"""Collecting what a report is made of: the finished runs of a study, or of one data set, and what lies beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.reporting.report.stored_run import StoredRun
+from agnews_exp.reporting.report.systems import System, make_systems
+from agnews_exp.tracking.lookup import short_name
+from agnews_exp.tracking.record import RunFolder, finished_runs, read_json
+
+log = logging.getLogger(__name__)
+
+STUDIES, SWEEP, BEST = "studies", "sweep.json", "best.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep whose jobs are in the report.
+
+    Attributes:
+        path: Its folder.
+        info: sweep.json.
+        best: best.json of a search, empty otherwise.
+        runs: Its finished jobs that are in the report, by job number.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    best: Mapping[str, Any]
+    runs: tuple[StoredRun, ...]
+
+    @property
+    def is_search(self) -> bool:
+        """Whether Optuna chose its jobs."""
+        return self.info.get("kind") == "search"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that a report is made of.
+
+    Attributes:
+        output_dir: The project's output root.
+        name: Of the study, or ``all``.
+        study: study.json, empty without a study.
+        runs: Finished runs, in an order that does not depend on when they ran.
+        left_out: Other finished runs: short name, run's name, reason.
+        sweeps: Sweeps with jobs among ``runs``.
+        eda: Folders of the audit of the data.
+        comparisons: Contents of comparison.json whose runs are all among ``runs``, with their folders.
+        notes: Files that could not be read.
+    """
+
+    output_dir: Path
+    name: str
+    study: Mapping[str, Any]
+    runs: tuple[StoredRun, ...]
+    left_out: tuple[tuple[str, str, str], ...]
+    sweeps: tuple[Sweep, ...]
+    eda: tuple[Path, ...]
+    comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def systems(self) -> tuple[System, ...]:
+        """Models with a test score, seeds of one model together, best validation macro-F1 first."""
+        return make_systems([run for run in self.runs if "test/macro_f1" in run.metrics])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names of the runs."""
+        return self.runs[0].class_names
+
+    @property
+    def best(self) -> System:
+        """The system with the best validation score, of those that fitted nothing on validation rows, if any."""
+        clean = [system for system in self.systems if not system.fits_on_validation]
+        return (clean or list(self.systems))[0]
+
+    def best_of(self, family: str) -> System | None:
+        """Return the best system of a family by its validation score, or None."""
+        return next((system for system in self.systems if system.first.family == family), None)
+
+    def with_analysis(self, name: str) -> list[StoredRun]:
+        """Return the runs that hold an analysis, best validation score first."""
+        found = [run for run in self.runs if run.analysis(name) is not None]
+        return sorted(found, key=lambda run: (-run.metrics.get("val/macro_f1", 0.0), run.key))
+
+
+def collect(output_dir: Path, study: str | None) -> Inputs:
+    """Collect a study's runs, or all that share the most common data identity.
+
+    Args:
+        output_dir: The project's output root.
+        study: A name under ``studies/``; None takes all finished runs.
+
+    Raises:
+        ConfigError: The study is unknown or malformed, or there is no finished run.
+    """
+    content = _study(output_dir, study) if study is not None else {}
+    found = [run for folder in finished_runs(output_dir) if (run := _opened(folder, output_dir)) is not None]
+    chosen, left_out = _of_study(found, content) if content else _of_one_data_set(found)
+    if not chosen:
+        what = f"the study '{study}'" if study else str(output_dir)
+        raise ConfigError(
+            f"There is no finished run in {what} to report on.", fix="python run.py experiment=quickstart"
+        )
+    chosen.sort(key=lambda run: run.key)
+    notes: list[str] = []
+    return Inputs(
+        output_dir=output_dir,
+        name=study or "all",
+        study=content,
+        runs=tuple(chosen),
+        left_out=tuple(sorted(left_out)),
+        sweeps=tuple(_sweeps(output_dir, chosen)),
+        eda=tuple(_audits(output_dir, chosen)),
+        comparisons=tuple(_comparisons(output_dir, chosen, notes)),
+        notes=notes,
+    )
+
+
+def _study(output_dir: Path, name: str) -> dict[str, Any]:
+    folder = output_dir / STUDIES
+    known = sorted(path.parent.name for path in folder.glob("*/study.json"))
+    if name not in known:
+        raise unknown_name(f"study in {folder}", name, known)
+    content = read_json(folder / name / "study.json")
+    if content is None or not isinstance(content.get("stages"), list):
+        raise ConfigError(f"{folder / name / 'study.json'} is not a study's JSON.", fix=f"agnews study {name}")
+    return content
+
+
+def _opened(folder: RunFolder, output_dir: Path) -> StoredRun | None:
+    result = folder.result()
+    if result is None:
+        return None
+    try:
+        return StoredRun(folder, result, short_name(folder, output_dir))
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s is left out: its result.json has no %s", folder.path, error)
+        return None
+
+
+def _of_study(
+    runs: Sequence[StoredRun], study: Mapping[str, Any]
+) -> tuple[list[StoredRun], list[tuple[str, str, str]]]:
+    stages = [stage for stage in study["stages"] if isinstance(stage, dict)]
+    names = {str(name) for stage in stages for name in stage.get("runs") or ()}
+    names |= {Path(name).name for name in names}
+    sweeps = {Path(str(name)).name for stage in stages for name in stage.get("sweeps") or ()}
+    chosen, left_out = [], []
+    for run in runs:
+        place = run.folder.path
+        if (place.name in names and place.parent.name == "runs") or place.parent.name in sweeps or run.short in names:
+            chosen.append(run)
+        else:
+            left_out.append((run.short, run.name, "not of this study"))
+    checksums = Counter(run.checksum for run in chosen)
+    if len(checksums) > 1:
+        kept, others = _of_one_data_set(chosen)
+        return kept, left_out + others
+    return chosen, left_out
+
+
+def _of_one_data_set(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[tuple[str, str, str]]]:
+    """Keep the runs of the most common evaluation rows (of equally common ones, those of the most rows)."""
+    if not runs:
+        return [], []
+    sizes = {run.checksum: sum(run.rows.get(split, 0) for split in ("val", "test")) for run in runs}
+    counts = Counter(run.checksum for run in runs)
+    common = max(counts, key=lambda c: (counts[c], sizes[c], c))
+    kept = [run for run in runs if run.checksum == common]
+    reason = "judged on other rows: {} (split seed {})"
+    left_out = [
+        (run.short, run.name, reason.format(run.source, run.result.get("split_seed")))
+        for run in runs
+        if run.checksum != common
+    ]
+    return kept, left_out
+
+
+def _audits(output_dir: Path, runs: Sequence[StoredRun]) -> Iterator[Path]:
+    """Yield the audits of the runs' data; one of another corpus would mislead."""
+    checksums = {str(run.result["data"].get("checksum")) for run in runs}
+    for path in sorted(output_dir.glob("eda/*/findings.json")):
+        found = (read_json(path) or {}).get("data") or {}
+        if "checksum" not in found or str(found["checksum"]) in checksums:
+            yield path.parent
+
+
+def _sweeps(output_dir: Path, runs: Sequence[StoredRun]) -> Iterator[Sweep]:
+    jobs: dict[Path, list[StoredRun]] = {}
+    for run in runs:
+        if run.folder.path.parent.parent.name == "sweeps":
+            jobs.setdefault(run.folder.path.parent, []).append(run)
+    for path in sorted(jobs):
+        info = read_json(path / SWEEP) or {}
+        ordered = sorted(jobs[path], key=lambda run: int(run.folder.path.name) if run.folder.path.name.isdigit() else 0)
+        yield Sweep(path, info, read_json(path / BEST) or {}, tuple(ordered))
+
+
+def _comparisons(
+    output_dir: Path, runs: Sequence[StoredRun], notes: list[str]
+) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    known = {run.folder.path.name: run for run in runs} | {_place(run.folder.path): run for run in runs}
+    paths = [*output_dir.glob("comparisons/*/comparison.json"), *output_dir.glob("studies/*/**/comparison.json")]
+    for path in sorted(paths):
+        content = read_json(path)
+        if content is None or not {"split", "n_items", "runs", "pairs"} <= set(content):
+            notes.append(f"{path.relative_to(output_dir)} is not a comparison's JSON and was left out.")
+            continue
+        if all(_place(Path(folder)) in known for folder in content["runs"].values()):
+            yield path, content
+
+
+def _place(path: Path) -> str:
+    """Return a folder's name with its parent's, which tells the jobs of two sweeps apart, wherever the root moved."""
+    return f"{path.parent.name}/{path.name}"

@@ -1,0 +1,112 @@
+"""Systems: runs that differ in their seed only are one, and every one has a name that tells it from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from agnews_exp.reporting.report.stored_run import StoredRun
+
+_SHOWN_KEYS = 3
+_UNTOLD = (
+    "evaluation.analyses",
+    "evaluation.latency_repeats",
+    "evaluation.primary",
+    "evaluation.name",
+    "evaluation.score_test",
+    "trainer.n_jobs",
+    "trainer.num_workers",
+    "trainer.progress_bar",
+    "data.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A model, over its seeds.
+
+    Attributes:
+        label: Its name, with what tells it from others of that name.
+        runs: Its runs, lowest seed first.
+    """
+
+    label: str
+    runs: tuple[StoredRun, ...]
+
+    @property
+    def first(self) -> StoredRun:
+        """The run of the lowest seed: the one whose answers give the interval."""
+        return self.runs[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of its runs."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def fits_on_validation(self) -> bool:
+        """Whether validation rows fitted a part of it, so that its validation score flatters it."""
+        return self.first.family == "cascade"
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over seeds, or None when no run has the metric."""
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        return fmean(values) if values else None
+
+    def spread(self, metric: str) -> float | None:
+        """Return the standard deviation over seeds, or None for fewer than two."""
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        return stdev(values) if len(values) > 1 else None
+
+
+def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
+    """Group runs by what they are but for the seed, the best mean validation macro-F1 first.
+
+    Args:
+        runs: Finished runs.
+
+    Returns:
+        Systems with distinct labels.
+    """
+    groups: dict[str, dict[int, StoredRun]] = {}
+    for run in sorted(runs, key=lambda run: run.key):
+        groups.setdefault(run.group, {})[run.seed] = run  # of repeated runs of one seed, one counts
+    members = [tuple(group[seed] for seed in sorted(group)) for group in groups.values()]
+    labels = _labels([group[0] for group in members])
+    systems = [System(label, group) for label, group in zip(labels, members, strict=True)]
+    return tuple(sorted(systems, key=lambda s: (-(s.mean("val/macro_f1") or 0.0), s.label)))
+
+
+def _labels(runs: Sequence[StoredRun]) -> list[str]:
+    named: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        named.setdefault(run.name, []).append(place)
+    labels = [run.name for run in runs]
+    for places in named.values():
+        if len(places) < 2:
+            continue
+        same = [runs[place].scientific for place in places]
+        keys = [
+            k for k in dict.fromkeys(k for config in same for k in config) if len({str(c.get(k)) for c in same}) > 1
+        ]
+        # How a run was judged, where it ran and how it was logged is not what a reader tells systems apart by.
+        keys = [k for k in keys if not k.startswith(_UNTOLD) and not k.endswith("random_state")]
+        keys.sort(key=lambda k: (k != "data_fraction", k.endswith("name"), k.count("."), k))
+        # Keys with the same pattern of values (a choice and all that it sets) tell the same: one of them is enough.
+        kept: dict[tuple[str, ...], str] = {}
+        for key in keys:
+            kept.setdefault(tuple(str(config.get(key)) for config in same), key)
+        for place, config in zip(places, same, strict=True):
+            words = [
+                f"{_short(k)} {config.get(k)}" for k in list(kept.values())[:_SHOWN_KEYS] if config.get(k) is not None
+            ]
+            labels[place] += f" ({', '.join(words)})" if words else ""
+    for place, label in enumerate(labels):
+        if labels.count(label) > 1:
+            labels[place] = f"{label} {runs[place].fingerprint[:6]}"
+    return labels
+
+
+def _short(key: str) -> str:
+    return "data" if key == "data_fraction" else key.rpartition(".")[2]

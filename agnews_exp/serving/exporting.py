@@ -1,0 +1,222 @@
+"""A network's model folder as an ONNX one, checked against the original before anybody relies on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.evaluation.efficiency import folder_size_mb
+from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.loading import FittedModel, load_model
+from agnews_exp.models.manifest import MANIFEST, add_json, read_manifest, write_manifest
+
+REPORT = "export.json"
+MIN_EQUAL = {"float32": 1.0, "int8": 0.995}
+"""Share of labels that must be the original's."""
+MAX_DIFFERENCE = 1e-4
+"""Of probabilities, for float32."""
+BATCH_SIZES = (1, 32)
+_CALLS = {1: 30, 32: 4}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How one of both models did.
+
+    Attributes:
+        name: ``original`` or ``onnx``.
+        size_mb: Of its folder.
+        milliseconds: Of a call, tokenising included, by batch size: the median.
+        macro_f1: Against the true classes, or None where those are not known.
+    """
+
+    name: str
+    size_mb: float
+    milliseconds: dict[int, float]
+    macro_f1: float | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """An exported model beside its original.
+
+    Attributes:
+        precision: ``float32`` or ``int8``.
+        rows: Texts that both answered.
+        labels_equal: Share of them with the same label.
+        max_difference: Largest difference of a probability.
+        original: The model that was exported.
+        exported: The new one.
+    """
+
+    precision: str
+    rows: int
+    labels_equal: float
+    max_difference: float
+    original: Engine
+    exported: Engine
+
+    @property
+    def problems(self) -> list[str]:
+        """What is worse than promised; nothing when all is well."""
+        found = []
+        needed = MIN_EQUAL[self.precision]
+        if self.labels_equal < needed:
+            found.append(f"{100 * self.labels_equal:.2f} % of the labels are equal, not {100 * needed:g} %")
+        if self.precision == "float32" and self.max_difference > MAX_DIFFERENCE:
+            found.append(f"probabilities differ by up to {self.max_difference:.1e}, more than {MAX_DIFFERENCE:.0e}")
+        return found
+
+    @property
+    def speedup(self) -> dict[int, float]:
+        """By batch size: the original's time over the exported one's."""
+        ours = self.exported.milliseconds
+        return {size: value / ours[size] for size, value in self.original.milliseconds.items()}
+
+
+def export_model(source: Path, output: Path, *, int8: bool, force: bool = False) -> None:
+    """Write a model folder of the onnx family; of a cascade, one whose networks are.
+
+    Args:
+        source: A model folder of a transformer or another network, or a cascade with one.
+        output: The new folder; appears when it is complete.
+        int8: Whether weights and matrix products become int8.
+        force: Replace an existing folder.
+
+    Raises:
+        ConfigError: The model gains nothing from ONNX or cannot be said in it, or the folder is there already.
+        MissingDependencyError: onnx or onnxruntime is not installed.
+    """
+    family = read_manifest(source)["family"]
+    parts = [part for part in ("fast", "accurate") if family == "cascade" and _family(source / part) == "transformer"]
+    if family != "transformer" and not parts:
+        raise _nothing_to_gain(source, family)
+    if output.exists() and not force:
+        raise ConfigError(f"{output} is there already.", fix="--force, or another --output")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise ConfigError(f"{output} is no model folder, so it is not replaced.", fix="another --output")
+    _need_packages()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
+        made = Path(name) / "model"
+        if family == "transformer":
+            _export_network(source, made, int8)
+        else:
+            shutil.copytree(source, made)
+            for part in parts:
+                shutil.rmtree(made / part)
+                _export_network(source / part, made / part, int8)
+            write_manifest(made, family, read_manifest(source)["class_names"])
+        if output.exists():
+            shutil.rmtree(output)
+        made.rename(output)
+
+
+def _family(folder: Path) -> str:
+    return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["family"])
+
+
+def _nothing_to_gain(source: Path, family: str) -> ConfigError:
+    why = {
+        "onnx": "is an ONNX model already",
+        "cascade": "has no network among its models",
+    }.get(
+        family, "is a scikit-learn pipeline: its n-grams are counted by compiled code that ONNX has no faster form of"
+    )
+    return ConfigError(
+        f"{source} {why}.\n  exported are: transformers and small networks, and cascades that hold one",
+        fix="agnews predict and agnews serve take the run as it is",
+    )
+
+
+def _need_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"agnews export needs {error.name}, which is not installed.", fix="pip install 'agnews-exp[onnx]'"
+        ) from error
+
+
+def _export_network(source: Path, folder: Path, int8: bool) -> None:
+    import onnx
+
+    from agnews_exp.models.onnx_graph import write_graph
+    from agnews_exp.models.onnx_int8 import quantise
+    from agnews_exp.models.onnx_model import GRAPH, save_onnx
+    from agnews_exp.models.saved import load_predictor
+
+    folder.mkdir(parents=True)
+    predictor = load_predictor(source, "cpu")
+    write_graph(predictor, folder / GRAPH)
+    if int8:
+        model = onnx.load(str(folder / GRAPH))
+        if not quantise(model):
+            raise ConfigError(f"{source} has no matrix product or table that int8 could serve.", fix="leave out --int8")
+        onnx.save(model, str(folder / GRAPH))
+    precision: Any = "int8" if int8 else "float32"
+    names, length = predictor.class_names, predictor.max_length
+    save_onnx(folder, source, predictor.tokenizer, names, max_length=length, precision=precision)
+
+
+def check_parity(
+    source: Path, exported: Path, texts: Sequence[str], labels: NDArray[np.int64] | None, *, precision: str
+) -> Parity:
+    """Answer the same texts with both models, time both in turn, and write export.json into the exported folder.
+
+    Args:
+        source: The original folder.
+        exported: The new one.
+        texts: n texts.
+        labels: Shape (n,), true classes, where they are known.
+        precision: ``float32`` or ``int8``.
+    """
+    models = {"original": load_model(source, "cpu"), "onnx": load_model(exported, "cpu")}
+    answers = {name: model.predict(texts) for name, model in models.items()}
+    times = _times(models, texts)
+    before, after = answers.values()
+    sizes = {"original": folder_size_mb(source), "onnx": folder_size_mb(exported)}
+    names = models["original"].class_names
+    engines = [
+        Engine(name, sizes[name], times[name], _macro_f1(answers[name], labels, names)) for name in ("original", "onnx")
+    ]
+    assert before.probabilities is not None
+    assert after.probabilities is not None
+    difference = float(np.abs(before.probabilities - after.probabilities).max(initial=0.0))
+    equal = float((before.labels == after.labels).mean())
+    parity = Parity(precision, len(texts), equal, difference, *engines)
+    add_json(exported, REPORT, asdict(parity) | {"problems": parity.problems, "speedup": parity.speedup})
+    return parity
+
+
+def _macro_f1(answers: Predictions, labels: NDArray[np.int64] | None, names: tuple[str, ...]) -> float | None:
+    return None if labels is None else float(classification_metrics(labels, answers, names)["macro_f1"])
+
+
+def _times(models: dict[str, FittedModel], texts: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Return each model's milliseconds a call by batch size; the models take turns, so a busy machine hits both."""
+    found: dict[str, dict[int, float]] = {name: {} for name in models}
+    for size in BATCH_SIZES:
+        spent: dict[str, list[float]] = {name: [] for name in models}
+        for call in range(_CALLS[size]):
+            batch = [texts[(call * size + i) % len(texts)] for i in range(size)]
+            for name, model in models.items():
+                start = time.perf_counter()
+                model.predict(batch)
+                spent[name].append(1000 * (time.perf_counter() - start))
+        for name, values in spent.items():
+            found[name][size] = statistics.median(values)
+    return found

@@ -1,0 +1,1 @@
+"""The faults of scripts/faults.py, by what they disturb."""

@@ -1,0 +1,46 @@
+"""Corpora made of pairs, as sources of one's own make them."""
+
+from __future__ import annotations
+
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.config.validation import check_config
+from agnews_exp.data.corpus import Corpus
+from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.stages import Stages
+
+PLACE = {"source": "mine", "location": "here"}
+
+
+def test_classes_are_numbered_by_their_sorted_names():
+    corpus = Corpus.from_pairs([("t0", "b"), ("t1", "a"), ("t2", "b")], test=[("t3", "a")], **PLACE)
+    assert corpus.class_names == ("a", "b")
+    assert corpus.train.labels.tolist() == [1, 0, 1]
+    assert corpus.train.row_ids.tolist() == [0, 1, 2]
+    assert corpus.test.labels.tolist() == [0]
+    assert corpus.validation is None
+
+
+def test_class_without_a_training_row_is_named():
+    with pytest.raises(DataError, match="'c'"):
+        Corpus.from_pairs([("t", "a"), ("u", "b")], test=[("v", "c")], **PLACE)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(DataError, match="at least two"):
+        Corpus.from_pairs([("t", "a"), ("u", "a")], **PLACE)
+
+
+def test_source_that_returns_something_else_is_told_what_to_return(tmp_path, monkeypatch):
+    (tmp_path / "my_source.py").write_text("def load():\n    return [('text', 'class')]\n")
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "wrong.yaml").write_text(
+        "name: wrong\n_target_: my_source.load\nvalidation_size: 0.15\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AGNEWS_COMPONENTS", "my_source")
+    checked = check_config(compose_config(["data=wrong"], extra=[tmp_path / "conf"]))
+    with pytest.raises(ConfigError, match=r"returned list.*\n.*from_pairs"):
+        load_splits(checked, Stages(quiet=True))

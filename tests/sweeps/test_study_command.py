@@ -1,0 +1,159 @@
+"""`agnews study` as a user runs it: resumed, interrupted, killed, and with stages that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agnews_exp.cli import run_command
+from agnews_exp.config.errors import AgnewsError
+
+STAGES = (
+    "eda", "classical", "more", "searches", "ensembles", "transformer", "ablations", "data_efficiency", "seeds",
+    "statistics", "analyses", "cascade", "distillation", "report",
+)  # fmt: skip
+
+
+def study_words(**steps):
+    """A study of a few stages with commands of our own; all others are left out."""
+    left_out = ",".join(stage for stage in STAGES if stage not in steps)
+    words = [
+        f"study.stages.{stage}.steps={json.dumps([w if isinstance(w, dict) else {'words': w} for w in own])}"
+        for stage, own in steps.items()
+    ]
+    return ["study", "fast", "study.name=small", f"study.leave_out=[{left_out}]", *words]
+
+
+def stored(project):
+    return json.loads((project.root / "outputs" / "studies" / "small" / "study.json").read_text())
+
+
+def statuses(project):
+    return {s["name"]: s["status"] for s in stored(project)["stages"] if s["status"] != "left_out"}
+
+
+def start(project, words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "agnews_exp.cli", *words],
+        env=project.environment, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def test_the_plan_is_printed_and_nothing_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
+    run_command(["study", "fast", "--plan"])
+    said = capsys.readouterr().out
+    assert "[14/14] Report" in said
+    assert "agnews run -m" in said
+    assert "agnews external <best_classical> <option:external>\n        left out: study.options.external" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_without_its_data_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
+    with pytest.raises(AgnewsError, match="nowhere"):
+        run_command(["study", "full", f"data.dir={tmp_path}/nowhere", "--plan"])
+
+
+def test_what_failed_is_tried_again_what_is_done_is_not_and_the_report_follows(project):
+    stages = {"classical": ["list model"], "report": ["list paths"]}
+    words = study_words(eda=["list nosuchgroup", "list data"], statistics=["compare <top:2>"], **stages)
+    first = project.agnews(*words)
+    assert first.returncode == 1
+    assert "agnews list nosuchgroup" in first.stdout.split("failed:")[1]
+    assert "Unknown group: 'nosuchgroup'" in first.stdout
+    assert "Traceback" not in first.stderr
+    assert statuses(project) == {
+        "eda": "failed", "classical": "finished", "statistics": "pending", "report": "finished"
+    }  # fmt: skip
+    (eda,) = (s for s in stored(project)["stages"] if s["name"] == "eda")
+    assert [step["status"] for step in eda["steps"]] == ["failed", "finished"]
+    second = project.agnews(*words)
+    assert second.returncode == 1
+    done = [line for line in second.stdout.splitlines() if line.startswith("(")]
+    assert done == ["(1/2) agnews list nosuchgroup", "(1/1) agnews list paths"]
+    mended = project.agnews(*study_words(eda=["list data"], **stages))
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert not [line for line in mended.stdout.splitlines() if line.startswith("(")]
+    assert statuses(project) == {"eda": "finished", "classical": "finished", "report": "finished"}
+    assert stored(project)["finished"] is not None
+
+
+LONG = study_words(classical=["run model=random_forest_100 model.n_estimators=100000 features=word_tfidf"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_first_and_the_study_says_so(project, number):
+    study = start(project, LONG)
+    wait_for(lambda: list(project.root.glob("outputs/runs/*/status.json")))
+    study.send_signal(number)
+    assert study.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert project.statuses() == ["killed"]
+    assert statuses(project) == {"classical": "pending"}
+
+
+SMALL = study_words(
+    classical=[
+        "run -m model=dummy,multinomial_nb features=word_tfidf evaluation.latency_repeats=0",
+        "run model=sgd_log features=word_tfidf evaluation.latency_repeats=0",
+    ],
+    statistics=[
+        {
+            "words": "compare <top:2> --output <folder>/classical --resamples 200",
+            "folder": "studies/small/statistics/classical",
+        }
+    ],
+)
+
+
+def outcome(project):
+    """What of a study must not depend on how often it was killed: its runs, their metrics, its stages."""
+    from agnews_exp.tracking.record import finished_runs
+
+    runs = {}
+    for run in finished_runs(project.root / "outputs"):
+        result = run.result()
+        metrics = {k: v for k, v in result["metrics"].items() if k.split("/")[0] in ("val", "test", "cv")}
+        assert runs.setdefault(result["fingerprint"], metrics) == metrics
+    comparison = json.loads((project.root / "outputs/studies/small/statistics/classical/comparison.json").read_text())
+    return runs, statuses(project), comparison["pairs"]
+
+
+@pytest.mark.slow
+def test_a_study_killed_five_times_comes_to_the_same_end(make_project, tmp_path):
+    whole, killed = make_project(tmp_path / "whole"), make_project(tmp_path / "killed")
+    done = whole.agnews(*SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    chance = random.Random(time.time_ns())
+    kills = 0
+    while kills < 5:
+        study = start(killed, SMALL)
+        try:
+            study.wait(chance.uniform(1, 5))
+        except subprocess.TimeoutExpired:
+            os.kill(study.pid, signal.SIGKILL)
+            study.wait()
+            kills += 1
+        else:
+            break  # it was done before it could be killed five times
+    assert kills >= 2
+    done = killed.agnews(*SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcome(killed) == outcome(whole)
+    assert not [r for r in killed.mlflow_runs() if r.info.status == "RUNNING"]
