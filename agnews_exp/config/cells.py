@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"(?<=\])(?=\()")
 
@@ -38,6 +38,15 @@ def without_markup(text: str) -> str:
 def markdown_cell(text: str) -> str:
     """Return a text fit for a cell of a Markdown table; one that is fit already is unchanged."""
     return re.sub(r"(?<!\\)\|", r"\\|", without_markup(" ".join(text.splitlines())))
+
+
+LONGEST_NAME = 1000
+"""Characters of a class, a run, a model: names are put into tables, figures and MLflow."""
+
+
+def is_name(text: object) -> bool:
+    """Return whether something can be shown as a name: a text, not empty, not endless, without control characters."""
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_NAME and not has_control(text)
 
 
 def has_control(text: str) -> bool:

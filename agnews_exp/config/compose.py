@@ -38,12 +38,16 @@ def compose_config(overrides: Sequence[str], folder: Path | None = None, extra: 
         return _compose(overrides, folder or config_folder(), extra)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_composition(error, overrides, folder, extra) from error
-    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
-        # Hydra does not check everything that its grammar takes, such as a group's choice that is a number.
-        words = " ".join(overrides)
-        raise ConfigError(
-            f"Cannot compose '{words[:200]}': {str(error)[:200]}", fix="write group=choice key=value"
-        ) from error
+    except AgnewsError:
+        raise
+    except Exception as error:  # Hydra does not check all that its grammar takes, such as a choice that is a number
+        raise _not_composed(error, overrides) from error
+
+
+def _not_composed(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    words = " ".join(overrides)
+    reason = str(error)[:200] or type(error).__name__
+    return ConfigError(f"Cannot compose '{words[:200]}': {reason}", fix="write group=choice key=value")
 
 
 def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> DictConfig:
@@ -142,6 +146,8 @@ def explain_composition(
     if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):
         reason = str(error.__cause__ or error).splitlines()[0]
         return ConfigError(f"{found.group(1)}: {reason}")
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return _not_composed(error, overrides)
     cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ and str(error.__cause__) else ""
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
 

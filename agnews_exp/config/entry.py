@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from agnews_exp.config.cells import visible
-from agnews_exp.config.errors import AgnewsError, StorageError
+from agnews_exp.config.errors import AgnewsError, ResourceError, StorageError
 from agnews_exp.config.garbage import calm_garbage_collection
 
 INTERRUPTED = 130
@@ -38,6 +39,9 @@ _DISK_ERRORS = {
     errno.ENOTDIR: ("a part of the path is a file", "set paths.output_dir and paths.mlruns_dir to a folder"),
     errno.EMFILE: ("too many open files", "raise the limit: ulimit -n 4096"),
 }
+
+_MEMORY_SIGNS = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
+"""What a library says whose own code or work space does not fit."""
 
 
 class Terminated(BaseException):
@@ -66,19 +70,53 @@ def explain_os_error(error: OSError) -> StorageError | None:
 
 def find_os_error(error: BaseException | None) -> OSError | None:
     """Return the storage error at the root of an exception chain, if there is one."""
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno in _DISK_ERRORS:
+            return link
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            return error
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def explain_shortage(error: BaseException) -> AgnewsError | None:
+    """Return the user's version of an exception at whose root memory or a database gave out, or None."""
+    for link in _chain(error):
+        short = isinstance(link, OSError) and link.errno == errno.ENOMEM
+        if isinstance(link, MemoryError) or short or any(sign in str(link) for sign in _MEMORY_SIGNS):
+            return ResourceError(
+                "Not enough memory for this command.",
+                fix="free some or raise its limit (ulimit -v), or ask for less: data_fraction=0.5, "
+                "features.blocks.word.max_features=20000, hydra.launcher.n_jobs=1",
+            )
+        if isinstance(link, sqlite3.DatabaseError):
+            return _database_error(link)
     return None
+
+
+def _database_error(error: sqlite3.DatabaseError) -> AgnewsError:
+    if "locked" in str(error) or "busy" in str(error):
+        return ResourceError(
+            f"Another process holds a database of this project ({error}).",
+            fix="end that process or wait for it; the same command goes on where it was",
+        )
+    return StorageError(
+        f"A database of this project cannot be used: {error}.",
+        fix="move the damaged file away (outputs/optuna/<search>.db or mlruns/mlflow.db); `agnews sync` fills a new "
+        "MLflow store from the runs' records",
+    )
 
 
 def guarded(main: Callable[[], Any]) -> None:
     """Run a command; print errors as messages and leave with the right exit code.
 
-    Exit codes: 0 done; 1 a bug (with traceback); 2 bad input; 3 storage; 130 Ctrl-C; 143 SIGTERM.
+    Exit codes: 0 done; 1 a bug (with traceback); 2 bad input; 3 storage or memory; 130 Ctrl-C; 143 SIGTERM.
     With HYDRA_FULL_ERROR=1 every error keeps its traceback.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -125,6 +163,8 @@ def _as_known(error: Exception) -> AgnewsError | None:
         return error
     if storage := find_os_error(error):
         return explain_os_error(storage)
+    if shortage := explain_shortage(error):
+        return shortage
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -43,6 +43,12 @@ class StorageError(AgnewsError):
     exit_code = 3
 
 
+class ResourceError(AgnewsError):
+    """Memory or threads gave out, or a database that others hold did not answer."""
+
+    exit_code = 3
+
+
 class Pruned(Exception):
     """A search gave up on this run because others were better at the same point; it is an end, not an error.
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from agnews_exp.config.cells import has_control
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -16,6 +18,16 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Threads = Annotated[int, Field(ge=-1)]
 
 Component = dict[str, Any]
+
+
+def _shown(text: str) -> str:
+    if has_control(text):
+        raise ValueError("it holds control characters")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_shown)]
+"""What people read in tables, terminals and MLflow."""
 
 
 class _Group(BaseModel):
@@ -36,7 +48,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str
+    name: Name
     target: str = Field(alias="_target_")
     validation_size: OpenFraction = Field(description="share of the training file that is validation")
     test_size: OpenFraction = Field(0.15, description="share cut off as test where the source has no test rows")
@@ -54,7 +66,7 @@ class SubsetConfig(BaseModel):
 class FeaturesConfig(_Group):
     """How texts become what the model takes."""
 
-    name: str
+    name: Name
     kind: Literal["sparse", "dense", "text"] = Field(description="what the model gets")
     clean: Literal["none", "basic", "aggressive", "moderate", "minimal", "expansion"]
     tokenizer: str
@@ -72,7 +84,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
-    name: str
+    name: Name
     family: Literal["classical", "transformer", "cascade"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
@@ -148,7 +160,7 @@ class TrackingConfig(_Group):
     name: str
     enabled: bool
     uri: str | None
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Name
     log_model: bool
     system_metrics: bool | None
     system_metrics_interval: Annotated[float, Field(gt=0)]
@@ -166,8 +178,8 @@ class SweepConfig(_Group):
 class RunConfig(_Group):
     """One run."""
 
-    name: Annotated[str, Field(min_length=1, max_length=250)]
-    tags: dict[str, str | int | float | bool]
+    name: Name
+    tags: dict[Name, Annotated[str, Field(max_length=5000), AfterValidator(_shown)] | int | float | bool]
     seed: Seed
     split_seed: Seed
     data_fraction: Fraction = Field(description="share of the training rows")

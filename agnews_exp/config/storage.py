@@ -1,12 +1,17 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and knowing when one is not what was written."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+STATUS = "status.json"
+"""The file of a run folder that says how the run ended, and what checksums its files have."""
 
 
 @contextmanager
@@ -24,3 +29,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a run's file is what the run wrote; True where the run has noted nothing about it.
+
+    A flipped bit can leave a file that reads well and says another number.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        noted = json.loads((path.parent / STATUS).read_text(encoding="utf-8"))["sha256"][path.name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True
+    return bool(noted == sha256_of(path))

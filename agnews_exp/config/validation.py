@@ -66,6 +66,8 @@ def to_plain(cfg: DictConfig) -> dict[str, Any]:
         key = getattr(error, "full_key", None) or "config"
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{key}: {reason}", fix=f"set {key}=<value>") from error
+    except RecursionError as error:
+        raise ConfigError("An interpolation of the configuration leads back to itself.") from error
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
 

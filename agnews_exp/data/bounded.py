@@ -32,9 +32,7 @@ class BoundedStream(io.BufferedIOBase):
         most: Bytes in all at most; None takes any.
     """
 
-    def __init__(
-        self, name: str, stream: Any, longest_line: int | None = LONGEST_LINE, most: int | None = None
-    ) -> None:
+    def __init__(self, name: str, stream: Any, longest_line: int | None, most: int | None = None) -> None:
         self._name = name
         self._stream = stream
         self._longest_line = longest_line

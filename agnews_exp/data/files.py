@@ -15,7 +15,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from agnews_exp.config.cells import has_control
+from agnews_exp.config.cells import has_control, is_name
 from agnews_exp.config.errors import ConfigError, DataError, nearest
 from agnews_exp.data.bounded import LONGEST_LINE, BoundedStream, most_expanded
 from agnews_exp.data.corpus import TextRows
@@ -45,7 +45,7 @@ class Labels:
         """
         found = self.index.get(label)
         if found is None:
-            if not self.is_open or not label or has_control(label):
+            if not self.is_open or not is_name(label):
                 raise KeyError(label)
             found = self.index[label] = len(self.index)
         return found
@@ -55,7 +55,8 @@ class Labels:
         if not label:
             return "the label is empty"
         if self.is_open:
-            return f"the label {label[:80]!r} holds a control character"
+            wrong = "holds a control character" if has_control(label) else f"has {len(label):,} characters"
+            return f"the label {label[:80]!r} {wrong}"
         guess = nearest(label, self.index)
         listed = ", ".join(list(self.index)[:12]) + (", ..." if len(self.index) > 12 else "")
         return f"unknown class {label!r} (known: {listed}" + (f"; did you mean {guess!r}?)" if guess else ")")
@@ -123,7 +124,7 @@ def open_text(
 
 
 def _bounded(path: Path, compressed: bool, bounded_lines: bool) -> BoundedStream:
-    stream = gzip.open(path) if compressed else path.open("rb")
+    stream = gzip.open(path) if compressed else path.open("rb")  # noqa: SIM115 - closed with what is returned
     most = most_expanded(path.stat().st_size) if compressed else None
     return BoundedStream(str(path), stream, LONGEST_LINE if bounded_lines else None, most)
 
@@ -155,8 +156,6 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, not a file.") from error
-    except UnicodeError as error:  # UTF-16 and its like cannot go on behind a bad character
-        raise DataError(f"{path}: {error}.", fix="set the encoding, or convert the file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 

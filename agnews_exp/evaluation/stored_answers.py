@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.errors import DataError, StorageError
+from agnews_exp.config.storage import is_intact
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
@@ -69,6 +70,8 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
     import pyarrow.parquet as pq
 
     try:
+        if not is_intact(path):
+            raise ValueError("its checksum is another one than when the run ended")
         table = pq.read_table(path)
         for name in ("row_id", "label", "prediction"):
             if not pa.types.is_integer(table[name].type) or table[name].null_count:

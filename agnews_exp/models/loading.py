@@ -84,7 +84,8 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
     from agnews_exp.models.persistence import load_pipeline
 
     pipeline = load_pipeline(folder)
-    known, k = np.asarray(getattr(pipeline.named_steps["model"], "classes_", [])), len(manifest["class_names"])
+    known = np.asarray(getattr(pipeline.named_steps.get("model"), "classes_", []))
+    k = len(manifest["class_names"])
     if known.dtype.kind != "i" or not known.size or known.min() < 0 or known.max() >= k:
         raise StorageError(
             f"{folder}: the model's classes are not those of its manifest ({k}).", fix="train it again (force=true)"

@@ -10,10 +10,12 @@ from typing import Any
 
 from agnews_exp.config.cells import has_control
 from agnews_exp.config.errors import StorageError
-from agnews_exp.config.storage import atomic_path
+from agnews_exp.config.storage import atomic_path, sha256_of
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+_CHECKSUM = "checksum"
+"""Key of a checksum of the manifest's own entries: a flipped bit would rename a class."""
 
 
 def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more: Any) -> None:
@@ -26,20 +28,10 @@ def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more
         more: Further entries of the family's own.
     """
     content = {"format": FORMAT_VERSION, "family": family, "class_names": list(class_names), **more}
-    content["sha256"] = {p.relative_to(folder).as_posix(): _sha256(p) for p in _files(folder)}
+    content[_CHECKSUM] = _checksum(content)
+    content["sha256"] = {p.relative_to(folder).as_posix(): sha256_of(p) for p in _files(folder)}
     with atomic_path(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def add_files(folder: Path) -> None:
-    """Take files that were added to a complete model folder (a calibrator, say) into its manifest.
-
-    Raises:
-        StorageError: A file that was there before is damaged.
-    """
-    manifest = read_manifest(folder)
-    more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
-    write_manifest(folder, manifest["family"], manifest["class_names"], **more)
 
 
 def add_json(folder: Path, name: str, content: Mapping[str, Any]) -> None:
@@ -47,7 +39,7 @@ def add_json(folder: Path, name: str, content: Mapping[str, Any]) -> None:
     with atomic_path(folder / name) as temporary:
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    manifest["sha256"] = dict(sorted((manifest["sha256"] | {name: _sha256(folder / name)}).items()))
+    manifest["sha256"] = dict(sorted((manifest["sha256"] | {name: sha256_of(folder / name)}).items()))
     with atomic_path(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -83,7 +75,9 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
             raise ValueError(f"its manifest names a file outside it: {outside[0]}")
         if lost := [name for name in expected if not (folder / name).is_file()]:  # opening a pipe would wait for ever
             raise ValueError(f"it lacks the file {lost[0]}")
-        actual = {name: _sha256(folder / name) for name in expected}
+        if manifest.get(_CHECKSUM) not in (None, _checksum(manifest)):
+            raise ValueError(f"{MANIFEST} does not match its own checksum")
+        actual = {name: sha256_of(folder / name) for name in expected}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(f"{folder} is not a complete model folder: {error}", fix=again) from error
     for name, digest in expected.items():
@@ -96,14 +90,15 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
     return manifest
 
 
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all entries but the files', each of which is checked against its file."""
+    own = {key: value for key, value in content.items() if key not in (_CHECKSUM, "sha256")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
 def _inside(folder: Path, name: str) -> bool:
     return (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,17 @@ from agnews_exp.tracking.record import PREDICTIONS, RunFolder, write_json
 
 Labels = NDArray[np.int64]
 
+_NEEDED: tuple[str, ...] = (
+    "name",
+    "class_names",
+    "group_fingerprint",
+    "seed",
+    "split_seed",
+    "data_fraction",
+    "data.checksum",
+)
+_NEEDED += ("data.evaluation_checksum", "data.source", "data.rows.val", "data.rows.test")
+
 
 @dataclass(frozen=True, eq=False)
 class ComparedRuns:
@@ -98,7 +109,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
             f"A comparison needs at least two different finished runs, got {len(runs)}.",
             fix="name a second run; those of one sweep: agnews compare \"tags.sweep = '<name>'\"",
         )
-    results = [run.needed_result() for run in runs]
+    results = [run.needed_result(*_NEEDED) for run in runs]
     for run, result in zip(runs[1:], results[1:], strict=True):
         _check_same_rows(results[0], result, runs[0].path.name, run.path.name)
     answers = [_read(run, result, split) for run, result in zip(runs, results, strict=True)]

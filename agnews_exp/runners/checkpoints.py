@@ -1,14 +1,16 @@
 """The checkpoints/ folder of an unfinished run: what resuming needs, written so that a kill at any moment is harmless.
 
-``last.ckpt`` is Lightning's whole state after some optimiser step, ``best.*`` the best weights so far and what they
-answered for the validation rows, ``done.json`` says that training is over, ``resume.json`` whose run it is. A lock,
-which the operating system drops when a process dies, keeps two processes from training in one folder.
+``last.ckpt`` is Lightning's whole state after some optimiser step, ``best.safetensors`` the best weights so far and
+what they answered for the validation rows, ``done.json`` says that training is over, ``resume.json`` whose run it is.
+A lock, which the operating system drops when a process dies, keeps two processes from training in one folder.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,10 @@ from agnews_exp.config.errors import StorageError
 from agnews_exp.config.locations import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
 from agnews_exp.config.storage import atomic_path
 
+_BEST = "best.safetensors"
+_WEIGHTS, _ANSWERS = "weights.", "validation_answers"
+_CHECKSUM = "crc32"
+
 
 class SafeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically and reads them with ``weights_only=True``: plain types and tensors only."""
@@ -36,6 +42,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load onto the CPU unless told otherwise; never unpickles objects."""
         try:
+            # PyTorch's reader does not look at the archive's checksums: a flipped bit would be a weight.
+            with zipfile.ZipFile(path) as archive:
+                if (bad := archive.testzip()) is not None:
+                    raise ValueError(f"{bad} does not match its checksum")
             loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:  # what a made-up file raises is in no list
             raise _damaged(Path(path), error) from error
@@ -45,6 +55,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
 def _damaged(path: Path, error: Exception) -> StorageError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return StorageError(f"{path} is damaged: {reason}", fix="delete its folder, or run without resume=auto")
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the CRC-32 of names and bytes of tensors on the CPU."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 class CheckpointFolder:
@@ -98,25 +116,28 @@ class CheckpointFolder:
         """Keep weights that beat all earlier ones, with their validation logits (n, K)."""
         from safetensors.torch import save_file
 
-        with atomic_path(self.path / "best.safetensors") as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
-        answers_path = self.path / "best_validation.npy"
-        if answers is None:
-            answers_path.unlink(missing_ok=True)
-            return
-        with atomic_path(answers_path) as temporary, temporary.open("wb") as file:
-            np.save(file, answers)
+        tensors = {_WEIGHTS + k: v.detach().cpu().contiguous() for k, v in weights.items()}
+        if answers is not None:  # in the same file, so that a kill never leaves the answers of other weights
+            tensors[_ANSWERS] = torch.from_numpy(np.ascontiguousarray(answers))
+        with atomic_path(self.path / _BEST) as temporary:
+            save_file(tensors, temporary, metadata={_CHECKSUM: _checksum(tensors)})
 
     def best(self) -> tuple[dict[str, torch.Tensor], NDArray[np.float32] | None] | None:
         """Return what :meth:`save_best` kept, or None."""
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
-        path = self.path / "best.safetensors"
+        path = self.path / _BEST
         if not path.is_file():
             return None
-        answers = self.path / "best_validation.npy"
         try:
-            return load_file(path), np.load(answers, allow_pickle=False) if answers.is_file() else None
+            with safe_open(path, framework="pt") as file:
+                noted = (file.metadata() or {}).get(_CHECKSUM)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            if noted != _checksum(tensors):
+                raise ValueError("the weights do not match their checksum")
+            answers = tensors.pop(_ANSWERS, None)
+            weights = {name.removeprefix(_WEIGHTS): tensor for name, tensor in tensors.items()}
+            return weights, None if answers is None else answers.numpy()
         except Exception as error:  # as above
             raise _damaged(path, error) from error
 

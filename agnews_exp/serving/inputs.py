@@ -128,7 +128,10 @@ def _opened(source: Source) -> Iterator[IO[str]]:
             return
         stack.enter_context(reading(source.path))
         opened = open_text(source.path, source.encoding, errors="surrogateescape", bounded_lines=table)
-        yield stack.enter_context(opened)
+        try:
+            yield stack.enter_context(opened)
+        except UnicodeError as error:  # UTF-16 and its like cannot go on behind a bad character
+            raise DataError(f"{source.path}: {error}.", fix="give --encoding, or convert the file") from error
 
 
 def _read_csv(file: IO[str], source: Source) -> Iterator[Item]:

@@ -65,7 +65,12 @@ class LineOutput:
 
     def _put(self, rows: list[list[Any]]) -> None:
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([[spreadsheet_cell(value) for value in row] for row in rows])
+        plain = csv.writer(text, lineterminator="\n")
+        # With this line end Python before 3.13 leaves a lone "\r" bare, and whoever reads the file sees a new row.
+        quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in rows:
+            broken = any(isinstance(value, str) and "\r" in value for value in row)
+            (quoting if broken else plain).writerow([spreadsheet_cell(value) for value in row])
         self._file.write(text.getvalue().encode())
 
     def position(self) -> int:

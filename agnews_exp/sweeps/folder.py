@@ -103,11 +103,11 @@ class SweepFolder:
         return sorted((s for s in found if s is not None), key=lambda s: s.num)
 
     def run_of(self, state: JobState) -> record.RunFolder | None:
-        """Return the finished run record of a job, or None."""
+        """Return the finished run record of a job, or None when there is none or it is damaged."""
         if state.run is None:
             return None
         run = record.RunFolder(Path(os.path.normpath(self.path / state.run)))
-        return run if run.status == "finished" else None
+        return run if run.result() is not None else None
 
     def is_settled(self, state: JobState | None) -> bool:
         """Whether a job needs no further attempt: it finished (and its record is still there) or was pruned."""

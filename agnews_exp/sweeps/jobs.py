@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
 import signal
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +25,7 @@ SCORE_TEST = "evaluation.score_test"
 
 _LOG_TAIL_BYTES = 20_000
 BAD_INPUT = 2
+_CHECKSUM = "crc32"
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ class JobState:
 
     @classmethod
     def read(cls, path: Path) -> JobState | None:
-        """Return the stored state, or None when there is none that can be read."""
+        """Return the stored state, or None when there is none that can be read, or it is not what was written."""
         content = record.read_json(path)
-        if content is None:
+        if content is None or content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
             return None
         known = {f.name for f in fields(cls)}
         kept = {k: v for k, v in content.items() if k in known}
@@ -83,12 +86,17 @@ class JobState:
 
     def write(self, path: Path) -> None:
         """Store the state atomically."""
-        record.write_json(path, asdict(self))
+        content = asdict(self)
+        record.write_json(path, content | {_CHECKSUM: _checksum(content)})
 
     def words(self, swept: Collection[str] | None = None) -> str:
         """Return the overrides as text to read: of the keys that vary where these are known, numbers rounded."""
         shown = [w for w in self.overrides if not swept or override_key(w) in swept]
         return " ".join(f"{key}{sign}{short_number(value)}" for key, sign, value in (w.partition("=") for w in shown))
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def short_number(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.utils import JobReturn
@@ -11,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.errors import ConfigError, ResourceError
 from agnews_exp.sweeps import jobs as job_files
 from agnews_exp.sweeps.jobs import Job, JobState
 
@@ -193,8 +194,21 @@ def _refuse_hopeless(session: SweepSession, pool: Any, jobs: Sequence[Job]) -> N
     for job in jobs:
         log = job_files.log_path(session.folder.path, job.num).with_name("check.log")
         log.unlink(missing_ok=True)
-        if pool.check(session.job_words(job), log) == 0:
+        code = pool.check(session.job_words(job), log)
+        if code == 0:
             return
+        if not log.is_file():
+            raise _server_ended(code, log.with_name("server.log"))
         first = first or log.read_text(encoding="utf-8", errors="replace").strip()
     if jobs:
         raise ConfigError(f"None of the {len(jobs)} jobs has a valid configuration. Job #{jobs[0].num}:\n{first}")
+
+
+def _server_ended(code: int, log: Path) -> ResourceError:
+    """Build the error for a job server that did not live to start its first process."""
+    said = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
+    last = said.splitlines()[-1][:300] if said else job_files.explain_exit(code)
+    return ResourceError(
+        f"The process that starts the jobs could not begin: {last}",
+        fix=f"give it more memory (ulimit -v), or see {log}; hydra.launcher.start=fresh needs less at the beginning",
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.models.manifest import MANIFEST
-from agnews_exp.models.persistence import MODEL_FILE, named_types
+from agnews_exp.models.persistence import MODEL_FILE, is_own_class, named_types
 from agnews_exp.tracking.logged_model import CONDA_FILE, PYTHON_FILE, complete, describe, link_model
 from agnews_exp.tracking.record import read_json
 
@@ -54,4 +54,6 @@ class SavedPipeline:
 def _types(folder: Path) -> list[str]:
     """Return the types that the loader must be told to trust; the manifest has them, without importing scikit-learn."""
     manifest = read_json(folder / MANIFEST) or {}
-    return [str(name) for name in manifest["types"]] if "types" in manifest else named_types(folder / MODEL_FILE)
+    if "types" not in manifest:
+        return named_types(folder / MODEL_FILE)
+    return [str(name) for name in manifest["types"] if is_own_class(str(name))]

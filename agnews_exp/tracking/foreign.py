@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.cells import has_control
+from agnews_exp.config.cells import has_control, is_name
 from agnews_exp.config.errors import StorageError
 
 _TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
@@ -20,35 +20,40 @@ def wrong_result(content: Mapping[str, Any]) -> str | None:
     Names end up in terminals, tables and paths of figures, so those with control characters are wrong, too.
     """
     for key in _TEXTS:
-        if key in content and not _is_name(content[key]):
+        if key in content and not is_name(content[key]):
             return f"{key} is no name"
-    if not _is_name(content.get("name")):
-        return "name is missing"
     for key in _NUMBERS:
         if key in content and not _is_number(content[key]):
             return f"{key} is no number"
-    metrics = content.get("metrics")
-    if not isinstance(metrics, dict) or not all(_is_name(k) and _is_number(v) for k, v in metrics.items()):
+    metrics = content.get("metrics", {})
+    if not isinstance(metrics, dict) or not all(not has_control(str(k)) and _is_number(v) for k, v in metrics.items()):
         return "metrics are no numbers"
     names = content.get("class_names", [])
-    if not isinstance(names, list) or not all(map(_is_name, names)):
+    if not isinstance(names, list) or not all(map(is_name, names)):
         return "class_names are no names"
-    return _wrong_data(content.get("data"))
+    return _wrong_data(content.get("data", {}))
 
 
-def _wrong_data(data: object) -> str | None:
-    if not isinstance(data, dict) or not _is_name(data.get("evaluation_checksum")):
-        return "data.evaluation_checksum is missing"
-    rows = data.get("rows", {})
-    if not isinstance(rows, dict) or not all(_is_number(n) for n in rows.values()):
-        return "data.rows are no numbers"
-    if any(key in data and not _is_name(data[key]) for key in ("name", "source", "checksum")):
-        return "data has no name"
+def missing_key(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """Return the first of some dotted keys that a result lacks, or None."""
+    for key in keys:
+        found: Any = content
+        for part in key.split("."):
+            if not isinstance(found, Mapping) or part not in found:
+                return key
+            found = found[part]
     return None
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 1000 and not has_control(value)
+def _wrong_data(data: object) -> str | None:
+    if not isinstance(data, dict):
+        return "data are no mapping"
+    rows = data.get("rows", {})
+    if not isinstance(rows, dict) or not all(_is_number(n) for n in rows.values()):
+        return "data.rows are no numbers"
+    if any(key in data and not is_name(data[key]) for key in ("name", "source", "checksum", "evaluation_checksum")):
+        return "data have no names"
+    return None
 
 
 def _is_number(value: object) -> bool:
@@ -77,7 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError("it holds an alias")
         # OmegaConf's own loader: YAML's has another idea of what a number is.
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not content:
             raise ValueError("it is no mapping")
         if any("${" in word for word in _texts(content)):
             raise ValueError("it holds an interpolation")

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.errors import ConfigError, StorageError
-from agnews_exp.config.storage import atomic_path
-from agnews_exp.tracking.foreign import read_config, wrong_result
+from agnews_exp.config.storage import STATUS as RUN_STATUS
+from agnews_exp.config.storage import atomic_path, is_intact, sha256_of
+from agnews_exp.tracking.foreign import missing_key, read_config, wrong_result
 
-STATUS, RESULT, CONFIG, ENVIRONMENT = "status.json", "result.json", "config.yaml", "environment.json"
+STATUS, RESULT, CONFIG, ENVIRONMENT = RUN_STATUS, "result.json", "config.yaml", "environment.json"
 PREDICTIONS, TRACKING, REPORT = "predictions.parquet", "tracking.json", "classification_report.csv"
 MODEL, FIGURES, ANALYSES = "model", "figures", "analysis"
 
@@ -80,9 +81,10 @@ class RunFolder:
         self._set_status("running")
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, then ``status: finished``: from here on the run counts."""
+        """Write result.json, then ``status: finished`` with checksums: from here on the run counts."""
         write_json(self.path / RESULT, result)
-        self._set_status("finished")
+        written = (self.path / name for name in (RESULT, CONFIG, PREDICTIONS))
+        self._set_status("finished", sha256={path.name: sha256_of(path) for path in written if path.is_file()})
 
     def abandon(self, status: str, reason: str, *, traceback: str | None = None) -> None:
         """Mark the run failed or killed and drop what is half done; never raises.
@@ -112,25 +114,32 @@ class RunFolder:
             return None
         content = read_json(self.path / RESULT)
         reason = "missing or not a JSON object" if content is None else wrong_result(content)
+        if reason is None and not is_intact(self.path / RESULT):
+            reason = "its checksum is another one than when the run ended"
         if reason is None:
             return content
-        _warn_once(f"{self.path / RESULT} is damaged ({reason}): the run is left out")
+        _warn_once(f"{self.path / RESULT} is damaged ({reason})")
         return None
 
-    def needed_result(self) -> dict[str, Any]:
+    def needed_result(self, *keys: str) -> dict[str, Any]:
         """Return result.json of a finished run.
+
+        Args:
+            keys: Dotted keys that it must have.
 
         Raises:
             ConfigError: The run has not finished.
             StorageError: Its record is damaged.
         """
         content = self.result()
-        if content is not None:
+        lost = None if content is None else missing_key(content, keys)
+        if content is not None and lost is None:
             return content
         if self.status != "finished":
             raise ConfigError(f"{self.path} holds no finished run (its status is {self.status}).")
         raise StorageError(
-            f"{self.path / RESULT} is damaged: no result can be read from it.", fix="train it again (force=true)"
+            f"{self.path / RESULT} is damaged: " + (f"it lacks {lost}." if lost else "no result can be read from it."),
+            fix="train it again (force=true)",
         )
 
     def config(self) -> dict[str, Any]:
@@ -139,7 +148,13 @@ class RunFolder:
         Raises:
             StorageError: It is missing, damaged, or not what a run writes.
         """
-        return read_config(self.path / CONFIG)
+        content = read_config(self.path / CONFIG)
+        if not is_intact(self.path / CONFIG):
+            raise StorageError(
+                f"{self.path / CONFIG} is damaged or was changed since the run ended.",
+                fix="train it again (force=true)",
+            )
+        return content
 
 
 @cache

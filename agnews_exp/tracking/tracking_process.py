@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +22,8 @@ from typing import Any, BinaryIO
 import agnews_exp
 
 _CLOSE_SECONDS = 10
+PATIENCE_SECONDS = 120.0
+"""How long a run waits for an answer; a server that takes longer gets the rest by `agnews sync`, which waits."""
 
 
 class TrackingFailure(Exception):
@@ -134,7 +137,7 @@ class TrackingProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         while number not in self._answers:
-            line = self._process.stdout.readline()
+            line = self._read_line()
             if not line:
                 raise self._gone()
             self._answers[len(self._answers) + 1] = json.loads(line)
@@ -142,6 +145,29 @@ class TrackingProcess:
         if answer["error"] is not None:
             raise TrackingFailure(answer["error"], storage=answer["storage"])
         return answer
+
+    def _read_line(self) -> bytes:
+        """Return the next answer, empty when the process is gone; one that is silent for too long is given up."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        gave_up = threading.Event()
+
+        def give_up() -> None:
+            gave_up.set()
+            process.kill()
+
+        timer = threading.Timer(PATIENCE_SECONDS, give_up)
+        timer.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line and gave_up.is_set():
+            process.wait()
+            self._process = None
+            raise TrackingFailure(f"no answer within {PATIENCE_SECONDS:.0f} s")
+        return line
 
     def _gone(self) -> TrackingFailure:
         assert self._process is not None

@@ -53,7 +53,9 @@ def _kill_and_repeat(lab: Lab, kind: str) -> list[Verdict]:
             verdicts.append(Verdict(Outcome.HANG, left))
             continue
         # A process that was killed says nothing: what it left is judged as that of one that ended with an error.
-        verdicts.append(judge(project.outputs, Done(1, "error: killed"), expected, needed, before))
+        verdicts.append(
+            judge(project.outputs, Done(1, "error: killed, and what it left is sound"), expected, needed, before)
+        )
     last = project.run(words)
     verdicts.append(judge(project.outputs, last, expected, needed, may_fail=False))
     synced = project.run(["agnews", "sync"])

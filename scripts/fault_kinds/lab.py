@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, tuple[Sequence[str], int]] = {"run": (LIGHT, 1), "sweep":
 
 TRACEBACK = "Traceback (most recent call last)"
 _LEFT_SECONDS = 30
+_LAST_WORDS = ("cannot allocate memory for thread-local data: ABORT",)
+"""What the C library says when it ends a process itself; nothing in Python hears of it."""
 
 
 class Outcome(enum.Enum):
@@ -137,7 +139,7 @@ def judge(
     if TRACEBACK in done.output:
         return Verdict(Outcome.TRACEBACK, _last_line(done.output))
     if done.code != 0:
-        if "error: " not in done.output:
+        if not any(sign in done.output for sign in ("error: ", *_LAST_WORDS)):
             return Verdict(Outcome.TRACEBACK, f"exit code {done.code} without a message: {_last_line(done.output)}")
         return Verdict(Outcome.CLEAR if may_fail else Outcome.LOST, _error_line(done.output))
     if (distinct := len({fingerprint for _, fingerprint, _ in answers})) < needed:

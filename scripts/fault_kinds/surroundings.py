@@ -40,6 +40,7 @@ _JUMPS = ("-400d", "+400d", "-2h", "+1d", "-1d")
 _LOCK_SECONDS = 60
 _SLOW_SECONDS = 30
 _MB = 1 << 20
+_LEAST_MB, _MOST_MB = 300, 1000
 
 
 def _run(lab: Lab, project: Project, words: Sequence[str] = LIGHT, *, kind: str = "run", **options: Any) -> Verdict:
@@ -93,7 +94,7 @@ def little_memory(lab: Lab) -> list[Verdict]:
     """The address space runs out: while things are imported, in the features, in the fit, while the model is saved."""
     verdicts = []
     for number in range(lab.times):
-        size = 350 + 2000 * number // max(1, lab.times - 1) if lab.times > 1 else 900
+        size = _LEAST_MB + (_MOST_MB - _LEAST_MB) * number // max(1, lab.times - 1)
         project = lab.project("little-memory", store=True)
         verdict = _run(lab, project, limits={resource.RLIMIT_AS: size * _MB})
         verdicts.append(Verdict(verdict.outcome, f"{size} MB: {verdict.note}"))
@@ -104,7 +105,7 @@ def little_memory(lab: Lab) -> list[Verdict]:
 def little_memory_sweep(lab: Lab) -> list[Verdict]:
     """The address space of a sweep's jobs runs out."""
     project = lab.project("little-memory-sweep")
-    limits = {resource.RLIMIT_AS: 1200 * _MB}
+    limits = {resource.RLIMIT_AS: 450 * _MB}
     return [_run(lab, project, [*SWEEP, UNTRACKED], kind="sweep", limits=limits)]
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agnews_exp.config.cells import has_control
 from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.data.files import Columns, Labels
 from agnews_exp.data.json_lines import read_json_lines
@@ -25,6 +26,7 @@ def file(tmp_path):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+class_names = texts.filter(lambda text: not has_control(text.strip()))
 
 
 @settings(max_examples=200, deadline=None)
@@ -40,7 +42,7 @@ def test_what_csv_writer_quotes_comes_back_unchanged(tmp_path_factory, rows):
 
 
 @settings(max_examples=100, deadline=None)
-@given(rows=st.lists(st.tuples(texts, texts), min_size=1), delimiter=st.sampled_from([",", "\t", ";"]))
+@given(rows=st.lists(st.tuples(texts, class_names), min_size=1), delimiter=st.sampled_from([",", "\t", ";"]))
 def test_named_columns_come_back_with_any_delimiter(tmp_path_factory, rows, delimiter):
     path = tmp_path_factory.mktemp("round") / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as handle:

@@ -101,7 +101,7 @@ def test_tokens_are_computed_once_and_then_memory_mapped(tokenizer, tmp_path, mo
     from agnews_exp.data import tokens
 
     first = tokenize(TEXTS, tokenizer, tmp_path)
-    monkeypatch.setattr(tokens, "_encode", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(tokens, "encode_plain", lambda *_, **__: pytest.fail("tokenised again"))
     again = tokenize(TEXTS, tokenizer, tmp_path)
     assert isinstance(again.ids, np.memmap)
     np.testing.assert_array_equal(again.ids, first.ids)
@@ -193,7 +193,7 @@ def test_parts_of_a_corpus_come_from_one_cache_entry(tokenizer, tmp_path, monkey
     parts = [TEXTS[7:2:-1], [TEXTS[2]], [], TEXTS]
     expected = [tokenize(part, tokenizer, None) for part in parts]
     tokens.CorpusTokens(TEXTS, tokenizer, tmp_path)
-    monkeypatch.setattr(tokens, "_encode", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(tokens, "encode_plain", lambda *_, **__: pytest.fail("tokenised again"))
     corpus = tokens.CorpusTokens(TEXTS, tokenizer, tmp_path)
     for part, own in zip(parts, expected, strict=True):
         table = corpus.table(part)

@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from agnews_exp.evaluation.drift import reference_of, shifts, stability_index
+from agnews_exp.evaluation.drift import (
+    KEPT,
+    describe,
+    model_reference,
+    reference_of,
+    shifts,
+    stability_index,
+    vocabulary_of,
+)
+from agnews_exp.evaluation.predictions import Predictions
 
 
 def sample(seed, n=3000, shift=0.0):
@@ -57,3 +66,35 @@ def test_no_texts_are_refused():
     values, classes = sample(0)
     with pytest.raises(ValueError, match="no texts"):
         shifts(reference_of(values, classes, 4), {"words": []}, [])
+
+
+def test_a_model_reference_is_bounded_and_finds_its_own_rows_stable():
+    rng = np.random.default_rng(0)
+    train, texts = (
+        [" ".join(f"w{i}" for i in rng.integers(0, 20_000, rng.integers(5, 60))) for _ in range(6000)] for _ in range(2)
+    )
+    answers = Predictions(np.arange(6000) % 4, None, rng.dirichlet(np.ones(4) / 4, 6000))
+    reference = json.loads(json.dumps(model_reference(train, texts, answers, 4)))
+    assert len(reference["words"]) == 10_000
+    assert {len(values) for values in reference["values"].values()} == {KEPT}
+    assert reference["classes"] == [1500] * 4
+    found = shifts(reference, describe(texts, answers, frozenset(reference["words"])), answers.labels)
+    assert {s.name: s.verdict for s in found} == dict.fromkeys(
+        ("words", "known_words", "confidence", "class_share"), "stable"
+    )
+
+
+def test_vocabulary_keeps_the_most_frequent_words_whatever_their_case():
+    assert vocabulary_of(["Oil oil RISES", "rises"]) == ["oil", "rises"]
+    texts = ["zebra " + " ".join(f"rare{i}" for i in range(start, start + 100)) for start in range(0, 12_000, 100)]
+    words = vocabulary_of(texts)
+    assert len(words) == 10_000
+    assert "zebra" in words
+
+
+def test_confidence_of_a_model_that_gives_scores_is_their_softmax_and_of_labels_nothing():
+    scores = np.array([[2.0, 0.0], [0.0, 1.0]])
+    values = describe(["a", "b c"], Predictions(np.array([0, 1]), scores), frozenset("ab"))
+    assert values["confidence"] == pytest.approx(1 / (1 + np.exp([-2.0, -1.0])))
+    assert values["known_words"].tolist() == [1.0, 0.5]
+    assert "confidence" not in describe(["a"], Predictions(np.array([0])), frozenset())

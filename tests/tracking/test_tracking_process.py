@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from datetime import datetime
 
 import psutil
 import pytest
@@ -63,6 +64,18 @@ def test_run_ends_as_its_block_does(start, root, tmp_path, error, status):
     pid = stored(root, f"select value from tags where run_uuid = '{run_id}' and key = 'pid'")
     assert pid == [(str(os.getpid()),)], "the run's process, by which a dead run is known"
     assert children() == []
+
+
+def test_run_begins_in_mlflow_when_its_record_says_and_has_the_tags_of_any_run(start, root, tmp_path):
+    begun = "2026-01-02T03:04:05.678+00:00"
+    record.write_json(tmp_path / record.STATUS, {"status": "running", "started": begun})
+    with start() as run:
+        run_id = run.run_id
+    expected = int(datetime.fromisoformat(begun).timestamp() * 1000)
+    assert stored(root, f"select start_time from runs where run_uuid = '{run_id}'") == [(expected,)]
+    tags = dict(stored(root, f"select key, value from tags where run_uuid = '{run_id}'"))
+    assert tags["mlflow.runName"] == "multinomial_nb-hybrid_tfidf"
+    assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type"} <= set(tags)
 
 
 def test_lost_process_costs_a_warning_and_leaves_the_record_to_be_synced(start, root, tmp_path):

@@ -14,6 +14,16 @@ from agnews_exp.tracking.record import CONFIG, RunFolder
 
 log = logging.getLogger(__name__)
 
+_NEEDED: tuple[str, ...] = (
+    "name",
+    "metrics",
+    "data_fraction",
+    "seed",
+    "data.source",
+    "data.rows",
+    "data.evaluation_checksum",
+)
+
 FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split_seed")
 
 
@@ -51,12 +61,12 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
     for run in runs:
-        result = run.result()
         try:
-            if result is None or not all(_matches(run.path, result, key, value) for key, value in wanted):
+            result = run.needed_result(*_NEEDED)
+            if not all(_matches(run.path, result, key, value) for key, value in wanted):
                 continue
         except StorageError as error:
-            log.warning("%s: the run is left out", error.message)
+            log.warning("%s The run is left out.", error.message)
             continue
         known |= set(result["metrics"])
         if metric in result["metrics"]:

@@ -1,0 +1,38 @@
+"""A tracker that says nothing does not hold a run for ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agnews_exp.tracking import store, tracking_process
+
+
+def test_a_silent_tracking_process_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking_process, "PATIENCE_SECONDS", 0.3)
+    tracker = tracking_process.TrackingProcess({}, tmp_path, {}, resumed=False)
+    silent = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    tracker._process = silent
+    began = time.monotonic()
+    with silent.stdin, silent.stdout, pytest.raises(tracking_process.TrackingFailure, match="no answer within"):
+        tracker.mirror()
+    assert time.monotonic() - began < 30
+    assert silent.poll() is not None
+    tracker.close("FAILED")  # nobody is there to be told
+
+
+def test_a_store_that_is_cut_short_is_found_out_at_once(tmp_path):
+    store.prepare_store(tmp_path, None, "one")
+    for log in tmp_path.glob("mlflow.db-*"):
+        log.unlink()
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"SQLite format 3\0" + b"\1" * 3000)
+    began = time.monotonic()
+    with pytest.raises(Exception, match="database"):
+        store.prepare_store(tmp_path, None, "two")
+    assert time.monotonic() - began < 10
