@@ -13,7 +13,7 @@ from agnews_exp.config.entry import Terminated, find_os_error
 from agnews_exp.config.errors import Pruned
 from agnews_exp.tracking import record
 from agnews_exp.tracking.open_run import OpenRun
-from agnews_exp.tracking.store import release_reserve
+from agnews_exp.tracking.store import is_of_storage, release_reserve
 from agnews_exp.tracking.tracking_process import TrackingFailure, TrackingProcess
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ class MlflowRun:
         try:
             action()
         except Exception as error:
-            storage = error.storage if isinstance(error, TrackingFailure) else isinstance(error, OSError)
-            if storage or find_os_error(error) is not None:
+            if error.storage if isinstance(error, TrackingFailure) else is_of_storage(error):
                 release_reserve(self._mlruns)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.warning = f"MLflow could not {what}: {reason}"

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.config.entry import find_os_error
+
 LOCK_SECONDS = 120
 _RESERVE_BYTES = 512 * 1024
 _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "fuse", "9p", "virtiofs")
@@ -114,6 +116,9 @@ def _keep_log(connection: Any, _record: Any) -> None:
         with suppress(sqlite3.OperationalError):  # another process writes at this moment: next time
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        # A log of at most some 400 KB, given back when it is written into the database: disks fill up.
+        connection.execute("PRAGMA wal_autocheckpoint=100")
+        connection.execute("PRAGMA journal_size_limit=0")
 
 
 @cache
@@ -131,6 +136,11 @@ def _reserve(mlruns_dir: Path) -> None:
     if not path.exists() or path.stat().st_size < _RESERVE_BYTES:
         with suppress(OSError):
             path.write_bytes(os.urandom(_RESERVE_BYTES))
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Return whether an error, or what it came from, says that the disk gave out; sqlite says so in its own words."""
+    return isinstance(error, OSError) or find_os_error(error) is not None or "disk is full" in str(error)
 
 
 def release_reserve(mlruns_dir: Path) -> None:

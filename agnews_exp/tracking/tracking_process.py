@@ -180,8 +180,8 @@ class TrackingProcess:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Do what the run asks for, one request a line, until it closes the run or is gone."""
-    from agnews_exp.config.entry import find_os_error
     from agnews_exp.tracking.open_run import OpenRun
+    from agnews_exp.tracking.store import is_of_storage
 
     run: OpenRun | None = None
     try:
@@ -200,8 +200,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
                     run.close(asked["status"], tuple(asked["pruned"]) if asked["pruned"] else None)
             except Exception as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                storage = isinstance(error, OSError) or find_os_error(error) is not None
-                answer |= {"error": reason, "storage": storage}
+                answer |= {"error": reason, "storage": is_of_storage(error)}
             answer["run_id"] = run.run_id if run is not None else None
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()

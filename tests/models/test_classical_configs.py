@@ -61,7 +61,11 @@ def model(name, *overrides):
     return safe_instantiate({k: v for k, v in model_config(name, *overrides).items() if k not in own}, "model")
 
 
-CLASSICAL = [name for name in list_groups()["model"] if model_config(name)["family"] == "classical"]
+CLASSICAL = [
+    name
+    for name in list_groups()["model"]
+    if model_config(name)["family"] == "classical" and "teacher" not in model_config(name)  # those learn from a run
+]
 
 
 @pytest.fixture(scope="module")
