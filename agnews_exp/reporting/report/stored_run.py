@@ -56,12 +56,7 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Its resolved configuration, flat: dotted key to value."""
-        from omegaconf import OmegaConf
-
-        path = self.folder.path / CONFIG
-        if not path.is_file():
-            return {}
-        return _flat(OmegaConf.to_container(OmegaConf.load(path)))
+        return _flat(self.folder.config()) if (self.folder.path / CONFIG).is_file() else {}
 
     @cached_property
     def scientific(self) -> dict[str, Any]:

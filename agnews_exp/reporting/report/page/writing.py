@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agnews_exp.config.cells import spreadsheet_cell
 from agnews_exp.config.storage import atomic_path
 from agnews_exp.reporting.report.content import Chart, Picture, Section, Table
 from agnews_exp.reporting.report.page.html import render_page
 from agnews_exp.reporting.report.page.markdown import render_markdown
 from agnews_exp.reporting.report.page.stills import draw_still
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,11 @@ def table_csv(table: Table) -> str:
     """Return a table as CSV, in which no spreadsheet finds a formula."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([harmless(name) for name in table.header])
+    writer.writerow([spreadsheet_cell(name) for name in table.header])
     for row in table.rows:
-        writer.writerow([cell.text if cell.sort is not None else harmless(cell.text) for cell in row])
-    return file.getvalue()
-
-
-def harmless(words: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would calculate."""
-    return f"'{words}" if words.startswith(_FORMULA) else words
+        writer.writerow([cell.text if cell.sort is not None else spreadsheet_cell(cell.text) for cell in row])
+    # Before Python 3.13 a lone carriage return is not quoted, and would begin a new row.
+    return file.getvalue().replace("\r", " ")
 
 
 def check_names(sections: Sequence[Section]) -> None:
