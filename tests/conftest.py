@@ -69,6 +69,17 @@ class Project:
             preexec_fn=_hear_interrupts,
         )
 
+    def start_agnews(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start ``agnews`` without waiting and without its output."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "agnews_exp.cli", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+            cwd=self.root,
+            preexec_fn=_hear_interrupts,
+        )
+
     @property
     def run_folders(self) -> list[Path]:
         """All run folders, oldest first."""

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -37,13 +36,6 @@ def stored(project):
 
 def statuses(project):
     return {s["name"]: s["status"] for s in stored(project)["stages"] if s["status"] != "left_out"}
-
-
-def start(project, words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "agnews_exp.cli", *words],
-        env=project.environment, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 def wait_for(condition, seconds=120):
@@ -100,10 +92,13 @@ LONG = study_words(classical=["run model=random_forest_100 model.n_estimators=10
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_command_first_and_the_study_says_so(project, number):
-    study = start(project, LONG)
+    study = project.start_agnews(*LONG)
     wait_for(lambda: list(project.root.glob("outputs/runs/*/status.json")))
     study.send_signal(number)
-    assert study.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    try:
+        assert study.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    finally:
+        study.kill()
     assert project.statuses() == ["killed"]
     assert statuses(project) == {"classical": "pending"}
 
@@ -143,7 +138,7 @@ def test_a_study_killed_five_times_comes_to_the_same_end(make_project, tmp_path)
     chance = random.Random(time.time_ns())
     kills = 0
     while kills < 5:
-        study = start(killed, SMALL)
+        study = killed.start_agnews(*SMALL)
         try:
             study.wait(chance.uniform(1, 5))
         except subprocess.TimeoutExpired:
