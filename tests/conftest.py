@@ -136,6 +136,19 @@ def ag_news_dir() -> Path:
     return Path(value)
 
 
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make packages as good as not installed, for the rest of the test."""
+
+    def without(*packages: str) -> None:
+        for package in packages:
+            loaded = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+            for name in {package, *loaded}:
+                monkeypatch.setitem(sys.modules, name, None)
+
+    return without
+
+
 @pytest.fixture(scope="session")
 def make_project() -> Callable[[Path], Project]:
     """Make a project at a given path."""

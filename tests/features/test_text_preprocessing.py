@@ -59,9 +59,9 @@ def test_missing_wordnet_data_gives_the_command_to_get_it(monkeypatch, tmp_path)
     assert "nltk.downloader wordnet" in str(raised.value)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("spacy") is not None, reason="spaCy is installed")
 @pytest.mark.parametrize(("lookup", "name"), [(tokenizer, "spacy"), (stemmer, "spacy")])
-def test_missing_spacy_gives_the_command_to_get_it(lookup, name):
+def test_missing_spacy_gives_the_command_to_get_it(lookup, name, hide):
+    hide("spacy")
     with pytest.raises(MissingDependencyError) as raised:
         lookup(name)
     assert "pip install spacy" in str(raised.value)

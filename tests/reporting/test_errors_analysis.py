@@ -123,8 +123,8 @@ def test_a_test_row_copied_into_train_is_reported_and_cached(context):
     assert again.details["duplicates"] == findings.details["duplicates"]
 
 
-@pytest.mark.skipif(extra, reason="cleanlab and datasketch are installed")
-def test_missing_packages_leave_a_note_and_the_rest(context):
+def test_missing_packages_leave_a_note_and_the_rest(context, hide):
+    hide("cleanlab", "datasketch")
     findings = errors.analyse(context, slices=False, resamples=100)
     assert findings.summary.count("agnews-exp[errors]") == 2
     assert "same words" in findings.summary

@@ -135,19 +135,15 @@ def test_method_that_does_not_fit_the_model_is_refused(context):
         analyse(context, methods=("attention",))
 
 
-def test_method_without_its_package_is_refused_and_auto_tells_of_it(context, tmp_path):
-    try:
-        import lime  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingDependencyError, match="lime"):
-            analyse(context, methods=("lime",))
-        options = QUICK | {"methods": "auto", "n_faithfulness": 0, "permutation_repeats": 0}
-        found = analyse(replace(context, folder=tmp_path), n_articles=1, **options)
-        assert "lime" in found.details["left_out"]
-        assert "agnews-exp[explain]" in found.summary
-        assert not any(name.startswith("test/") for name in found.metrics)
-    else:
-        pytest.skip("lime is installed")
+def test_method_without_its_package_is_refused_and_auto_tells_of_it(context, tmp_path, hide):
+    hide("lime")
+    with pytest.raises(MissingDependencyError, match="lime"):
+        analyse(context, methods=("lime",))
+    options = QUICK | {"methods": "auto", "n_faithfulness": 0, "permutation_repeats": 0}
+    found = analyse(replace(context, folder=tmp_path), n_articles=1, **options)
+    assert "lime" in found.details["left_out"]
+    assert "agnews-exp[explain]" in found.summary
+    assert not any(name.startswith("test/") for name in found.metrics)
 
 
 def test_highlight_shades_by_sign_and_shows_weights():

@@ -59,8 +59,8 @@ def test_failures_nesting_and_repeats_are_the_same_on_a_ray_cluster_of_two_nodes
     assert not [c for c in children if c.info.status == "RUNNING"]
 
 
-@pytest.mark.skipif(bool(INSTALLED), reason="ray is installed")
-def test_without_ray_the_launcher_names_the_extra():
+def test_without_ray_the_launcher_names_the_extra(hide):
+    hide("ray", "hydra_plugins.hydra_ray_launcher")
     with pytest.raises(MissingDependencyError, match=r"agnews-exp\[ray\]"):
         RayLauncher({}).setup(hydra_context=None, task_function=None, config=None)
 

@@ -75,8 +75,8 @@ def test_a_job_that_ran_out_of_time_goes_on_at_its_checkpoint(tmp_path, saved):
     assert delayed.args == (["seed=1", "resume=auto"] if saved else ["seed=1"], str(tmp_path), 3, "state")
 
 
-@pytest.mark.skipif(INSTALLED, reason="submitit is installed")
-def test_without_submitit_the_launcher_names_the_extra():
+def test_without_submitit_the_launcher_names_the_extra(hide):
+    hide("submitit", "hydra_plugins.hydra_submitit_launcher")
     with pytest.raises(MissingDependencyError, match=r"agnews-exp\[submitit\]"):
         SubmititLauncher("local").setup(hydra_context=None, task_function=None, config=None)
 

@@ -46,7 +46,7 @@ def test_a_class_that_no_row_has_does_no_harm():
     assert len(only.rows) == 0
 
 
-@pytest.mark.skipif(installed, reason="cleanlab is installed")
-def test_a_missing_package_is_named_with_its_extra():
+def test_a_missing_package_is_named_with_its_extra(hide):
+    hide("cleanlab")
     with pytest.raises(MissingDependencyError, match=r"agnews-exp\[errors\]"):
         find_label_noise(np.array([0, 1]), np.full((2, 2), 0.5))

@@ -1,5 +1,3 @@
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -16,9 +14,8 @@ def answer(texts):
 
 
 @pytest.mark.parametrize("name", ["lime", "shap"])
-def test_missing_package_is_named_with_its_extra(name):
-    if importlib.util.find_spec(name) is not None:
-        pytest.skip(f"{name} is installed")
+def test_missing_package_is_named_with_its_extra(name, hide):
+    hide(name)
     with pytest.raises(MissingDependencyError, match=name) as caught:
         getattr(surrogates, name)(answer, [TEXT], np.array([1]))
     assert "agnews-exp[explain]" in str(caught.value)
