@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.compose import quoted
 from agnews_exp.config.errors import AgnewsError
+from agnews_exp.sweeps.composing import SweepConfigLoader
 from agnews_exp.sweeps.jobs import BAD_INPUT, Job
 from agnews_exp.sweeps.process_launcher import Source
 from agnews_exp.sweeps.session import SweepSession
@@ -59,13 +60,16 @@ def work_through(
         batch: How many jobs are handed over at once.
     """
     use_snapshot(context, session)
-    if isinstance(launcher, BasicLauncher):
+    in_process = isinstance(launcher, BasicLauncher)
+    if in_process:
         batch = 1  # it works one by one anyway, and so every end is seen as it comes
+        if isinstance(context.config_loader, ConfigLoaderImpl):
+            context.config_loader = SweepConfigLoader(context.config_loader)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(session.folder.path)
     if getattr(launcher, "spans_machines", False):
         _warn_of_sqlite(session)
-    with session.begin(source.total):
+    with session.begin(source.total, tracked_apart=in_process):
         while True:
             jobs = [job for _ in range(batch) if (job := source.next()) is not None]
             if not jobs:

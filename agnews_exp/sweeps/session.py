@@ -142,9 +142,16 @@ class SweepSession:
                 pending.append(job)
         return pending
 
-    def begin(self, total: int) -> LiveTable:
-        """Open the parent run and return the table to show; call it when there is something to run."""
+    def begin(self, total: int, *, tracked_apart: bool = False) -> LiveTable:
+        """Open the parent run and return the table to show; call it when there is something to run.
+
+        Args:
+            total: How many jobs the sweep has.
+            tracked_apart: Let one other process speak to MLflow for the sweep and for the jobs of this process.
+        """
         self.folder.update(status="running", total=total, resumed=_now())
+        if tracked_apart:
+            self.parent = ParentRun(self.plain, self.folder, apart=True)
         self.parent.open({"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind})
         settled = [s for s in self.folder.states() if self.folder.is_settled(s)]
         if settled:

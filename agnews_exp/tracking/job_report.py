@@ -11,6 +11,7 @@ REPORT = "AGNEWS_JOB_REPORT"
 PARENT_RUN = "AGNEWS_PARENT_RUN_ID"
 SWEEP_NAME = "AGNEWS_SWEEP"
 JOB_NUMBER = "AGNEWS_JOB_NUM"
+NAMES = (REPORT, PARENT_RUN, SWEEP_NAME, JOB_NUMBER)
 
 
 def report_job(status: str, objective: float | None, run: Path, *, reason: str | None = None) -> None:

@@ -13,8 +13,10 @@ from agnews_exp.config.entry import Terminated, find_os_error
 from agnews_exp.config.errors import Pruned
 from agnews_exp.tracking import record
 from agnews_exp.tracking.open_run import OpenRun
+from agnews_exp.tracking.shared_tracker import SharedRun, shared_tracker
 from agnews_exp.tracking.store import is_of_storage, release_reserve
-from agnews_exp.tracking.tracking_process import TrackingFailure, TrackingProcess
+from agnews_exp.tracking.tracker_pipe import TrackingFailure
+from agnews_exp.tracking.tracking_process import TrackingProcess
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,9 @@ log = logging.getLogger(__name__)
 class MlflowRun:
     """Context manager around a run; a tracker that fails costs a warning, never the run.
 
-    The run of a classical model is tracked by a process of its own, unless MLflow is imported already (in the jobs of
-    a sweep): it is open soon after the block is entered, and nobody waits for that.
+    The run of a classical model is tracked by another process, unless MLflow is imported already (in a sweep's job that
+    has a process to itself): it is open soon after the block is entered, and nobody waits for that. The jobs that a
+    sweep runs in its own process share one such process, and do not wait for their end in MLflow either.
 
     Args:
         plain: The resolved config.
@@ -45,9 +48,7 @@ class MlflowRun:
     ) -> None:
         self._enabled = bool(plain["tracking"]["enabled"])
         self._mlruns = Path(plain["paths"]["mlruns_dir"])
-        apart = plain["model"]["family"] == "classical" and "mlflow" not in sys.modules
-        backend = TrackingProcess if apart else OpenRun
-        self._run: OpenRun | TrackingProcess = backend(plain, folder.path, environment, resumed=resumed)
+        self._run = _backend(plain, folder.path, environment, resumed=resumed)
         self._is_open = False
         self.warning: str | None = None
 
@@ -76,7 +77,7 @@ class MlflowRun:
 
     def log_finished(self) -> None:
         """Mirror the finished record: metrics, tags, artifacts, model."""
-        if self.run_id is not None:
+        if self._is_open and (isinstance(self._run, SharedRun) or self.run_id is not None):
             self._try("log the results", self._run.mirror)
 
     def __exit__(
@@ -107,3 +108,16 @@ class MlflowRun:
             log.debug("tracking failure", exc_info=True)
             return False
         return True
+
+
+def _backend(
+    plain: Mapping[str, Any], folder: Path, environment: Mapping[str, Any], *, resumed: bool
+) -> OpenRun | TrackingProcess | SharedRun:
+    """Return who speaks to MLflow for this run."""
+    classical, shared = plain["model"]["family"] == "classical", shared_tracker()
+    if shared is not None and classical:
+        return SharedRun(shared, plain, folder, environment, resumed=resumed)
+    if shared is not None:
+        shared.announce_parent()
+    backend = TrackingProcess if classical and "mlflow" not in sys.modules else OpenRun
+    return backend(plain, folder, environment, resumed=resumed)

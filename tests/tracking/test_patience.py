@@ -8,18 +8,18 @@ import time
 
 import pytest
 
-from agnews_exp.tracking import store, tracking_process
+from agnews_exp.tracking import store, tracker_pipe, tracking_process
 
 
 def test_a_silent_tracking_process_is_given_up(monkeypatch, tmp_path):
-    monkeypatch.setattr(tracking_process, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(tracker_pipe, "PATIENCE_SECONDS", 0.3)
     tracker = tracking_process.TrackingProcess({}, tmp_path, {}, resumed=False)
     silent = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    tracker._process = silent
+    tracker._pipe._process = silent
     began = time.monotonic()
-    with silent.stdin, silent.stdout, pytest.raises(tracking_process.TrackingFailure, match="no answer within"):
+    with silent.stdin, silent.stdout, pytest.raises(tracker_pipe.TrackingFailure, match="no answer within"):
         tracker.mirror()
     assert time.monotonic() - began < 30
     assert silent.poll() is not None
