@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-slow check format ui bench study study-fast docs wheel clean
+.PHONY: run test test-slow coverage check format ui bench study study-fast docs wheel clean
 .DEFAULT_GOAL := run
 
 # Set-up runs again only when what is to be installed changes.
@@ -24,7 +24,10 @@ test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(READY)  ## the slow tests that need no GPU
-	$(BIN)/python -m pytest -n auto -m "slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not gpu" $(ARGS)
+
+coverage: $(READY)  ## line coverage of the fast tests, their subprocesses included
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(READY)  ## format, lint, types, layer contracts
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformer_flops import peak_flops, training_flops
 
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import safe_instantiate
@@ -41,9 +42,6 @@ from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.stages import Stages
 from agnews_exp.runners.training import Job, Listeners, new_network, planned_steps, train
-
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "T4": 65e12}
-"""Dense bf16 (T4: fp16) peak FLOP/s by part of the device's name, from the makers' data sheets."""
 
 
 def main() -> None:
@@ -236,20 +234,6 @@ def measures(job: Job, seconds: float, tokens: float) -> dict[str, float]:
     }
 
 
-def training_flops(job: Job) -> float:
-    """Return the model FLOPs of one epoch: 6 per weight and token, plus 12 * layers * width * length of attention.
-
-    Weights of embeddings do no multiplications and are left out (Kaplan et al. 2020; Chowdhery et al. 2022,
-    appendix B).
-    """
-    network = new_network(job)
-    config = network.encoder.config
-    weights = sum(p.numel() for n, p in network.named_parameters() if "embeddings" not in n)
-    lengths = job.train.lengths.astype(np.float64)
-    attention = 12.0 * config.num_hidden_layers * config.hidden_size * float((lengths**2).sum())
-    return 6.0 * weights * float(lengths.sum()) + attention
-
-
 def final_loss(job: Job, network: torch.nn.Module, held_out: EncodedRows) -> float:
     """Return the cross-entropy on rows that no arm has trained on."""
     recipe = job.recipe
@@ -261,7 +245,7 @@ def final_loss(job: Job, network: torch.nn.Module, held_out: EncodedRows) -> flo
 def report(results: dict[str, list[dict[str, float]]], job: Job, options: argparse.Namespace) -> None:
     """Print the table and the ratios."""
     device = torch.cuda.get_device_name() if job.hardware.accelerator == "cuda" else "CPU"
-    peak = options.peak_tflops * 1e12 if options.peak_tflops else _peak(device) or measured_peak(job)
+    peak = options.peak_tflops * 1e12 if options.peak_tflops else peak_flops(device, job)
     medians = {arm: {k: float(np.median([r[k] for r in runs])) for k in runs[0]} for arm, runs in results.items()}
     name = "DistilBERT, random weights" if isinstance(job.recipe, ScratchEncoder) else options.model
     print(f"\n{name}, {len(job.train)} rows, batch {options.batch_size}, {job.hardware.precision}, {device}")
@@ -279,22 +263,6 @@ def report(results: dict[str, list[dict[str, float]]], job: Job, options: argpar
     if options.json:
         content = {"device": device, "precision": job.hardware.precision, "arms": medians, "ratios": ratios}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def measured_peak(job: Job) -> float:
-    """Return the FLOP/s of a large matrix product in the run's precision: the peak of devices without a data sheet."""
-    kind = torch.bfloat16 if job.hardware.precision.startswith("bf16") else torch.float32
-    left, right = (torch.randn(2048, 2048, dtype=kind, device=job.hardware.device()) for _ in range(2))
-    best = math.inf
-    for _ in range(10):
-        start = time.perf_counter()
-        float((left @ right)[0, 0])  # waits for a GPU
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * 2048**3 / best
-
-
-def _peak(device: str) -> float | None:
-    return next((peak for part, peak in PEAKS.items() if part in device), None)
 
 
 if __name__ == "__main__":

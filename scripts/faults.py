@@ -1,7 +1,7 @@
 """Disturb real commands in every way that machines know, and count what comes of it.
 
     python scripts/faults.py                                  # everything, each five times
-    python scripts/faults.py --only kill-run --times 50
+    python scripts/faults.py --only kill-run kill-sweep kill-search kill-study --kills 50
     python scripts/faults.py --list
 
 Each fault runs the lightest command that meets it on the shipped sample, in a project of its own, and compares what is
@@ -28,9 +28,10 @@ from rich.table import Table
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from fault_kinds.lab import FAULTS, Lab, Outcome, Verdict  # noqa: E402
+from fault_kinds.lab import FAULTS, Lab  # noqa: E402
+from fault_kinds.verdicts import Outcome, Verdict  # noqa: E402
 
-for kind in ("kills", "storage", "surroundings"):  # they register their faults
+for kind in ("kills", "memory", "storage", "surroundings"):  # they register their faults
     importlib.import_module(f"fault_kinds.{kind}")
 
 
@@ -86,6 +87,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(FAULTS), metavar="NAME", help="these faults (see --list)")
     parser.add_argument("--times", type=int, default=5, help="how often each one is tried (default 5)")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="kills of a run, a sweep, a search, a study (default: times)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="makes the random choices (default 0)")
     parser.add_argument("--jobs", type=int, default=2, help="faults at once (default 2)")
     parser.add_argument("--timeout", type=float, default=300, help="seconds until a command counts as hanging")
@@ -101,7 +105,7 @@ def main() -> int:
     root = options.keep or Path(tempfile.mkdtemp(prefix="faults-"))
     root.mkdir(parents=True, exist_ok=True)
     try:
-        lab = Lab(root.resolve(), times=options.times, seed=options.seed, timeout=options.timeout)
+        lab = Lab(root.resolve(), times=options.times, kills=options.kills, seed=options.seed, timeout=options.timeout)
         found = campaign(options.only or list(FAULTS), lab, options.jobs, console)
     finally:
         if options.keep is None:

@@ -40,6 +40,9 @@ _DISK_ERRORS = {
     errno.EMFILE: ("too many open files", "raise the limit: ulimit -n 4096"),
 }
 
+LESS_MEMORY = "data_fraction=0.5, features.blocks.word.max_features=20000, hydra.launcher.n_jobs=1"
+"""What to ask for where there is too little memory."""
+
 _MEMORY_SIGNS = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
 """What a library says whose own code or work space does not fit."""
 
@@ -92,8 +95,7 @@ def explain_shortage(error: BaseException) -> AgnewsError | None:
         if isinstance(link, MemoryError) or short or any(sign in str(link) for sign in _MEMORY_SIGNS):
             return ResourceError(
                 "Not enough memory for this command.",
-                fix="free some or raise its limit (ulimit -v), or ask for less: data_fraction=0.5, "
-                "features.blocks.word.max_features=20000, hydra.launcher.n_jobs=1",
+                fix=f"free some or raise its limit (ulimit -v), or ask for less: {LESS_MEMORY}",
             )
         if isinstance(link, sqlite3.DatabaseError):
             return _database_error(link)
@@ -111,6 +113,15 @@ def _database_error(error: sqlite3.DatabaseError) -> AgnewsError:
         fix="move the damaged file away (outputs/optuna/<search>.db or mlruns/mlflow.db); `agnews sync` fills a new "
         "MLflow store from the runs' records",
     )
+
+
+def explain_exit(code: int) -> str:
+    """Say in words how a process without a reason of its own ended."""
+    if code >= 0:
+        return f"ended with exit code {code} and no result"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
 
 
 def guarded(main: Callable[[], Any]) -> None:

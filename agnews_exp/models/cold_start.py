@@ -73,7 +73,9 @@ def measure_cold_start(folder: Path, first: str, batch: Sequence[str], device: s
         complaints.seek(0)
         last = (complaints.read().strip().splitlines() or ["no output"])[-1]
     if process.returncode or "peak_rss_batch_mb" not in told:
-        raise AgnewsError(f"The process that loads {folder} ended with status {process.returncode}: {last}")
+        from agnews_exp.config.entry import explain_exit
+
+        raise AgnewsError(f"The process that loads {folder}: {explain_exit(process.returncode)}: {last}")
     return ColdStart(seconds=seconds, **told)
 
 

@@ -81,16 +81,13 @@ class _Graph:
         """Replace ``X @ W`` by an integer product."""
         weights = self.matrix(node.input[1])
         assert weights is not None
-        name, out = node.input[1], node.output[0]
-        if f"{name}/int8" not in self._initialisers:
-            scale = _scales(weights, axis=0)
-            self._constant(f"{name}/int8", _rounded(weights / scale))
-            self._constant(f"{name}/scale", scale)
+        out = node.output[0]
+        columns = self._quantised_constant(node.input[1], weights, axis=0)
         rows = self._quantised_rows(node.input[0], len(weights))
         zero = self._constant("int8/zero", np.array(128, np.uint8))
         one = self._constant("int8/one", np.array(1, np.float32))
         width = self._constant(f"int8/width{weights.shape[1]}", np.array([weights.shape[1]], np.int64))
-        inputs = [f"{rows}/values", f"{name}/int8", one, f"{name}/scale", zero]
+        inputs = [f"{rows}/values", f"{columns}/int8", one, f"{columns}/scale", zero]
         self._add("MatMulIntegerToFloat", inputs, f"{out}/unscaled", domain="com.microsoft")
         self._add("Mul", [f"{out}/unscaled", f"{rows}/column"], f"{out}/flat")
         self._add("Concat", [f"{rows}/leading", width], f"{out}/shape", axis=0)
@@ -102,14 +99,11 @@ class _Graph:
 
         table = self.matrix(node.input[0])
         assert table is not None
-        name, out = node.input[0], node.output[0]
-        if f"{name}/rows8" not in self._initialisers:
-            scale = _scales(table, axis=1)
-            self._constant(f"{name}/rows8", _rounded(table / scale))
-            self._constant(f"{name}/rows8scale", scale)
-        self._add("Gather", [f"{name}/rows8", node.input[1]], f"{out}/int8")
+        out = node.output[0]
+        rows = self._quantised_constant(node.input[0], table, axis=1)
+        self._add("Gather", [f"{rows}/int8", node.input[1]], f"{out}/int8")
         self._add("Cast", [f"{out}/int8"], f"{out}/float", to=TensorProto.FLOAT)
-        self._add("Gather", [f"{name}/rows8scale", node.input[1]], f"{out}/scale")
+        self._add("Gather", [f"{rows}/scale", node.input[1]], f"{out}/scale")
         self._add("Mul", [f"{out}/float", f"{out}/scale"], out)
 
     def drop_unused(self) -> None:
@@ -118,6 +112,15 @@ class _Graph:
         kept = [entry for name, entry in self._initialisers.items() if name in taken]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
+
+    def _quantised_constant(self, name: str, matrix: NDArray[Any], axis: int) -> str:
+        """Store a constant matrix as int8, with one scale a column (axis 0) or row (1); returns a prefix of names."""
+        prefix = name if axis == 0 else f"{name}/rows"
+        if f"{prefix}/int8" not in self._initialisers:
+            scale = _scales(matrix, axis)
+            self._constant(f"{prefix}/int8", _rounded(matrix / scale))
+            self._constant(f"{prefix}/scale", scale)
+        return prefix
 
     def _quantised_rows(self, name: str, width: int) -> str:
         """Quantise a tensor (..., width) row by row, once for all products that take it; returns a prefix of names."""

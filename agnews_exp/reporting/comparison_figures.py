@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.statistics import BlockComparison, ComparisonResult, FriedmanTest
+from agnews_exp.reporting.figures import new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, GREY = "#0072B2", "#767676"
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width, height)
     return figure, figure.add_subplot()
-
-
-def _save(figure: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
 
 
 def draw_differences(path: Path, results: Sequence[ComparisonResult], rows: str) -> None:
@@ -51,7 +46,7 @@ def draw_differences(path: Path, results: Sequence[ComparisonResult], rows: str)
     axes.set_xlabel(f"difference of {metric}, {rows}")
     several = f", not adjusted for {len(results)} pairs" if len(results) > 1 else ""
     axes.set_title(f"95 % BCa intervals{several}; circle: leaves out zero", fontsize=9, loc="left")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_blocks(path: Path, block: BlockComparison) -> None:
@@ -69,7 +64,7 @@ def draw_blocks(path: Path, block: BlockComparison) -> None:
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel(f"{block.metric} (circle: one of the {block.kind}; bar: mean)")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_critical_difference(path: Path, test: FriedmanTest, block: BlockComparison) -> None:
@@ -111,4 +106,4 @@ def draw_critical_difference(path: Path, test: FriedmanTest, block: BlockCompari
         f" test does not tell apart (α = {test.alpha:g})",
         fontsize=9,
     )
-    _save(figure, path)
+    save_png(figure, path)

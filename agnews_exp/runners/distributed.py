@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
+from agnews_exp.config.entry import explain_exit
 from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.data.datamodule import EncodedRows
@@ -155,12 +156,16 @@ def _failure(folder: Path, processes: list[subprocess.Popen[bytes]], wait: float
                 text = (folder / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace")
                 tail = "\n  ".join(text.strip().splitlines()[-5:])
                 return AgnewsError(
-                    f"Process {rank} of the training ended with code {process.returncode}:\n  {tail}",
+                    f"Process {rank} of the training {_end(process.returncode)}:\n  {tail}",
                     fix="set trainer.devices=1 to see it without the other processes",
                 )
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.1)
+
+
+def _end(code: int) -> str:
+    return explain_exit(code) if code < 0 else f"ended with code {code}"
 
 
 def write_job(job: Job, folder: Path, port: int) -> None:

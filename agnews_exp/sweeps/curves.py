@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agnews_exp.config.storage import atomic_path
+from agnews_exp.reporting.figures import new_figure, save_png
 from agnews_exp.sweeps.aggregate import SEED, JobRow, groups, summarise, varying_keys
 
 _PREFERRED = ("data_fraction",)
@@ -40,9 +40,6 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
         metrics: One panel each.
         path: PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
     for members in groups(rows).values():
@@ -52,8 +49,7 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
         label = ", ".join(f"{k.split('.')[-1]}={first.values.get(k, '')}" for k in others)
         lines.setdefault(label, []).append((position, members))
     positions = [x for line in lines.values() for x, _ in line]
-    figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2 * len(metrics), 4.2)
     for panel, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, len(metrics), panel)
         for number, (label, points) in enumerate(lines.items()):
@@ -71,5 +67,4 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
         axes.grid(alpha=0.3)
         if others and panel == 1 and len(lines) <= 12:
             axes.legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

@@ -198,6 +198,7 @@ def main() -> None:
     events = os.dup(1)
     os.dup2(2, 1)  # whatever an import prints must not end up among the events
     commands = os.dup(0)
+    die_with_parent(os.getppid(), signal.SIGTERM)  # while it imports, it does not look at the pipe
     if sys.argv[1] == "warm":
         from agnews_exp.sweeps.preloading import preload
 

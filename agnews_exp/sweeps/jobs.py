@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from agnews_exp.config.entry import explain_exit
 from agnews_exp.config.locations import run_command
 from agnews_exp.tracking import record
 
@@ -89,6 +90,11 @@ class JobState:
         content = asdict(self)
         record.write_json(path, content | {_CHECKSUM: _checksum(content)})
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else ended it with SIGKILL: the kernel for want of memory, or a user; not its timeout."""
+        return self.exit_code == -signal.SIGKILL and self.reason == explain_exit(self.exit_code)
+
     def words(self, swept: Collection[str] | None = None) -> str:
         """Return the overrides as text to read: of the keys that vary where these are known, numbers rounded."""
         shown = [w for w in self.overrides if not swept or override_key(w) in swept]
@@ -162,15 +168,6 @@ def _failure(run: record.RunFolder, log: Path, code: int, timed_out: float | Non
     if stored.get("status") == "running":
         run.abandon("failed", str(reason), traceback=trace)
     return {"status": "failed", "reason": str(reason).splitlines()[0], "traceback": trace}
-
-
-def explain_exit(code: int) -> str:
-    """Say in words how a process without a reason of its own ended."""
-    if code >= 0:
-        return f"ended with exit code {code} and no result"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
 
 
 def _tail(path: Path) -> str:

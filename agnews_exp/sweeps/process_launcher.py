@@ -12,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from agnews_exp.config.entry import LESS_MEMORY, explain_exit
 from agnews_exp.config.errors import ConfigError, ResourceError
 from agnews_exp.sweeps import jobs as job_files
 from agnews_exp.sweeps.jobs import Job, JobState
@@ -199,6 +200,11 @@ def _refuse_hopeless(session: SweepSession, pool: Any, jobs: Sequence[Job]) -> N
             return
         if not log.is_file():
             raise _server_ended(code, log.with_name("server.log"))
+        if code < 0:
+            raise ResourceError(
+                f"The process that checks the jobs' configuration: {explain_exit(code)}.",
+                fix=f"repeat the command; where memory is short, ask for less ({LESS_MEMORY})",
+            )
         first = first or log.read_text(encoding="utf-8", errors="replace").strip()
     if jobs:
         raise ConfigError(f"None of the {len(jobs)} jobs has a valid configuration. Job #{jobs[0].num}:\n{first}")
@@ -207,7 +213,7 @@ def _refuse_hopeless(session: SweepSession, pool: Any, jobs: Sequence[Job]) -> N
 def _server_ended(code: int, log: Path) -> ResourceError:
     """Build the error for a job server that did not live to start its first process."""
     said = log.read_text(encoding="utf-8", errors="replace").strip() if log.is_file() else ""
-    last = said.splitlines()[-1][:300] if said else job_files.explain_exit(code)
+    last = said.splitlines()[-1][:300] if said else explain_exit(code)
     return ResourceError(
         f"The process that starts the jobs could not begin: {last}",
         fix=f"give it more memory (ulimit -v), or see {log}; hydra.launcher.start=fresh needs less at the beginning",

@@ -63,6 +63,7 @@ class Search:
         with self._turn:  # sweeps that share a study may all come first
             self.study = self._open_study()
         self._leftover = self._recover()
+        self._repeated: set[int] = set()
 
     def _open_study(self) -> optuna.Study:
         study = optuna.create_study(
@@ -190,8 +191,14 @@ class Search:
         }
 
     def done(self, state: JobState) -> None:
-        """Tell the study how a trial ended; one that was interrupted stays open and runs again next time."""
-        if state.status != "killed":
+        """Tell the study how a trial ended; one that was interrupted stays open and runs again next time.
+
+        One whose process was killed, perhaps because others took the memory, runs again in this call, once.
+        """
+        if state.was_killed and state.num not in self._repeated:
+            self._repeated.add(state.num)
+            self._leftover.append(self.study.get_trials(deepcopy=False)[state.num])
+        elif state.status != "killed":
             self._tell(state.num, state)
 
     def _tell(self, number: int, state: JobState) -> None:

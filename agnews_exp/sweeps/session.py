@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
-from agnews_exp.config.entry import Terminated
+from agnews_exp.config.entry import LESS_MEMORY, Terminated
 from agnews_exp.config.errors import AgnewsError
 from agnews_exp.config.locations import run_command
 from agnews_exp.sweeps import jobs as job_files
@@ -251,7 +251,7 @@ class SweepSession:
             left = f", {not_run} did not run" if not_run else ""
             raise SweepFailed(
                 f"{failed} of {total} jobs failed{left}.",
-                fix="mend the cause; the same command runs only what is missing "
+                fix=f"{_remedy(unsettled)}; the same command runs only what is missing "
                 f"(or: {run_command()} -m sweep.resume={self.folder.name})",
             )
 
@@ -274,3 +274,9 @@ class SweepSession:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _remedy(unsettled: Sequence[JobState]) -> str:
+    """Say what to do about jobs that failed."""
+    killed = any(state.was_killed for state in unsettled)
+    return f"free memory or ask for less ({LESS_MEMORY})" if killed else "mend the cause"

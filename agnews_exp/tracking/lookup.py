@@ -13,6 +13,7 @@ from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, fi
 from agnews_exp.tracking.store import is_local, tracking_uri
 
 _FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
 
 
 def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
@@ -20,8 +21,9 @@ def find_runs(plain: Mapping[str, Any], words: list[str]) -> list[RunFolder]:
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        words: Run folders, folder names (or unique beginnings, or the last six characters), run names (the newest of
-            that name), MLflow run ids, or MLflow filter strings such as ``params.model = 'logreg'``.
+        words: Run folders, folder names (or unique beginnings, or the last six characters), run names or the first
+            eight characters or more of fingerprints (the newest run of those), MLflow run ids, or MLflow filter strings
+            such as ``params.model = 'logreg'``.
 
     Raises:
         ConfigError: A word names no finished run, or several.
@@ -90,9 +92,16 @@ def _one(plain: Mapping[str, Any], output_dir: Path, word: str) -> RunFolder:
     if len(by_folder) > 1:
         names = ", ".join(run.path.name for run in by_folder[:5])
         raise ConfigError(f"'{word}' is the beginning of {len(by_folder)} run folders: {names}", fix="give more of it")
-    by_name = {str((run.result() or {}).get("name")): run for run in runs}  # the newest of a name stays
+    results = [(run, run.result() or {}) for run in runs]
+    by_name = {str(result.get("name")): run for run, result in results}  # the newest of a name stays
     if word in by_name:
         return by_name[word]
+    if _FINGERPRINT.fullmatch(word):
+        same = {str(f): run for run, result in results if (f := result.get("fingerprint", "")).startswith(word)}
+        if len(same) > 1:
+            raise ConfigError(f"'{word}' is the beginning of {len(same)} fingerprints.", fix="give more of it")
+        if same:
+            return next(iter(same.values()))
     if re.fullmatch(r"[0-9a-f]{32}", word):
         return _by_id(plain, word)
     guess = nearest(word, [*by_name, *(run.path.name for run in runs)])

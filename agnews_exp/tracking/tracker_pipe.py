@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import agnews_exp
+from agnews_exp.config.entry import explain_exit
 
 _CLOSE_SECONDS = 10
 PATIENCE_SECONDS = 120.0
@@ -144,7 +145,7 @@ class TrackerPipe:
         if self._process is None:
             return TrackingFailure("the tracking process has ended")
         try:
-            code = str(self._process.wait(_CLOSE_SECONDS))
+            end = explain_exit(self._process.wait(_CLOSE_SECONDS))
         except subprocess.TimeoutExpired:
-            code = "unknown"
-        return TrackingFailure(f"the tracking process ended (exit code {code})")
+            end = "does not answer any more"
+        return TrackingFailure(f"the tracking process: {end}")

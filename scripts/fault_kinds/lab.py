@@ -1,27 +1,29 @@
-"""Where faults are tried out: projects of their own, commands that may be disturbed, and a judge of what came of it."""
+"""Where faults are tried out: the commands, what they must come to undisturbed, and the register of faults."""
 
 from __future__ import annotations
 
-import enum
-import hashlib
-import os
 import random
-import resource
 import shutil
-import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
+from omegaconf import OmegaConf
 
-from agnews_exp.tracking import record
+from fault_kinds.projects import REPO, Project
+from fault_kinds.verdicts import Answers, Done, Outcome, Verdict, read_answers
 
-REPO = Path(__file__).resolve().parents[2]
+
+def _quoted(grid: str) -> str:
+    """Return the words of a stage of a study that sweeps over a grid with the lightest runs, quoted as YAML."""
+    light = "features: word_tfidf, features.blocks.word.max_features: '1000', evaluation.latency_repeats: '0'"
+    grids = f'"hydra.sweeper.grids=[{{model: multinomial_nb, {grid}, {light}}}]"'
+    words = f"evaluation.folds=2 {grids} tracking.log_model=false"
+    return "'" + words.replace("'", "''") + "'"
+
+
 LIGHT = (
     "data=sample", "model=multinomial_nb", "features=word_tfidf", "features.blocks.word.max_features=1000",
     "evaluation.latency_repeats=0", "tracking.log_model=false",
@@ -32,229 +34,25 @@ SEARCH = (
     "-m", *LIGHT, "sweep.name=search", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.plots=false",
     "model.alpha=interval(0.1,2)",
 )  # fmt: skip
-COMMANDS: Mapping[str, tuple[Sequence[str], int]] = {"run": (LIGHT, 1), "sweep": (SWEEP, 3), "search": (SEARCH, 4)}
+FOREST = (
+    "-m", "data=sample", "model=random_forest_100", "model.n_estimators=200", "model.max_depth=20,21",
+    "features=augmented_tfidf", "evaluation.latency_repeats=0", "tracking.log_model=false", "sweep.name=forest",
+    "trainer.n_jobs=1",
+)  # fmt: skip
+"""Jobs whose features and training take long enough to be hit; one thread, since a forest adds up its trees' answers in
+the order in which its threads end."""
+
+_STAGES = {"classical": "model.alpha: '0.5,1'", "more": "model.alpha: '2'"}
+_ALL_STAGES = [str(name) for name in OmegaConf.load(REPO / "conf/study/full.yaml").stages]
+STUDY = (
+    "agnews", "study", "fast", "study.name=faults", "study.jobs=1",
+    f"study.leave_out=[{','.join(name for name in _ALL_STAGES if name not in _STAGES)}]",
+    *(f"study.options.{stage}={_quoted(grid)}" for stage, grid in _STAGES.items()),
+)  # fmt: skip
+COMMANDS: Mapping[str, tuple[Sequence[str], int]] = {
+    "run": (LIGHT, 1), "sweep": (SWEEP, 3), "search": (SEARCH, 4), "study": (STUDY, 3), "forest": (FOREST, 2),
+}  # fmt: skip
 """Words of each reference command, and how many finished records it leaves."""
-
-TRACEBACK = "Traceback (most recent call last)"
-_LEFT_SECONDS = 30
-_LAST_WORDS = ("cannot allocate memory for thread-local data: ABORT",)
-"""What the C library says when it ends a process itself; nothing in Python hears of it."""
-
-
-class Outcome(enum.Enum):
-    """What a fault came to; the order is that of the table."""
-
-    RIGHT = "right result"
-    CLEAR = "clear error"
-    WRONG = "wrong number"
-    HANG = "hang"
-    TRACEBACK = "bare traceback"
-    LOST = "lost work"
-    SKIPPED = "skipped"
-
-    @property
-    def bad(self) -> bool:
-        """Whether the campaign fails by it."""
-        return self in (Outcome.WRONG, Outcome.HANG, Outcome.TRACEBACK, Outcome.LOST)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """An outcome and what there is to say about it."""
-
-    outcome: Outcome
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended.
-
-    Attributes:
-        code: Exit code; None when it was still running at the timeout.
-        output: Standard output and standard error.
-        seconds: Wall time.
-    """
-
-    code: int | None
-    output: str
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a run must come to: its scores and its predictions' bytes."""
-
-    scores: Mapping[str, float]
-    predictions: str
-
-
-Answers = Mapping[str, Answer]
-
-
-def answer_of(run: record.RunFolder, result: Mapping[str, object]) -> Answer:
-    """Return what a finished run says, without what differs from run to run (times, memory)."""
-    metrics = result["metrics"]
-    assert isinstance(metrics, dict)
-    scores = {k: float(v) for k, v in metrics.items() if k.startswith(("train/", "val/", "test/"))}
-    predictions = run.path / record.PREDICTIONS
-    digest = hashlib.sha256(predictions.read_bytes()).hexdigest() if predictions.is_file() else "missing"
-    return Answer(scores, digest)
-
-
-def read_answers(output_dir: Path) -> list[tuple[str, str, Answer]]:
-    """Return (folder, fingerprint, answer) of every record that counts as finished."""
-    found = []
-    for run in record.finished_runs(output_dir):
-        result = run.result()
-        if result is not None:
-            name = run.path.relative_to(output_dir).as_posix()
-            found.append((name, str(result["fingerprint"]), answer_of(run, result)))
-    return found
-
-
-def judge(
-    output_dir: Path, done: Done, expected: Answers, needed: int, before: Sequence[str] = (), *, may_fail: bool = True
-) -> Verdict:
-    """Classify what a disturbed command has left.
-
-    Args:
-        output_dir: The project's outputs.
-        done: The command's end.
-        expected: Answers of undisturbed runs, by fingerprint.
-        needed: How many different finished records a command that succeeds must leave.
-        before: Folders of records that had finished before; they must be there still.
-        may_fail: Whether a clear error is a good end (not when the fault is over).
-    """
-    if done.code is None:
-        return Verdict(Outcome.HANG, f"no end within {done.seconds:.0f} s: {_last_line(done.output)}")
-    answers = read_answers(output_dir)
-    for name, fingerprint, answer in answers:
-        if fingerprint not in expected:
-            return Verdict(Outcome.WRONG, f"{name} is of another configuration: {fingerprint}")
-        if answer != expected[fingerprint]:
-            return Verdict(Outcome.WRONG, f"{name} says other numbers than the undisturbed run")
-    if missing := set(before) - {name for name, _, _ in answers}:
-        return Verdict(Outcome.LOST, f"no longer finished: {', '.join(sorted(missing))}")
-    if TRACEBACK in done.output:
-        return Verdict(Outcome.TRACEBACK, _last_line(done.output))
-    if done.code != 0:
-        if not any(sign in done.output for sign in ("error: ", *_LAST_WORDS)):
-            return Verdict(Outcome.TRACEBACK, f"exit code {done.code} without a message: {_last_line(done.output)}")
-        return Verdict(Outcome.CLEAR if may_fail else Outcome.LOST, _error_line(done.output))
-    if (distinct := len({fingerprint for _, fingerprint, _ in answers})) < needed:
-        return Verdict(Outcome.LOST, f"exit code 0, but {distinct} of {needed} records")
-    return Verdict(Outcome.RIGHT)
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no output"])[-1][:160]
-
-
-def _error_line(text: str) -> str:
-    return next((line for line in text.splitlines() if line.startswith("error: ")), _last_line(text))[:160]
-
-
-@dataclass(frozen=True)
-class Project:
-    """An empty project root; commands run against it as a user's would."""
-
-    root: Path
-    timeout: float
-
-    @property
-    def outputs(self) -> Path:
-        """Its outputs folder."""
-        return self.root / "outputs"
-
-    @property
-    def store(self) -> Path:
-        """Its MLflow database."""
-        return self.root / "mlruns" / "mlflow.db"
-
-    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the environment of a command: nothing of the caller's tracking or data settings."""
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AGNEWS_", "HYDRA_"))}
-        return {**keep, "AGNEWS_ROOT": str(self.root), "HF_HUB_OFFLINE": "1", "COLUMNS": "200", **(extra or {})}
-
-    def start(
-        self,
-        words: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        limits: Mapping[int, int] | None = None,
-        prepare: str | None = None,
-        log: str = "log.txt",
-    ) -> subprocess.Popen[bytes]:
-        """Start ``python run.py`` (or, with words that begin with ``agnews``, that command).
-
-        Args:
-            words: Its words.
-            env: More environment.
-            limits: Resource limits, such as ``{resource.RLIMIT_NOFILE: 64}``.
-            prepare: Shell commands to do before it, in a mount namespace of its own.
-            log: File in the project's root that its output goes to.
-        """
-        program = ["-m", "agnews_exp.cli", *words[1:]] if words[0] == "agnews" else [str(REPO / "run.py"), *words]
-        command = [sys.executable, *program]
-        if prepare is not None:
-            command = ["unshare", "-m", "sh", "-c", f'set -e; {prepare}; exec "$@"', "sh", *command]
-
-        def limit() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            for which, value in (limits or {}).items():
-                resource.setrlimit(which, (value, value))
-
-        with (self.root / log).open("wb") as file:
-            return subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=self.root,
-                env=self.environment(env), start_new_session=True, preexec_fn=limit,
-            )  # fmt: skip
-
-    def wait(self, process: subprocess.Popen[bytes], *, timeout: float | None = None, log: str = "log.txt") -> Done:
-        """Wait for a started command's end; what runs longer than the timeout is killed."""
-        began = time.monotonic()
-        code: int | None
-        try:
-            code = process.wait(timeout or self.timeout)
-        except subprocess.TimeoutExpired:
-            code = None
-            self.kill_all()
-            process.wait()
-        return Done(code, (self.root / log).read_text(errors="replace"), time.monotonic() - began)
-
-    def run(self, words: Sequence[str], *, timeout: float | None = None, **options: object) -> Done:
-        """Run a command to its end; see :meth:`start`."""
-        return self.wait(self.start(words, **options), timeout=timeout)  # type: ignore[arg-type]
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the processes that work on this project."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("AGNEWS_ROOT") == str(self.root) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
-    def kill_all(self) -> None:
-        """Kill every process of the project."""
-        for process in self.processes():
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-
-    def left_running(self) -> str | None:
-        """Name a process that is still there half a minute after its command; None when all have gone."""
-        deadline = time.monotonic() + _LEFT_SECONDS
-        while left := self.processes():
-            if time.monotonic() > deadline:
-                self.kill_all()
-                return f"process {left[0].pid} was left running"
-            time.sleep(0.2)
-        return None
 
 
 @dataclass
@@ -264,18 +62,24 @@ class Lab:
     Attributes:
         root: Folder of the campaign.
         times: How often each fault is tried.
+        kills: How many kills each command gets; as often as the other faults unless it is given.
         seed: Makes every random choice.
         timeout: Seconds after which a command counts as hanging.
     """
 
     root: Path
     times: int = 5
+    kills: int = 0
     seed: int = 0
     timeout: float = 300.0
     _references: dict[str, tuple[Answers, float]] = field(default_factory=dict)
     _template: Path | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _count: int = 0
+
+    def __post_init__(self) -> None:
+        """Fill in the number of kills."""
+        self.kills = self.kills or self.times
 
     def chance(self, fault: str) -> random.Random:
         """Return a fault's own source of random choices."""

@@ -12,21 +12,9 @@ import numpy as np
 from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.sweeps.folder import SweepFolder
 from agnews_exp.tracking import record
-from fault_kinds.lab import (
-    LIGHT,
-    SEARCH,
-    SWEEP,
-    UNTRACKED,
-    Lab,
-    Outcome,
-    Project,
-    Verdict,
-    can_mount,
-    fault,
-    judge,
-    read_answers,
-    skipped,
-)
+from fault_kinds.lab import LIGHT, SEARCH, SWEEP, UNTRACKED, Lab, can_mount, fault, skipped
+from fault_kinds.projects import Project
+from fault_kinds.verdicts import Outcome, Verdict, judge, read_answers
 
 _NO_MOUNT = "this user may not mount file systems"
 _DISK_POINTS = 10

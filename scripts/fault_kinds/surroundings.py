@@ -16,21 +16,9 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from agnews_exp.tracking import record
-from fault_kinds.lab import (
-    COMMANDS,
-    LIGHT,
-    SEARCH,
-    SWEEP,
-    UNTRACKED,
-    Lab,
-    Outcome,
-    Project,
-    Verdict,
-    can_mount,
-    fault,
-    judge,
-    skipped,
-)
+from fault_kinds.lab import COMMANDS, LIGHT, SEARCH, SWEEP, UNTRACKED, Lab, can_mount, fault, skipped
+from fault_kinds.projects import Project
+from fault_kinds.verdicts import Outcome, Verdict, judge
 
 FAKETIME = "AGNEWS_FAKETIME"
 """Environment variable: libfaketime.so.1, where it is not in a system folder."""
@@ -39,8 +27,6 @@ _LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
 _JUMPS = ("-400d", "+400d", "-2h", "+1d", "-1d")
 _LOCK_SECONDS = 60
 _SLOW_SECONDS = 30
-_MB = 1 << 20
-_LEAST_MB, _MOST_MB = 300, 1000
 
 
 def _run(lab: Lab, project: Project, words: Sequence[str] = LIGHT, *, kind: str = "run", **options: Any) -> Verdict:
@@ -87,26 +73,6 @@ def few_files(lab: Lab) -> list[Verdict]:
     one = _run(lab, lab.project("few-files", store=True), limits=limits)
     words = [*SWEEP, "hydra.launcher.n_jobs=2"]
     return [one, _run(lab, lab.project("few-files-sweep", store=True), words, kind="sweep", limits=limits)]
-
-
-@fault("little-memory")
-def little_memory(lab: Lab) -> list[Verdict]:
-    """The address space runs out: while things are imported, in the features, in the fit, while the model is saved."""
-    verdicts = []
-    for number in range(lab.times):
-        size = _LEAST_MB + (_MOST_MB - _LEAST_MB) * number // max(1, lab.times - 1)
-        project = lab.project("little-memory", store=True)
-        verdict = _run(lab, project, limits={resource.RLIMIT_AS: size * _MB})
-        verdicts.append(Verdict(verdict.outcome, f"{size} MB: {verdict.note}"))
-    return verdicts
-
-
-@fault("little-memory-sweep")
-def little_memory_sweep(lab: Lab) -> list[Verdict]:
-    """The address space of a sweep's jobs runs out."""
-    project = lab.project("little-memory-sweep")
-    limits = {resource.RLIMIT_AS: 450 * _MB}
-    return [_run(lab, project, [*SWEEP, UNTRACKED], kind="sweep", limits=limits)]
 
 
 @fault("no-shm")

@@ -177,3 +177,13 @@ def test_keys_and_digests_tell_everything_apart():
     assert len(set(digests)) == len(digests)
     assert cache_key("a", 1) == cache_key("a", 1)
     assert digest_texts(["x", "y"]) == digest_texts(["x", "y"])
+
+
+def test_entries_may_fill_the_limit_to_the_last_byte(tmp_path):
+    first = ArrayCache(tmp_path / "measured")
+    assert first.save("kind", "key", {"a": np.zeros(1000)}) is True
+    size = cache_info(tmp_path / "measured").size
+    exact = ArrayCache(tmp_path / "exact", size_limit=2 * size)
+    for key in ("one", "two"):
+        assert exact.save("kind", key, {"a": np.zeros(1000)})
+    assert cache_info(tmp_path / "exact").entries == 2

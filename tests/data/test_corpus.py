@@ -44,3 +44,16 @@ def test_source_that_returns_something_else_is_told_what_to_return(tmp_path, mon
     checked = check_config(compose_config(["data=wrong"], extra=[tmp_path / "conf"]))
     with pytest.raises(ConfigError, match=r"returned list.*\n.*from_pairs"):
         load_splits(checked, Stages(quiet=True))
+
+
+def test_texts_are_those_of_all_splits_in_order():
+    corpus = Corpus.from_pairs([("t0", "b"), ("t1", "a")], test=[("t3", "a")], **PLACE)
+    assert corpus.texts == ["t0", "t1", "t3"]
+
+
+def test_the_checksum_is_of_every_row_of_long_splits_too():
+    rows = [(f"text {i}", "ab"[i % 2]) for i in range(20_001)]
+    whole = Corpus.from_pairs(rows, **PLACE).checksum()
+    for i in (9_999, 10_000, 20_000):
+        changed = [*rows[:i], (f"tExt {i}", rows[i][1]), *rows[i + 1 :]]
+        assert Corpus.from_pairs(changed, **PLACE).checksum() != whole

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import io
 
 import pytest
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from agnews_exp.config.cells import has_control
 from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.data.bad_rows import csv_records
 from agnews_exp.data.files import Columns, Labels
 from agnews_exp.data.json_lines import read_json_lines
 from agnews_exp.data.readers import read_header, read_table
@@ -217,3 +219,19 @@ def test_bad_json_lines_are_named(tmp_path, line, reason):
     with pytest.raises(DataError) as caught:
         read_json_lines(path, ["text"], "label", Labels(("1",)))
     assert f"line 2: {reason}" in caught.value.message
+
+
+def test_records_go_on_at_the_line_that_begins_one_and_blank_lines_are_none():
+    content = '"1","a","no end\nneither record nor end\n"2","b","c"\n\n"3","d","e"\n'
+    found = list(csv_records(io.StringIO(content), 3, ",", "utf-8"))
+    assert [(line, row) for line, row, reason in found if reason is None] == [
+        (3, ["2", "b", "c"]),
+        (5, ["3", "d", "e"]),
+    ]
+    assert [line for line, _, reason in found if reason] == [1]
+
+
+def test_twelve_known_classes_are_all_listed_and_more_are_not():
+    names = [f"c{i:02}" for i in range(13)]
+    assert "c11; did" in Labels(names[:12]).explain("c111") or "c11)" in Labels(names[:12]).explain("c111")
+    assert "c11, ..." in Labels(names).explain("zzz")

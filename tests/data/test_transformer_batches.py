@@ -201,3 +201,29 @@ def test_parts_of_a_corpus_come_from_one_cache_entry(tokenizer, tmp_path, monkey
         np.testing.assert_array_equal(table.offsets, own.offsets)
     assert corpus.table([TEXTS[0], "a text from elsewhere"]) is None
     assert len([p for p in (tmp_path / "tokens").iterdir() if p.is_dir()]) == 1
+
+
+def test_a_batch_weighs_the_mean_of_its_rows_and_pads_to_its_longest():
+    from agnews_exp.data.datamodule import EncodedRows
+
+    table = TokenTable(np.arange(6), np.array([0, 1, 3, 6]))
+    batch = EncodedRows(table, np.array([2, 0, 1]), Frame((101,), (102,), 0), 16).batch(np.array([0, 1]))
+    assert batch["weight"] == pytest.approx(0.5)
+    assert batch["tokens"] == 3 + 4
+    assert batch["labels"].tolist() == [2, 0]
+
+
+def test_a_rank_without_rows_of_a_batch_has_no_weight():
+    ranks = [next(iter(loader(tmp_rows=2, rank=rank, world_size=3))) for rank in range(3)]
+    assert [batch["weight"] for batch in ranks] == [1.5, 1.5, 0.0]
+
+
+def test_a_module_without_a_trainer_hands_out_every_row():
+    from agnews_exp.data.datamodule import EncodedRows, TextDataModule
+
+    table = TokenTable(np.arange(9), np.arange(10))
+    rows = EncodedRows(table, np.zeros(9, dtype=np.int64), Frame((101,), (102,), 0), 16)
+    module = TextDataModule(rows, rows, plans(batch_size=4), evaluation_batch_size=2, token_budget=None)
+    for batches in (module.train_dataloader(), module.val_dataloader()):
+        assert sorted(row for batch in rows_of(batches) for row in batch) == list(range(9))
+    assert len(module.val_dataloader()) == 5

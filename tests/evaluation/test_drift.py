@@ -98,3 +98,13 @@ def test_confidence_of_a_model_that_gives_scores_is_their_softmax_and_of_labels_
     assert values["confidence"] == pytest.approx(1 / (1 + np.exp([-2.0, -1.0])))
     assert values["known_words"].tolist() == [1.0, 0.5]
     assert "confidence" not in describe(["a"], Predictions(np.array([0])), frozenset())
+
+
+def test_numbers_are_compared_in_ten_bins_of_equally_many_old_texts():
+    values, classes = sample(0)
+    reference = reference_of(values, classes, 4)
+    new = np.full(50, max(values["words"]) + 1)  # all in the last bin
+    old = np.asarray(reference["values"]["words"])
+    counts = np.histogram(old, np.quantile(old, np.linspace(0, 1, 11)))[0]
+    (words, _) = shifts(reference, {"words": new}, classes)
+    assert words.psi == pytest.approx(stability_index(counts, [0] * 9 + [50]))

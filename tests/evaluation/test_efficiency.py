@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from agnews_exp.evaluation.efficiency import cost_per_million, measure_latency, peak_memory_mb
+from agnews_exp.evaluation.efficiency import cost_per_million, measure_latency, measure_throughput, peak_memory_mb
 from agnews_exp.evaluation.efficiency_energy import measure_energy
 
 
@@ -69,3 +69,21 @@ def test_energy_is_that_of_the_items_answered():
     assert found.kwh > 0
     assert found.kg_co2e is None
     assert found.kwh_per_million == pytest.approx(found.kwh / found.items * 1e6)
+
+
+def test_throughput_by_a_clock_that_knows_what_calls_take(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("agnews_exp.evaluation.efficiency.time.perf_counter", lambda: now[0])
+
+    def predict(texts):
+        now[0] += 0.5 if len(texts) == 1 else 4.0
+
+    found = measure_throughput(predict, ["a", "b", "c", "d", "e", "f"] * 200, 3)
+    assert found == {"throughput_batch": 250.0, "throughput_single": 2.0, "latency_single_ms": 500.0}
+
+
+def test_measuring_energy_leaves_no_file_behind(tmp_path, monkeypatch):
+    pytest.importorskip("codecarbon")
+    monkeypatch.chdir(tmp_path)
+    measure_energy(lambda: 1, seconds=0.1)
+    assert list(tmp_path.iterdir()) == []

@@ -105,3 +105,9 @@ def test_risk_at_full_coverage_is_the_error_rate_and_ties_are_answered_together(
 def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="shape"):
         routing_curve([0.1], [True, False], [True])
+
+
+def test_a_ceiling_counts_the_accurate_model_as_one_where_no_cost_is_given():
+    confidence = np.linspace(0, 1, 11)
+    curve = routing_curve(confidence, confidence > 0.3, np.ones(11))
+    assert choose_threshold(curve, "cost_ceiling", 0.2).escalation_rate == pytest.approx(2 / 11)

@@ -92,6 +92,13 @@ def test_no_calibrator_leaves_answers_as_they_are(tmp_path):
         {"class_names": ["a", "b"]},
         {"calibrator": {"name": "temperature", "n_classes": 3, "parameters": {"temperature_": -1.0}}},
         {"calibrator": {"name": "temperature", "n_classes": 3, "parameters": {}}},
+        {
+            "calibrator": {
+                "name": "vector",
+                "n_classes": 3,
+                "parameters": {"weights_": [1, 1, float("inf")], "biases_": [0, 0, 0]},
+            }
+        },
         {"calibrator": {"name": "vector", "n_classes": 3, "parameters": {"weights_": [1, 1], "biases_": [0, 0, 0]}}},
         {"calibrator": {"name": "magic", "n_classes": 3, "parameters": {}}},
     ],

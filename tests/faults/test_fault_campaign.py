@@ -14,7 +14,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from fault_kinds import lab as labs  # noqa: E402
+from fault_kinds import verdicts as labs  # noqa: E402
 from fault_kinds.storage import flip, truncate  # noqa: E402
 
 from agnews_exp.tracking import record  # noqa: E402

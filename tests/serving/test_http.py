@@ -231,6 +231,21 @@ def test_the_description_names_the_request_the_response_and_the_refusals():
     assert {"200", "401", "413", "422", "503", "504"} <= set(operation["responses"])
 
 
+def test_the_description_names_the_limits_of_this_server():
+    described = answered(b"", ServeSettings(max_texts=3, max_characters=7), path="/openapi.json", method="GET").json
+    body = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["properties"]["texts"]["maxItems"] == 3
+    assert body["properties"]["texts"]["items"]["maxLength"] == 7
+
+
+@pytest.mark.parametrize(("top_k", "status"), [("2.0", 200), ("2", 200), ("2.5", 422), ("true", 422), ('"2"', 422)])
+def test_a_whole_number_is_one_however_json_writes_it(top_k, status):
+    reply = answered(b'{"texts": ["one two"], "top_k": ' + top_k.encode() + b"}")
+    assert reply.status == status
+    if status == 200:
+        assert len(reply.json["answers"][0]["top"]) == 2
+
+
 def test_a_server_is_ready_only_after_its_first_answer():
     model = Model()
 

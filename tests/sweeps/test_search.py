@@ -108,6 +108,15 @@ def test_two_sweeps_share_one_study_and_its_total(sweeps, tmp_path):
     assert not ran[0] & ran[1]
 
 
+def test_a_trial_whose_process_was_killed_runs_again_once(sweeps, tmp_path):
+    words = ("model=faulty", f"model.fault=killed-once:{tmp_path / 'flag'}", "model.seconds=interval(0,0.01)", *SEARCH)
+    done = sweeps.run(*words, "hydra.sweeper.n_trials=2", "tracking=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed by SIGKILL (out of memory?)" in done.stdout + done.stderr
+    assert [t.state for t in trials(sweeps)] == [TrialState.COMPLETE] * 2
+    assert [(s["status"], s["attempts"]) for s in sweeps.states()] == [("finished", 2), ("finished", 1)]
+
+
 def test_a_failed_trial_is_a_failed_trial_and_not_the_end(sweeps):
     done = sweeps.run(
         "model=faulty", "model.fault=a,raise,b", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=3", *SEARCH

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -105,8 +107,8 @@ def test_a_signal_ends_the_command_first_and_the_study_says_so(project, number):
 
 SMALL = study_words(
     classical=[
-        "run -m model=dummy,multinomial_nb features=word_tfidf evaluation.latency_repeats=0",
-        "run model=sgd_log features=word_tfidf evaluation.latency_repeats=0",
+        "run model=dummy features=word_tfidf evaluation.latency_repeats=0",
+        "run model=multinomial_nb features=word_tfidf evaluation.latency_repeats=0",
     ],
     statistics=[
         {
@@ -114,33 +116,61 @@ SMALL = study_words(
             "folder": "studies/small/statistics/classical",
         }
     ],
+    distillation=["run -m model=distilled_linear features=ngrams model.teacher=<best_classical> seed=1,2"],
+    report=["report <study> --strict"],
 )
 
+MEASURED = re.compile(r"\b(fit|training)(, s)?$|texts/s|^(p95 )?ms for one text$|^peak memory, MB$")
+"""Columns of the report's tables that are measured: the only ones that may differ between two equal studies."""
 
-def outcome(project):
-    """What of a study must not depend on how often it was killed: its runs, their metrics, its stages."""
-    from agnews_exp.tracking.record import finished_runs
+MADE = re.compile(r"^Made on .* UTC\.$", re.MULTILINE)
 
-    runs = {}
-    for run in finished_runs(project.root / "outputs"):
-        result = run.result()
-        metrics = {k: v for k, v in result["metrics"].items() if k.split("/")[0] in ("val", "test", "cv")}
-        assert runs.setdefault(result["fingerprint"], metrics) == metrics
-    comparison = json.loads((project.root / "outputs/studies/small/statistics/classical/comparison.json").read_text())
-    return runs, statuses(project), comparison["pairs"]
+
+def masked_rows(rows):
+    """A table without its measured columns' cells; the first row is its header."""
+    measured = [bool(MEASURED.search(name.strip())) for name in rows[0]]
+    return [rows[0], *([cell for cell, skip in zip(row, measured, strict=True) if not skip] for row in rows[1:])]
+
+
+def masked_markdown(text):
+    lines, table = [], []
+    for line in [*MADE.sub("Made on <date>.", text).splitlines(), ""]:
+        if line.startswith("|"):
+            table.append(re.split(r"(?<!\\)\|", line))
+            continue
+        lines += masked_rows(table) if table else []
+        lines.append(line)
+        table = []
+    return lines
+
+
+def written(project):
+    """What a study's report says but for what was measured: its Markdown and its tables."""
+    folder = project.root / "outputs" / "reports" / "small"
+    tables = {path.name: list(csv.reader(path.open(newline=""))) for path in folder.glob("tables/*.csv")}
+    return masked_markdown((folder / "report.md").read_text()), {name: masked_rows(t) for name, t in tables.items()}
+
+
+def test_only_measured_columns_and_the_date_are_masked():
+    table = "| model | fit, s | ours: fit, s | benefit |\n| --- | --- | --- | --- |\n| a \\| b | 1.2 | 3 | 4 |"
+    said = masked_markdown(f"Made on 2026-01-01 10:00 UTC.\nfit, s: 3\n{table}\n")
+    assert said[:2] == ["Made on <date>.", "fit, s: 3"]
+    assert said[4] == ["", " a \\| b ", " 4 ", ""]
 
 
 @pytest.mark.slow
-def test_a_study_killed_five_times_comes_to_the_same_end(make_project, tmp_path):
+@pytest.mark.timeout(1500)
+def test_a_study_killed_five_times_writes_the_same_report(make_project, tmp_path):
     whole, killed = make_project(tmp_path / "whole"), make_project(tmp_path / "killed")
-    done = whole.agnews(*SMALL)
+    done = whole.agnews(*SMALL, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    chance = random.Random(time.time_ns())
+    seed = time.time_ns()
+    chance = random.Random(seed)
     kills = 0
     while kills < 5:
         study = killed.start_agnews(*SMALL)
         try:
-            study.wait(chance.uniform(1, 5))
+            study.wait(chance.uniform(2, 8))
         except subprocess.TimeoutExpired:
             os.kill(study.pid, signal.SIGKILL)
             study.wait()
@@ -148,7 +178,11 @@ def test_a_study_killed_five_times_comes_to_the_same_end(make_project, tmp_path)
         else:
             break  # it was done before it could be killed five times
     assert kills >= 2
-    done = killed.agnews(*SMALL)
+    done = killed.agnews(*SMALL, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcome(killed) == outcome(whole)
+    assert statuses(killed) == statuses(whole)
+    (markdown, tables), (expected, expected_tables) = written(killed), written(whole)
+    assert {"runs.csv", "systems_table.csv", "comparison_statistics_classical.csv"} <= set(tables)
+    assert tables == expected_tables, f"kills drawn with seed {seed}"
+    assert markdown == expected, f"kills drawn with seed {seed}"
     assert not [r for r in killed.mlflow_runs() if r.info.status == "RUNNING"]

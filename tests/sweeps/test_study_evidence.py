@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from agnews_exp.sweeps.study.asking import ask
 from agnews_exp.sweeps.study.choosing import Evidence, NotYet
 from agnews_exp.sweeps.study.machine import Machine, choose_transformer
-from agnews_exp.sweeps.study.settings import TransformerSettings, ask
+from agnews_exp.sweeps.study.settings import TransformerSettings
 from agnews_exp.sweeps.study.state import StudyFile
 
 
@@ -113,6 +114,13 @@ def test_a_finished_command_is_done_only_while_all_that_it_made_is_there(state):
     (state.output_dir / "eda" / "fast").mkdir()
     (run / "status.json").unlink()
     assert not state.is_done("classical", "agnews classical")
+
+
+def test_a_word_that_names_a_run_is_timeless_in_the_names_of_sweeps(state, evidence):
+    write_run(state, "20260101-101010-111111-0000a1", 0.9, fingerprint="abcdef0123456789")
+    assert evidence.timeless("model.teacher=runs/20260101-101010-111111-0000a1") == "model.teacher=abcdef0123456789"
+    assert evidence.timeless("model.teacher=runs/nosuch") == "model.teacher=runs/nosuch"
+    assert evidence.timeless("model=logreg") == "model=logreg"
 
 
 def test_the_next_call_takes_up_what_the_file_says(state, asked):

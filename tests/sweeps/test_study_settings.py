@@ -9,13 +9,13 @@ from agnews_exp.config.compose import compose_config
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.sweeps.grid_sweeper import expand
 from agnews_exp.sweeps.jobs import override_key
+from agnews_exp.sweeps.study.asking import ask, profiles
 from agnews_exp.sweeps.study.choosing import Evidence
-from agnews_exp.sweeps.study.machine import Machine
+from agnews_exp.sweeps.study.machine import Machine, launcher_words
 from agnews_exp.sweeps.study.plan import Planner
-from agnews_exp.sweeps.study.settings import ask, profiles
 from agnews_exp.sweeps.study.state import StudyFile
 
-MACHINE = Machine(cores=2, gpus=())
+MACHINE = Machine(cores=2, gpus=(), memory=16.0)
 
 
 def planner(tmp_path, profile, *words, transformer="tiny"):
@@ -65,7 +65,8 @@ def test_the_name_tells_studies_apart_that_ask_for_other_science_only():
 
 def test_the_commands_words_win_over_the_profiles(tmp_path):
     (command,) = planner(tmp_path, "fast", "data=csv", "data.train_file=a.csv", "tags.owner=me").commands("classical")
-    assert [w for w in command.words if w.startswith("data")] == ["data=csv", "data.train_file=a.csv"]
+    words = ["data_fraction=0.25", "data=csv", "data.train_file=a.csv"]
+    assert [w for w in command.words if w.startswith("data")] == words
     assert {
         "tags.owner=me",
         "tags.study=" + ask("fast", ["data=csv", "data.train_file=a.csv", "tags.owner=me"]).name,
@@ -87,6 +88,29 @@ def test_a_sweeps_name_follows_its_words_but_not_how_it_is_worked_off(tmp_path):
 
     assert name() == name("study.jobs=1") == name("hydra.launcher.timeout=60")
     assert name() != name("data_fraction=0.5")
+
+
+@pytest.mark.parametrize(
+    ("machine", "jobs", "classical", "transformer"),
+    [
+        (Machine(4, (), 64.0), None, ["n_jobs=4"], ["n_jobs=1"]),
+        (Machine(16, (), 8.0), None, ["n_jobs=4"], ["n_jobs=1"]),
+        (Machine(1, (), 0.5), None, ["n_jobs=1"], ["n_jobs=1"]),
+        (Machine(8, ("0",), 64.0), None, ["n_jobs=8"], ["n_jobs=1"]),
+        (Machine(8, ("0", "1"), 64.0), None, ["n_jobs=8"], ["n_jobs=2", "gpus_per_job=1"]),
+        (Machine(8, (), 64.0), 3, ["n_jobs=3"], ["n_jobs=3"]),
+    ],
+)
+def test_a_classical_job_gets_a_core_and_a_transformer_all_of_them(machine, jobs, classical, transformer):
+    for words, is_transformer in ((classical, False), (transformer, True)):
+        expected = [f"hydra.launcher.{word}" for word in words]
+        assert launcher_words(machine, jobs, transformer=is_transformer) == expected
+
+
+def test_the_launchers_words_reach_the_sweeps(tmp_path):
+    classical, transformer = planner(tmp_path, "full", "study.jobs=null").commands("seeds")
+    assert "hydra.launcher.n_jobs=2" in classical.words
+    assert "hydra.launcher.n_jobs=1" in transformer.words
 
 
 def test_what_is_not_known_yet_stands_as_a_placeholder_and_waits(tmp_path):

@@ -76,15 +76,14 @@ def probability_matrix(probabilities: ArrayLike, n_items: int | None = None) -> 
     return rows
 
 
-def open_interval(value: float, what: str) -> float:
-    """Return the value when it lies strictly between 0 and 1.
+def open_interval(value: float, what: str) -> None:
+    """Check that a value lies strictly between 0 and 1.
 
     Raises:
         DataError: It does not.
     """
     if not 0 < value < 1:
         raise DataError(f"{what} must lie strictly between 0 and 1, got {value}")
-    return float(value)
 
 
 def plain(value: Any) -> Any:

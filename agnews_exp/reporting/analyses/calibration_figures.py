@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.reliability import ReliabilityCurve, consistency_bars, reliability_curve
+from agnews_exp.reporting.figures import new_figure, save_png
 
 FloatArray = NDArray[np.float64]
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
@@ -63,11 +63,7 @@ def draw_reliability(path: Path, panels: Sequence[Panel], n_items: int) -> None:
         panels: Before and after.
         n_items: For the axis label.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * len(panels), 6.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.6 * len(panels), 6.6)
     axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 1))
     for column, panel in enumerate(panels):
         _diagram(axes[0, column], panel)
@@ -76,8 +72,7 @@ def draw_reliability(path: Path, panels: Sequence[Panel], n_items: int) -> None:
     axes[1, 0].set_ylabel(f"items of {n_items:,} (log scale)")
     axes[0, 0].legend(loc="lower right", frameon=False, fontsize=8)
     axes[1, 0].legend(loc="upper left", frameon=False, fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)
 
 
 def _diagram(axes: Any, panel: Panel) -> None:
@@ -120,14 +115,10 @@ def draw_class_reliability(
         class_names: K names.
         n_bins: Bins of equally many items.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = list(class_names[:12])
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.7 * columns + 0.6, 2.8 * rows + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.7 * columns + 0.6, 2.8 * rows + 0.7)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     styles = ((ORANGE, "s", "--"), (BLUE, "o", "-"))
     for k, name in enumerate(shown):
@@ -148,5 +139,4 @@ def draw_class_reliability(
     figure.legend(handles, titles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     figure.supxlabel("mean probability of the class in the bin (bins of equally many items)", fontsize=9)
     figure.supylabel("frequency of the class", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

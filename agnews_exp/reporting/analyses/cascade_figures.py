@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.routing import pareto_front
+from agnews_exp.reporting.figures import new_figure, save_png
 
 if TYPE_CHECKING:
     from agnews_exp.reporting.analyses.cascade import Routers
@@ -21,11 +21,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 
 def draw_routing(path: Path, routers: Routers) -> None:
     """Draw accuracy against the share handed over (left) and against the cost (right)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2, sharey=True)
     curve, at = routers.curve, routers.chosen
     shares = 100 * curve.escalation_rate
@@ -54,19 +50,14 @@ def draw_routing(path: Path, routers: Routers) -> None:
     }
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=9)
     figure.suptitle(f"Routing between {routers.names[0]} and {routers.names[1]}, {len(routers.right[0]):,} test rows")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)
 
 
 def draw_risk_coverage(
     path: Path, curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
 ) -> None:
     """Draw the error rate among the surest texts against their share; lower is better."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6, 4.4)
     axes: Any = figure.add_subplot()
     styles = zip(curves.items(), (ORANGE, GREEN, BLUE), ("--", "-.", "-"), strict=True)
     for (name, (coverage, risk, area)), colour, style in styles:
@@ -75,5 +66,4 @@ def draw_risk_coverage(
     axes.set_ylim(0, max(100 * risk[-1] for _, risk, _ in curves.values()) * 1.6)
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

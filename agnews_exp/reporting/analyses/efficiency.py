@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agnews_exp.config.errors import MissingDependencyError, unknown_name
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
 from agnews_exp.evaluation.efficiency_energy import Energy, measure_energy
 from agnews_exp.models.cold_start import ColdStart, measure_cold_start
 from agnews_exp.reporting.analyses.context import AnalysisContext, Findings
+from agnews_exp.reporting.figures import new_figure, open_frame, save_png
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.record import MODEL
 
@@ -244,12 +244,9 @@ def _cost_row(cost: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _draw(path: Path, latencies: Sequence[Latency]) -> None:
     """Draw percentiles of latency and throughput against the batch size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 3.4)
     left, right = figure.subplots(1, 2)
     ordered = sorted(latencies, key=lambda one: one.batch_size)
     sizes = [one.batch_size for one in ordered]
@@ -268,6 +265,5 @@ def _draw(path: Path, latencies: Sequence[Latency]) -> None:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
         axes.grid(color="#DDDDDD", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        open_frame(axes)
+    save_png(figure, path)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.errors.rates import Rate
 from agnews_exp.evaluation.errors.slices import SliceSearch
+from agnews_exp.reporting.figures import new_figure, open_frame, save_png
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 """Of Okabe and Ito's palette, told apart with any colour vision and in grey print."""
@@ -25,13 +25,9 @@ def draw_rates(path: Path, panels: Mapping[str, Sequence[Rate]], overall: Rate) 
         panels: Groups by kind; empty ones are left out.
         overall: The rate of all rows, drawn as a line.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     used = {title: rates for title, rates in panels.items() if rates}
     heights = [len(rates) + 1 for rates in used.values()]
-    figure = Figure(figsize=(7.0, 0.24 * sum(heights) + 1.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 0.24 * sum(heights) + 1.2)
     grid = figure.subplots(len(used), 1, sharex=True, squeeze=False, height_ratios=heights)
     for axes, (title, rates) in zip(grid[:, 0], used.items(), strict=True):
         y = np.arange(len(rates))
@@ -42,21 +38,16 @@ def draw_rates(path: Path, panels: Mapping[str, Sequence[Rate]], overall: Rate) 
         axes.set_yticks(y, [f"{r.name}  (n = {r.total:,})" for r in rates], fontsize=8)
         axes.set_ylim(len(rates) - 0.4, -0.6)
         axes.set_title(title, fontsize=9, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
     grid[-1, 0].set_xlabel("error rate on test [%], 95 % Wilson interval; dashed: all test rows")
     grid[-1, 0].set_xlim(left=0)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)
 
 
 def draw_slices(path: Path, found: SliceSearch) -> None:
     """Draw each slice's error rate where it was found and where it was to be confirmed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = found.slices[:_MAX_SLICES]
-    figure = Figure(figsize=(7.0, 0.3 * len(shown) + 1.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 0.3 * len(shown) + 1.6)
     axes = figure.add_subplot()
     y = np.arange(len(shown))
     found_rates: list[Rate | None] = [s.found for s in shown]
@@ -77,7 +68,6 @@ def draw_slices(path: Path, found: SliceSearch) -> None:
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("error rate [%], 95 % Wilson interval")
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.robustness.shift import Detection, FloatArray
+from agnews_exp.reporting.figures import new_figure, open_frame, save_png
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -24,13 +24,9 @@ def draw_scores(
     path: Path, own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]
 ) -> None:
     """Draw one histogram a score: shares of test rows and of external rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.6 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.6 * columns, 2.6 * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, item in zip(grid, found, strict=False):
         pair = own[item.score], foreign[item.score]
@@ -47,10 +43,9 @@ def draw_scores(
         axes.set_title(f"{item.score}: AUROC {item.auroc:.3f}", fontsize=9)
         axes.set_xlabel(_UNITS.get(item.score, item.score), fontsize=8)
         axes.set_ylabel("rows [%]", fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
     for axes in grid[len(found) :]:
         axes.set_visible(False)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

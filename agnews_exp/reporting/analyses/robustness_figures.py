@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.config.storage import atomic_path
 from agnews_exp.evaluation.robustness.drops import Drop
 from agnews_exp.evaluation.robustness.perturbations import DESCRIPTIONS, WITHOUT_STRENGTH, WORDS
+from agnews_exp.reporting.figures import new_figure, open_frame, save_png
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -18,13 +18,9 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 
 def draw_drops(path: Path, drops: Sequence[Drop]) -> None:
     """Draw the change of macro-F1 and accuracy under every variant, with paired intervals."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not drops:
         return
-    figure = Figure(figsize=(7.0, 0.27 * len(drops) + 1.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.0, 0.27 * len(drops) + 1.5)
     axes = figure.add_subplot()
     y = np.arange(len(drops))
     for metric, label, colour, marker, offset in (
@@ -42,10 +38,9 @@ def draw_drops(path: Path, drops: Sequence[Drop]) -> None:
     axes.set_yticks(y, [drop.variant.label for drop in drops], fontsize=8)
     axes.set_ylim(len(drops) - 0.4, -0.6)
     axes.set_xlabel("change [percentage points], 95 % paired bootstrap interval")
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)
 
 
 def draw_strengths(path: Path, drops: Sequence[Drop], metric: str = "macro_f1") -> None:
@@ -54,9 +49,6 @@ def draw_strengths(path: Path, drops: Sequence[Drop], metric: str = "macro_f1") 
     Kinds of one strength only are left out, and synonyms, whose strength is a share of the words that the list knows.
     Nothing is drawn when no kind is left.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lines: dict[str, list[Drop]] = {}
     for drop in drops:
         if drop.variant.kind not in WITHOUT_STRENGTH | WORDS | {"synonyms"}:
@@ -64,8 +56,7 @@ def draw_strengths(path: Path, drops: Sequence[Drop], metric: str = "macro_f1") 
     lines = {kind: sorted(found, key=lambda d: d.variant.strength) for kind, found in lines.items() if len(found) > 1}
     if not lines:
         return
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     clean = drops[0].metrics[metric].b.estimate
     for i, (kind, found) in enumerate(lines.items()):
@@ -84,8 +75,7 @@ def draw_strengths(path: Path, drops: Sequence[Drop], metric: str = "macro_f1") 
     axes.set_xlabel("words changed [%]")
     axes.set_ylabel("macro-F1" if metric == "macro_f1" else metric)
     axes.set_xlim(left=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("bands: unchanged score + 95 % interval of the paired change", fontsize=8, loc="left")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)

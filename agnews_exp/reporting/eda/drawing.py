@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.storage import atomic_path
+from agnews_exp.reporting.figures import new_figure, open_frame, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,16 +30,6 @@ def style(k: int) -> tuple[str, str, str]:
     return COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)], LINES[k % len(LINES)]
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def new_axes(width: float = 6.5, height: float = 3.8) -> tuple[Figure, Axes]:
     """Return a figure with one open pair of axes."""
     figure = new_figure(width, height)
@@ -47,17 +38,11 @@ def new_axes(width: float = 6.5, height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def open_frame(axes: Axes) -> None:
-    """Leave only the frame's left and lower side."""
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def save_figure(folder: Path, name: str, figure: Figure) -> None:
     """Write ``name.png`` and ``name.svg``; the same data gives the same bytes."""
     import matplotlib as mpl
 
-    with atomic_path(folder / f"{name}.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, folder / f"{name}.png")
     with mpl.rc_context({"svg.hashsalt": name}), atomic_path(folder / f"{name}.svg") as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None}, dpi=150)
 
@@ -195,6 +180,5 @@ def box_rows(
 
 
 def shown(text: str, length: int = 34) -> str:
-    """Return a label that fits: cut where too long, and without matplotlib's formula marks."""
-    cut = text if len(text) <= length else text[: length - 1] + "…"
-    return cut.replace("$", r"\$")
+    """Return a label that fits: cut where too long."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -16,6 +16,7 @@ from agnews_exp.reporting.analyses.context import Findings
 from agnews_exp.reporting.analyses.errors_tables import markdown_table
 from agnews_exp.reporting.eda import drawing
 from agnews_exp.reporting.eda.context import EdaContext
+from agnews_exp.reporting.figures import new_figure
 
 
 def overlap(context: EdaContext, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
@@ -98,7 +99,7 @@ def _draw_similarity(context: EdaContext, cosines: NDArray[np.float64], rows: li
     from scipy.cluster.hierarchy import dendrogram
 
     k = context.n_classes
-    figure = drawing.new_figure(4.6 + 0.75 * k, max(2.9, 1.2 + 0.42 * k))
+    figure = new_figure(4.6 + 0.75 * k, max(2.9, 1.2 + 0.42 * k))
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
     order = list(range(k))
     if k > 1:

@@ -16,6 +16,7 @@ from agnews_exp.reporting.analyses.errors_tables import markdown_table
 from agnews_exp.reporting.eda import drawing
 from agnews_exp.reporting.eda.context import EdaContext
 from agnews_exp.reporting.eda.wording import reasons
+from agnews_exp.reporting.figures import new_figure
 
 
 def topics(
@@ -92,7 +93,7 @@ def topics(
 def _draw(context: EdaContext, found: model.Topics, table: np.ndarray, order: np.ndarray) -> None:
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     labels = [f"{n + 1}  {', '.join(found.words[t][:4])}" for n, t in enumerate(order.tolist())]
-    figure = drawing.new_figure(3.6 + 0.8 * context.n_classes, 1.2 + 0.27 * len(labels))
+    figure = new_figure(3.6 + 0.8 * context.n_classes, 1.2 + 0.27 * len(labels))
     axes = figure.add_subplot()
     drawing.heat_map(
         shares[order], labels, context.names, "share of the topic's texts", form=".0%", high=1.0, axes=axes

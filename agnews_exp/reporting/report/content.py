@@ -36,6 +36,9 @@ class Table:
         provenance: Runs, split, rows, seeds, device, command.
         note: What a reader must know beside it.
         covers: Identifiers of the published tables that it stands beside.
+        folded: It tells when and where, not what: folded in the page, left out of the Markdown, and its CSV lies beside
+            the page instead of among the tables. All else is the same whenever and wherever the runs ran, but for
+            measured times and memory.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Table:
     provenance: str
     note: str = ""
     covers: tuple[str, ...] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.reporting.report.naming import RunNames, stable_name
 from agnews_exp.reporting.report.stored_run import StoredRun
 from agnews_exp.reporting.report.systems import System, make_systems
-from agnews_exp.tracking.lookup import short_name
 from agnews_exp.tracking.record import RunFolder, finished_runs, read_json
 
 log = logging.getLogger(__name__)
@@ -29,13 +29,20 @@ class Sweep:
         path: Its folder.
         info: sweep.json.
         best: best.json of a search, empty otherwise.
-        runs: Its finished jobs that are in the report, by job number.
+        jobs: The runs in the report that answer its jobs, by job number; one may be another sweep's, or answer two.
+        overrides: What each job was told, by job number.
     """
 
     path: Path
     info: Mapping[str, Any]
     best: Mapping[str, Any]
-    runs: tuple[StoredRun, ...]
+    jobs: Mapping[int, StoredRun]
+    overrides: Mapping[int, Sequence[str]]
+
+    @property
+    def runs(self) -> tuple[StoredRun, ...]:
+        """Its runs, each once, by job number."""
+        return tuple(dict.fromkeys(self.jobs.values()))
 
     @property
     def is_search(self) -> bool:
@@ -55,6 +62,7 @@ class Inputs:
         left_out: Other finished runs: short name, run's name, reason.
         sweeps: Sweeps with jobs among ``runs``.
         eda: Folders of the audit of the data.
+        names: What runs are called wherever their folders are named.
         comparisons: Contents of comparison.json whose runs are all among ``runs``, with their folders.
         notes: Files that could not be read.
     """
@@ -66,6 +74,7 @@ class Inputs:
     left_out: tuple[tuple[str, str, str], ...]
     sweeps: tuple[Sweep, ...]
     eda: tuple[Path, ...]
+    names: RunNames
     comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
     notes: list[str] = field(default_factory=list)
 
@@ -106,7 +115,9 @@ def collect(output_dir: Path, study: str | None) -> Inputs:
         ConfigError: The study is unknown or malformed, or there is no finished run.
     """
     content = _study(output_dir, study) if study is not None else {}
-    found = [run for folder in finished_runs(output_dir) if (run := _opened(folder, output_dir)) is not None]
+    names = RunNames(output_dir)
+    found = [run for folder in finished_runs(output_dir) if (run := _opened(folder, output_dir, names)) is not None]
+    names.add({run.folder.path.name: run.short for run in found})
     chosen, left_out = _of_study(found, content) if content else _of_one_data_set(found)
     if not chosen:
         what = f"the study '{study}'" if study else str(output_dir)
@@ -121,8 +132,9 @@ def collect(output_dir: Path, study: str | None) -> Inputs:
         study=content,
         runs=tuple(chosen),
         left_out=tuple(sorted(left_out)),
-        sweeps=tuple(_sweeps(output_dir, chosen)),
+        sweeps=tuple(_sweeps(output_dir, chosen, content)),
         eda=tuple(_audits(output_dir, chosen)),
+        names=names,
         comparisons=tuple(_comparisons(output_dir, chosen, notes)),
         notes=notes,
     )
@@ -139,12 +151,12 @@ def _study(output_dir: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _opened(folder: RunFolder, output_dir: Path) -> StoredRun | None:
+def _opened(folder: RunFolder, output_dir: Path, names: RunNames) -> StoredRun | None:
     result = folder.result()
     if result is None:
         return None
     try:
-        return StoredRun(folder, result, short_name(folder, output_dir))
+        return StoredRun(folder, result, stable_name(folder, str(result["fingerprint"]), output_dir), names)
     except (KeyError, TypeError, ValueError) as error:
         log.warning("%s is left out: its result.json has no %s", folder.path, error)
         return None
@@ -156,7 +168,7 @@ def _of_study(
     stages = [stage for stage in study["stages"] if isinstance(stage, dict)]
     names = {str(name) for stage in stages for name in stage.get("runs") or ()}
     names |= {Path(name).name for name in names}
-    sweeps = {Path(str(name)).name for stage in stages for name in stage.get("sweeps") or ()}
+    sweeps = _sweep_names(study)
     chosen, left_out = [], []
     for run in runs:
         place = run.folder.path
@@ -169,6 +181,11 @@ def _of_study(
         kept, others = _of_one_data_set(chosen)
         return kept, left_out + others
     return chosen, left_out
+
+
+def _sweep_names(study: Mapping[str, Any]) -> set[str]:
+    stages = (stage for stage in study.get("stages", ()) if isinstance(stage, dict))
+    return {Path(str(name)).name for stage in stages for name in stage.get("sweeps") or ()}
 
 
 def _of_one_data_set(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[tuple[str, str, str]]]:
@@ -197,15 +214,26 @@ def _audits(output_dir: Path, runs: Sequence[StoredRun]) -> Iterator[Path]:
             yield path.parent
 
 
-def _sweeps(output_dir: Path, runs: Sequence[StoredRun]) -> Iterator[Sweep]:
-    jobs: dict[Path, list[StoredRun]] = {}
-    for run in runs:
-        if run.folder.path.parent.parent.name == "sweeps":
-            jobs.setdefault(run.folder.path.parent, []).append(run)
-    for path in sorted(jobs):
-        info = read_json(path / SWEEP) or {}
-        ordered = sorted(jobs[path], key=lambda run: int(run.folder.path.name) if run.folder.path.name.isdigit() else 0)
-        yield Sweep(path, info, read_json(path / BEST) or {}, tuple(ordered))
+def _sweeps(output_dir: Path, runs: Sequence[StoredRun], study: Mapping[str, Any]) -> Iterator[Sweep]:
+    """Yield the sweeps whose jobs these runs answer; of a study, its own only."""
+    known = {run.folder.path.resolve(): run for run in runs}
+    own = _sweep_names(study)
+    for path in sorted(path.parent for path in output_dir.glob(f"sweeps/*/{SWEEP}")):
+        states = {int(p.stem): read_json(p) or {} for p in path.glob("jobs/*.json") if p.stem.isdigit()}
+        jobs = {} if study and path.name not in own else _jobs(path, states, known)
+        if jobs:
+            overrides = {number: state.get("overrides") or () for number, state in states.items()}
+            yield Sweep(path, read_json(path / SWEEP) or {}, read_json(path / BEST) or {}, jobs, overrides)
+
+
+def _jobs(
+    sweep: Path, states: Mapping[int, Mapping[str, Any]], known: Mapping[Path, StoredRun]
+) -> dict[int, StoredRun]:
+    """Return the runs of a sweep's jobs by number; a job that had been done before names another folder's run."""
+    places = {int(path.name): path for path in sweep.iterdir() if path.name.isdigit()}
+    places |= {number: sweep / str(state["run"]) for number, state in states.items() if state.get("run")}
+    found = {number: known.get(path.resolve()) for number, path in sorted(places.items())}
+    return {number: run for number, run in found.items() if run is not None}
 
 
 def _comparisons(

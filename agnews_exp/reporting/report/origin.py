@@ -12,6 +12,7 @@ BOOTSTRAP = f"Bars: 95 % bootstrap intervals over the rows ({RESAMPLES:,} resamp
 WILSON = "Bars: 95 % Wilson intervals."
 FOLDS = "Bars: one standard error over the folds (folds share training rows: too short for a test)."
 PUBLISHED = "Grey, open: the study's own number, from 102,000 training rows."
+SEED_BARS = "Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap intervals over the rows."
 
 
 def origin(runs: Sequence[StoredRun], splits: Sequence[str] = ("test",), command: str | None = None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.reporting.report.answers import Answers, metric_interval, read_answers
+from agnews_exp.reporting.report.naming import RunNames
 from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
 # What two runs of one model may differ in: no part of the model.
@@ -21,14 +22,15 @@ class StoredRun:
     Args:
         folder: Its record.
         result: Its result.json.
-        short: The shortest word that finds it again.
+        short: A short word that finds it again.
+        names: What runs are called wherever their folders are named.
 
     Raises:
         KeyError: The result lacks what every run has.
     """
 
-    def __init__(self, folder: RunFolder, result: Mapping[str, Any], short: str) -> None:
-        self.folder, self.result, self.short = folder, result, short
+    def __init__(self, folder: RunFolder, result: Mapping[str, Any], short: str, names: RunNames) -> None:
+        self.folder, self.result, self.short, self.names = folder, result, short, names
         self.name, self.model, self.features = (str(result[k]) for k in ("name", "model", "features"))
         self.family = str(result["family"])
         self.fraction, self.seed = float(result["data_fraction"]), int(result["seed"])
@@ -56,7 +58,8 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Its resolved configuration, flat: dotted key to value."""
-        return _flat(self.folder.config()) if (self.folder.path / CONFIG).is_file() else {}
+        flat = _flat(self.folder.config()) if (self.folder.path / CONFIG).is_file() else {}
+        return {key: self.names.clean(value) if isinstance(value, str) else value for key, value in flat.items()}
 
     @cached_property
     def scientific(self) -> dict[str, Any]:
@@ -86,10 +89,11 @@ class StoredRun:
         """What repeats it: for a job of a sweep, the sweep's command."""
         if self.is_job:
             sweep = read_json(self.folder.path.parent / "sweep.json") or {}
-            return str(sweep.get("command") or f"agnews sweeps show {self.folder.path.parent.name}")
+            return self.names.clean(str(sweep.get("command") or f"agnews sweeps show {self.folder.path.parent.name}"))
         words = [str(word) for word in self.environment.get("command") or ["run.py"]]
         program = words[0] if words[0].startswith("agnews") else f"python {Path(words[0]).name}"
-        return " ".join([program, *(word for word in words[1:] if not word.startswith(("hydra.run.dir", "--config")))])
+        kept = [word for word in words[1:] if not word.startswith(("hydra.run.dir", "--config"))]
+        return self.names.clean(" ".join([program, *kept]))
 
     def answers(self, split: str) -> Answers | None:
         """Return the stored answers of a split, or None."""
@@ -116,7 +120,7 @@ class StoredRun:
     def summary(self, name: str) -> str:
         """Return an analysis's summary in Markdown, empty when there is none."""
         path = self.analysis_folder(name) / "summary.md"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return self.names.clean(path.read_text(encoding="utf-8")) if path.is_file() else ""
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

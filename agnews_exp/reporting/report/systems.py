@@ -59,6 +59,24 @@ class System:
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return stdev(values) if len(values) > 1 else None
 
+    def mean_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
+        """Return the mean over seeds with its 95 % t interval, or with one seed the value with its bootstrap interval.
+
+        Args:
+            metric: Name as stored, such as ``val/macro_f1``.
+
+        Returns:
+            Mean, lower and upper end; None for what the runs do not have.
+        """
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        if len(values) > 1:
+            from scipy import stats
+
+            reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+            return fmean(values), fmean(values) - reach, fmean(values) + reach
+        low, high = self.first.interval(metric) or (None, None)
+        return (values[0] if values else None), low, high
+
 
 def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
     """Group runs by what they are but for the seed, the best mean validation macro-F1 first.

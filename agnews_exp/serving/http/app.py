@@ -65,7 +65,7 @@ def create_app(model: FittedModel, name: str, settings: ServeSettings | None = N
 
     # Requests to this path are answered before FastAPI sees them, which halves their time; here it is described.
     problems: dict[int | str, dict[str, Any]] = {k: {"model": Problem} for k in (401, 413, 422, 503, 504)}
-    schema = {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+    schema = {"required": True, "content": {"application/json": {"schema": request_schema(limits)}}}
 
     @app.post(
         "/predict",
@@ -132,6 +132,15 @@ class Predictor:
             return Reply.problem(504, "timeout", f"no answer within {self._limits.timeout_s:g} s")
         rows = formatted(answers, self._names, asked)
         return Reply(200, json.dumps({"model": self._name, "answers": rows}, ensure_ascii=False).encode())
+
+
+def request_schema(limits: ServeSettings) -> dict[str, Any]:
+    """Return the JSON schema of a request, with this server's limits."""
+    schema = PredictRequest.model_json_schema()
+    texts = schema["properties"]["texts"]
+    texts["maxItems"] = limits.max_texts
+    texts["items"]["maxLength"] = limits.max_characters
+    return schema
 
 
 def beyond(asked: PredictRequest, limits: ServeSettings) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class ServeSettings(BaseModel):
@@ -31,13 +33,18 @@ class ServeSettings(BaseModel):
     token: str | None = Field(None, min_length=1)
 
 
+def _whole(value: Any) -> Any:
+    """Return 2 for 2.0: JSON has one kind of number, and JSON Schema calls both an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class PredictRequest(BaseModel):
     """The body of ``POST /predict``."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     texts: list[str] = Field(min_length=1, description="the texts to answer")
-    top_k: int = Field(1, ge=1, le=1000, description="so many most likely classes")
+    top_k: Annotated[int, BeforeValidator(_whole)] = Field(1, ge=1, le=1000, description="so many most likely classes")
     probabilities: bool = Field(False, description="every class' confidence")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from agnews_exp.tracking import record
 
 CHOICE = "val/macro_f1"
 """What runs are chosen by: a metric that every run has, and never one of the test set."""
+
+
+_RUN_FOLDER = re.compile(r"\bruns/[\w.-]+")
 
 
 class NotYet(Exception):
@@ -72,6 +76,14 @@ class Evidence:
         if not found:
             raise NotYet(f"needs a run of the stage '{stage}', which has none", final=self._is_out([stage]))
         return found
+
+    def timeless(self, word: str) -> str:
+        """Return a word with the fingerprints of runs instead of their folders, whose names tell when they began."""
+        return _RUN_FOLDER.sub(self._fingerprint, word)
+
+    def _fingerprint(self, found: re.Match[str]) -> str:
+        result = record.RunFolder(self.output_dir / found[0]).result()
+        return found[0] if result is None else str(result["fingerprint"])
 
     def best_classical(self) -> FoundRun:
         """Return the classical run with the best validation score on all of the study's rows.

@@ -40,9 +40,9 @@ def _study(options: argparse.Namespace) -> None:
     from agnews_exp.config.validation import check_config
     from agnews_exp.runners.rows import load_splits
     from agnews_exp.runners.stages import Stages
+    from agnews_exp.sweeps.study.asking import ask
     from agnews_exp.sweeps.study.machine import Machine
     from agnews_exp.sweeps.study.session import StudySession
-    from agnews_exp.sweeps.study.settings import ask
 
     words = list(options.words)
     profile = words.pop(0) if words and "=" not in words[0] else _PROFILE

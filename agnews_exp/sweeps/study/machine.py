@@ -7,24 +7,47 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import psutil
+
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.sweeps.devices import cpu_count, visible_gpus
 from agnews_exp.sweeps.study.settings import TransformerSettings
 
 _HUB_SECONDS = 10.0
+_GIB_A_JOB = 2.0
+"""Memory of a classical job on all of AG News, with room to spare."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores and GPUs that a study may use."""
+    """Cores, GPUs and memory (GiB) that a study may use."""
 
     cores: int = field(default_factory=cpu_count)
     gpus: tuple[str, ...] = field(default_factory=lambda: tuple(visible_gpus()))
+    memory: float = field(default_factory=lambda: psutil.virtual_memory().total / 2**30)
 
     @property
     def slowness(self) -> float:
         """How much longer than on two cores computing takes; more than eight cores count for nothing."""
         return 2.0 / min(self.cores, 8)
+
+
+def launcher_words(machine: Machine, jobs: int | None, *, transformer: bool) -> list[str]:
+    """Return the launcher's overrides of a sweep.
+
+    Nearly all classical models compute in one thread: one job for every core. A transformer takes all cores: one job at
+    a time, or one for every GPU.
+
+    Args:
+        machine: This machine.
+        jobs: Jobs at once as the user has set them, whatever is trained; None leaves the choice to this function.
+        transformer: Whether the sweep trains a transformer.
+    """
+    if jobs is None and transformer:
+        words = [f"hydra.launcher.n_jobs={max(1, len(machine.gpus))}"]
+        return [*words, "hydra.launcher.gpus_per_job=1"] if len(machine.gpus) > 1 else words
+    chosen = jobs or max(1, min(machine.cores, int(machine.memory / _GIB_A_JOB)))
+    return [f"hydra.launcher.n_jobs={chosen}"]
 
 
 def missing_package(package: str | None, extra: str | None) -> str | None:

@@ -13,7 +13,7 @@ from agnews_exp.config.errors import ConfigError, unknown_name
 from agnews_exp.config.locations import config_folder
 from agnews_exp.sweeps.jobs import override_key
 from agnews_exp.sweeps.study.choosing import Evidence, FoundRun, NotYet
-from agnews_exp.sweeps.study.machine import Machine, missing_package
+from agnews_exp.sweeps.study.machine import Machine, launcher_words, missing_package
 from agnews_exp.sweeps.study.settings import AskedStudy, StageSettings, StepSettings, TransformerSettings
 from agnews_exp.sweeps.study.state import STUDIES
 
@@ -67,7 +67,6 @@ class Planner:
         self._asked, self._evidence, self._machine = asked, evidence, machine
         self._settings = asked.settings
         self.transformer = transformer
-        self._jobs = asked.settings.jobs or max(1, machine.cores // 2)
         self._values: dict[str, Callable[[str], list[str]]] = {
             "study": lambda _: [asked.name],
             "data": lambda _: self._data_words(),
@@ -117,7 +116,7 @@ class Planner:
             return Command(tuple(words), missing=reason, left_out=True)
         name = None
         if words[0] == "run":
-            words, name = self._completed(words, stage, number)
+            words, name = self._completed(words, stage, number, transformer="<transformer>" in step.words)
         return Command(tuple(words), name, sweep if "<sweep>" in step.words else None, folder)
 
     def _path(self, stage: str) -> object:
@@ -176,18 +175,20 @@ class Planner:
         data = [w for w in self._asked.words if re.split(r"[./]", override_key(w))[0] in _DATA_KEYS]
         return [*data, *fraction]
 
-    def _completed(self, words: Sequence[str], stage: str, number: int) -> tuple[list[str], str | None]:
+    def _completed(
+        self, words: Sequence[str], stage: str, number: int, *, transformer: bool
+    ) -> tuple[list[str], str | None]:
         """Add to a run's or a sweep's own overrides those of the study, which win, and the sweep's name."""
         sweeping = "-m" in words
         own = [w for w in words[1:] if w != "-m"]
         fraction = [f"data_fraction={self._asked.fraction:g}"] if self._asked.fraction < 1 else []
-        jobs = [f"hydra.launcher.n_jobs={self._jobs}"] if sweeping else []
+        jobs = launcher_words(self._machine, self._settings.jobs, transformer=transformer) if sweeping else []
         given = [w for w in self._asked.words if sweeping or not override_key(w).startswith("hydra.launcher")]
         merged = {override_key(w): w for w in [*fraction, f"tags.study={self._asked.name}", *jobs, *own, *given]}
         kept = list(merged.values())
         if not sweeping:
             return ["run", *kept], None
-        science = [w for w in kept if not w.startswith("hydra.launcher.")]
+        science = [self._evidence.timeless(w) for w in kept if not w.startswith("hydra.launcher.")]
         digest = hashlib.sha256("\n".join([__version__, *science]).encode()).hexdigest()[:6]
         name = f"{self._asked.name}-{stage}-{number + 1}-{digest}"
         return ["run", "-m", *kept, f"sweep.name={name}"], name

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp import __version__
-from agnews_exp.config.entry import ERROR_FILE
+from agnews_exp.config.entry import ERROR_FILE, explain_exit
 from agnews_exp.config.errors import AgnewsError
 from agnews_exp.config.locations import config_folder
 from agnews_exp.sweeps.folder import config_digest
-from agnews_exp.sweeps.jobs import explain_exit
 from agnews_exp.sweeps.study import showing
 from agnews_exp.sweeps.study.child import Ended, run_command
 from agnews_exp.sweeps.study.choosing import Evidence

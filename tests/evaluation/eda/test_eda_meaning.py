@@ -119,3 +119,8 @@ def test_probe_is_judged_on_rows_that_it_has_not_seen():
     marks = {str(i): rng.random(60) < 0.5 for i in range(40)}
     found = probe(marks, np.arange(60) % 2, 2, folds=5, seed=0)
     assert found.accuracy < 0.75  # of its own rows a model with 40 marks would know all
+
+
+def test_a_topic_of_one_document_tells_its_class():
+    assert model.conditional_entropy_bits(np.array([[1, 0], [0, 1]])) == pytest.approx(0.0)
+    assert model.conditional_entropy_bits(np.array([[1, 0], [2, 2]])) == pytest.approx(4 / 5)

@@ -129,3 +129,12 @@ def test_lengths_of_texts():
     described = describe_lengths("all", "words", np.arange(1, 102))
     assert (described.mean, described.median, described.p99, described.maximum) == (51, 51, 100, 101)
     assert described.std == pytest.approx(np.arange(1, 102).std(ddof=1))
+
+
+def test_no_words_have_no_richness():
+    assert laws.mattr(np.array([], dtype=np.int64), 10) == 0.0
+
+
+def test_the_top_holds_ngrams_that_occur_once():
+    grams = count_ngrams(index_words(["a b", "a b", "c d"]), np.zeros(3, dtype=np.int64), 1, 2)
+    assert grams.top(5) == [("a b", 2), ("c d", 1)]

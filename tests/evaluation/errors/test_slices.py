@@ -84,3 +84,11 @@ def test_frequent_words_need_enough_texts():
     assert frequent_words(texts, 2) == ["oil"]
     assert frequent_words(texts, 3) == []
     assert frequent_words(texts, 4) == []
+
+
+def test_a_slice_of_just_enough_rows_is_tested():
+    texts = ["odd"] * 20 + ["plain"] * 60
+    wrong = np.arange(80) < 15
+    features = make_features(texts, {}, ["odd", "plain"])
+    assert find_slices(features, wrong, features, wrong, min_rows=20).n_tested > 0
+    assert find_slices(features, wrong, features, wrong, min_rows=21).n_tested == 0

@@ -43,3 +43,7 @@ def test_character_weights_are_summed_by_word_and_nothing_is_lost():
 def test_order_goes_from_support_to_opposition():
     explanation = Explanation("m", "a b c", 0, np.array([-3.0, 2.0, 0.1]))
     assert explanation.order.tolist() == [1, 2, 0]
+
+
+def test_without_a_base_the_total_is_that_of_the_words():
+    assert Explanation("m", "a b", 0, np.array([1.0, 2.0])).total == pytest.approx(3.0)

@@ -62,3 +62,9 @@ def test_accuracy_interval_is_wilsons():
 def test_pooled_d_is_the_difference_in_pooled_standard_deviations():
     a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 1.0, 3.0])
     assert pooled_cohens_d(a, b) == pytest.approx(1.0 / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2))
+
+
+def test_nothing_discordant_or_no_errors_leave_the_widest_intervals():
+    alike, perfect = effect_sizes(PairedCounts(90, 0, 0, 10)), effect_sizes(PairedCounts(90, 10, 0, 0))
+    assert (alike.cohens_g.low, alike.cohens_g.high) == (-0.5, 0.5)
+    assert (perfect.error_rate_ratio.low, perfect.error_rate_ratio.high) == (0.0, math.inf)

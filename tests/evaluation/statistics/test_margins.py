@@ -85,3 +85,11 @@ def test_cells_hold_every_item_once_and_give_the_same_counts_as_the_items(k, ran
         assert np.array_equal(ours.hits[0], expected.hits)
         assert np.array_equal(ours.support[0], expected.support)
         assert np.array_equal(ours.predicted[0], expected.predicted)
+
+
+def test_more_cells_than_an_integer_can_number_are_told_apart():
+    rng = np.random.default_rng(3)
+    y, *models = rng.integers(0, 1000, (8, 50))  # 1000 ** 8 possible cells
+    cells = Cells.group(y, models, 1000)
+    assert cells.n_items == len(cells.counts) == 50
+    assert sorted(cells.truth.tolist()) == sorted(y.tolist())

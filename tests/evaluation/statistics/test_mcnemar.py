@@ -96,3 +96,9 @@ def test_an_unknown_method_and_impossible_arrays_are_refused():
         paired_counts([0.5, 1], [0, 1], [0, 1])
     with pytest.raises(DataError, match="start at 0"):
         paired_counts([0, 1], [0, -1], [0, 1])
+
+
+def test_one_item_is_enough_and_none_is_not():
+    assert PairedCounts(0, 1, 0, 0).n_items == 1
+    with pytest.raises(DataError, match="not all 0"):
+        PairedCounts(0, 0, 0, 0)

@@ -67,3 +67,9 @@ def test_impossible_plans_are_refused():
         smallest_detectable_difference(100, 0.0)
     with pytest.raises(DataError, match="difference must be between"):
         required_items(0.1, 0.2)
+
+
+def test_a_difference_is_significant_even_where_all_discordant_items_must_be_one_models():
+    # Of six discordant items all must be one model's: two-sided exact p is 2 / 64.
+    found = smallest_detectable_difference(60, 0.1, method="exact")
+    assert found.significant == pytest.approx(6 / 60)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ from sklearn.dummy import DummyClassifier
 
 
 class Faulty(DummyClassifier):
-    """Does what ``fault`` says: exit, raise, hang, once:<file>, unless:<file>; anything else works.
+    """Does what ``fault`` says: exit, raise, hang, once:<file>, killed-once:<file>, unless:<file>; anything else works.
 
     note:<variable>@<file> adds a line to the file: the environment variable, when the fit began, and when it ended.
     """
@@ -39,6 +40,9 @@ class Faulty(DummyClassifier):
         if what == "once" and not Path(path).exists():
             Path(path).touch()
             os._exit(1)
+        if what == "killed-once" and not Path(path).exists():
+            Path(path).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         began = time.time()
         time.sleep(self.seconds)
         if what == "note":

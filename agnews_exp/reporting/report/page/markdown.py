@@ -39,6 +39,8 @@ def _block(block: Block) -> list[str]:
             return [f"*{escape(text)}* Fill it with `{command.replace('`', '')}`."]
         case Stored(title, markdown, provenance):
             return [f"### {escape(title)}", "", _demoted(markdown), "", _small(provenance)]
+        case Table(folded=True):
+            return [f"{escape(block.title)}: [CSV]({block.name}.csv)"]
         case Table():
             return _table(block)
         case Chart() | Picture():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.storage import atomic_path
+from agnews_exp.reporting.figures import new_figure, open_frame, take_text_literally
 from agnews_exp.reporting.report.content import Chart, Series
 from agnews_exp.reporting.report.page.plotly_specs import GREY, categories, colour_of
 
@@ -24,16 +25,13 @@ def draw_still(chart: Chart, png: Path, svg: Path) -> None:
         svg: File for print.
     """
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    # Text that a user wrote must not be read as mathematics.
-    with mpl.rc_context({"svg.hashsalt": chart.name, "text.parse_math": False, "font.size": 9}):
-        figure = Figure(figsize=(_WIDTH, _height(chart)), layout="constrained")
-        FigureCanvasAgg(figure)
+    with mpl.rc_context({"svg.hashsalt": chart.name, "font.size": 9}):
+        figure = new_figure(_WIDTH, _height(chart))
         axes = figure.add_subplot()
         _DRAWERS[chart.kind](axes, chart)
         _finish(axes, chart)
+        take_text_literally(figure)
         with atomic_path(png) as temporary:
             figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
         with atomic_path(svg) as temporary:
@@ -61,8 +59,7 @@ def _cut(words: str, most: int = 46) -> str:
 def _finish(axes: Any, chart: Chart) -> None:
     axes.set_xlabel(chart.x_title)
     axes.set_ylabel(chart.y_title)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    open_frame(axes)
     if chart.kind != "heatmap":
         axes.grid(alpha=0.3, axis="x" if chart.kind in ("dots", "box") else "both")
         axes.set_axisbelow(True)

@@ -53,7 +53,8 @@ def write_report(folder: Path, report: Report) -> None:
                 if (vector := block.path.with_suffix(".svg")).is_file():
                     shutil.copyfile(vector, folder / "figures" / f"{block.name}.svg")
             elif isinstance(block, Table):
-                with atomic_path(folder / "tables" / f"{block.name}.csv") as temporary:
+                place = folder if block.folded else folder / "tables"
+                with atomic_path(place / f"{block.name}.csv") as temporary:
                     temporary.write_text(table_csv(block), encoding="utf-8")
     with atomic_path(folder / "report.md") as temporary:
         temporary.write_text(render_markdown(report.title, report.subtitle, report.date, report.sections), "utf-8")

@@ -23,7 +23,7 @@ from agnews_exp.reporting.report.published import published
 from agnews_exp.reporting.report.sections.stored_analyses import details_of, nothing_stored, of_each_family, tag
 from agnews_exp.reporting.report.stored_run import StoredRun
 
-_TERMS, _MOST_RUNS = 10, 4
+_TERMS = 10
 
 
 def explanation(inputs: Inputs) -> Section:

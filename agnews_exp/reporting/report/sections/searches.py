@@ -63,7 +63,7 @@ def _table(found: list[Sweep]) -> Table:
             best = (sweep.best.get("best") or [{}])[0]
             params = ", ".join(f"{k.rpartition('.')[2]} {_short(v)}" for k, v in (best.get("params") or {}).items())
             value = (best.get("values") or {}).get(objective)
-            ours = number(len(sweep.runs), "d"), text(objective), text(params), number(value)
+            ours = number(len(sweep.jobs), "d"), text(objective), text(params), number(value)
             rows.append((*left, *ours, number(sweep.runs[0].fraction, "g")))
     runs = [run for sweep in found for run in sweep.runs]
     note = (
@@ -77,7 +77,7 @@ def _table(found: list[Sweep]) -> Table:
 
 
 def _trials(sweep: Sweep) -> Chart:
-    values = [(int(run.folder.path.name), float(run.result["objective"])) for run in sweep.runs]
+    values = [(trial, float(run.result["objective"])) for trial, run in sweep.jobs.items()]
     numbers, scores = zip(*values, strict=True)
     maximise = bool(sweep.info.get("maximise", True))
     best = tuple(accumulate(scores, max if maximise else min))

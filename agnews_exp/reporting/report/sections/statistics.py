@@ -172,7 +172,9 @@ def _stored(inputs: Inputs, folder: Path, content: Mapping[str, Any]) -> list[Bl
     summary = folder.parent / "comparison.md"
     blocks: list[Block] = [Table(name, f"Stored comparison on {content['split']}", header, tuple(rows), made)]
     if summary.is_file():
-        blocks.append(Stored(f"Stored comparison {folder.parent.name}", summary.read_text(encoding="utf-8"), made))
+        blocks.append(
+            Stored(f"Stored comparison {folder.parent.name}", inputs.names.clean(summary.read_text("utf-8")), made)
+        )
     return blocks
 
 

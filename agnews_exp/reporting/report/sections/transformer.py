@@ -1,26 +1,19 @@
-"""Transformers: training curves, ablations, and how much data every family needs."""
+"""Transformers: training curves, then ablations and how much data every family needs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from statistics import fmean, stdev
 
-from agnews_exp.reporting.report.content import Block, Chart, Missing, Section, Series, Table, interval, number, text
+from agnews_exp.reporting.report.content import Block, Chart, Missing, Section, Series, Table, number
 from agnews_exp.reporting.report.inputs import Inputs
 from agnews_exp.reporting.report.origin import PUBLISHED, origin
 from agnews_exp.reporting.report.published import published
+from agnews_exp.reporting.report.sections.ablations import ablations
+from agnews_exp.reporting.report.sections.data_efficiency import data_efficiency
 from agnews_exp.reporting.report.stored_run import StoredRun
 from agnews_exp.reporting.report.systems import System
 
 _MOST_POINTS = 200
-_ABLATIONS = (
-    ("tuning", "Parts that are trained", "ablation_tuning", ("F22", "T21")),
-    ("max_length", "Tokens kept of a text", "ablation_length", ("F22", "T20")),
-)
-_KEYS = {"tuning": "tuning.name", "max_length": "model.max_length"}
-_STUDY_ROWS = 102_000
-_SHARE = re.compile(r"data [0-9.e-]+(, )?")
 
 
 def transformer(inputs: Inputs) -> Section:
@@ -31,9 +24,8 @@ def transformer(inputs: Inputs) -> Section:
         blocks.append(Missing("No transformer is among these runs.", "python run.py model=minilm"))
     else:
         blocks += _curves(best)
-    for kind, title, experiment, covers in _ABLATIONS:
-        blocks += _ablation(inputs, kind, title, experiment, covers)
-    blocks += _efficiency(inputs)
+    blocks += ablations(inputs)
+    blocks += data_efficiency(inputs)
     return Section("transformer", "Transformer, ablations, data efficiency", tuple(blocks))
 
 
@@ -120,184 +112,3 @@ def _epochs(run: StoredRun, steps: float, epochs: float, made: str) -> Table:
     )
     note = "The study's numbers are those of its training_history.csv; its report prints those of other runs."
     return Table("epochs", f"Epochs: {run.name} and the study's DistilBERT", header, tuple(rows), made, note, ("T12",))
-
-
-def _ablation(inputs: Inputs, kind: str, title: str, experiment: str, covers: tuple[str, ...]) -> list[Block]:
-    key = _KEYS[kind]
-    best: dict[str, list[System]] = {}
-    for sweep in inputs.sweeps:
-        swept = [str(word) for word in sweep.info.get("swept") or ()]
-        if sweep.is_search or not any(word in (kind, f"model.{kind}", key) for word in swept):
-            continue
-        members = {run.group for run in sweep.runs}
-        arms = [system for system in inputs.systems if system.first.group in members]
-        best[sweep.path.name] = sorted(arms, key=lambda s: _order(s, key))
-    theirs = [line for line in published("ablations") if line["kind"] == kind and line["notebook"]]
-    blocks: list[Block] = []
-    if not best:
-        blocks.append(Missing(f"{title}: not tried among these runs.", f"python run.py -m experiment={experiment}"))
-    series = []
-    runs: list[StoredRun] = []
-    rows = []
-    for name, arms in best.items():
-        runs += [run for system in arms for run in system.runs]
-        labels = tuple(_arm(system, key) for system in arms)
-        values, lows, highs = zip(*(_over_seeds(system) for system in arms), strict=True)
-        shown = f"ours: {arms[0].first.name}" + (f", {name}" if len(best) > 1 else "")
-        series.append(Series(shown, values, labels, lows, highs))
-        for system, label in zip(arms, labels, strict=True):
-            study = next((line for line in theirs if line["arm"] == label), None)
-            ends = system.first.interval("test/macro_f1") or (None, None)
-            rows.append(
-                (
-                    text(label),
-                    text(system.first.name),
-                    text(", ".join(map(str, system.seeds))),
-                    number(system.mean("val/macro_f1")),
-                    number(system.spread("val/macro_f1")),
-                    interval(system.first.metrics.get("test/macro_f1"), *ends),
-                    number(system.mean("train_seconds"), ".1f"),
-                    number(float(study["notebook"]) if study else None),
-                    number(float(study["report"]) if study else None),
-                )
-            )
-    series.append(
-        Series(
-            "study, DistilBERT",
-            tuple(float(line["notebook"]) for line in theirs),
-            tuple(line["arm"] for line in theirs),
-            published=True,
-        )
-    )
-    made = origin(runs, ("val", "test"))
-    blocks.append(
-        Chart(
-            f"ablation_{kind}",
-            f"Ablation: {title.lower()}",
-            "dots",
-            "macro-F1 on validation",
-            "",
-            tuple(series),
-            made,
-            intervals="Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap"
-            " intervals over the rows. " + PUBLISHED,
-            covers=covers,
-        )
-    )
-    if rows:
-        header = (
-            "arm",
-            "model",
-            "seeds",
-            "validation macro-F1, mean",
-            "sd over seeds",
-            "test macro-F1 [95 %]",
-            "training, s",
-            "study, notebook: validation",
-            "study, report: validation",
-        )
-        note = "Every arm of ours has a schedule of its own over its whole run; the study's arms ran on a finished one."
-        blocks.append(
-            Table(f"ablation_{kind}_table", f"Ablation: {title.lower()}", header, tuple(rows), made, note, covers)
-        )
-    return blocks
-
-
-def _arm(system: System, key: str) -> str:
-    return str(system.first.config.get(key, system.label))
-
-
-def _order(system: System, key: str) -> tuple[float, str]:
-    value = _arm(system, key)
-    try:
-        return float(value), ""
-    except ValueError:
-        return 0.0, value
-
-
-def _over_seeds(system: System, metric: str = "val/macro_f1") -> tuple[float | None, float | None, float | None]:
-    values = [run.metrics[metric] for run in system.runs if metric in run.metrics]
-    if len(values) > 1:
-        from scipy import stats
-
-        reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-        return fmean(values), fmean(values) - reach, fmean(values) + reach
-    low, high = system.first.interval(metric) or (None, None)
-    return (values[0] if values else None), low, high
-
-
-def _efficiency(inputs: Inputs) -> list[Block]:
-    lines: dict[str, dict[int, System]] = {}
-    for system in inputs.systems:
-        if not system.fits_on_validation:
-            lines.setdefault(_without_share(system), {}).setdefault(system.first.rows.get("train", 0), system)
-    curves = {name: dict(sorted(points.items())) for name, points in lines.items() if len(points) > 1}
-    blocks: list[Block] = []
-    families = {system.first.family for points in curves.values() for system in points.values()}
-    for family, experiment in (("classical", "data_efficiency"), ("transformer", "data_efficiency_transformer")):
-        if family not in families:
-            said = f"No {family} model was trained on several shares of the rows."
-            blocks.append(Missing(said, f"python run.py -m experiment={experiment}"))
-    series = []
-    for name, points in curves.items():
-        values, lows, highs = zip(*(_over_seeds(system) for system in points.values()), strict=True)
-        series.append(Series(name, tuple(points), values, lows, highs))
-    theirs = [line for line in published("ablations") if line["kind"] == "data_fraction" and line["notebook"]]
-    series.append(
-        Series(
-            "study, DistilBERT",
-            tuple(_STUDY_ROWS * float(line["arm"]) for line in theirs),
-            tuple(float(line["notebook"]) for line in theirs),
-            published=True,
-        )
-    )
-    runs = [run for points in curves.values() for system in points.values() for run in system.runs]
-    made = origin(runs, ("val",))
-    blocks.append(
-        Chart(
-            "data_efficiency",
-            "Data efficiency",
-            "lines",
-            "training rows (logarithmic)",
-            "macro-F1 on validation",
-            tuple(series),
-            made,
-            log_x=True,
-            covers=("F29",),
-            intervals="Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap"
-            " intervals over the rows. " + PUBLISHED,
-        )
-    )
-    rows = [
-        (
-            text(name),
-            number(n, ",.0f"),
-            number(system.first.fraction, "g"),
-            text(", ".join(map(str, system.seeds))),
-            number(system.mean("val/macro_f1")),
-            number(system.spread("val/macro_f1")),
-            number(system.mean("test/macro_f1")),
-        )
-        for name, points in curves.items()
-        for n, system in points.items()
-    ]
-    if rows:
-        header = (
-            "model",
-            "training rows",
-            "fraction",
-            "seeds",
-            "validation macro-F1, mean",
-            "sd over seeds",
-            "test macro-F1, mean",
-        )
-        made = origin(runs, ("val", "test"))
-        blocks.append(
-            Table("data_efficiency_table", "Data efficiency", header, tuple(rows), made, covers=("T07", "T22"))
-        )
-    return blocks
-
-
-def _without_share(system: System) -> str:
-    """Return what a system is but for the rows it was trained on: its label without the share."""
-    return _SHARE.sub("", system.label).replace("()", "").strip()

@@ -1,0 +1,1 @@
+"""What scripts/make_sample_corpus.py makes its stories of."""

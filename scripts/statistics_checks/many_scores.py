@@ -1,0 +1,127 @@
+"""Models over folds, seeds and blocks, and many tests at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from agnews_exp.evaluation import statistics as st
+from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
+
+
+def check_folds(scale: float) -> Iterator[Row]:
+    """Nadeau-Bengio under its own model, and in real cross-validations."""
+    sets, k = round(10_000 * scale), 10
+    rng = np.random.default_rng(7)
+    rejected = np.zeros(3)
+    for _ in range(sets):  # fold differences with the correlation 1/k that the correction assumes
+        scores = math.sqrt(1 / k) * rng.normal() + math.sqrt(1 - 1 / k) * rng.normal(size=k)
+        test = st.corrected_t_test(scores, np.zeros(k))
+        rejected += [test.p_value <= 0.05, test.naive_p_value <= 0.05, test.interval[0] <= 0 <= test.interval[1]]
+    yield Row("Nadeau-Bengio t, 10 folds, correlation as assumed, null", rejected[0] / sets, sets, REJECTS)
+    yield Row("   plain paired t-test on the same folds", rejected[1] / sets, sets, None, "for comparison: misleads")
+    yield Row("Nadeau-Bengio 95 % interval, same", rejected[2] / sets, sets, COVERS)
+    sets = round(1000 * scale)
+    for repeats in (1, 5):
+        rejected = np.zeros(2)
+        for _ in range(sets):
+            scores = _cross_validate(rng, n=200, n_features=8, k=k, repeats=repeats)
+            test = st.corrected_t_test(*scores, test_train_ratio=1 / (k - 1))
+            rejected += [test.p_value <= 0.05, test.naive_p_value <= 0.05]
+        where = f"real CV of two equal learners, {repeats} x {k} folds, null"
+        yield Row(f"Nadeau-Bengio t, {where}", rejected[0] / sets, sets, (0.0, 0.06), "approximate: conservative here")
+        yield Row(
+            "   plain paired t-test on the same folds", rejected[1] / sets, sets, None, "for comparison: misleads"
+        )
+    for folds in (5, 10):
+        rejected = np.zeros(3)
+        for _ in range(sets):
+            scores = _cross_validate(rng, n=200, n_features=8, k=folds, repeats=1, models=3)
+            found = st.compare_folds(dict(zip("abc", scores, strict=True)), "accuracy")
+            assert found.friedman is not None
+            wilcoxon = found.pairs[0].wilcoxon
+            any_pair = min(pair.p_holm for pair in found.pairs)
+            rejected += [any_pair <= 0.05, found.friedman.p_value <= 0.05, wilcoxon and wilcoxon.p_value <= 0.05]
+        where = f"real CV of three equal learners, {folds} folds, null"
+        yield Row(f"Nadeau-Bengio t + Holm, any pair, {where}", rejected[0] / sets, sets, (0.0, 0.06), "family-wise")
+        note = "for comparison: folds are not independent blocks"
+        yield Row("   Friedman over the same folds", rejected[1] / sets, sets, None, note)
+        yield Row("   Wilcoxon of one pair over the same folds", rejected[2] / sets, sets, None, note)
+
+
+def check_seeds(scale: float) -> Iterator[Row]:
+    """Welch's test and interval over seeds, with unequal spreads."""
+    rng, sets = np.random.default_rng(23), round(10_000 * scale)
+    for n_a, n_b, spread in ((5, 5, 3.0), (3, 10, 1.0)):
+        rejected = np.zeros(2)
+        for _ in range(sets):
+            test = st.welch_test(rng.normal(size=n_a), spread * rng.normal(size=n_b))
+            rejected += [test.p_value <= 0.05, test.interval[0] <= 0 <= test.interval[1]]
+        what = f"{n_a} and {n_b} seeds, spread 1 and {spread:g}"
+        few = min(n_a, n_b) < st.blocks.FEW_SEEDS
+        note = "too easily with few seeds: compare says so" if few else ""
+        yield Row(f"Welch t, {what}, null", rejected[0] / sets, sets, (0.04, 0.07) if few else REJECTS, note)
+        yield Row(f"Welch 95 % interval, {what}", rejected[1] / sets, sets, COVERS)
+
+
+def _cross_validate(
+    rng: np.random.Generator, n: int, n_features: int, k: int, repeats: int, models: int = 2
+) -> FloatArray:
+    """Return fold accuracies (models, repeats k) of least-squares classifiers, on features equally good."""
+    label = rng.choice([-1.0, 1.0], size=n)
+    features = rng.normal(size=(n, models * n_features)) + 0.25 * label[:, None]
+    scores = np.empty((models, repeats, k))
+    for repeat in range(repeats):
+        fold = rng.permutation(n) % k
+        for f in range(k):
+            train = fold != f
+            for model in range(models):
+                columns = slice(model * n_features, (model + 1) * n_features)
+                x = features[train, columns]
+                weights = np.linalg.solve(x.T @ x, x.T @ label[train])
+                right = np.sign(features[~train, columns] @ weights) == label[~train]
+                scores[model, repeat, f] = right.mean()
+    return scores.reshape(models, repeats * k)
+
+
+def check_ranks(scale: float) -> Iterator[Row]:
+    """Friedman, Nemenyi and Wilcoxon under the null."""
+    rng = np.random.default_rng(13)
+    sets = round(2000 * scale)
+    n_blocks, k = 20, 5
+    rejected = np.zeros(4)
+    for _ in range(sets):
+        test = st.friedman_test(rng.normal(size=(n_blocks, 1)) + rng.normal(size=(n_blocks, k)))
+        pairs = np.array(test.nemenyi_p_values)
+        apart = np.ptp(test.mean_ranks) >= test.critical_difference
+        rejected += [test.p_value <= 0.05, test.iman_davenport_p_value <= 0.05, pairs.min() <= 0.05, apart]
+    names = ("Friedman chi-square", "Friedman, Iman-Davenport F", "Nemenyi, any pair", "critical difference, any pair")
+    for index, name in enumerate(names):
+        allowed = REJECTS if index == 1 else (0.03, 0.06)
+        note = "" if index == 1 else "slightly conservative at few blocks"
+        yield Row(f"{name}, {k} models, {n_blocks} blocks, null", rejected[index] / sets, sets, allowed, note)
+    sets = round(10_000 * scale)
+    for n in (10, 25):
+        count = sum(st.wilcoxon_test(rng.normal(size=n), np.zeros(n)).p_value <= 0.05 for _ in range(sets))
+        yield Row(f"Wilcoxon signed rank, {n} blocks, null", count / sets, sets, REJECTS)
+
+
+def check_multiplicity(scale: float) -> Iterator[Row]:
+    """Holm's family-wise error rate and the false discovery rate of Benjamini-Hochberg."""
+    rng, sets = np.random.default_rng(17), round(20_000 * scale)
+    holm, discoveries, unadjusted = 0, 0.0, 0
+    for _ in range(sets):
+        z = rng.normal(size=20)
+        null = 2 * scipy_stats.norm.sf(np.abs(z[:10]))
+        holm += st.adjust(null, "holm").min() <= 0.05
+        unadjusted += null.min() <= 0.05
+        z[10:] += 3.0  # ten true effects
+        found = st.adjust(2 * scipy_stats.norm.sf(np.abs(z)), "benjamini_hochberg") <= 0.05
+        discoveries += found[:10].sum() / max(1, found.sum())
+    yield Row("Holm, any of 10 true nulls rejected", holm / sets, sets, REJECTS, "family-wise error rate")
+    yield Row("   without adjustment", unadjusted / sets, sets, None, "for comparison: misleads")
+    note = "false discovery rate; theory says 10/20 of .05"
+    yield Row("Benjamini-Hochberg, 10 true nulls of 20", discoveries / sets, sets, (0.02, 0.03), note)

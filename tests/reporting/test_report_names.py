@@ -1,0 +1,94 @@
+"""A report says what runs are, not when or where they ran, and its names find them again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.validation import to_plain
+from agnews_exp.reporting.report.build import build_report
+from agnews_exp.reporting.report.inputs import collect
+from agnews_exp.reporting.report.naming import RunNames
+from agnews_exp.tracking.lookup import find_runs
+from agnews_exp.tracking.record import RunFolder, write_json
+
+StoreRun = Callable[..., RunFolder]
+NOVEMBER = "20261123-221530-123456-0a1b2c"
+
+
+def found(output: Path, word: str) -> list[str]:
+    plain = to_plain(compose_config(["data=sample", f"paths.output_dir={output}"]))
+    return [run.path.name for run in find_runs(plain, [word])]
+
+
+def test_the_name_of_a_lone_run_is_its_fingerprint_and_finds_it(store_run: StoreRun, tmp_path: Path) -> None:
+    stored = store_run(tmp_path, 0xABCDEF0123456789, "logreg", 0.9, 0.9)
+    (run,) = collect(tmp_path, None).runs
+    assert run.short == "abcdef01"
+    assert found(tmp_path, run.short) == [stored.path.name]
+
+
+def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refused(
+    store_run: StoreRun, tmp_path: Path
+) -> None:
+    first = store_run(tmp_path, 0xABCDEF0123456789, "logreg", 0.9, 0.9)
+    shutil.copytree(first.path, first.path.with_name(NOVEMBER))
+    assert found(tmp_path, "abcdef01") == [NOVEMBER]
+    store_run(tmp_path, 0xABCDEF0198765432, "logreg", 0.9, 0.9)
+    with pytest.raises(ConfigError, match="2 fingerprints"):
+        found(tmp_path, "abcdef01")
+
+
+def report(output: Path, folder: Path) -> dict[str, bytes]:
+    build_report(output, None, folder, "today", strict=True)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_when_and_where_the_runs_ran_is_in_the_folded_table_alone(store_run: StoreRun, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there" / "outputs"
+    for output, began in ((here, "20260101"), (there, "20261123")):
+        fast = store_run(output, 1, "multinomial_nb", 0.88, 0.87)
+        fast.path.rename(fast.path.with_name(f"{began}-101010-111111-0000a1"))
+        store_run(output, 2, "tiny", 0.86, 0.91, family="transformer")
+        both = store_run(output, 3, "cascade", 0.9, 0.9, family="cascade")
+        word = f"model.fast={output}/runs/{began}-101010-111111-0000a1"
+        write_json(both.path / "environment.json", {"cpu": "test", "command": ["agnews", "run", word]})
+        write_json(both.path / "analysis" / "robustness" / "findings.json", {"details": {}})
+        (both.path / "analysis" / "robustness" / "summary.md").write_text(f"## Of {began}-101010-111111-0000a1\n")
+    one, other = report(here, tmp_path / "one"), report(there, tmp_path / "other")
+    same = [name for name in one if not name.endswith((".png", ".svg"))]
+    assert {name for name in same if one[name] != other.get(name)} == {"provenance.csv", "report.html"}
+    assert b"model.fast=00000000" in one["tables/runs.csv"]
+    assert b"Of 00000000" in one["report.md"]
+    assert b"20260101-101010-111111-0000a1" in one["provenance.csv"]
+
+
+def test_a_folder_of_no_known_run_keeps_its_name(tmp_path: Path) -> None:
+    names = RunNames(tmp_path)
+    names.add({NOVEMBER: "abcdef01"})
+    unknown = NOVEMBER.replace("22", "11")
+    assert names.clean(f"x={tmp_path}/runs/{NOVEMBER} runs/{unknown}") == f"x=abcdef01 runs/{unknown}"
+
+
+def test_an_arm_that_another_stage_has_run_is_an_arm_of_its_ablation(store_run: StoreRun, tmp_path: Path) -> None:
+    lone = store_run(tmp_path, 1, "tiny", 0.9, 0.9, family="transformer", name="tiny-text")
+    job = store_run(tmp_path, 2, "tiny", 0.8, 0.8, family="transformer", name="tiny-text")
+    sweep = tmp_path / "sweeps" / "lengths"
+    (sweep / "jobs").mkdir(parents=True)
+    job.path.rename(sweep / "0")
+    write_json(sweep / "sweep.json", {"kind": "grid", "swept": ["model.max_length"]})
+    for number, (run, length) in enumerate([("0", 32), (f"../../runs/{lone.path.name}", 64)]):
+        state = {"num": number, "status": "finished", "run": run, "overrides": [f"model.max_length={length}"]}
+        write_json(sweep / "jobs" / f"{number}.json", state)
+    (found,) = collect(tmp_path, None).sweeps
+    assert [run.metrics["val/accuracy"] for run in found.jobs.values()] == [0.8, 0.9]
+    build_report(tmp_path, None, tmp_path / "report", "today", strict=True)
+    rows = (tmp_path / "report" / "tables" / "ablation_max_length_table.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [["32", "tiny-text"], ["64", "tiny-text"]]
+    assert json.loads((lone.path / "status.json").read_text())["status"] == "finished"

@@ -1,0 +1,56 @@
+"""A cascade and a blend of finished runs, through the flow of every run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.errors import AgnewsError
+from agnews_exp.experiment import execute
+
+SMALL = ("data=sample", "trainer.n_jobs=1", "tracking=none", "evaluation.latency_repeats=0", "data_fraction=0.2")
+ROUTED = ("model.fast=multinomial_nb-word_tfidf", "model.accurate=logreg-word_tfidf")
+AT_MOST_A_QUARTER = ("model=cascade", *ROUTED, "model.target=escalation_rate", "model.value=0.25")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return ``run(*overrides) -> Outcome``, in a project that has a fast and an accurate run."""
+    root = tmp_path_factory.mktemp("project")
+    number = iter(range(1000))
+
+    def done(*overrides):
+        folder = root / "outputs" / "runs" / f"{next(number):04}"
+        folder.mkdir(parents=True)
+        return execute(compose_config([*SMALL, f"paths.root_dir={root}", *overrides]), folder)
+
+    for model in ("multinomial_nb", "logreg"):
+        done(f"model={model}", "features=word_tfidf")
+    return done
+
+
+def test_cascade_is_fitted_on_validation_and_judged_like_any_model(run):
+    done = run(*AT_MOST_A_QUARTER)
+    metrics = done.result["metrics"]
+    assert metrics["cascade/val_escalation_rate"] <= 0.25
+    findings = json.loads((done.folder / "analysis" / "cascade" / "findings.json").read_text())
+    assert findings["details"]["chosen"]["accuracy"]["estimate"] == pytest.approx(metrics["test/accuracy"])
+    assert {"routing.png", "risk_coverage.png"} <= {p.name for p in (done.folder / "analysis" / "cascade").iterdir()}
+    assert "train/macro_f1" not in metrics, "nothing of a cascade is fitted on training rows"
+    again = run(*AT_MOST_A_QUARTER)
+    assert again.skipped
+    assert again.folder == done.folder
+
+
+def test_blend_is_judged_like_any_model(run):
+    metrics = run("model=blend", *ROUTED).result["metrics"]
+    assert {"val/macro_f1", "test/macro_f1"} <= set(metrics)
+
+
+def test_parts_that_were_judged_on_other_rows_or_do_not_exist_are_refused(run):
+    with pytest.raises(AgnewsError, match="judged on other validation or test rows"):
+        run("model=cascade", *ROUTED, "split_seed=7")
+    with pytest.raises(AgnewsError, match="nothing"):
+        run("model=cascade", "model.fast=nothing", "model.accurate=logreg-word_tfidf")
