@@ -67,6 +67,8 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
         if any(map(has_control, manifest["class_names"])):
             raise ValueError("a class name holds control characters")
         expected = {str(name): str(digest) for name, digest in dict(manifest["sha256"]).items()}
+        if not isinstance(manifest["family"], str):
+            raise TypeError("its family is no text")
         if family is not None and manifest["family"] != family:
             raise ValueError(f"its manifest is not of a {family} model")
         if missing := [name for name in needs if name not in expected]:

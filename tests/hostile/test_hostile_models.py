@@ -154,6 +154,13 @@ def test_a_manifest_of_any_json_is_refused(copy, content):
         load_model(folder)
 
 
+@pytest.mark.parametrize("families", [{}, {"family": None}, {"family": ["classical"]}])
+def test_a_manifest_without_a_family_is_refused(tmp_path, families):
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "class_names": [], "sha256": {}} | families))
+    with pytest.raises(StorageError, match="not a complete model folder"):
+        load_model(tmp_path)
+
+
 def test_class_names_that_steer_a_terminal_are_refused(copy):
     folder = copy("classical")
     sign_again(folder, class_names=["\x1b]0;owned\x07", "b"])
