@@ -187,3 +187,10 @@ def test_entries_may_fill_the_limit_to_the_last_byte(tmp_path):
     for key in ("one", "two"):
         assert exact.save("kind", key, {"a": np.zeros(1000)})
     assert cache_info(tmp_path / "exact").entries == 2
+
+
+def test_a_digest_depends_on_every_text_of_a_long_list():
+    texts = [f"text {i}" for i in range(8193)]
+    whole = digest_texts(texts)
+    for i in (0, 4095, 4096, 8191, 8192):
+        assert digest_texts([*texts[:i], texts[i].upper(), *texts[i + 1 :]]) != whole

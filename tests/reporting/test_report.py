@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agnews_exp.config.errors import ConfigError
+from agnews_exp.evaluation.errors.rates import contrasts
 from agnews_exp.reporting.report.build import SECTIONS, build_report
 from agnews_exp.reporting.report.content import Chart, Missing, Picture, Stored, Table
 from agnews_exp.reporting.report.inputs import collect
@@ -85,6 +86,19 @@ def test_one_run_fills_what_it_can_and_names_commands_for_the_rest(store_run: St
                 assert all((block.intervals, block.x_title, block.series or block.z)), block.name
             if isinstance(block, Chart | Table | Picture | Stored):
                 assert block.provenance.endswith("."), block
+
+
+def test_rows_with_an_artefact_stand_beside_those_without_it(store_run: StoreRun, tmp_path: Path) -> None:
+    run = store_run(tmp_path, 1, "logreg", 0.9, 0.88)
+    rates = contrasts(np.arange(80) % 4 == 0, {"escaped tag": np.arange(80) % 2 == 0})
+    folder = run.path / "analysis" / "errors"
+    folder.mkdir(parents=True)
+    write_json(folder / "findings.json", {"details": {"by_artefact": [rate.to_dict() for rate in rates]}})
+    (folder / "summary.md").write_text("# Errors\n")
+    report = build_report(tmp_path, None, tmp_path / "report", "today", strict=True)
+    section = next(s for s in report.sections if s.title == "Errors and confusions")
+    chart = next(b for b in section.blocks if isinstance(b, Chart) and "artefact" in b.name)
+    assert [series.name for series in chart.series] == ["rows with it", "rows without it"]
 
 
 def test_a_damaged_finding_costs_its_section_only(

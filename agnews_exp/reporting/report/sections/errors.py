@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -220,15 +220,14 @@ def _stored(inputs: Inputs) -> list[Block]:
     blocks: list[Block] = []
     for place, run in enumerate(_few(runs)):
         details: dict[str, Any] = (run.analysis("errors") or {}).get("details", {})
-        for group, title in (
-            ("by_length", "length"),
-            ("by_source", "source named in the text"),
-            ("by_artefact", "artefact"),
+        for group, title, compared in (
+            ("by_length", "length", _alone),
+            ("by_source", "source named in the text", _alone),
+            ("by_artefact", "artefact", _with_and_without),
         ):
-            chart = _rates(
-                details.get(group) or [], f"errors_{group}_{place}", f"Error rate by {title}: {run.name}", run
-            )
-            blocks += [chart] if chart else []
+            if entries := details.get(group):
+                chart_title = f"Error rate by {title}: {run.name}"
+                blocks.append(_rates(compared(entries), f"errors_{group}_{place}", chart_title, run))
         blocks.append(Stored(f"Analysis of errors: {run.name}", run.summary("errors"), origin([run])))
     return blocks
 
@@ -241,17 +240,28 @@ def _few(runs: Sequence[StoredRun]) -> list[StoredRun]:
     return list(best.values())
 
 
-def _rates(entries: Sequence[dict[str, Any]], name: str, title: str, run: StoredRun) -> Chart | None:
-    if not entries:
-        return None
-    series = Series(
-        "error rate",
-        tuple(float(e["rate"]) for e in entries),
-        tuple(str(e["name"]) for e in entries),
-        tuple(float(e["low"]) for e in entries),
-        tuple(float(e["high"]) for e in entries),
-        tuple(f"{e['name']}: {e['count']} of {e['total']}" for e in entries),
+def _alone(entries: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    return {"error rate": entries}
+
+
+def _with_and_without(entries: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Return the error rates of the rows that have an artefact and of those that have not."""
+    sides = {"rows with it": "inside", "rows without it": "outside"}
+    return {title: [{**entry[side], "name": entry["name"]} for entry in entries] for title, side in sides.items()}
+
+
+def _rates(compared: Mapping[str, Sequence[Mapping[str, Any]]], name: str, title: str, run: StoredRun) -> Chart:
+    series = tuple(
+        Series(
+            label,
+            tuple(float(e["rate"]) for e in entries),
+            tuple(str(e["name"]) for e in entries),
+            tuple(float(e["low"]) for e in entries),
+            tuple(float(e["high"]) for e in entries),
+            tuple(f"{e['name']}: {e['count']} of {e['total']}" for e in entries),
+        )
+        for label, entries in compared.items()
     )
     return Chart(
-        name, title, "dots", "error rate on test", "", (series,), origin([run]), intervals=WILSON, covers=("F26",)
+        name, title, "dots", "error rate on test", "", series, origin([run]), intervals=WILSON, covers=("F26",)
     )
