@@ -71,7 +71,7 @@ def test_a_sweep_in_process_outlives_its_tracker_and_sync_brings_what_is_missing
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert [s["status"] for s in sweeps.states()] == ["finished"] * 3
-    assert "tracking process ended" in output
+    assert "the tracking process: killed by SIGKILL" in output
     assert "Traceback" not in output
     sync = sweeps.project.agnews("sync")
     assert sync.returncode == 0, sync.stdout + sync.stderr

@@ -85,7 +85,7 @@ def test_lost_process_costs_a_warning_and_leaves_the_record_to_be_synced(start, 
         process.kill()
         run.log_finished()
     assert "log the results" in run.warning or "close the run" in run.warning
-    assert "process ended" in run.warning
+    assert "tracking process: killed by SIGKILL" in run.warning
     assert record.read_json(tmp_path / record.TRACKING)["complete"] is False
     assert children() == []
 
