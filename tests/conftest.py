@@ -158,3 +158,8 @@ def make_project() -> Callable[[Path], Project]:
         return Project(path)
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, so that no worker waits for it alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_study_fast.py")

@@ -52,9 +52,26 @@ def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str) -> 
         return uri, _experiment_id(uri, experiment, None)
     mlruns_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(mlruns_dir / ".store.lock", timeout=LOCK_SECONDS):
-        _check_readable(mlruns_dir / "mlflow.db")
+        artifacts = (mlruns_dir / "artifacts").resolve().as_uri()
+        database = Path(uri.partition("?")[0].removeprefix("sqlite:///"))
+        _create(database, artifacts)
+        _check_readable(database)
         _reserve(mlruns_dir)
-        return uri, _experiment_id(uri, experiment, (mlruns_dir / "artifacts").resolve().as_uri())
+        return uri, _experiment_id(uri, experiment, artifacts)
+
+
+def _create(database: Path, artifacts: str) -> None:
+    """Make an empty database that is there as a whole or not at all: one cut off amid its tables cannot be opened."""
+    if database.exists() or not database.parent.is_dir():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f".{database.name}.new")
+    for left in database.parent.glob(f"{unfinished.name}*"):
+        left.unlink()
+    store: Any = SqlAlchemyStore(f"sqlite:///{unfinished.resolve()}", artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()  # writes the log back into the file
+    unfinished.replace(database)
 
 
 def _check_readable(database: Path) -> None:

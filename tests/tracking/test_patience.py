@@ -36,3 +36,19 @@ def test_a_store_that_is_cut_short_is_found_out_at_once(tmp_path):
     with pytest.raises(Exception, match="database"):
         store.prepare_store(tmp_path, None, "two")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("size", [400_000, 800_000])
+def test_a_store_whose_first_process_was_killed_amid_its_tables_can_be_used(tmp_path, size):
+    code = "import sys, pathlib; from agnews_exp.tracking import store; "
+    code += "store.prepare_store(pathlib.Path(sys.argv[1]), None, 'one')"
+    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while sum(path.stat().st_size for path in tmp_path.glob("*mlflow.db*")) < size:  # of some 950,000 bytes
+        assert time.monotonic() < deadline, "no database came to be"
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+    _, experiment = store.prepare_store(tmp_path, None, "one")
+    assert experiment
+    assert [path.name for path in tmp_path.glob("*.new*")] == []
