@@ -229,7 +229,7 @@ def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: A
         deterministic=settings.deterministic,
         benchmark=settings.benchmark,
         detect_anomaly=settings.detect_anomaly,
-        profiler=settings.profiler,
+        profiler=_profiler(job),
         logger=[logger] if logger else False,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO()],
@@ -239,6 +239,16 @@ def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: A
         use_distributed_sampler=False,
         default_root_dir=str(job.checkpoints.path),
     )
+
+
+def _profiler(job: Job) -> Any:
+    """Return the profiler that was asked for; what it finds goes to fit-profile.txt in the run's folder."""
+    if job.settings.profiler is None:
+        return None
+    from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
+
+    kind = AdvancedProfiler if job.settings.profiler == "advanced" else SimpleProfiler
+    return kind(dirpath=job.checkpoints.path.parent, filename="profile")
 
 
 def _quieten() -> None:

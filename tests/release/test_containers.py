@@ -49,6 +49,12 @@ def test_extras_of_the_image_exist():
     assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
 
 
+def test_documentation_lists_every_extra():
+    table = (REPO / "docs" / "index.md").read_text(encoding="utf-8").partition("| Extra |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    assert sorted(named) == sorted(PROJECT["optional-dependencies"])
+
+
 def test_image_takes_torch_at_the_constrained_version():
     assert re.search(r"^torch==\S+$", (REPO / "constraints.txt").read_text(), flags=re.MULTILINE)
     assert "s/^torch==//p" in DOCKERFILE

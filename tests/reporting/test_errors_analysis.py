@@ -123,6 +123,33 @@ def test_a_test_row_copied_into_train_is_reported_and_cached(context):
     assert again.details["duplicates"] == findings.details["duplicates"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("n_hardest", 3), ("n_length_bins", 2), ("min_group_rows", 1), ("slice_pairs", False), ("slice_max_q", 0.999),
+     ("similarity", 0.05), ("shingle_words", 1), ("permutations", 8), ("label_noise", False)],
+)  # fmt: skip
+@pytest.mark.skipif(not extra, reason="needs the extra errors")
+def test_an_option_changes_what_is_found(context, tmp_path, option, value):
+    found = []
+    test = context.splits.test
+    with_source = replace(test, texts=[f"LONDON (Reuters) - {test.texts[0]}", *test.texts[1:]])
+    context = replace(context, splits=replace(context.splits, test=with_source))
+    base = {"slice_min_rows": 10, "resamples": 100, "slice_max_q": 0.3, "similarity": 0.2, "permutations": 32}
+    for changed in ({}, {option: value}):
+        folder = tmp_path / str(bool(changed))
+        folder.mkdir()
+        findings = errors.analyse(replace(context, folder=folder), **base | changed)
+        files = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.csv"))}
+        found.append((findings.details, findings.summary, files))
+    assert found[0] != found[1]
+
+
+def test_as_many_examples_of_perturbed_rows_are_written_as_asked(context):
+    for n in (2, 1):
+        robustness.analyse(context, n_rows=50, perturbations={"upper": [1.0]}, parts=False, resamples=100, n_examples=n)
+        assert len({row["row_id"] for row in rows_of(context.folder / "examples.csv")}) == n
+
+
 def test_missing_packages_leave_a_note_and_the_rest(context, hide):
     hide("cleanlab", "datasketch")
     findings = errors.analyse(context, slices=False, resamples=100)

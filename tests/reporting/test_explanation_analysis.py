@@ -115,6 +115,16 @@ def test_weights_are_named_and_belong_to_their_blocks(context, findings):
     assert highest == coefficients[:, : begin["char"]].max()
 
 
+def test_as_many_terms_are_named_as_asked(context, tmp_path):
+    rows = []
+    for n in (3, 6):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        analyse(replace(context, folder=folder), n_articles=1, n_terms=n, **QUICK)
+        rows.append(sum(len(path.read_text("utf-8").splitlines()) - 1 for path in folder.glob("*weights*.csv")))
+    assert 0 < rows[0] < rows[1]
+
+
 def test_families_are_measured_on_validation(context, findings):
     families = findings.details["families"]
     assert [f["family"] for f in families["losses"]][:3] == ["word", "word 1-grams", "word 2-grams"]

@@ -46,6 +46,26 @@ class Training:
 
 
 @pytest.fixture(scope="session")
+def start_project(tmp_path_factory):
+    """Return ``start(*words) -> (run, root)``; ``run(*overrides)`` does a whole run in a project of its own."""
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.experiment import execute
+
+    def start(*words: str):
+        root = tmp_path_factory.mktemp("project")
+        number = iter(range(1000))
+
+        def run(*overrides: str):
+            folder = root / "outputs" / "runs" / f"{next(number):04}"
+            folder.mkdir(parents=True)
+            return execute(compose_config([*words, f"paths.root_dir={root}", *overrides]), folder)
+
+        return run, root
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def small_splits():
     """The sample's split, a twentieth of its training rows and a few validation rows."""
     from dataclasses import replace

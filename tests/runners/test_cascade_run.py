@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from agnews_exp.config.compose import compose_config
 from agnews_exp.config.errors import AgnewsError
-from agnews_exp.experiment import execute
 
 SMALL = ("data=sample", "trainer.n_jobs=1", "tracking=none", "evaluation.latency_repeats=0", "data_fraction=0.2")
 ROUTED = ("model.fast=multinomial_nb-word_tfidf", "model.accurate=logreg-word_tfidf")
@@ -16,16 +14,9 @@ AT_MOST_A_QUARTER = ("model=cascade", *ROUTED, "model.target=escalation_rate", "
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(start_project):
     """Return ``run(*overrides) -> Outcome``, in a project that has a fast and an accurate run."""
-    root = tmp_path_factory.mktemp("project")
-    number = iter(range(1000))
-
-    def done(*overrides):
-        folder = root / "outputs" / "runs" / f"{next(number):04}"
-        folder.mkdir(parents=True)
-        return execute(compose_config([*SMALL, f"paths.root_dir={root}", *overrides]), folder)
-
+    done, _ = start_project(*SMALL)
     for model in ("multinomial_nb", "logreg"):
         done(f"model={model}", "features=word_tfidf")
     return done

@@ -13,7 +13,6 @@ from agnews_exp.config.compose import compose_config
 from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.validation import check_config
 from agnews_exp.data.soft_targets import SoftTargets
-from agnews_exp.experiment import execute
 from agnews_exp.models.loading import load_model
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.stages import Stages
@@ -28,16 +27,9 @@ STUDENT = ("model=distilled_linear", "features=word_tfidf", "model.teacher=teach
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(start_project):
     """Return ``run(*overrides) -> Outcome``, in a project that has a cross-validated run called teacher."""
-    root = tmp_path_factory.mktemp("project")
-    number = iter(range(1000))
-
-    def done(*overrides):
-        folder = root / "outputs" / "runs" / f"{next(number):04}"
-        folder.mkdir(parents=True)
-        return execute(compose_config([*COMMON, f"paths.root_dir={root}", *overrides]), folder)
-
+    done, root = start_project(*COMMON)
     cv = ("evaluation=cv", "evaluation.folds=2", "evaluation.primary=val/macro_f1")
     done("model=multinomial_nb", "features=word_tfidf", "name=teacher", *cv)
     done.checked = lambda *words: check_config(compose_config([*COMMON, f"paths.root_dir={root}", *words]))

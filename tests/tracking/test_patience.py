@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -38,17 +39,29 @@ def test_a_store_that_is_cut_short_is_found_out_at_once(tmp_path):
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("size", [400_000, 800_000])
-def test_a_store_whose_first_process_was_killed_amid_its_tables_can_be_used(tmp_path, size):
-    code = "import sys, pathlib; from agnews_exp.tracking import store; "
-    code += "store.prepare_store(pathlib.Path(sys.argv[1]), None, 'one')"
-    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    deadline = time.monotonic() + 60
-    while sum(path.stat().st_size for path in tmp_path.glob("*mlflow.db*")) < size:  # of some 950,000 bytes
-        assert time.monotonic() < deadline, "no database came to be"
-        time.sleep(0.005)
-    first.kill()
-    first.wait()
+DIE_AMID_TABLES = """
+import os, pathlib, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from agnews_exp.tracking import store
+
+left = int(sys.argv[2])
+
+@event.listens_for(Engine, "after_cursor_execute")
+def count(_connection, _cursor, statement, *_rest):
+    global left
+    left -= "CREATE TABLE" in statement
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store.prepare_store(pathlib.Path(sys.argv[1]), None, "one")
+"""
+
+
+@pytest.mark.parametrize("n_tables", [5, 30])
+def test_a_store_whose_first_process_was_killed_amid_its_tables_can_be_used(tmp_path, n_tables):
+    first = subprocess.run([sys.executable, "-c", DIE_AMID_TABLES, str(tmp_path), str(n_tables)], check=False)
+    assert first.returncode == -signal.SIGKILL
     _, experiment = store.prepare_store(tmp_path, None, "one")
     assert experiment
     assert [path.name for path in tmp_path.glob("*.new*")] == []

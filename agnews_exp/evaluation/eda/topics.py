@@ -88,6 +88,30 @@ def npmi_coherence(present: Any, names: Sequence[str], topics: Sequence[Sequence
     return np.array(scores)
 
 
+def cv_coherence(documents: Sequence[Sequence[str]], topics: Sequence[Sequence[str]]) -> FloatArray:
+    """Return each topic's c_v coherence with gensim, shape (T,), from 0 to 1.
+
+    For each word the cosine between its vector of NPMI with all words of the topic and the topic's sum of such vectors;
+    probabilities are shares of windows of 110 words (Röder, Both and Hinneburg 2015).
+
+    Args:
+        documents: Words of each text.
+        topics: Words of each topic; each word stands in some text.
+
+    Raises:
+        ImportError: gensim is not installed.
+    """
+    from gensim.corpora import Dictionary
+    from gensim.models import CoherenceModel
+
+    texts = [list(words) for words in documents]
+    model = CoherenceModel(
+        topics=[list(words) for words in topics], texts=texts, dictionary=Dictionary(texts), coherence="c_v",
+        topn=max(map(len, topics)), processes=1,
+    )  # fmt: skip
+    return np.array(model.get_coherence_per_topic(), dtype=np.float64)
+
+
 def topic_table(assigned: IntArray, labels: IntArray, n_topics: int, n_classes: int) -> IntArray:
     """Return documents by topic and class, shape (T, K); documents without a topic are left out."""
     with_topic = assigned >= 0

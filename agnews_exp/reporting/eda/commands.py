@@ -102,7 +102,10 @@ _HEADLINES: dict[str, tuple[tuple[str, str], ...]] = {
     "map": (("neighbour_purity_svd", "{:.0%} of neighbours of the same class"),),
     "embeddings": (("isotropy", "isotropy {:.3f}"),),
     "perturbation": (("similarity/swap", "swapped letters leave {:.3f}"),),
-    "topics": (("coherence_npmi", "NPMI {:.3f}"), ("class_given_topic", "H(class|topic) {:.2f} bits")),
+    "topics": (
+        ("coherence_npmi", "NPMI {:.3f}"), ("coherence_c_v", "c_v {:.3f}"),
+        ("class_given_topic", "H(class|topic) {:.2f} bits"),
+    ),
     "duplicates": (
         ("near_share/train-train", "{:.2%} of train nearly twice"), ("near/test-train", "{:.0f} test rows in train"),
     ),

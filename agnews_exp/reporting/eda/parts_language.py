@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
+import io
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -23,10 +25,11 @@ from agnews_exp.evaluation.statistics.inputs import plain
 from agnews_exp.reporting.analyses.context import Findings
 from agnews_exp.reporting.analyses.errors_tables import markdown_table
 from agnews_exp.reporting.eda import drawing
-from agnews_exp.reporting.eda.context import EdaContext, IntArray
+from agnews_exp.reporting.eda.boxes import box_part, by_class, extremes
+from agnews_exp.reporting.eda.context import EdaContext
+from agnews_exp.reporting.eda.spacy_pipelines import load_spacy
 from agnews_exp.reporting.eda.wording import reasons
 
-Groups = dict[str, NDArray[np.float64]]
 _NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
 """Capitalised words that name a day, a month, or the text's source."""
 
@@ -82,14 +85,12 @@ def entities(
         for j in range(k + 1, context.n_classes):
             pair = f"{metric_class_name(name)}-{metric_class_name(context.names[j])}"
             metrics[f"names_jaccard/{pair}"] = float(shared[k, j])
-    by_class = {
-        name: [(str(r["name"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names
-    }
-    if any(by_class.values()):
-        figure = drawing.bar_panels({k: v for k, v in by_class.items() if v}, "occurrences")
+    lists = {name: [(str(r["name"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
+    if any(lists.values()):
+        figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "occurrences")
         context.draw("entities", "Most frequent names by class", figure, rows)
     cells = [
-        [name, f"{metrics[f'names_per_text/{metric_class_name(name)}']:.2f}", ", ".join(n for n, _ in by_class[name])]
+        [name, f"{metrics[f'names_per_text/{metric_class_name(name)}']:.2f}", ", ".join(n for n, _ in lists[name])]
         for name in context.names
     ]
     summary = (
@@ -102,7 +103,7 @@ def entities(
     rates = {name: metrics[f"names_per_text/{metric_class_name(name)}"] for name in context.names}
     details = {
         "method": method,
-        "headline": f"names a text: {_extremes(rates)}",
+        "headline": f"names a text: {extremes(rates)}",
         "types": dict(types),
         "jaccard": shared,
         "left_out": left_out,
@@ -122,45 +123,12 @@ def _may_be_name(words: str) -> bool:
 
 
 def _spacy(model: str) -> Find:
-    try:
-        pipeline = import_module("spacy").load(model, exclude=["lemmatizer"])
-    except (ImportError, OSError) as error:
-        what = "the package 'spacy'" if isinstance(error, ImportError) else f"spaCy's pipeline '{model}'"
-        raise MissingDependencyError(
-            f"Typed entities need {what}, which is not installed.",
-            fix=f"pip install spacy && python -m spacy download {model}",
-        ) from error
+    pipeline = load_spacy(model, "typed entities", exclude=["lemmatizer", "parser"])
 
     def find(texts: list[str]) -> list[list[tuple[str, str]]]:
         return [[(e.text, e.label_) for e in document.ents] for document in pipeline.pipe(texts, batch_size=64)]
 
     return find
-
-
-def _by_class(context: EdaContext, positions: IntArray, values: NDArray[np.float64]) -> Groups:
-    labels = context.train.labels[positions]
-    keep = np.isfinite(values)
-    groups = {name: values[keep & (labels == k)] for k, name in enumerate(context.names)}
-    return {name: own for name, own in groups.items() if len(own)}
-
-
-def _box_part(context: EdaContext, name: str, title: str, groups: Groups, xlabel: str,
-              limits: tuple[float, float] | None = None) -> dict[str, float]:  # fmt: skip
-    """Draw boxes and return each group's mean."""
-    rows = []
-    for group, values in groups.items():
-        p5, q25, median, q75, p95 = np.percentile(values, [5, 25, 50, 75, 95]).tolist()
-        rows.append({"class": group, "texts": len(values), "mean": float(values.mean()), "sd": float(values.std()),
-                     "p5": p5, "q25": q25, "median": median, "q75": q75, "p95": p95})  # fmt: skip
-    context.draw(name, title, drawing.box_rows(groups, xlabel, limits), rows)
-    return {str(row["class"]): float(row["mean"]) for row in rows}
-
-
-def _extremes(means: dict[str, float]) -> str:
-    if not means:
-        return ""
-    high, low = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    return f"{high} {means[high]:.2f} to {low} {means[low]:.2f}"
 
 
 def readability(
@@ -191,21 +159,22 @@ def readability(
             if method == "textstat":
                 raise
             left_out["textstat"] = str(error)
-    groups = _by_class(context, positions, flesch(texts) if scores is None else scores)
-    means = _box_part(context, "readability", "Reading ease by class", groups, "Flesch reading ease", (-40, 110))
+    groups = by_class(context, positions, flesch(texts) if scores is None else scores)
+    means = box_part(context, "readability", "Reading ease by class", groups, "Flesch reading ease", (-40, 110))
     cells = [[name, f"{mean:.2f}", f"{np.median(groups[name]):.2f}"] for name, mean in means.items()]
     summary = (
         f"## Readability\n\nFlesch reading ease ({used}) of {len(texts):,} training texts: 60 to 70 is plain English, "
         f"below 30 very difficult.\n\n{markdown_table(['class', 'mean', 'median'], cells, 2)}{reasons(left_out)}"
     )
     metrics = {f"flesch/{metric_class_name(name)}": mean for name, mean in means.items()}
-    return Findings(metrics, summary, {"method": used, "headline": _extremes(means), "left_out": left_out})
+    return Findings(metrics, summary, {"method": used, "headline": extremes(means), "left_out": left_out})
 
 
 def _textstat(texts: list[str]) -> NDArray[np.float64]:
     try:
         ease = import_module("textstat").flesch_reading_ease
-        return np.array([ease(text) for text in texts], dtype=np.float64)
+        with contextlib.redirect_stdout(io.StringIO()):  # NLTK says there that it could not fetch its word list
+            return np.array([ease(text) for text in texts], dtype=np.float64)
     except (ImportError, LookupError, OSError) as error:  # it may look for a word list that is not on this machine
         raise MissingDependencyError(
             f"Syllables from a dictionary need the package 'textstat' ({type(error).__name__}).",
@@ -229,15 +198,15 @@ def polarity(context: EdaContext, *, n_documents: Annotated[int, Field(ge=1)] = 
     score, method = _polarity()
     positions = context.sample(n_documents, "polarity")
     values = np.array([score(context.train.texts[i]) for i in positions.tolist()], dtype=np.float64)
-    groups = _by_class(context, positions, values)
-    means = _box_part(context, "polarity", "Polarity by class", groups, f"polarity ({method})", (-1, 1))
+    groups = by_class(context, positions, values)
+    means = box_part(context, "polarity", "Polarity by class", groups, f"polarity ({method})", (-1, 1))
     cells = [[name, f"{mean:.4f}", f"{(groups[name] == 0).mean():.1%}"] for name, mean in means.items()]
     summary = f"## Polarity\n\n{method} on {len(values):,} training texts, from -1 to 1.\n\n" + markdown_table(
         ["class", "mean", "texts with exactly 0"], cells, 2
     )
     metrics = {f"polarity/{metric_class_name(name)}": mean for name, mean in means.items()}
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
-    return Findings(metrics, summary, {"method": method, "headline": _extremes(means), "left_out": left_out})
+    return Findings(metrics, summary, {"method": method, "headline": extremes(means), "left_out": left_out})
 
 
 def _polarity() -> tuple[Callable[[str], float], str]:

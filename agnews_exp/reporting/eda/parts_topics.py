@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.config.errors import MissingDependencyError
@@ -14,7 +15,7 @@ from agnews_exp.evaluation.statistics.inputs import plain
 from agnews_exp.reporting.analyses.context import Findings
 from agnews_exp.reporting.analyses.errors_tables import markdown_table
 from agnews_exp.reporting.eda import drawing
-from agnews_exp.reporting.eda.context import EdaContext
+from agnews_exp.reporting.eda.context import EdaContext, IntArray
 from agnews_exp.reporting.eda.wording import reasons
 from agnews_exp.reporting.figures import new_figure
 
@@ -26,6 +27,7 @@ def topics(
     n_documents: Annotated[int, Field(ge=10)] = 10000,
     n_words: Annotated[int, Field(ge=2, le=50)] = 10,
     max_iter: Annotated[int, Field(ge=1)] = 100,
+    c_v: bool = True,
     bertopic: bool = True,
     bertopic_documents: Annotated[int, Field(ge=50)] = 1000,
 ) -> Findings:
@@ -37,13 +39,14 @@ def topics(
         n_documents: Training texts to factorise.
         n_words: Words that stand for a topic, and over whose pairs its coherence is measured.
         max_iter: Iterations at most.
+        c_v: Measure c_v coherence too, where gensim (extra ``nlp``) is installed.
         bertopic: Count BERTopic's topics too, where bertopic and the extra ``minilm`` are installed.
         bertopic_documents: Training texts for it.
 
     Returns:
-        ``coherence_npmi``, the mean over topics; ``class_entropy``, H(class) in bits; ``class_given_topic``,
-        H(class | topic); ``purity``: share of texts in the largest class of their topic; with BERTopic
-        ``bertopic_topics`` and ``bertopic_outliers``.
+        ``coherence_npmi`` and ``coherence_c_v``, the means over topics; ``class_entropy``, H(class) in bits;
+        ``class_given_topic``, H(class | topic); ``topic_given_class``, H(topic | class); ``purity``: share of texts
+        in the largest class of their topic; with BERTopic ``bertopic_topics`` and ``bertopic_outliers``.
     """
     positions = context.sample(n_documents, "topics")
     labels = context.train.labels[positions]
@@ -64,12 +67,18 @@ def topics(
         "coherence_npmi": float(coherence.mean()),
         "class_entropy": model.conditional_entropy_bits(prior),
         "class_given_topic": model.conditional_entropy_bits(table),
+        "topic_given_class": model.conditional_entropy_bits(table.T),
         "purity": float(table.max(axis=1).sum() / max(1, table.sum())),
     }
+    left_out: dict[str, str] = {}
+    by_window = _c_v(context, positions, found, left_out) if c_v else None
+    if by_window is not None:
+        metrics["coherence_c_v"] = float(by_window.mean())
     _draw(context, found, table, order)
     context.table("topic_words", [
-        {"topic": number + 1, "texts": int(table[t].sum()), "npmi": float(coherence[t]),
-         "words": " ".join(found.words[t])}
+        {"topic": number + 1, "texts": int(table[t].sum()), "npmi": float(coherence[t])}
+        | ({} if by_window is None else {"c_v": float(by_window[t])})
+        | {"words": " ".join(found.words[t])}
         for number, t in enumerate(order.tolist())
     ])  # fmt: skip
     cells = [
@@ -77,11 +86,13 @@ def topics(
          f"{table[t].max() / max(1, table[t].sum()):.0%}", f"{coherence[t]:.3f}", ", ".join(found.words[t])]
         for number, t in enumerate(order.tolist())
     ]  # fmt: skip
-    left_out = _bertopic(context, bertopic_documents, metrics) if bertopic else {}
+    left_out |= _bertopic(context, bertopic_documents, metrics) if bertopic else {}
+    also = f", c_v {metrics['coherence_c_v']:.3f}" if by_window is not None else ""
     summary = (
         f"## Topics\n\nNMF with {n_topics} topics on {len(positions):,} texts ({found.iterations} iterations): "
-        f"mean coherence {metrics['coherence_npmi']:.3f} (NPMI of {n_words} words over these texts); the topic leaves "
-        f"{metrics['class_given_topic']:.3f} of {metrics['class_entropy']:.3f} bits about the class open; "
+        f"mean coherence {metrics['coherence_npmi']:.3f} (NPMI of {n_words} words over these texts{also}); the "
+        f"topic leaves {metrics['class_given_topic']:.3f} of {metrics['class_entropy']:.3f} bits about the class open; "
+        f"the class leaves {metrics['topic_given_class']:.3f} about the topic; "
         f"{metrics['purity']:.1%} of the texts are of their topic's largest class.\n\n"
         + markdown_table(["topic", "texts", "largest class", "its share", "NPMI", "words"], cells)
         + reasons(left_out)
@@ -104,6 +115,23 @@ def _draw(context: EdaContext, found: model.Topics, table: np.ndarray, order: np
         for k, name in enumerate(context.names)
     ]
     context.draw("topics", "Classes of each topic", figure, rows)
+
+
+def _c_v(
+    context: EdaContext, positions: IntArray, found: model.Topics, left_out: dict[str, str]
+) -> NDArray[np.float64] | None:
+    words = context.words.take(positions)
+    ends = np.cumsum(words.table.lengths)
+    terms = [words.terms[i] for i in words.ids.tolist()]
+    documents = [terms[end - n : end] for end, n in zip(ends.tolist(), words.table.lengths.tolist(), strict=True)]
+    try:
+        return model.cv_coherence(documents, found.words)
+    except ImportError:
+        missing = MissingDependencyError(
+            "c_v coherence needs the package 'gensim', which is not installed.", fix="pip install 'agnews-exp[nlp]'"
+        )
+        left_out["c_v coherence"] = str(missing)
+        return None
 
 
 def _bertopic(context: EdaContext, n: int, metrics: dict[str, float]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from agnews_exp.evaluation.eda import topics as model
 from agnews_exp.evaluation.eda.language import capitalised_sequences, flesch_reading_ease, syllables
 from agnews_exp.evaluation.eda.leakage import find_artefacts, find_sources, probe
 from agnews_exp.evaluation.eda.similarity import class_centroids, describe_space, merge_tree, row_cosines
+from agnews_exp.evaluation.eda.syntax import tree_depth
 
 
 def test_names_are_capitalised_runs_that_do_not_just_open_a_sentence():
@@ -53,6 +54,29 @@ def test_coherence_runs_from_minus_one_to_one():
     rows = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0]])
     topics = [["a", "b"], ["a", "c"], ["a", "d"]]
     assert model.npmi_coherence(csr_array(rows), ["a", "b", "c", "d"], topics) == pytest.approx([1.0, -1.0, 0.0])
+
+
+def test_words_of_one_subject_cohere_more_than_words_of_two():
+    """c_v in words: what comes with the same other words coheres, even when the measure is another package's."""
+    rng = np.random.default_rng(0)
+    oil, sport = ["oil", "price", "barrel", "crude"], ["goal", "match", "team", "cup"]
+    documents = [[*rng.choice(subject, 3, replace=False), "the"] for subject in (oil, sport) for _ in range(50)]
+    pure, mixed = model.cv_coherence(documents, [oil, [*oil[:2], *sport[:2]]])
+    assert 0 <= mixed < pure - 0.1
+    assert pure <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("heads", "depth"),
+    [([], 0), ([0], 0), ([1, 1, 1], 1), ([1, 2, 2], 2), ([0, 0, 2, 2, 3], 2), ([1, 2, 3, 4, 4], 4)],
+)
+def test_depth_of_a_tree_is_the_longest_way_to_its_root(heads, depth):
+    assert tree_depth(heads) == depth
+
+
+def test_heads_in_a_circle_are_no_tree():
+    with pytest.raises(ValueError, match="circle"):
+        tree_depth([1, 2, 0])
 
 
 def test_centroids_have_length_one_and_the_closest_classes_join_first():

@@ -1,0 +1,116 @@
+"""Parts of `agnews eda` that ask other packages: languages, parsed sentences, typed names."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from agnews_exp.config.errors import MissingDependencyError
+from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.reporting.eda.context import EdaContext
+from agnews_exp.reporting.eda.parts_language import entities
+from agnews_exp.reporting.eda.parts_sentences import dependencies, languages
+
+ENGLISH = (
+    "The government said on Tuesday that the talks with the rebels would go on until the end of the week.",
+    "The players were happy with the result of the match, and their coach said that they had deserved to win it.",
+)
+GERMAN = "Die Regierung sagte am Dienstag, dass die Gespräche mit den Aufständischen bis Ende der Woche dauern würden."
+
+
+@pytest.fixture
+def explore(tmp_path):
+    """Return ``context(texts, labels) -> EdaContext`` of two classes."""
+
+    def context(texts, labels, **settings):
+        rows = TextRows(list(texts), np.array(labels), np.arange(len(texts)))
+        splits = Splits(rows, rows, rows, ("World", "Sports"), "made up", "nowhere", "0")
+        return EdaContext(splits=splits, folder=tmp_path, cache_dir=tmp_path, seed=0, **settings)
+
+    return context
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory):
+    """A spaCy pipeline that has learned to parse three sentences by heart and knows one company."""
+    spacy = pytest.importorskip("spacy")
+    from spacy.training import Example
+
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("tagger")
+    pipeline.add_pipe("parser", config={"min_action_freq": 1})
+    sentences = [
+        (["Dogs", "bark"], [1, 1], ["nsubj", "ROOT"]),
+        (["Acme", "said", "that", "dogs", "bark"], [1, 1, 4, 4, 1], ["nsubj", "ROOT", "mark", "nsubj", "ccomp"]),
+        (["Cats", "sleep"], [1, 1], ["nsubj", "ROOT"]),
+    ]
+    examples = [
+        Example.from_dict(
+            spacy.tokens.Doc(pipeline.vocab, words=words), {"heads": heads, "deps": deps, "tags": ["X"] * len(words)}
+        )
+        for words, heads, deps in sentences
+    ]
+    optimizer = pipeline.initialize(lambda: examples)
+    for _ in range(40):
+        pipeline.update(examples, sgd=optimizer)
+    pipeline.add_pipe("entity_ruler").add_patterns([{"label": "ORG", "pattern": "Acme"}])
+    folder = tmp_path_factory.mktemp("spacy") / "pipeline"
+    pipeline.to_disk(folder)
+    return str(folder)
+
+
+def test_texts_in_another_language_are_found_and_listed(explore, tmp_path):
+    context = explore([*ENGLISH, GERMAN, *ENGLISH], [0, 1, 0, 0, 1])
+    found = languages(context)
+    assert found.metrics["other_share"] == pytest.approx(0.2)
+    assert found.metrics["share/de"] == pytest.approx(0.2)
+    assert found.metrics["share/en"] == pytest.approx(0.8)
+    with (tmp_path / "other_languages.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["row_id"], row["class"], row["language"], row["text"]) == ("2", "World", "de", GERMAN)
+    assert "| de | 1 | 20.00% | 1 | 0 |" in found.summary
+
+
+def test_uncertain_and_empty_texts_are_in_no_language(explore):
+    context = explore([ENGLISH[0], "", "3-2"], [0, 1, 1])
+    found = languages(context)
+    assert found.metrics["uncertain"] == pytest.approx(2 / 3)
+    assert found.metrics["other_share"] == 0
+    assert languages(explore(["", ""], [0, 1])).metrics == {"documents": 2.0, "uncertain": 1.0}
+
+
+def test_a_list_of_languages_holds_no_text_where_that_is_not_wanted(explore, tmp_path):
+    found = languages(explore([*ENGLISH, GERMAN], [0, 1, 0], show_texts=False))
+    assert "Regierung" not in (tmp_path / "other_languages.csv").read_text() + found.summary
+
+
+def test_depth_and_root_verbs_come_from_the_parser(explore, parser, tmp_path):
+    context = explore(["Acme said that dogs bark", "Dogs bark", "Cats sleep"], [0, 1, 1])
+    found = dependencies(context, spacy_model=parser)
+    assert found.metrics["tree_depth/World"] == 2
+    assert found.metrics["tree_depth/Sports"] == 1
+    assert found.metrics["sentences"] == 1
+    with (tmp_path / "root_verbs.csv").open() as file:
+        verbs = {(row["class"], row["verb"]) for row in csv.DictReader(file)}
+    assert verbs == {("World", "said"), ("Sports", "bark"), ("Sports", "sleep")}
+    assert (tmp_path / "tree_depth.png").is_file()
+
+
+def test_names_get_the_types_that_spacy_gives_them(explore, parser):
+    found = entities(explore(["Acme said that dogs bark", "Dogs bark"], [0, 1]), spacy_model=parser)
+    assert found.metrics["entities/ORG"] == 1
+    assert found.metrics["names_per_text/World"] == 1
+    assert found.metrics["names_per_text/Sports"] == 0
+    assert found.details["left_out"] == {}
+
+
+def test_a_pipeline_that_is_missing_or_cannot_parse_is_named(explore, tmp_path):
+    spacy = pytest.importorskip("spacy")
+    context = explore(["Dogs bark"], [0])
+    with pytest.raises(MissingDependencyError, match="no_such_pipeline"):
+        dependencies(context, spacy_model="no_such_pipeline")
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    with pytest.raises(MissingDependencyError, match="no dependency parser"):
+        dependencies(context, spacy_model=str(tmp_path / "blank"))
