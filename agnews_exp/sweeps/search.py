@@ -20,7 +20,7 @@ from agnews_exp.config.errors import ConfigError
 from agnews_exp.sweeps.command import clean_words
 from agnews_exp.sweeps.folder import slug
 from agnews_exp.sweeps.jobs import Job, JobState, numbers_of
-from agnews_exp.sweeps.search_settings import SearchSettings, Space
+from agnews_exp.sweeps.search_settings import SearchSettings, Space, own_space
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.tracking import intermediate
 
@@ -55,10 +55,10 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self.storage_url = settings.storage or f"sqlite:///{folder / (self.study_name + '.db')}"
         self._turn = FileLock(folder / f".{slug(self.study_name)}.lock")
-        self._configure = OptunaSweeperImpl(
-            None, None, None, None, settings.n_trials, 1, 0.0, settings.custom_search_space, None
-        )
+        self._configure = OptunaSweeperImpl(None, None, None, None, settings.n_trials, 1, 0.0, None, None)
         self._configure.config = config
+        if settings.custom_search_space:  # by us: Hydra does not know what we allow to be called
+            self._configure.custom_search_space_extender = own_space(settings.custom_search_space)
         self._grid_size: int | None = None
         with self._turn:  # sweeps that share a study may all come first
             self.study = self._open_study()
@@ -146,8 +146,8 @@ class Search:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the search may end well though some trials failed."""
-        return self.complete and not self._hopeless
+        """Whether the search may end well though some trials failed: not all of them."""
+        return self.complete and not self._hopeless and any(t.state is not TrialState.FAIL for t in self.ended)
 
     @property
     def _hopeless(self) -> bool:

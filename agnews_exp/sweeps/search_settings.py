@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, distribution_to_json
 
 from agnews_exp.config.errors import ConfigError
+from agnews_exp.config.targets import resolve_target
 from agnews_exp.sweeps.command import is_maximised
 from agnews_exp.sweeps.jobs import SCORE_TEST, override_key
 from agnews_exp.tracking import intermediate
@@ -78,6 +80,8 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
     rate = plain["max_failure_rate"]
     if not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ConfigError(f"hydra.sweeper.max_failure_rate={rate!r}: a share in [0, 1] is needed.")
+    if plain["custom_search_space"] is not None:
+        own_space(plain["custom_search_space"])
     given = plain["direction"]
     directions = ["maximize" if is_maximised(m) else "minimize" for m in objectives] if given is None else given
     directions = [str(getattr(d, "name", d)) for d in (directions if isinstance(directions, list) else [directions])]
@@ -97,6 +101,19 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
         )
     plain |= {"objectives": objectives, "directions": directions, "pruner": pruner}
     return SearchSettings(**{k: v for k, v in plain.items() if k != "direction"})
+
+
+def own_space(path: str) -> Callable[[DictConfig, Any], None]:
+    """Return the user's function ``(config, trial)`` that adds to the space.
+
+    Raises:
+        ConfigError: Its module is not one that AGNEWS_COMPONENTS names, or it has no such function.
+    """
+    key = "hydra.sweeper.custom_search_space"
+    found = resolve_target(path, key)
+    if not inspect.isfunction(found):
+        raise ConfigError(f"{key}={path} is no function (config, trial).")
+    return found
 
 
 def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:

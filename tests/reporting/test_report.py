@@ -48,6 +48,15 @@ def test_seeds_of_one_model_are_one_system_with_a_spread(store_run: StoreRun, tm
     assert (system.spread("val/macro_f1") or 0) > 0
 
 
+def test_interval_over_few_seeds_ends_where_the_score_does(store_run: StoreRun, tmp_path: Path) -> None:
+    for number, accuracy in enumerate((0.90, 0.99), start=1):
+        store_run(tmp_path, number, "tiny", accuracy, 0.8, seed=number, group="same")
+    (system,) = collect(tmp_path, None).systems
+    mean, low, high = system.mean_interval("val/accuracy")
+    assert mean == pytest.approx(0.945, abs=0.01)
+    assert (low, high) == (pytest.approx(0.945 - 12.706 * 0.045, abs=0.02), 1.0)
+
+
 def test_runs_of_other_rows_are_left_out_and_said(store_run: StoreRun, tmp_path: Path) -> None:
     for number in (1, 2):
         store_run(tmp_path, number, "logreg", 0.9, 0.9)

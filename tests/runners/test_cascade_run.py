@@ -35,6 +35,17 @@ def test_cascade_is_fitted_on_validation_and_judged_like_any_model(run):
     assert again.folder == done.folder
 
 
+def test_a_price_turns_cost_into_money_and_another_confidence_is_judged_beside_the_chosen_one(run):
+    options = ("model.price_per_hour=3.6", "model.timing_rows=16", "evaluation.analyses.cascade.study_confidence=0.6")
+    done = run(*AT_MOST_A_QUARTER, *options)
+    folder = done.folder / "analysis" / "cascade"
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    assert "cost of a million texts (money)" in summary
+    assert "## A fixed confidence of 0.6" in summary
+    fixed = json.loads((folder / "findings.json").read_text())["details"]["fixed_confidence"]
+    assert {kind["threshold"] for kind in fixed.values()} == {0.6}
+
+
 def test_blend_is_judged_like_any_model(run):
     metrics = run("model=blend", *ROUTED).result["metrics"]
     assert {"val/macro_f1", "test/macro_f1"} <= set(metrics)

@@ -43,9 +43,9 @@ class Sweeps:
     def words(self, *words: str) -> list[str]:
         return ["-m", f"--config-dir={self.extra}", *LIGHT, *words]
 
-    def run(self, *words: str, timeout: float = 300):
+    def run(self, *words: str, timeout: float = 300, **env: str):
         """Run a sweep to its end."""
-        return self.project.run(*self.words(*words), env=self.env, timeout=timeout)
+        return self.project.run(*self.words(*words), env=self.env | env, timeout=timeout)
 
     def start(self, *words: str):
         """Start a sweep without waiting."""

@@ -38,6 +38,16 @@ def test_parallel_jobs_get_a_gpu_each_by_the_names_that_the_sweep_sees(sweeps, t
     assert most_at_once([t for times in used.values() for t in times]) == 2
 
 
+def test_jobs_get_as_many_threads_as_asked(sweeps, tmp_path):
+    notes = tmp_path / "notes"
+    words = sweeps.words(
+        "model=faulty", f"model.fault=note:OMP_NUM_THREADS@{notes}", "hydra.launcher.threads_per_job=3"
+    )
+    done = sweeps.project.run(*words, "seed=1,2", "tracking=none", env=sweeps.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(spans(notes)) == {"3"}
+
+
 def test_as_many_jobs_share_a_gpu_as_are_allowed_to(sweeps, tmp_path):
     notes = tmp_path / "notes"
     words = (

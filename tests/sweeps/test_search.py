@@ -7,12 +7,14 @@ import time
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.sweeps.search_plots import saved_steps
 from agnews_exp.sweeps.search_settings import check_settings, read_space
 from agnews_exp.sweeps.search_sweeper import SearchSweeper
+from agnews_exp.tracking.intermediate import make_pruner
 
 SEARCH = ("hydra/sweeper=optuna", "hydra.sweeper.plots=false", "sweep.name=search")
 
@@ -196,6 +198,49 @@ def test_another_space_in_the_same_study_is_refused(sweeps):
     other = sweeps.run("model.alpha=interval(0.1,2)", *base)
     assert other.returncode == 2
     assert "searches another space" in other.stderr
+
+
+def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_trusted(sweeps, tmp_path):
+    (tmp_path / "my_space.py").write_text(
+        "def wider(config, trial):\n"
+        "    if trial.params['model.alpha'] > 0.5:\n"
+        "        trial.suggest_categorical('model.fit_prior', ['false'])\n"
+    )
+    words = ("model=multinomial_nb", "model.alpha=choice(0.1,1.0)", "hydra/sweeper/sampler=grid", *SEARCH)
+    words += ("hydra.sweeper.n_trials=2", "hydra.sweeper.custom_search_space=my_space.wider")
+    path = f"{sweeps.env['PYTHONPATH']}:{tmp_path}"
+    refused = sweeps.run(*words, PYTHONPATH=path)
+    assert refused.returncode == 2
+    assert "AGNEWS_COMPONENTS=my_space" in refused.stderr
+    done = sweeps.run(*words, PYTHONPATH=path, AGNEWS_COMPONENTS="my_space")
+    assert done.returncode == 0, done.stdout + done.stderr
+    configs = [yaml.safe_load(p.read_text())["model"] for p in sorted(sweeps.folder.glob("[0-9]*/config.yaml"))]
+    assert {(c["alpha"], c["fit_prior"]) for c in configs} == {(0.1, True), (1.0, False)}
+
+
+@pytest.mark.parametrize(("rate", "n_tried"), [("0.5", 5), ("1.0", 6)])
+def test_a_search_gives_up_when_too_many_trials_fail(sweeps, rate, n_tried):
+    words = ("model=faulty", "model.fault=choice(raise)", "model.strategy=choice(prior,stratified)", *SEARCH)
+    words += ("hydra.sweeper.n_trials=6", f"hydra.sweeper.max_failure_rate={rate}", "hydra.launcher.n_jobs=1")
+    done = sweeps.run(*words)
+    assert done.returncode == 1
+    assert ("more than 50 % of the trials failed: giving up" in done.stdout + done.stderr) == (n_tried == 5)
+    assert [t.state for t in trials(sweeps)] == [TrialState.FAIL] * n_tried
+
+
+@pytest.mark.parametrize(
+    ("settings", "attribute", "value"),
+    [({"name": "median", "n_startup_trials": 7}, "_n_startup_trials", 7),
+     ({"name": "median", "n_warmup_steps": 3}, "_n_warmup_steps", 3),
+     ({"name": "median", "interval_steps": 2}, "_interval_steps", 2),
+     ({"name": "percentile", "percentile": 10.0}, "_percentile", 10.0),
+     ({"name": "hyperband", "min_resource": 2}, "_min_resource", 2),
+     ({"name": "hyperband", "max_resource": 9}, "_max_resource", 9),
+     ({"name": "successive_halving", "reduction_factor": 5}, "_reduction_factor", 5),
+     ({"name": "threshold", "lower": 0.25}, "_lower", 0.25), ({"name": "threshold", "upper": 0.75}, "_upper", 0.75)],
+)  # fmt: skip
+def test_a_pruners_settings_reach_optuna(settings, attribute, value):
+    assert getattr(make_pruner(settings), attribute) == value
 
 
 def test_the_median_pruner_stops_hopeless_trials_of_a_classical_model_before_their_full_fit(sweeps):

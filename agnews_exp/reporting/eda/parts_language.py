@@ -178,7 +178,7 @@ def _textstat(texts: list[str]) -> NDArray[np.float64]:
     except (ImportError, LookupError, OSError) as error:  # it may look for a word list that is not on this machine
         raise MissingDependencyError(
             f"Syllables from a dictionary need the package 'textstat' ({type(error).__name__}).",
-            fix="pip install textstat",
+            fix="pip install 'agnews-exp[readability]'",
         ) from error
 
 

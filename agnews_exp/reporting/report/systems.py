@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -9,6 +10,8 @@ from statistics import fmean, stdev
 from agnews_exp.reporting.report.stored_run import StoredRun
 
 _SHOWN_KEYS = 3
+_SHARE = re.compile(r"/(accuracy|(macro|micro|weighted)_(f1|precision|recall)|(f1|precision|recall)/.+)$")
+"""Metrics between 0 and 1."""
 _UNTOLD = (
     "evaluation.analyses",
     "evaluation.latency_repeats",
@@ -62,6 +65,8 @@ class System:
     def mean_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
         """Return the mean over seeds with its 95 % t interval, or with one seed the value with its bootstrap interval.
 
+        The interval of a score between 0 and 1 ends there; with two or three seeds it would often run past.
+
         Args:
             metric: Name as stored, such as ``val/macro_f1``.
 
@@ -73,7 +78,10 @@ class System:
             from scipy import stats
 
             reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-            return fmean(values), fmean(values) - reach, fmean(values) + reach
+            ends = fmean(values) - reach, fmean(values) + reach
+            if _SHARE.search(metric):
+                ends = max(0.0, ends[0]), min(1.0, ends[1])
+            return (fmean(values), *ends)
         low, high = self.first.interval(metric) or (None, None)
         return (values[0] if values else None), low, high
 

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from sklearn.dummy import DummyClassifier
 
+if os.environ.get("FAULTS_KILL") == "import":  # the process that checks the configuration is the first to import this
+    os.kill(os.getpid(), signal.SIGKILL)
+
 
 class Faulty(DummyClassifier):
     """Does what ``fault`` says: exit, raise, hang, once:<file>, killed-once:<file>, unless:<file>; anything else works.
