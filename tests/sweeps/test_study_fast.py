@@ -143,6 +143,7 @@ def check_in_browser(path):
         assert page.evaluate(NOT_DRAWN) == []
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # Plots follow the window a moment later.
+            page.wait_for_function(f"document.documentElement.scrollWidth <= {width}", timeout=60_000)
         browser.close()
     assert complaints == []
