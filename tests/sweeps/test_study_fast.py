@@ -135,15 +135,13 @@ def check_in_browser(path):
     complaints = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri(), timeout=120_000)
-        page.wait_for_load_state("load")
-        assert page.evaluate(NOT_DRAWN) == []
         for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            # Plots follow the window a moment later.
-            page.wait_for_function(f"document.documentElement.scrollWidth <= {width}", timeout=60_000)
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.goto(path.as_uri(), timeout=120_000)
+            page.wait_for_load_state("load")
+            assert page.evaluate(NOT_DRAWN) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()
     assert complaints == []
