@@ -41,7 +41,10 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
     folder = RunFolder(output / "runs" / f"20260101-000000-{number:06d}-{number:06x}")
     folder.path.mkdir(parents=True)
     seed = more.get("seed", 42)
-    folder.start({"model": {"name": model}, "seed": seed}, {"cpu": "test", "command": ["run.py", f"model={model}"]})
+    folder.start(
+        {"model": {"name": model} | more.get("parameters", {}), "seed": seed},
+        {"cpu": "test", "command": ["run.py", f"model={model}"]},
+    )
     write_predictions(folder.path / "predictions.parquet", parts, answers, names)
     folder.finish(
         {

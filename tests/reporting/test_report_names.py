@@ -34,6 +34,16 @@ def test_the_name_of_a_lone_run_is_its_fingerprint_and_finds_it(store_run: Store
     assert found(tmp_path, run.short) == [stored.path.name]
 
 
+def test_systems_of_one_model_are_told_apart_by_rounded_values_and_else_by_a_fingerprint(
+    store_run: StoreRun, tmp_path: Path
+) -> None:
+    for number, alpha in enumerate((0.6624074561769746, 0.6624174561769746, 0.25), start=1):
+        more = {"parameters": {"alpha": alpha}, "name": "sgd", "group": str(number)}
+        store_run(tmp_path, number << 40, "sgd", 0.9, 0.9, **more)
+    labels = sorted(system.label for system in collect(tmp_path, None).systems)
+    assert labels == ["sgd (alpha 0.25)", "sgd (alpha 0.6624) 000001", "sgd (alpha 0.6624) 000002"]
+
+
 def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refused(
     store_run: StoreRun, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 from agnews_exp.reporting.report.stored_run import StoredRun
 
@@ -125,13 +126,20 @@ def _labels(runs: Sequence[StoredRun]) -> list[str]:
             kept.setdefault(tuple(str(config.get(key)) for config in same), key)
         for place, config in zip(places, same, strict=True):
             words = [
-                f"{_short(k)} {config.get(k)}" for k in list(kept.values())[:_SHOWN_KEYS] if config.get(k) is not None
+                f"{_short(k)} {_rounded(config[k])}"
+                for k in list(kept.values())[:_SHOWN_KEYS]
+                if config.get(k) is not None
             ]
             labels[place] += f" ({', '.join(words)})" if words else ""
-    for place, label in enumerate(labels):
-        if labels.count(label) > 1:
-            labels[place] = f"{label} {runs[place].fingerprint[:6]}"
-    return labels
+    shared = {label for label in labels if labels.count(label) > 1}
+    return [
+        f"{label} {run.fingerprint[:6]}" if label in shared else label for label, run in zip(labels, runs, strict=True)
+    ]
+
+
+def _rounded(value: Any) -> str:
+    """A search draws 16 digits; four tell its systems apart, and what they do not tell apart gets a fingerprint."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _short(key: str) -> str:
