@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 EXTRAS ?= dev
 
-.PHONY: run test test-slow coverage check format ui bench study study-fast docs wheel clean
+.PHONY: run test test-slow coverage check audit format ui bench study study-fast docs wheel clean
 .DEFAULT_GOAL := run
 
 # Set-up runs again only when what is to be installed changes.
@@ -35,6 +35,11 @@ check: $(READY)  ## format, lint, types, layer contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY)  ## known weaknesses of the pinned packages (asks a server), and bandit's look at ours
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
+	$(BIN)/bandit --quiet --recursive --severity-level high agnews_exp
+	$(BIN)/pip-audit --requirement constraints.txt
 
 format: $(READY)
 	$(BIN)/ruff format .
