@@ -218,14 +218,12 @@ def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_truste
     assert {(c["alpha"], c["fit_prior"]) for c in configs} == {(0.1, True), (1.0, False)}
 
 
-@pytest.mark.parametrize(("rate", "n_tried"), [("0.5", 5), ("1.0", 6)])
-def test_a_search_gives_up_when_too_many_trials_fail(sweeps, rate, n_tried):
-    words = ("model=faulty", "model.fault=choice(raise)", "model.strategy=choice(prior,stratified)", *SEARCH)
-    words += ("hydra.sweeper.n_trials=6", f"hydra.sweeper.max_failure_rate={rate}", "hydra.launcher.n_jobs=1")
-    done = sweeps.run(*words)
-    assert done.returncode == 1
-    assert ("more than 50 % of the trials failed: giving up" in done.stdout + done.stderr) == (n_tried == 5)
-    assert [t.state for t in trials(sweeps)] == [TrialState.FAIL] * n_tried
+def test_a_search_whose_trials_all_failed_has_failed_whatever_rate_is_allowed(sweeps):
+    words = ("model=faulty", "model.fault=choice(raise)", *SEARCH, "hydra.sweeper.n_trials=2")
+    done = sweeps.run(*words, "hydra.sweeper.max_failure_rate=1.0")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "giving up" not in done.stdout + done.stderr
+    assert [t.state for t in trials(sweeps)] == [TrialState.FAIL] * 2
 
 
 @pytest.mark.parametrize(
