@@ -112,6 +112,12 @@ def test_stacking_shows_its_final_estimator_sixteen_columns_for_four_members_and
     np.testing.assert_allclose(model.transform(matrix), alone)
 
 
+def test_the_final_estimator_sees_the_features_too_where_it_may():
+    matrix, labels = data()
+    model = stacking(members(), LogisticRegression(), passthrough=True).fit(matrix, labels)
+    assert model.final_estimator_.n_features_in_ == 16 + matrix.shape[1]
+
+
 @pytest.mark.parametrize(
     "build", [lambda m: stacking(m, LogisticRegression(), folds=4), lambda m: WeightedVoting(m, 4)]
 )

@@ -105,6 +105,17 @@ def test_integrated_gradients_add_up_to_the_logit(recipe):
         assert explanation.total == pytest.approx(scores[i, TARGETS[i]], abs=0.02 * max(1.0, np.abs(scores).max()))
 
 
+def test_more_points_bring_the_integral_closer_to_the_logit():
+    pytest.importorskip("captum")
+    model = predictor(RECIPES[0])
+    scores = model.predict(TEXTS).scores[np.arange(len(TEXTS)), TARGETS]
+    errors = [
+        sum(abs(e.total - s) for e, s in zip(integrated_gradients(model, TEXTS, TARGETS, steps=n), scores, strict=True))
+        for n in (2, 64)
+    ]
+    assert errors[1] < errors[0]
+
+
 def test_missing_captum_is_named_with_its_extra(hide):
     hide("captum")
     with pytest.raises(MissingDependencyError, match="captum") as caught:

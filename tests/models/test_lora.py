@@ -32,6 +32,28 @@ def test_only_adapters_and_classifier_are_trained():
     )
 
 
+def test_alpha_scales_what_adapters_add_and_dropout_is_theirs_alone():
+    def answers(training, **options):
+        built, tokenizer = network(dropout=0.0, attention_dropout=0.0, **options)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for name, parameter in built.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_()
+        batch = tokenizer(TEXTS[:2], return_tensors="pt", padding=True)
+        built.train(training)
+        return [built(batch["input_ids"], batch["attention_mask"]) for _ in range(2)]
+
+    small, _ = answers(False, lora_alpha=1)
+    large, again = answers(False, lora_alpha=8)
+    assert not torch.allclose(small, large)
+    assert torch.equal(large, again)
+    first, second = answers(True, lora_dropout=0.5)
+    assert not torch.equal(first, second)
+    first, second = answers(True, lora_dropout=0.0)
+    assert torch.equal(first, second)
+
+
 def test_merged_network_answers_the_same_without_adapters():
     from agnews_exp.models.lora import merge_adapters
 

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,12 @@ def test_cost_is_that_of_the_measured_throughput(findings):
     assert findings.metrics["cost_per_million"] == pytest.approx(0.36 * 1e6 / (cost["throughput"] * 3600 * 0.5))
     assert cost["formula"] in findings.summary
     assert f"{cost['throughput']:,.1f} x 3,600 x 0.5" in findings.summary
+
+
+def test_cost_is_in_the_currency_of_the_price(context, tmp_path):
+    found = analyse(replace(context, folder=tmp_path), cold_starts=0, prices={"here": 1.0}, currency="CHF", **QUICK)
+    assert found.details["cost"]["currency"] == "CHF"
+    assert re.search(r"cost per million texts \| [\d.e-]+ CHF", found.summary)
 
 
 def test_training_time_is_that_of_the_stages_of_training(findings):
