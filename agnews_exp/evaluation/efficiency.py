@@ -15,6 +15,9 @@ import numpy as np
 
 BATCH_ROWS = 1000
 SINGLE_ROWS = 5
+WARM_UP_ROWS = 64
+ENOUGH_SECONDS = 20.0
+"""A slow model is not measured for longer, once it was measured."""
 _P99_CALLS = 100
 
 Predict = Callable[[list[str]], Any]
@@ -27,16 +30,18 @@ def measure_throughput(predict: Predict, texts: Sequence[str], repeats: int) -> 
     Args:
         predict: Answers a list of texts.
         texts: At least one text; the first 1,000 form the batch, the first 5 are sent one by one.
-        repeats: Repetitions; the median counts. One unmeasured call warms up.
+        repeats: Repetitions at most, fewer when they take more than ``ENOUGH_SECONDS``; the median counts. One
+            unmeasured call warms up.
 
     Returns:
         throughput_batch (texts/s), throughput_single (texts/s), latency_single_ms.
     """
     batch = list(texts[:BATCH_ROWS])
     singles = [[text] for text in texts[:SINGLE_ROWS]]
-    predict(batch)
-    batch_s, single_s = [], []
-    for _ in range(repeats):
+    predict(batch[:WARM_UP_ROWS])
+    batch_s: list[float] = []
+    single_s: list[float] = []
+    while len(batch_s) < repeats and sum(batch_s) + sum(single_s) < ENOUGH_SECONDS:
         batch_s.append(_seconds(predict, batch))
         single_s += [_seconds(predict, one) for one in singles]
     single = statistics.median(single_s)

@@ -82,6 +82,21 @@ def test_throughput_by_a_clock_that_knows_what_calls_take(monkeypatch):
     assert found == {"throughput_batch": 250.0, "throughput_single": 2.0, "latency_single_ms": 500.0}
 
 
+@pytest.mark.parametrize(("seconds", "measured"), [(9.0, 3), (300.0, 1)])
+def test_a_slow_model_is_measured_but_not_for_ever(monkeypatch, seconds, measured):
+    now, calls = [0.0], []
+    monkeypatch.setattr("agnews_exp.evaluation.efficiency.time.perf_counter", lambda: now[0])
+
+    def predict(texts):
+        calls.append(len(texts))
+        now[0] += seconds * len(texts) / 1000
+
+    found = measure_throughput(predict, ["a text"] * 1200, 50)
+    assert found["throughput_batch"] == pytest.approx(1000 / seconds)
+    assert calls.count(1000) == measured
+    assert sum(calls) < 1000 * measured + 100
+
+
 def test_measuring_energy_leaves_no_file_behind(tmp_path, monkeypatch):
     pytest.importorskip("codecarbon")
     monkeypatch.chdir(tmp_path)
