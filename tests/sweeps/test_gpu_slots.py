@@ -38,7 +38,8 @@ def test_parallel_jobs_get_a_gpu_each_by_the_names_that_the_sweep_sees(sweeps, t
     assert most_at_once([t for times in used.values() for t in times]) == 2
 
 
-def test_jobs_get_as_many_threads_as_asked(sweeps, tmp_path):
+def test_jobs_get_as_many_threads_as_asked(sweeps, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # the user's own setting would win
     notes = tmp_path / "notes"
     words = sweeps.words(
         "model=faulty", f"model.fault=note:OMP_NUM_THREADS@{notes}", "hydra.launcher.threads_per_job=3"
