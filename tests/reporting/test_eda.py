@@ -6,6 +6,7 @@ import csv
 import json
 
 import pytest
+from filelock import FileLock
 
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.reporting.eda import parts_corpus
@@ -126,6 +127,17 @@ def test_a_part_that_fails_or_is_cut_off_does_not_take_the_others_with_it(tmp_pa
     monkeypatch.undo()
     stored = json.loads((config.folder / "findings.json").read_text())["parts"]
     assert list(stored) == ["classes", "lengths", "overlap"]
+
+
+def test_a_second_exploration_in_the_same_folder_is_refused(tmp_path):
+    config, _, _ = explore(tmp_path, *only("classes"))
+    with (
+        FileLock(config.folder.with_name(f".{config.folder.name}.lock")),
+        pytest.raises(ConfigError, match="Another exploration"),
+    ):
+        explore(tmp_path, *only("classes", "overlap"))
+    _, content, _ = explore(tmp_path, *only("classes", "overlap"))
+    assert set(content["parts"]) == {"classes", "overlap"}
 
 
 def test_files_hold_no_text_where_that_is_not_wanted(tmp_path):

@@ -108,9 +108,25 @@ def perform_eda(
 
     Returns:
         The content of findings.json.
+
+    Raises:
+        ConfigError: Another exploration is at work in the folder.
     """
+    from filelock import FileLock, Timeout
+
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):  # beside it: MLflow gets all of the folder
+            return _perform_all(config, splits, force, report)
+    except Timeout as error:
+        raise ConfigError(
+            f"Another exploration is at work in {folder}.", fix="wait until it has ended, or eda.folder=another-name"
+        ) from error
+
+
+def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report | None) -> dict[str, Any]:
+    folder = config.folder
     earlier = {} if force else (read_json(folder / FINDINGS) or {})
     kept: dict[str, Any] = earlier.get("parts", {}) if earlier.get("format") == _FORMAT else {}
     context = EdaContext(
