@@ -160,11 +160,6 @@ def make_project() -> Callable[[Path], Project]:
     return make
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores: many tests wait for processes, timeouts and kills."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest test, so that no worker waits for it alone at the end."""
     items.sort(key=lambda item: item.path.name != "test_study_fast.py")
