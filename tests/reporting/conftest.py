@@ -55,7 +55,8 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
             "group_fingerprint": more.get("group", f"group{number}"),
             "data": {
                 "name": "ag_news", "source": more.get("source", "ag_news:csv"), "location": "here", "checksum": "c",
-                "evaluation_checksum": more.get("checksum", "rows"), "rows": {"train": 1000, "val": N, "test": N},
+                "evaluation_checksum": more.get("checksum", "rows"),
+                "rows": {"train": more.get("n_train", 1000), "val": N, "test": N},
             },
         }
     )  # fmt: skip

@@ -13,8 +13,10 @@ from agnews_exp.config.compose import compose_config
 from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.validation import to_plain
 from agnews_exp.reporting.report.build import build_report
+from agnews_exp.reporting.report.content import Chart
 from agnews_exp.reporting.report.inputs import collect
 from agnews_exp.reporting.report.naming import RunNames
+from agnews_exp.reporting.report.sections.data_efficiency import data_efficiency
 from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import RunFolder, write_json
 
@@ -42,6 +44,29 @@ def test_systems_of_one_model_are_told_apart_by_rounded_values_and_else_by_a_fin
         store_run(tmp_path, number << 40, "sgd", 0.9, 0.9, **more)
     labels = sorted(system.label for system in collect(tmp_path, None).systems)
     assert labels == ["sgd (alpha 0.25)", "sgd (alpha 0.6624) 000001", "sgd (alpha 0.6624) 000002"]
+
+
+def test_as_many_settings_are_named_as_tell_systems_apart(store_run: StoreRun, tmp_path: Path) -> None:
+    arms = ({"a": 1}, {"b": 1}, {"c": 1}, {"d": 1}, {"d": 1, "e": 1})
+    for number, arm in enumerate(arms, start=1):
+        parameters = dict.fromkeys("abcde", 0) | arm
+        store_run(tmp_path, number << 40, "tiny", 0.9, 0.9, parameters=parameters, name="tiny", group=str(number))
+    labels = sorted(system.label for system in collect(tmp_path, None).systems)
+    assert labels == [
+        "tiny (a 0, b 0, c 0, e 0)", "tiny (a 0, b 0, c 0, e 1)", "tiny (a 0, b 0, c 1)",
+        "tiny (a 0, b 1, c 0)", "tiny (a 1, b 0, c 0)",
+    ]  # fmt: skip
+
+
+def test_data_efficiency_joins_what_differs_in_its_rows_alone(store_run: StoreRun, tmp_path: Path) -> None:
+    arms = ((0.25, 0.1, 0), (0.5, 0.1, 0), (0.5, 0.2, 0), (0.5, 0.1, 9), (1.0, 0.1, 9))
+    for number, (fraction, alpha, steps) in enumerate(arms, start=1):
+        more = {"parameters": {"alpha": alpha, "steps": steps}, "fraction": fraction, "n_train": round(1000 * fraction)}
+        store_run(tmp_path, number << 40, "sgd", 0.9, 0.9, name="sgd", group=str(number), **more)
+    blocks = data_efficiency(collect(tmp_path, None))
+    (chart,) = [block for block in blocks if isinstance(block, Chart)]
+    ours = [series for series in chart.series if not series.published]
+    assert sorted(series.x for series in ours) == [(250, 500), (500, 1000)]
 
 
 def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refused(

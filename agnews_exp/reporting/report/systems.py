@@ -49,6 +49,14 @@ class System:
         return tuple(run.seed for run in self.runs)
 
     @property
+    def setting(self) -> frozenset[tuple[str, str]]:
+        """What makes it what it is, but for the share of the rows that it was trained on."""
+        config = self.first.scientific
+        return frozenset(
+            (k, str(v)) for k, v in config.items() if _tells(k) and k != "data_fraction" and not k.endswith(".name")
+        ) | {("name", self.first.model), ("features", self.first.features)}
+
+    @property
     def fits_on_validation(self) -> bool:
         """Whether validation rows fitted a part of it, so that its validation score flatters it."""
         return self.first.family == "cascade"
@@ -117,24 +125,36 @@ def _labels(runs: Sequence[StoredRun]) -> list[str]:
         keys = [
             k for k in dict.fromkeys(k for config in same for k in config) if len({str(c.get(k)) for c in same}) > 1
         ]
-        # How a run was judged, where it ran and how it was logged is not what a reader tells systems apart by.
-        keys = [k for k in keys if not k.startswith(_UNTOLD) and not k.endswith("random_state")]
+        keys = [k for k in keys if _tells(k)]
         keys.sort(key=lambda k: (k != "data_fraction", k.endswith("name"), k.count("."), k))
         # Keys with the same pattern of values (a choice and all that it sets) tell the same: one of them is enough.
         kept: dict[tuple[str, ...], str] = {}
         for key in keys:
             kept.setdefault(tuple(str(config.get(key)) for config in same), key)
-        for place, config in zip(places, same, strict=True):
-            words = [
-                f"{_short(k)} {_rounded(config[k])}"
-                for k in list(kept.values())[:_SHOWN_KEYS]
-                if config.get(k) is not None
-            ]
+        for place, words in zip(places, _told_apart(same, list(kept.values())), strict=True):
             labels[place] += f" ({', '.join(words)})" if words else ""
     shared = {label for label in labels if labels.count(label) > 1}
     return [
         f"{label} {run.fingerprint[:6]}" if label in shared else label for label, run in zip(labels, runs, strict=True)
     ]
+
+
+def _told_apart(configs: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[list[str]]:
+    """Return words for each configuration: those of the first keys, and of more for those that these leave alike."""
+    told: list[list[str]] = [[] for _ in configs]
+    for number, key in enumerate(keys):
+        before = list(told)
+        for place, config in enumerate(configs):
+            alike = [other for other, words in zip(configs, before, strict=True) if words == before[place]]
+            wanted = number < _SHOWN_KEYS or len({str(other.get(key)) for other in alike}) > 1
+            if wanted and config.get(key) is not None:
+                told[place] = [*told[place], f"{_short(key)} {_rounded(config[key])}"]
+    return told
+
+
+def _tells(key: str) -> bool:
+    """How a run was judged, where it ran and how it was logged is not what a reader tells systems apart by."""
+    return not key.startswith(_UNTOLD) and not key.endswith("random_state")
 
 
 def _rounded(value: Any) -> str:

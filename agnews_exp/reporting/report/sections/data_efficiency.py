@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from agnews_exp.reporting.report.content import Block, Chart, Missing, Series, Table, number, text
 from agnews_exp.reporting.report.inputs import Inputs
@@ -16,11 +17,7 @@ _SHARE = re.compile(r"data [0-9.e-]+(, )?")
 
 def data_efficiency(inputs: Inputs) -> list[Block]:
     """Return a chart and a table of validation scores over training rows."""
-    lines: dict[str, dict[int, System]] = {}
-    for system in inputs.systems:
-        if not system.fits_on_validation:
-            lines.setdefault(_without_share(system), {}).setdefault(system.first.rows.get("train", 0), system)
-    curves = {name: dict(sorted(points.items())) for name, points in lines.items() if len(points) > 1}
+    curves = _curves(inputs.systems)
     blocks: list[Block] = []
     families = {system.first.family for points in curves.values() for system in points.values()}
     for family, experiment in (("classical", "data_efficiency"), ("transformer", "data_efficiency_transformer")):
@@ -86,6 +83,17 @@ def data_efficiency(inputs: Inputs) -> list[Block]:
     return blocks
 
 
-def _without_share(system: System) -> str:
-    """Return what a system is but for the rows it was trained on: its label without the share."""
-    return _SHARE.sub("", system.label).replace("()", "").strip()
+def _curves(systems: Sequence[System]) -> dict[str, dict[int, System]]:
+    """Return systems that differ in their share of the rows alone, by name and rows; those on several shares."""
+    lines: dict[frozenset[tuple[str, str]], dict[int, System]] = {}
+    for system in systems:
+        if not system.fits_on_validation:
+            lines.setdefault(system.setting, {}).setdefault(system.first.rows.get("train", 0), system)
+    curves: dict[str, dict[int, System]] = {}
+    for points in lines.values():
+        if len(points) > 1:
+            largest = points[max(points)]
+            name = _SHARE.sub("", largest.label).replace("()", "").strip()
+            name = f"{name} {largest.first.short}" if name in curves else name
+            curves[name] = dict(sorted(points.items()))
+    return curves
