@@ -16,6 +16,8 @@ import agnews_exp
 from agnews_exp.config.entry import explain_exit
 
 _CLOSE_SECONDS = 10
+ORPHAN_SECONDS = 30.0
+"""How long the process goes on with what was asked for when nobody reads its answers any more."""
 PATIENCE_SECONDS = 120.0
 """How long an answer is waited for; a server that takes longer gets the rest by `agnews sync`, which waits."""
 
@@ -112,7 +114,7 @@ class TrackerPipe:
                 with suppress(OSError):
                     pipe.close()
         try:
-            process.wait(_CLOSE_SECONDS)
+            process.wait(ORPHAN_SECONDS + _CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -2,7 +2,7 @@
 
 Importing MLflow and opening its store take longer than many classical fits. Beside the run they cost it nothing, and
 its own imports and warnings stay apart from MLflow's. When the run dies, its end of the pipe closes, and this process
-closes the MLflow run as KILLED and goes too.
+does what it has been asked for, closes what is still open as KILLED, and goes too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from agnews_exp.tracking.tracker_pipe import TrackerPipe
+from agnews_exp.tracking.tracker_pipe import ORPHAN_SECONDS, TrackerPipe
 
 MODULE = "agnews_exp.tracking.tracking_process"
 
@@ -132,12 +133,19 @@ class Tracker:
                 self._run.close("KILLED")
 
 
-def serve(tracker: Tracker, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Do what is asked for, one request a line, until the last one or until whoever asks is gone."""
+def serve(tracker: Tracker, requests: BinaryIO, answers: int) -> None:
+    """Do what is asked for, one request a line, until the last one.
+
+    When whoever asks is gone, what was asked for before is done still, for ``ORPHAN_SECONDS``: a killed sweep's jobs
+    have finished before MLflow was told of them.
+    """
     from agnews_exp.tracking.store import is_of_storage
 
+    orphaned: float | None = None
     try:
         for line in requests:
+            if orphaned is not None and time.monotonic() - orphaned > ORPHAN_SECONDS:
+                return
             asked = json.loads(line)
             request = str(asked.pop("request"))
             answer: dict[str, Any] = {"error": None, "storage": False, "value": None}
@@ -146,8 +154,10 @@ def serve(tracker: Tracker, requests: BinaryIO, answers: BinaryIO) -> None:
             except Exception as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 answer |= {"error": reason, "storage": is_of_storage(error)}
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.flush()
+            try:
+                os.write(answers, json.dumps(answer).encode() + b"\n")
+            except BrokenPipeError:
+                orphaned = time.monotonic() if orphaned is None else orphaned
             if request == tracker.last:
                 return
     finally:
@@ -171,10 +181,8 @@ def answer_requests(make: type[Tracker]) -> None:
     os.dup2(2, 1)  # whatever MLflow prints must not end up among the answers
     code = 1
     try:
-        serve(make(), os.fdopen(requests, "rb"), os.fdopen(answers, "wb"))
+        serve(make(), os.fdopen(requests, "rb"), answers)
         code = 0
-    except BrokenPipeError:
-        pass  # the run is gone and wants no answer
     except Exception:
         traceback.print_exc()
     finally:

@@ -45,6 +45,7 @@ def test_a_killed_sweep_in_process_leaves_no_open_run_and_goes_on(sweeps):
     words = ("model=faulty", "model.fault=a,b,hang,c", "hydra/launcher=basic", "sweep.name=other")
     process = sweeps.start(*words)
     wait_until(lambda: len(sweeps.folders) == 1 and len(sweeps.finished_records()) == 2)
+    wait_until(lambda: sweeps.states()[2]["attempts"] == 1)
     (tracker,) = trackers(psutil.Process(process.pid))
     process.kill()
     process.wait()

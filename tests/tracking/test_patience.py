@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +28,33 @@ def test_a_silent_tracking_process_is_given_up(monkeypatch, tmp_path):
     assert time.monotonic() - began < 30
     assert silent.poll() is not None
     tracker.close("FAILED")  # nobody is there to be told
+
+
+class Noting(tracking_process.Tracker):
+    """Takes a while for each request, and remembers what it did."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def note(self, *, word):
+        time.sleep(0.2)
+        self.done.append(word)
+
+    def abandoned(self):
+        self.done.append("abandoned")
+
+
+@pytest.mark.parametrize(("patience", "done"), [(30, ["a", "b", "c", "abandoned"]), (0.1, ["a", "b", "abandoned"])])
+def test_what_a_killed_sweep_had_asked_for_is_done_still_but_not_for_ever(monkeypatch, patience, done):
+    monkeypatch.setattr(tracking_process, "ORPHAN_SECONDS", patience)
+    reader, answers = os.pipe()
+    os.close(reader)  # nobody reads the answers
+    requests = io.BytesIO(b"".join(json.dumps({"request": "note", "word": w}).encode() + b"\n" for w in "abc"))
+    tracker = Noting()
+    tracking_process.serve(tracker, requests, answers)
+    os.close(answers)
+    assert tracker.done == done
 
 
 def test_a_store_that_is_cut_short_is_found_out_at_once(tmp_path):
