@@ -64,7 +64,7 @@ def choose_hardware(settings: Any, *, large: bool = True) -> Hardware:
             f"trainer.devices={wanted}: this machine has {available} {accelerator} device(s).",
             fix=f"trainer.devices={available}",
         )
-    return Hardware(accelerator, devices, _precision(settings.precision, accelerator, large))
+    return Hardware(accelerator, devices, choose_precision(settings.precision, accelerator, large=large))
 
 
 def _accelerator(wanted: str) -> str:
@@ -81,7 +81,14 @@ def _accelerator(wanted: str) -> str:
     return wanted
 
 
-def _precision(wanted: str, accelerator: str, large: bool) -> str:
+def choose_precision(wanted: str, accelerator: str, *, large: bool) -> str:
+    """Return Lightning's name of the precision.
+
+    Args:
+        wanted: ``trainer.precision``.
+        accelerator: ``cpu``, ``cuda`` or ``mps``.
+        large: Whether the network's matrices are so large that 16-bit floats pay on a CPU.
+    """
     if wanted != "auto":
         return _PRECISIONS.get(wanted, wanted)
     if accelerator == "cuda":

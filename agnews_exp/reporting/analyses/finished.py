@@ -8,9 +8,10 @@ from agnews_exp.config.errors import DataError
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.stored_answers import read_predictions
-from agnews_exp.models.loading import FittedModel, load_model
+from agnews_exp.models.loading import FittedModel
 from agnews_exp.reporting.analyses.context import AnalysisContext
 from agnews_exp.reporting.analyses.performing import analysis_folder
+from agnews_exp.runners.judged import load_judged
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.stages import Stages
 from agnews_exp.tracking.record import MODEL, PREDICTIONS, RunFolder
@@ -53,9 +54,9 @@ class FinishedRun:
 
     @property
     def model(self) -> FittedModel:
-        """The run's model."""
+        """The run's model, which computes as it did when the run judged it."""
         if self._model is None:
-            self._model = load_model(self.run.path / MODEL)
+            self._model = load_judged(self.run.path / MODEL, self.checked.run.trainer)
         return self._model
 
     def context(self, name: str) -> AnalysisContext:
