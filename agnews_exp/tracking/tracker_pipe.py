@@ -16,7 +16,7 @@ import agnews_exp
 from agnews_exp.config.entry import explain_exit
 
 _CLOSE_SECONDS = 10
-ORPHAN_SECONDS = 30.0
+ORPHAN_SECONDS = 20.0
 """How long the process goes on with what was asked for when nobody reads its answers any more."""
 PATIENCE_SECONDS = 120.0
 """How long an answer is waited for; a server that takes longer gets the rest by `agnews sync`, which waits."""
