@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from agnews_exp.config.entry import guarded
-from agnews_exp.config.registration import register
+from agnews_exp.config.compose import register
+from agnews_exp.core.process import guarded
 from agnews_exp.sweeps import register_plugins
 
 register()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agnews_exp import __version__
-from agnews_exp.config.entry import guarded
+from agnews_exp.core.process import guarded
 
 
 def main() -> None:
@@ -74,25 +74,19 @@ def build_parser() -> argparse.ArgumentParser:
     cache.add_argument("overrides", nargs="*", help="such as paths.cache_dir=/scratch/cache")
     cache.set_defaults(handler=_cache)
 
-    from agnews_exp.reporting import commands as reporting
-    from agnews_exp.reporting.analyses import commands as analyses
-    from agnews_exp.reporting.eda import commands as eda
-    from agnews_exp.reporting.report import commands as report
-    from agnews_exp.reporting.runs import commands as runs
+    from agnews_exp.analyses import commands as analyses
+    from agnews_exp.analyses.exploration import commands as eda
+    from agnews_exp.compare import commands as runs
+    from agnews_exp.report import build as report
     from agnews_exp.serving import commands as serving
-    from agnews_exp.serving import export_commands as exporting
-    from agnews_exp.serving import model_commands as models
+    from agnews_exp.study import session as study
     from agnews_exp.sweeps import commands as sweeps
-    from agnews_exp.sweeps.study import commands as study
 
-    reporting.add_parsers(commands)
     analyses.add_parsers(commands)
     eda.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)
-    models.add_parsers(commands)
-    exporting.add_parsers(commands)
     sweeps.add_parsers(commands)
     study.add_parsers(commands)
     return parser
@@ -114,8 +108,8 @@ def _run(words: list[str]) -> None:
     import hydra
     from omegaconf import DictConfig
 
-    from agnews_exp.config.locations import config_folder
-    from agnews_exp.config.registration import register
+    from agnews_exp.config.compose import register
+    from agnews_exp.core.paths import config_folder
     from agnews_exp.sweeps import register_plugins
 
     register()
@@ -136,7 +130,7 @@ def _list(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from agnews_exp.config.compose import header_of, list_groups
-    from agnews_exp.config.errors import unknown_name
+    from agnews_exp.core.errors import unknown_name
 
     own = _own_folders(options)
     groups = list_groups(extra=own)
@@ -166,8 +160,8 @@ def _show(options: argparse.Namespace) -> None:
 
 def _validate(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.locations import run_command
     from agnews_exp.config.validation import check_config
+    from agnews_exp.core.paths import run_command
 
     own = _own_folders(options)
     checked = check_config(compose_config(options.overrides, extra=own))
@@ -178,7 +172,7 @@ def _validate(options: argparse.Namespace) -> None:
 def _ui(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.tracking.ui import open_ui
+    from agnews_exp.tracking.store import open_ui
 
     open_ui(to_plain(compose_config(options.overrides)), options.host, options.port)
 

@@ -12,25 +12,22 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from agnews_exp.config.entry import JobFailed, Terminated
-from agnews_exp.config.errors import AgnewsError, Pruned, unknown_name
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
-from agnews_exp.config.locations import CHECKPOINTS
-from agnews_exp.config.seeding import seed_everything
 from agnews_exp.config.validation import CheckedConfig, check_config
+from agnews_exp.core.errors import AgnewsError, Pruned, unknown_name
+from agnews_exp.core.paths import CHECKPOINTS
+from agnews_exp.core.process import JobFailed, Terminated, seed_everything
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.sources import SourceRun
-from agnews_exp.runners.protocol import make_runner, prepared
+from agnews_exp.runners.choose import make_runner, prepared
+from agnews_exp.runners.protocol import SourceRun, Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.stages import Stages
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.intermediate import study_reporter
-from agnews_exp.tracking.job_report import report_job
-from agnews_exp.tracking.lookup import source_runs
+from agnews_exp.tracking.lookup import continue_in, find_unfinished, source_runs
 from agnews_exp.tracking.mlflow_run import MlflowRun
-from agnews_exp.tracking.resume import continue_in, find_unfinished
+from agnews_exp.tracking.record import report_job
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ def run(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from agnews_exp.reporting.summary import print_summary
+    from agnews_exp.compare.summary import print_summary
 
     path = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -148,7 +145,7 @@ def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> M
 
 
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
-    from agnews_exp.reporting.analyses.performing import complete_analyses
+    from agnews_exp.analyses.performing import complete_analyses
 
     result = earlier.result()
     assert result is not None
@@ -179,8 +176,8 @@ def _fit_and_judge(
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
     from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
-    from agnews_exp.reporting.record_files import write_confusion_figure, write_predictions, write_report
     from agnews_exp.runners.cross_validation import cross_validate
+    from agnews_exp.tracking.record_files import write_confusion_figure, write_predictions, write_report
 
     parts = {"val": splits.validation}
     if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
@@ -256,7 +253,7 @@ def _fit_and_judge(
 def _write_drift_reference(folder: Path, splits: Splits, answers: Predictions) -> None:
     """Leave with the model what texts and answers were like on validation rows, for `agnews drift`."""
     from agnews_exp.evaluation.drift import REFERENCE, model_reference
-    from agnews_exp.models.manifest import add_json
+    from agnews_exp.models.persistence import add_json
 
     reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
     add_json(folder, REFERENCE, reference)
@@ -271,9 +268,9 @@ def _analyse(
     timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
     """Analyse the run with its model as it was saved: what a later command would load."""
+    from agnews_exp.analyses.context import AnalysisContext
+    from agnews_exp.analyses.performing import analysis_folder, perform_all
     from agnews_exp.models.loading import load_model
-    from agnews_exp.reporting.analyses.context import AnalysisContext
-    from agnews_exp.reporting.analyses.performing import analysis_folder, perform_all
 
     model = load_model(path / record.MODEL)
 

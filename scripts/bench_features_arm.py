@@ -22,8 +22,7 @@ COMMON = {"max_features": 50_000, "min_df": 3, "max_df": 0.95, "sublinear_tf": T
 
 def load_rows(data_dir: str | None, size: int) -> tuple[list[str], list[int], list[str], list[int]]:
     """Return (texts, labels) to train on and to test on; ``size`` training rows, repeated with noise if need be."""
-    from agnews_exp.data.ag_news import load_official_csv
-    from agnews_exp.data.bundled import load_sample
+    from agnews_exp.data.bundled import load_official_csv, load_sample
 
     corpus = load_official_csv(Path(data_dir)) if data_dir else load_sample()
     assert corpus.test is not None
@@ -65,7 +64,7 @@ def hybrid(arm: str, n_jobs: int) -> Any:
         from sklearn.pipeline import FeatureUnion
 
         return FeatureUnion([(name, TfidfVectorizer(**kind, **COMMON)) for name, kind in HYBRID.items()])
-    from agnews_exp.features import fast
+    from agnews_exp import ngrams as fast
 
     return fast.FeatureUnion(
         [(name, fast.TfidfVectorizer(**kind, **COMMON, n_jobs=n_jobs)) for name, kind in HYBRID.items()]
@@ -106,8 +105,8 @@ def scores(truth: list[int], guess: list[int]) -> dict[str, float]:
 
 def run_linear(arm: str, rows: tuple[list[str], list[int], list[str], list[int]], n_jobs: int) -> dict[str, Any]:
     """Time features and a linear model trained on them."""
-    from agnews_exp.features.fast import TfidfVectorizer
     from agnews_exp.models.ngram_linear import NgramLinear
+    from agnews_exp.ngrams import TfidfVectorizer
 
     texts, labels, test_texts, test_labels = rows
     if arm == "ours+linear":

@@ -24,18 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agnews_exp.analyses.performing import FinishedRun
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import to_plain
-from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.bundled import load_sample
+from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import frame_of, tokenize
-from agnews_exp.models.encoders import build_network, load_tokenizer
-from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.encoders import build_network, load_tokenizer, pack_encoder
+from agnews_exp.models.inference import TextPredictor, load_predictor, save_predictor
 from agnews_exp.models.onnx_model import GRAPH, load_onnx
-from agnews_exp.models.packing import pack_encoder
 from agnews_exp.models.recipes import ScratchEncoder
-from agnews_exp.models.saved import load_predictor, save_predictor
-from agnews_exp.reporting.analyses.finished import FinishedRun
 from agnews_exp.serving.exporting import export_model
 from agnews_exp.serving.models import find_model
 from agnews_exp.tracking.record import RunFolder

@@ -97,14 +97,13 @@ def run_fits(described: dict[str, Any], folds: int) -> float:
     """Return the seconds of the folds' ``fit`` calls alone, on the matrices that cross-validation makes."""
     from sklearn.model_selection import StratifiedKFold
 
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.registration import register
+    from agnews_exp.config.compose import compose_config, register
     from agnews_exp.config.targets import safe_instantiate
     from agnews_exp.config.validation import check_config
     from agnews_exp.features.build import build_features
+    from agnews_exp.runners.protocol import Stages
     from agnews_exp.runners.rows import load_splits
     from agnews_exp.runners.sklearn_runner import shared_features
-    from agnews_exp.runners.stages import Stages
 
     register()
     checked = check_config(compose_config(["features=hybrid_tfidf", *data_words(os.environ.get("AGNEWS_DATA_DIR"))]))

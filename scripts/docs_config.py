@@ -12,8 +12,8 @@ from docs_commands import cell
 from docs_values import allowed_by_schema, allowed_values
 
 from agnews_exp.config.compose import list_groups
-from agnews_exp.config.locations import config_folder
 from agnews_exp.config.schema import RunConfig
+from agnews_exp.core.paths import config_folder
 
 CONF = config_folder()
 CONFIG_PAGES = "reference/config"

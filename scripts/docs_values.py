@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
-from agnews_exp.config.errors import AgnewsError
 from agnews_exp.config.schema import RunConfig
 from agnews_exp.config.targets import resolve_target
+from agnews_exp.core.errors import AgnewsError
 
 
 def allowed_values(group: str, content: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agnews_exp.config.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError
 
 Reader = Callable[[bytes], None]
 
@@ -47,8 +47,8 @@ def fitted_model() -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
 
-    from agnews_exp.features.fast import TfidfVectorizer
     from agnews_exp.models.loading import ClassicalModel
+    from agnews_exp.ngrams import TfidfVectorizer
 
     pipeline = Pipeline([("features", TfidfVectorizer()), ("model", LogisticRegression())])
     return ClassicalModel(pipeline.fit(TEXTS, np.array([0, 1] * 6)), CLASSES)
@@ -86,8 +86,7 @@ def _rows(suffix: str) -> Callable[[Path], Reader]:
 def _manifest(folder: Path) -> Reader:
     """Make the loader of a model folder whose manifest is the input."""
     from agnews_exp.models.loading import load_model
-    from agnews_exp.models.manifest import MANIFEST
-    from agnews_exp.models.persistence import save_pipeline
+    from agnews_exp.models.persistence import MANIFEST, save_pipeline
 
     save_pipeline(fitted_model().pipeline, folder, CLASSES)
     written = folder / MANIFEST
@@ -106,8 +105,7 @@ def _manifest(folder: Path) -> Reader:
 
 def _archive(folder: Path) -> Reader:
     """Make the loader of a skops archive whose schema is the input, in a folder whose manifest is true."""
-    from agnews_exp.models.manifest import write_manifest
-    from agnews_exp.models.persistence import MODEL_FILE, load_pipeline, save_pipeline
+    from agnews_exp.models.persistence import MODEL_FILE, load_pipeline, save_pipeline, write_manifest
 
     save_pipeline(fitted_model().pipeline, folder, CLASSES)
     path = folder / MODEL_FILE
@@ -157,7 +155,7 @@ def _target_paths(_folder: Path) -> Reader:
 
 
 def _cells(_folder: Path) -> Reader:
-    from agnews_exp.config.cells import has_control, is_name, markdown_cell, spreadsheet_cell, visible
+    from agnews_exp.core.text import has_control, is_name, markdown_cell, spreadsheet_cell, visible
 
     def read(data: bytes) -> None:
         text = data.decode("utf-8")

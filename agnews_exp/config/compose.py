@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import secrets
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from hydra.errors import (
@@ -16,9 +18,28 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from agnews_exp.config.errors import AgnewsError, ConfigError, unknown_name
-from agnews_exp.config.locations import config_folder, run_command
-from agnews_exp.config.registration import register
+from agnews_exp.core.errors import AgnewsError, ConfigError, unknown_name
+from agnews_exp.core.paths import config_folder, project_root, run_command
+
+
+def new_run_id() -> str:
+    """Return a folder name that no two runs share, whatever starts in the same microsecond."""
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(3)}"
+
+
+def register() -> None:
+    """Register the resolvers ``${agnews.*:}`` and the open ``tags`` node; safe to call more than once."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
+    OmegaConf.register_resolver("agnews.command", run_command, replace=True)
+    OmegaConf.register_resolver("agnews.run_id", new_run_id, replace=True, use_cache=True)
+    # Hydra closes every mapping against unknown keys; tags are the user's own, so theirs stays open.
+    ConfigStore.instance().store(
+        name="open_tags", node={"tags": OmegaConf.create({}, flags={"struct": False})}, replace=True
+    )
+
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
 

@@ -5,7 +5,7 @@ AGNEWS_COMPONENTS names can be built from a configuration. Neither a configurati
 Of our functions only those that the shipped conf/ names are components: others write files, and a configuration may be
 that of a record from elsewhere.
 The path's first part is checked before anything is imported, and the object that the path leads to is checked again,
-because ``agnews_exp.data.readers.os.system`` also begins with our name.
+because ``agnews_exp.data.csv_files.os.system`` also begins with our name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
-from agnews_exp.config.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
-from agnews_exp.config.locations import config_folder
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
+from agnews_exp.core.paths import config_folder
 
 _OWN = (
     "agnews_exp.data",
     "agnews_exp.features",
     "agnews_exp.models",
-    "agnews_exp.reporting.analyses",
-    "agnews_exp.reporting.eda",
+    "agnews_exp.analyses",
+    "agnews_exp.analyses.exploration",
 )
 _ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
 """Packages whose estimators may be built, with the extra that brings each."""

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from agnews_exp.config.errors import ConfigError, unknown_name
 from agnews_exp.config.targets import (
     check_arguments,
     explain_validation,
@@ -17,6 +16,7 @@ from agnews_exp.config.targets import (
     resolve_target,
     safe_instantiate,
 )
+from agnews_exp.core.errors import ConfigError, unknown_name
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

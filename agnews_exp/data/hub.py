@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from agnews_exp.config.errors import DataError, StorageError
+from agnews_exp.core.errors import DataError, StorageError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.config.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError, nearest
 from agnews_exp.data.corpus import Splits
+from agnews_exp.data.csv_files import read_header, read_json_lines, read_table
 from agnews_exp.data.files import Columns, Labels, open_text, reading
-from agnews_exp.data.json_lines import read_json_lines
-from agnews_exp.data.readers import read_header, read_table
 
 REST = "rest"
 """The training rows that ``data_fraction`` left out."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.statistics.inputs import Result, class_indices, probability_matrix
 
 FloatArray = NDArray[np.float64]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.config.errors import DataError, unknown_name
+from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
 from agnews_exp.evaluation.predictions import Predictions
@@ -22,9 +22,8 @@ from agnews_exp.evaluation.score_calibration import (
     scores_for_calibration,
     uncalibrated,
 )
-from agnews_exp.evaluation.statistics.bootstrap import bootstrap_mean_difference
+from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_mean_difference
 from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, probability_matrix
-from agnews_exp.evaluation.statistics.intervals import PairedBootstrap
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.config.errors import DataError, unknown_name
+from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.proper_scores import FloatArray
 from agnews_exp.evaluation.statistics.inputs import Result, open_interval
 

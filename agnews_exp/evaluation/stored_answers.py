@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import DataError, StorageError
-from agnews_exp.config.storage import is_intact
+from agnews_exp.core.errors import DataError, StorageError
+from agnews_exp.core.files import is_intact
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import metric_class_name
 from agnews_exp.evaluation.predictions import Predictions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agnews_exp.config.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,8 +32,8 @@ def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipel
         return None
     from sklearn.pipeline import Pipeline
 
-    from agnews_exp.features.fast import FeatureUnion
     from agnews_exp.features.preprocessing import TextPreprocessor
+    from agnews_exp.ngrams import FeatureUnion
 
     name = config.get("name", "features")
     # A block set to null on the command line (features.blocks.char=null) is switched off.

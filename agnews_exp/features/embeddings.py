@@ -2,20 +2,241 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any, ClassVar, Literal, Self
+from pathlib import Path
+from typing import IO, Any, ClassVar, Final, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
-from agnews_exp.features.embedding_files import check_embedding_file, read_word_vectors
-from agnews_exp.features.pooling import POOLINGS, Pooling, pool_vectors, smooth_idf
+from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError
+
+_FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
+
+
+def check_embedding_file(path: str | None) -> Path:
+    """Return the path of an embeddings file that exists.
+
+    Raises:
+        ConfigError: No file was named.
+        DataError: The file does not exist.
+    """
+    if not path:
+        raise ConfigError(
+            f"features.embeddings_path is not set.\n  allowed: a file of word vectors ({_FORMATS})",
+            fix="features.embeddings_path=/path/to/glove.6B.100d.txt (word2vec_trained needs no file)",
+        )
+    found = Path(path).expanduser()
+    if not found.is_file():
+        siblings = sorted(p.name for p in found.parent.glob("*")) if found.parent.is_dir() else []
+        near = f" The folder holds: {', '.join(siblings[:8])}." if siblings else ""
+        raise DataError(
+            f"features.embeddings_path={path}: there is no such file.{near}",
+            fix="give the path of a word-vector file, or use features=word2vec_trained, which needs none",
+        )
+    return found
+
+
+def read_word_vectors(path: Path, max_words: int | None = None) -> tuple[list[str], NDArray[np.float32]]:
+    """Read a file of word vectors.
+
+    The format is told from the content: a first line of two integers opens a word2vec file, text or binary by
+    what follows; anything else is GloVe text. A word that comes twice keeps its first vector.
+
+    Args:
+        path: The file; ``.gz`` is unpacked while reading.
+        max_words: Stop after that many words (files are sorted by frequency); None reads all.
+
+    Returns:
+        V words and their vectors, shape (V, D), float32.
+
+    Raises:
+        DataError: The file is empty or damaged; the text names the line or word number.
+    """
+    with _open(path) as stream:
+        try:
+            first = stream.readline()
+            header = first.split()
+            if len(header) == 2 and all(part.isdigit() for part in header):
+                words, vectors = _read_word2vec(stream, path, int(header[0]), int(header[1]), max_words)
+            else:
+                words, vectors = _read_text(stream, path, len(first.rstrip().split(b" ")) - 1, max_words, first)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}: the compressed file is damaged ({error}).") from error
+    if not words:
+        raise DataError(f"{path} holds no word vectors.\n  allowed: {_FORMATS}")
+    position: dict[str, int] = {}
+    for i, word in enumerate(words):
+        position.setdefault(word, i)
+    if len(position) < len(words):
+        return list(position), vectors[list(position.values())]
+    return words, vectors
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _read_word2vec(
+    stream: IO[bytes], path: Path, count: int, dimension: int, max_words: int | None
+) -> tuple[list[str], NDArray[np.float32]]:
+    if dimension == 0:
+        raise DataError(f"{path}, line 1: the header says that vectors have 0 dimensions.")
+    wanted = count if max_words is None else min(count, max_words)
+    start = stream.readline()
+    if _is_text_row(start, dimension):
+        words, vectors = _read_text(stream, path, dimension, wanted, start, first_line=2)
+    else:
+        stream.seek(0)
+        stream.readline()
+        words, vectors = _read_binary(stream, path, wanted, dimension)
+    if len(words) < wanted:
+        raise DataError(f"{path}: the header promises {count} words, but the file ends after {len(words)}.")
+    return words, vectors
+
+
+def _is_text_row(line: bytes, dimension: int) -> bool:
+    try:
+        fields = line.decode("utf-8").rstrip().rsplit(" ", dimension)
+        _ = [float(field) for field in fields[1:]]
+    except ValueError:
+        return False
+    return len(fields) == dimension + 1
+
+
+def _read_text(
+    stream: IO[bytes], path: Path, dimension: int, max_words: int | None, start: bytes, first_line: int = 1
+) -> tuple[list[str], NDArray[np.float32]]:
+    if dimension < 1:
+        raise DataError(f"{path}, line {first_line}: no word with numbers after it.\n  allowed: {_FORMATS}")
+    words: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    line, number = start, first_line
+    while line and (max_words is None or len(words) < max_words):
+        try:
+            # From the right: a few words of the large GloVe files hold spaces.
+            word, *fields = line.decode("utf-8", "replace").rstrip().rsplit(" ", dimension)
+            row = np.array(fields, dtype=np.float32)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}.\n  allowed: {_FORMATS}") from error
+        if len(row) != dimension or not np.isfinite(row).all():
+            raise DataError(f"{path}, line {number}: expected a word and {dimension} finite numbers, found {len(row)}.")
+        words.append(word)
+        rows.append(row)
+        line, number = stream.readline(), number + 1
+    return words, np.vstack(rows) if rows else np.zeros((0, dimension), np.float32)
+
+
+def _read_binary(stream: IO[bytes], path: Path, wanted: int, dimension: int) -> tuple[list[str], NDArray[np.float32]]:
+    width = 4 * dimension
+    words: list[str] = []
+    # The header's count is not believed before the bytes are there: a damaged one could ask for all memory.
+    rows: list[NDArray[np.float32]] = []
+    for _ in range(wanted):
+        letters = bytearray()
+        while (letter := stream.read(1)) not in (b" ", b""):
+            if letter != b"\n":
+                letters += letter
+        payload = stream.read(width)
+        if len(payload) < width:
+            raise DataError(f"{path}: the file ends inside word {len(words) + 1} of {wanted}.")
+        words.append(letters.decode("utf-8", "replace"))
+        rows.append(np.frombuffer(payload, dtype="<f4"))
+    return words, np.vstack(rows) if rows else np.zeros((0, dimension), np.float32)
+
+
+Pooling = Literal["mean", "tfidf_mean", "max", "min", "concat"]
+
+POOLINGS: Final[tuple[str, ...]] = ("mean", "tfidf_mean", "max", "min", "concat")
+"""``concat`` is mean, max and min side by side: three times the dimensions."""
+
+_ROWS_AT_ONCE: Final = 2048
+
+
+def smooth_idf(word_ids: list[NDArray[np.int64]], n_words: int) -> NDArray[np.float64]:
+    """Return ``ln((1 + n) / (1 + df)) + 1`` for every word, as TfidfTransformer does by default.
+
+    Args:
+        word_ids: For each of n documents, the ids of its words.
+        n_words: V, so that ids are below it.
+
+    Returns:
+        Shape (V,). A word in no document gets the largest value.
+    """
+    document_frequency = np.zeros(n_words)
+    for ids in word_ids:
+        document_frequency[np.unique(ids)] += 1
+    return np.asarray(np.log((1 + len(word_ids)) / (1 + document_frequency)) + 1)
+
+
+def pool_vectors(
+    word_ids: list[NDArray[np.int64]],
+    vectors: NDArray[np.float32],
+    pooling: Pooling,
+    idf: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """Pool each document's word vectors into one.
+
+    Args:
+        word_ids: For each of n documents, the row in ``vectors`` of each known word, repeated as in the text.
+        vectors: Shape (V, D).
+        pooling: How; ``tfidf_mean`` weighs a word by ``(1 + ln tf) * idf``.
+        idf: Shape (V,), needed by ``tfidf_mean``.
+
+    Returns:
+        Shape (n, D), or (n, 3 D) for ``concat``; a document without known words gives zeros.
+    """
+    dimension = vectors.shape[1]
+    pooled = np.zeros((len(word_ids), dimension * (3 if pooling == "concat" else 1)), dtype=np.float32)
+    for start in range(0, len(word_ids), _ROWS_AT_ONCE):
+        ids = word_ids[start : start + _ROWS_AT_ONCE]
+        target = pooled[start : start + _ROWS_AT_ONCE]
+        if pooling == "tfidf_mean":
+            assert idf is not None
+            target[:] = _mean(ids, vectors, idf)
+        elif pooling == "mean":
+            target[:] = _mean(ids, vectors, None)
+        elif pooling == "concat":
+            target[:, :dimension] = _mean(ids, vectors, None)
+            target[:, dimension : 2 * dimension] = _extreme(np.maximum, ids, vectors)
+            target[:, 2 * dimension :] = _extreme(np.minimum, ids, vectors)
+        else:
+            target[:] = _extreme(np.maximum if pooling == "max" else np.minimum, ids, vectors)
+    return pooled
+
+
+def _mean(
+    word_ids: list[NDArray[np.int64]], vectors: NDArray[np.float32], idf: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    lengths = np.fromiter((len(ids) for ids in word_ids), dtype=np.int64, count=len(word_ids))
+    flat = np.concatenate(word_ids) if lengths.sum() else np.zeros(0, dtype=np.int64)
+    counts = sparse.csr_matrix(
+        (np.ones(len(flat)), flat, np.concatenate([[0], np.cumsum(lengths)])),
+        shape=(len(word_ids), len(vectors)),
+    )
+    if idf is not None:
+        counts.sum_duplicates()
+        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    return np.asarray(counts @ vectors) / np.where(total > 0, total, 1.0)[:, None]
+
+
+def _extreme(ufunc: np.ufunc, word_ids: list[NDArray[np.int64]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.fromiter((len(ids) for ids in word_ids), dtype=np.int64, count=len(word_ids))
+    result = np.zeros((len(word_ids), vectors.shape[1]), dtype=np.float32)
+    filled = lengths > 0
+    if filled.any():
+        starts = np.concatenate([[0], np.cumsum(lengths[filled])[:-1]])
+        result[filled] = ufunc.reduceat(vectors[np.concatenate(word_ids)], starts, axis=0)
+    return result
+
 
 _WORDS = r"\w+|[^\w\s]"
 
@@ -113,7 +334,7 @@ class StaticEmbeddings(_PooledWordVectors):
     r"""Pool the vectors of a GloVe or word2vec file.
 
     Args:
-        path: The file; see :func:`agnews_exp.features.embedding_files.read_word_vectors`.
+        path: The file; see :func:`agnews_exp.features.embeddings.read_word_vectors`.
         pooling: ``mean``, ``tfidf_mean``, ``max``, ``min`` or ``concat``.
         max_words: Read only that many (most frequent) words; None reads all. All words read are saved with
             the model.

@@ -2,17 +2,356 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+import html
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
-from agnews_exp.features.cleaning import PIPELINES, clean_text, cleaning
-from agnews_exp.features.stemming import STEMMERS, stemmer
-from agnews_exp.features.tokenising import TOKENIZERS, tokenizer
+from agnews_exp.core.errors import MissingDependencyError, unknown_name
+
+_IRREGULAR: Final[dict[str, str]] = {
+    "ain't": "are not",
+    "can't": "cannot",
+    "could've": "could have",
+    "cap'n": "captain",
+    "c'mon": "come on",
+    "'cause": "because",
+    "gimme": "give me",
+    "gonna": "going to",
+    "gotta": "got to",
+    "i'm": "i am",
+    "lemme": "let me",
+    "let's": "let us",
+    "ma'am": "madam",
+    "ne'er": "never",
+    "o'clock": "of the clock",
+    "shan't": "shall not",
+    "'tis": "it is",
+    "'twas": "it was",
+    "wanna": "want to",
+    "won't": "will not",
+    "y'all": "you all",
+}
+"""Contractions that the suffix rules would get wrong."""
+
+_S_WORDS: Final = "he|she|it|that|this|there|here|what|where|when|who|why|how"
+"""Words after which ``'s`` is "is"; after any other word it is taken for a possessive and left alone."""
+
+_SUFFIXES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (re.compile(r"(?<=\w)n't\b", re.IGNORECASE), " not"),
+    (re.compile(r"(?<=\w)'re\b", re.IGNORECASE), " are"),
+    (re.compile(r"(?<=\w)'ve\b", re.IGNORECASE), " have"),
+    (re.compile(r"(?<=\w)'ll\b", re.IGNORECASE), " will"),
+    (re.compile(r"(?<=\w)'d\b", re.IGNORECASE), " would"),
+    (re.compile(rf"\b({_S_WORDS})'s\b", re.IGNORECASE), r"\1 is"),
+)
+
+_IRREGULAR_PATTERN: Final = re.compile(
+    r"(?<!\w)(" + "|".join(re.escape(word) for word in sorted(_IRREGULAR, key=len, reverse=True)) + r")(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def _spelled_out(match: re.Match[str]) -> str:
+    found = match.group(0)
+    full = _IRREGULAR[found.lower()]
+    return full[0].upper() + full[1:] if found[0].isupper() else full
+
+
+def expand_contractions(text: str) -> str:
+    """Write contractions out: ``"won't"`` becomes ``"will not"``, ``"they're"`` becomes ``"they are"``.
+
+    A possessive ``'s`` stays. The typographic apostrophe (U+2019) counts as an apostrophe.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with contractions expanded; the first letter keeps its case.
+    """
+    if "'" not in text and "\u2019" not in text and not _IRREGULAR_PATTERN.search(text):
+        return text
+    expanded = _IRREGULAR_PATTERN.sub(_spelled_out, text.replace("\u2019", "'"))
+    for pattern, replacement in _SUFFIXES:
+        expanded = pattern.sub(replacement, expanded)
+    return expanded
+
+
+Handling = Literal["keep", "remove", "replace"]
+
+_WHITESPACE: Final = re.compile(r"\s+")
+# A tag opens with a letter, "/" or "!", so "3 < 5 and 7 > 6" is no tag. News feeds escape their tags
+# (&lt;b&gt;).
+_HTML: Final = re.compile(r"<[A-Za-z/!][^<>]*>|&lt;[A-Za-z/!].*?&gt;")
+_URL: Final = re.compile(r"(?:https?://|www\.)[^\s<>\"]+", re.IGNORECASE)
+_EMAIL: Final = re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
+_PLACEHOLDER: Final = "\x00"
+_PUNCTUATION: Final = re.compile(rf"[^\w\s{_PLACEHOLDER}]|_")
+_NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """Which atoms a pipeline applies; they run in the order of the fields, whitespace last.
+
+    Attributes:
+        fix_encoding: Undo HTML entities, then drop what is not ASCII.
+        lowercase: Lower-case everything (the tokens ``<URL>``, ``<EMAIL>``, ``<NUM>`` come later and stay
+            upper-case).
+        contractions: Write contractions out.
+        html_tags: Keep or remove tags, escaped ones too.
+        urls: Keep, remove, or replace by ``<URL>``.
+        emails: Keep, remove, or replace by ``<EMAIL>``.
+        remove_punctuation: Replace every punctuation character by a space, so that words do not grow
+            together.
+        numbers_to_token: Replace every number by ``<NUM>``.
+    """
+
+    fix_encoding: bool = False
+    lowercase: bool = False
+    contractions: bool = False
+    html_tags: Handling = "keep"
+    urls: Handling = "keep"
+    emails: Handling = "keep"
+    remove_punctuation: bool = False
+    numbers_to_token: bool = False
+
+
+PIPELINES: Final[dict[str, Cleaning | None]] = {
+    "none": None,
+    "basic": Cleaning(),
+    "aggressive": Cleaning(
+        lowercase=True,
+        html_tags="remove",
+        urls="remove",
+        emails="remove",
+        remove_punctuation=True,
+        numbers_to_token=True,
+    ),
+    "moderate": Cleaning(lowercase=True, urls="replace", emails="replace"),
+    "minimal": Cleaning(fix_encoding=True),
+    "expansion": Cleaning(lowercase=True, contractions=True, urls="replace", emails="replace"),
+}
+"""Choices of ``features.clean``; ``none`` leaves the text as it is, all others also normalise whitespace."""
+
+
+def cleaning(name: str) -> Cleaning | None:
+    """Return the pipeline of that name (None for ``none``).
+
+    Raises:
+        ConfigError: There is no such pipeline.
+    """
+    if name not in PIPELINES:
+        raise unknown_name("value for features.clean", name, list(PIPELINES))
+    return PIPELINES[name]
+
+
+def normalise_whitespace(text: str) -> str:
+    """Return the text with every run of whitespace made one space, and none at the ends."""
+    return _WHITESPACE.sub(" ", text).strip()
+
+
+def fix_encoding(text: str) -> str:
+    """Undo HTML entities (``&amp;``) and drop the characters outside ASCII."""
+    return html.unescape(text).encode("ascii", "ignore").decode("ascii")
+
+
+def _handle(pattern: re.Pattern[str], handling: Handling, token: str, text: str) -> str:
+    if handling == "keep":
+        return text
+    return pattern.sub(" " if handling == "remove" else f" {token} ", text)
+
+
+def clean_text(text: str, steps: Cleaning) -> str:
+    """Clean one text.
+
+    Args:
+        text: Any text, possibly empty.
+        steps: The atoms to apply.
+
+    Returns:
+        The cleaned text; may be empty.
+    """
+    if steps.fix_encoding:
+        text = fix_encoding(text)
+    if steps.lowercase:
+        text = text.lower()
+    if steps.contractions:
+        text = expand_contractions(text)
+    text = _handle(_HTML, steps.html_tags, "", text)
+    text = _handle(_URL, steps.urls, "<URL>", text)
+    text = _handle(_EMAIL, steps.emails, "<EMAIL>", text)
+    # Numbers before punctuation, else 3.5 would be two numbers; a placeholder saves the token's brackets.
+    if steps.numbers_to_token:
+        text = _NUMBER.sub(f" {_PLACEHOLDER} ", text.replace(_PLACEHOLDER, " "))
+    if steps.remove_punctuation:
+        text = _PUNCTUATION.sub(" ", text)
+    if steps.numbers_to_token:
+        text = text.replace(_PLACEHOLDER, "<NUM>")
+    return normalise_whitespace(text)
+
+
+Tokenizer = Callable[[str], list[str]]
+TokenizerName = Literal["default", "whitespace", "regex_word", "regex_word2", "nltk", "spacy"]
+
+TOKENIZERS: Final[tuple[str, ...]] = ("default", "whitespace", "regex_word", "regex_word2", "nltk", "spacy")
+"""Choices of ``features.tokenizer``: the vectoriser's own pattern; split at whitespace; ``\\w+``;
+scikit-learn's ``\\w\\w+``; NLTK's Penn Treebank rules; spaCy's English rules."""
+
+
+def _nltk() -> Tokenizer:
+    try:
+        from nltk.tokenize import NLTKWordTokenizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            "features.tokenizer=nltk needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
+        ) from error
+    # The class itself, not word_tokenize(), which first splits sentences and needs a downloaded model for
+    # that.
+    tokenizer = NLTKWordTokenizer()
+    return lambda text: list(tokenizer.tokenize(text))
+
+
+def _spacy() -> Tokenizer:
+    try:
+        import spacy  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise MissingDependencyError(
+            "features.tokenizer=spacy needs the package spacy.", fix="pip install spacy"
+        ) from error
+    tokenizer = spacy.blank("en").tokenizer
+    return lambda text: [token.text for token in tokenizer(text) if not token.is_space]
+
+
+def tokenizer(name: str) -> Tokenizer:
+    """Return the function that splits a text into tokens; no token holds whitespace or is empty.
+
+    Args:
+        name: One of :data:`TOKENIZERS`. ``default`` gives ``regex_word2``, what a word vectoriser does by
+            itself.
+
+    Raises:
+        ConfigError: There is no such tokeniser.
+        MissingDependencyError: Its package is not installed.
+    """
+    if name == "whitespace":
+        return str.split
+    if name == "regex_word":
+        return re.compile(r"\w+").findall
+    if name in ("default", "regex_word2"):
+        return re.compile(r"\b\w\w+\b").findall
+    if name == "nltk":
+        return _nltk()
+    if name == "spacy":
+        return _spacy()
+    raise unknown_name("value for features.tokenizer", name, TOKENIZERS)
+
+
+Stemmer = Callable[[list[str]], list[str]]
+StemmerName = Literal["none", "porter", "snowball", "lancaster", "wordnet", "spacy"]
+
+STEMMERS: Final[tuple[str, ...]] = ("none", "porter", "snowball", "lancaster", "wordnet", "spacy")
+"""Choices of ``features.stemmer``: three suffix strippers (NLTK, no data), two lemmatisers (need downloaded
+data)."""
+
+_SPACY_MODEL: Final = "en_core_web_sm"
+
+
+class _Remembered(dict[str, str]):
+    """Word to stem, asked from the slow stemmer once per distinct word."""
+
+    def __init__(self, stem: Callable[[str], str]) -> None:
+        super().__init__()
+        self._stem = stem
+
+    def __missing__(self, word: str) -> str:
+        # An empty stem would lose the token's place in the n-grams.
+        found = self._stem(word) or word
+        self[word] = found
+        return found
+
+
+def _nltk_module(name: str) -> Any:
+    try:
+        import nltk.stem
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"features.stemmer={name} needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
+        ) from error
+    return nltk.stem
+
+
+def _wordnet() -> Callable[[str], str]:
+    stem = _nltk_module("wordnet")
+    lemmatizer = stem.WordNetLemmatizer()
+    try:
+        lemmatizer.lemmatize("news")
+    except LookupError as error:
+        raise MissingDependencyError(
+            "features.stemmer=wordnet needs the WordNet data, which NLTK does not find on this machine.",
+            fix="python -m nltk.downloader wordnet   (or features.stemmer=snowball, which needs no data)",
+        ) from error
+    return lambda word: str(lemmatizer.lemmatize(word.lower()))
+
+
+def _spacy_stemming() -> Stemmer:
+    fix = f"pip install spacy && python -m spacy download {_SPACY_MODEL}   (or features.stemmer=snowball)"
+    try:
+        import spacy  # type: ignore[import-not-found, unused-ignore]
+        from spacy.tokens import Doc  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise MissingDependencyError("features.stemmer=spacy needs the package spacy.", fix=fix) from error
+    try:
+        language = spacy.load(_SPACY_MODEL, exclude=["parser", "ner"])
+    except OSError as error:
+        raise MissingDependencyError(
+            f"features.stemmer=spacy needs the model {_SPACY_MODEL}, which spaCy does not find here.",
+            fix=fix,
+        ) from error
+
+    def lemmatise(tokens: list[str]) -> list[str]:
+        document = Doc(language.vocab, words=tokens)
+        for _, step in language.pipeline:
+            document = step(document)
+        return [token.lemma_ or token.text for token in document]
+
+    return lemmatise
+
+
+def stemmer(name: str) -> Stemmer:
+    """Return the function that maps a list of tokens to as many stems or lemmas.
+
+    Args:
+        name: One of :data:`STEMMERS`.
+
+    Raises:
+        ConfigError: There is no such stemmer.
+        MissingDependencyError: Its package or its data are not installed; the fix says how to get them.
+    """
+    if name == "none":
+        return lambda tokens: tokens
+    if name == "spacy":
+        return _spacy_stemming()
+    stem: Callable[[str], str]
+    if name == "porter":
+        stem = _nltk_module(name).PorterStemmer().stem
+    elif name == "snowball":
+        stem = _nltk_module(name).SnowballStemmer("english").stem
+    elif name == "lancaster":
+        stem = _nltk_module(name).LancasterStemmer().stem
+    elif name == "wordnet":
+        stem = _wordnet()
+    else:
+        raise unknown_name("value for features.stemmer", name, STEMMERS)
+    remembered = _Remembered(stem)
+    return lambda tokens: [remembered[token] for token in tokens]
+
 
 TOKEN_PATTERN = r"\S+"  # noqa: S105 - how a vectoriser finds the tokens of a text that was tokenised here
 """Pattern for vectorisers behind a :class:`TextPreprocessor` that tokenises."""
@@ -22,7 +361,7 @@ class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Clean, tokenise and stem texts. Learns nothing, so it cannot leak.
 
     Args:
-        clean: Cleaning pipeline, a key of :data:`agnews_exp.features.cleaning.PIPELINES`.
+        clean: Cleaning pipeline, a key of :data:`agnews_exp.features.preprocessing.PIPELINES`.
         tokenizer: Tokeniser name; with ``default`` the text is only tokenised when a stemmer needs tokens.
         stemmer: Stemmer or lemmatiser name.
     """

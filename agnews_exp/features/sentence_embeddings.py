@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
 
 _DIMENSION = 384
 

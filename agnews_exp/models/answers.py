@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +53,18 @@ def _columns(
     full = np.full((len(values), n_classes), fill)
     full[:, classes] = values
     return full
+
+
+class FittedModel(Protocol):
+    """What every loaded model offers."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, in the order of the class indices."""
+
+    @property
+    def family(self) -> str:
+        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answer n texts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.core.errors import AgnewsError, StorageError
+from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models import recipes
+from agnews_exp.models.persistence import MANIFEST, read_manifest, write_manifest
+from agnews_exp.models.recipes import Recipe, read_recipe
 from agnews_exp.models.transformer import predictions_of
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true": torch.bfloat16}
@@ -82,3 +87,99 @@ class TextPredictor:
         for rows, logits in pending:
             answers[rows] = logits.cpu().numpy()
         return answers
+
+
+_WEIGHTS = "model.safetensors"
+
+
+def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> None:
+    """Write config.json, model.safetensors, the tokenizer's files and manifest.json.
+
+    A network with its architecture's own head can be loaded by ``AutoModelForSequenceClassification.from_pretrained``
+    too.
+
+    Args:
+        predictor: What to save; LoRA adapters must be merged.
+        recipe: How the network was built.
+        folder: Created if needed.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    network: Any = predictor.network
+    encoder = getattr(network, "encoder", None)
+    standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
+    if encoder is not None:
+        encoder.config.save_pretrained(folder)
+    else:
+        (folder / "config.json").write_text(json.dumps({"model_type": type(recipe).__name__}) + "\n", encoding="utf-8")
+    weights = (encoder if standard and encoder is not None else network).state_dict()
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / _WEIGHTS, {"format": "pt"})
+    predictor.tokenizer.save_pretrained(folder)
+    write_manifest(
+        folder,
+        "transformer",
+        predictor.class_names,
+        max_length=predictor.max_length,
+        vocabulary=len(predictor.tokenizer),
+        recipe=recipe.as_dict(),
+    )
+
+
+def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
+    """Load what :func:`save_predictor` wrote; needs no network and no hub.
+
+    Args:
+        folder: The model folder.
+        device: A torch device, or ``auto`` for the first GPU if there is one.
+
+    Raises:
+        StorageError: A file is missing, changed, not named by the manifest, or not what this project writes.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers import PreTrainedTokenizerFast
+
+    manifest = read_manifest(folder, "transformer", needs=[_WEIGHTS, "config.json", "tokenizer.json"])
+    _refuse_strangers(folder, manifest["sha256"])
+    class_names = tuple(manifest["class_names"])
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        recipe = read_recipe(manifest["recipe"])
+        max_length = int(manifest["max_length"])
+        network = _empty_network(recipe, folder, tokenizer, class_names)
+        standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
+        (network.encoder if standard else network).load_state_dict(load_file(folder / _WEIGHTS))
+    except AgnewsError:
+        raise
+    except Exception as error:  # what made-up files raise in three libraries is in no list
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"{folder} holds no network that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+        ) from error
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return TextPredictor(network, tokenizer, class_names, max_length, torch.device(chosen))
+
+
+def _refuse_strangers(folder: Path, listed: Mapping[str, str]) -> None:
+    """Refuse files that transformers would read though the manifest does not name them."""
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".jinja", ".txt", ".model", ".py") and path.name not in {*listed, MANIFEST}:
+            raise StorageError(
+                f"{path} is not in the folder's manifest, but would be read with the model.", fix=f"rm {path}"
+            )
+
+
+def _empty_network(recipe: Recipe, folder: Path, tokenizer: Any, class_names: tuple[str, ...]) -> Any:
+    from agnews_exp.models.encoders import build_network
+
+    if not isinstance(recipe, recipes.EncoderRecipe):
+        return build_network(recipe, tokenizer, class_names)
+    from transformers import AutoConfig
+
+    from agnews_exp.models.encoders import HeadClassifier, MeanPoolClassifier
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if config._attn_implementation not in (None, "eager", "sdpa"):  # it may name code on the hub
+        raise StorageError(f"{folder / 'config.json'}: attn_implementation={config._attn_implementation} is not ours.")
+    return (HeadClassifier if recipe.pooling == "head" else MeanPoolClassifier).from_config(config, recipe.dropout)

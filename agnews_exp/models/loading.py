@@ -5,29 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.answers import predict_matrix
-from agnews_exp.models.manifest import read_manifest
-
-
-class FittedModel(Protocol):
-    """What every loaded model offers."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """K names, in the order of the class indices."""
-
-    @property
-    def family(self) -> str:
-        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
-
-    def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer n texts."""
+from agnews_exp.models.answers import FittedModel, predict_matrix
+from agnews_exp.models.persistence import read_manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +55,7 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
     """
     manifest = read_manifest(folder)
     if manifest["family"] == "transformer":
-        from agnews_exp.models.saved import load_predictor
+        from agnews_exp.models.inference import load_predictor
 
         return load_predictor(folder, device)
     if manifest["family"] == "cascade":

@@ -80,8 +80,8 @@ class CosineNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return each class's share of the votes, shape (n, K)."""
-        from agnews_exp.features.fast.counting import run_threads
-        from agnews_exp.features.fast.signatures import usable_jobs
+        from agnews_exp.ngrams.counting import run_threads
+        from agnews_exp.ngrams.vectorizers import usable_jobs
 
         check_is_fitted(self, "codes_")
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float32, np.float64], reset=False)
@@ -119,7 +119,7 @@ def _unit_rows(X: Any) -> Any:
 @cache
 def _kernel() -> Any:
     """Return the compiled search; numba is imported when the first text is answered."""
-    from agnews_exp.features.fast.compiled import compiled
+    from agnews_exp.ngrams.kernels import compiled
 
     return compiled(_vote)
 

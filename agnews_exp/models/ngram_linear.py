@@ -163,7 +163,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 @cache
 def _kernel() -> Any:
     """Return the compiled training loop; numba is imported when the first model is trained."""
-    from agnews_exp.features.fast.compiled import compiled
+    from agnews_exp.ngrams.kernels import compiled
 
     return compiled(_train_epoch)
 

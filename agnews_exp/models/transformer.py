@@ -2,21 +2,173 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from agnews_exp.data.batching import derive_seed
-from agnews_exp.data.datamodule import Batch
+from agnews_exp.data.datamodule import Batch, derive_seed
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.distil_loss import distillation_loss
-from agnews_exp.models.ema import MovingAverage
-from agnews_exp.models.optim import learning_rate_factor, make_adamw, parameter_groups
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
+
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+
+
+def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) -> list[dict[str, Any]]:
+    """Group trainable parameters by weight decay and learning rate.
+
+    Biases, LayerNorm and other vectors have no weight decay. With ``layerwise_lr_decay`` d, layer i of L has the rate
+    lr * d^(L - 1 - i), the embeddings lr * d^L, the classifier lr (Howard & Ruder 2018, discriminative fine-tuning).
+
+    Args:
+        network: Has ``is_head(name)``.
+        recipe: Rates and decays.
+        everything: Include parameters that are frozen now (they may be unfrozen later).
+    """
+    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad or everything]
+    layers = [int(m.group(1)) for n, _ in named if (m := _LAYER.search(n))]
+    depth = max(layers, default=-1) + 1
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in named:
+        if network.is_head(name):
+            below = 0
+        elif match := _LAYER.search(name):
+            below = depth - 1 - int(match.group(1))
+        else:
+            below = depth
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        rate = recipe.learning_rate * recipe.layerwise_lr_decay**below
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+
+
+def learning_rate_factor(schedule: str, warmup_ratio: float, total_steps: int) -> Callable[[int], float]:
+    """Return the factor on the peak learning rate at each optimiser step.
+
+    It rises linearly over the first ``warmup_ratio`` of the steps, then falls to 0 at the last (linear, or half a
+    cosine), or stays at 1 (constant).
+    """
+    warmup = math.ceil(warmup_ratio * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, total_steps - warmup)
+        if schedule == "constant":
+            return 1.0
+        if schedule == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+        return max(0.0, 1.0 - done)
+
+    return factor
+
+
+def make_adamw(groups: list[dict[str, Any]], *, fused: bool) -> torch.optim.AdamW:
+    """Return AdamW with betas (0.9, 0.999) and epsilon 1e-8, fused where asked."""
+    return torch.optim.AdamW(groups, lr=groups[0]["lr"] if groups else 1e-3, betas=(0.9, 0.999), eps=1e-8, fused=fused)
+
+
+class MovingAverage:
+    """Averages of a network's trainable floating-point weights.
+
+    The decay of update t is min(decay, (1 + t) / (10 + t)), so that the first, bad weights are soon forgotten.
+
+    Args:
+        network: Its present weights are the start.
+        decay: In (0, 1).
+
+    Attributes:
+        weights: Averages by parameter name.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._updates = torch.zeros((), dtype=torch.int64)
+        self._averages = {n: p.detach().clone() for n, p in network.named_parameters() if p.is_floating_point()}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Averages by parameter name, and the number of updates; plain tensors for a checkpoint."""
+        return {**self._averages, "": self._updates}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over what :attr:`weights` gave."""
+        self._updates = weights[""].clone().cpu()
+        self._averages = {n: w.clone() for n, w in weights.items() if n}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the averages towards the network's weights."""
+        self._updates += 1
+        t = int(self._updates)
+        decay = min(self._decay, (1 + t) / (10 + t))
+        for name, parameter in network.named_parameters():
+            if name in self._averages:
+                average = self._averages[name] = self._averages[name].to(parameter.device)
+                average.lerp_(parameter.detach(), 1.0 - decay)
+
+    @torch.no_grad()
+    def swap(self, network: nn.Module) -> None:
+        """Exchange averages and weights; the second call undoes the first."""
+        for name, parameter in network.named_parameters():
+            if name in self._averages:
+                average = self._averages[name] = self._averages[name].to(parameter.device)
+                kept = parameter.detach().clone()
+                parameter.copy_(average)
+                average.copy_(kept)
+
+
+def distillation_loss(
+    logits: Tensor, labels: Tensor, soft: Tensor, share: Tensor, temperature: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the sum over rows of ``share T^2 KL(soft || softmax(logits / T)) + (1 - share) CE(labels, logits)``.
+
+    T^2 keeps the size of the first part's gradient, which falls with 1 / T^2.
+
+    Args:
+        logits: Shape (n, K).
+        labels: Shape (n,), class indices; without weight where ``share`` is 1.
+        soft: Shape (n, K), the teacher's probabilities at the temperature.
+        share: Shape (n,), in [0, 1].
+        temperature: T > 0.
+        label_smoothing: Of the cross-entropy.
+    """
+    student = functional.log_softmax(logits / temperature, dim=1)
+    taught = functional.kl_div(student, soft, reduction="none").sum(1) * temperature**2
+    labelled = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    return (share * taught + (1.0 - share) * labelled).sum()
+
+
+_STEPS = 1 << 16
+
+
+class FastDropout(nn.Dropout):
+    """``nn.Dropout`` whose masks are drawn in bulk; seeded by torch's global generator, once a call."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Zero each value with probability ``p`` and scale the others; outside of training, return the input."""
+        kept = round((1.0 - self.p) * _STEPS)
+        if not self.training or self.p == 0 or kept == 0 or input.device.type != "cpu":
+            return super().forward(input)
+        generator = np.random.SFC64(int(torch.randint(1 << 62, ())))
+        raw = generator.random_raw(-(-input.numel() // 4)).view(np.uint16)[: input.numel()]
+        noise = torch.from_numpy(raw < kept).view(input.shape).to(input.dtype).mul_(_STEPS / kept)
+        return input * noise
+
+
+def use_fast_dropout(network: nn.Module) -> None:
+    """Replace every ``nn.Dropout`` within a network, in place."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, FastDropout(child.p, child.inplace))
 
 
 class TextClassifier(pl.LightningModule):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.predictions import Predictions
@@ -21,6 +21,7 @@ from agnews_exp.evaluation.recalibration import stratified_halves
 from agnews_exp.evaluation.routing import choose_threshold, routing_curve
 from agnews_exp.evaluation.score_calibration import NONE, ScoreCalibration, score_source, scores_for_calibration
 from agnews_exp.evaluation.stored_answers import read_predictions
+from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.cascade import (
     Blend,
     BlendModel,
@@ -31,10 +32,8 @@ from agnews_exp.models.cascade import (
     routed,
     save_cascade,
 )
-from agnews_exp.models.loading import FittedModel, load_model
-from agnews_exp.models.sources import SourceRun
-from agnews_exp.runners.protocol import FitSummary
-from agnews_exp.runners.stages import Stages
+from agnews_exp.models.loading import load_model
+from agnews_exp.runners.protocol import FitSummary, SourceRun, Stages
 
 PARTS = ("fast", "accurate")
 TIMING = "cascade_timing.json"

@@ -9,13 +9,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import DataError
 from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.errors import DataError
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import classification_metrics, macro_f1
+from agnews_exp.evaluation.metrics import classification_metrics, labels_macro_f1
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.runners.protocol import Runner, make_runner
-from agnews_exp.runners.stages import Stages
+from agnews_exp.runners.choose import make_runner
+from agnews_exp.runners.protocol import Runner, Stages
 
 FOLD_METRICS = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "cohen_kappa", "mcc")
 """The six metrics of a fold."""
@@ -90,7 +90,7 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
         primary = checked.run.evaluation.primary.removeprefix("cv/")
         if stages.reports and primary in metrics:
             stages.report_intermediate(fold, float(np.mean(metrics[primary])))
-        train_f1.append(macro_f1(part.train.labels, own, len(splits.class_names)))
+        train_f1.append(labels_macro_f1(part.train.labels, own, len(splits.class_names)))
     return CrossValidation(_assemble(answers, len(train)), held_out, metrics, train_f1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +23,40 @@ from pathlib import Path
 import numpy as np
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-from agnews_exp.config.entry import explain_exit
-from agnews_exp.config.errors import AgnewsError, StorageError
 from agnews_exp.config.schema import TrainerConfig
+from agnews_exp.core.errors import AgnewsError, StorageError
+from agnews_exp.core.process import explain_exit
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import Frame, TokenTable
 from agnews_exp.models.recipes import read_recipe
-from agnews_exp.runners.checkpoints import CheckpointFolder
+from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import Hardware
 from agnews_exp.runners.training import Job
+
+
+def main(folder: Path, rank: int, parent: int) -> None:
+    """Train as one of several ranks on the job that rank 0 wrote into ``folder``."""
+    # Ctrl-C reaches the whole process group; rank 0 decides what it means and ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    from agnews_exp.runners.training import Listeners, train
+
+    job, port = read_job(folder)
+    (folder / f"ready-{rank}").touch()
+    train(job, Listeners(), RankEnvironment(rank, job.hardware.world_size, port))
+
+
+def _follow(parent: int) -> None:
+    """End with the parent, even one that was killed: nobody else would."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+
 
 READY_SECONDS = 300
 
@@ -133,7 +159,7 @@ def _free_port() -> int:
 
 
 def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "agnews_exp.runners.rank_process", str(folder), str(rank), str(os.getpid())]
+    command = [sys.executable, "-m", "agnews_exp.runners.distributed", str(folder), str(rank), str(os.getpid())]
     with (folder / f"rank-{rank}.log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)  # noqa: S603
 

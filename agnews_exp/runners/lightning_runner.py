@@ -16,25 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import AgnewsError
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.encoders import load_tokenizer
-from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
-from agnews_exp.models.saved import save_predictor
 from agnews_exp.models.transformer import predictions_of
-from agnews_exp.runners.callbacks import MONITOR
-from agnews_exp.runners.checkpoints import CheckpointFolder
-from agnews_exp.runners.curves import CurveSink
+from agnews_exp.runners.callbacks import MONITOR, CheckpointFolder, CurveSink
 from agnews_exp.runners.devices import choose_hardware, set_threads
-from agnews_exp.runners.protocol import FitSummary
-from agnews_exp.runners.stages import Stages
+from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
 
 log = logging.getLogger(__name__)
@@ -180,7 +176,7 @@ class LightningRunner:
         network = new_network(job)
         network.load_state_dict(weights)
         if isinstance(self._recipe, EncoderRecipe) and self._recipe.lora_rank:
-            from agnews_exp.models.lora import merge_adapters
+            from agnews_exp.models.encoders import merge_adapters
 
             merge_adapters(network)
         if answers is not None:

@@ -2,18 +2,103 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.sources import SourceRun
-from agnews_exp.runners.stages import Stages
+
+log = logging.getLogger(__name__)
+
+
+class Stages:
+    """Times named stages and shows the current one (a spinner in a terminal, log lines elsewhere).
+
+    Args:
+        quiet: Time only, show nothing (inside another stage).
+        report: Takes ``(step, value)`` of a run in progress and raises Pruned to stop it; None when nobody asks.
+
+    Attributes:
+        timings: Seconds by stage name; a stage entered twice adds up.
+    """
+
+    def __init__(self, *, quiet: bool = False, report: Callable[[int, float], None] | None = None) -> None:
+        self.timings: dict[str, float] = {}
+        self._report = report
+        self._quiet = quiet
+
+    @property
+    def reports(self) -> bool:
+        """Whether a search listens to intermediate values; without one they need not be computed."""
+        return self._report is not None
+
+    def report_intermediate(self, step: int, value: float) -> None:
+        """Tell a search how the run does so far.
+
+        Args:
+            step: Number of the epoch, fold or pass that has ended, from 0, each at most once.
+            value: The objective as it is now (a validation metric).
+
+        Raises:
+            Pruned: The search gives up on this run; let it pass.
+        """
+        if self._report is not None:
+            self._report(step, value)
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Time the block as ``name`` and show ``what`` while it runs."""
+        start = time.perf_counter()
+        with self._shown(what):
+            yield
+        seconds = time.perf_counter() - start
+        self.timings[name] = self.timings.get(name, 0.0) + seconds
+        if not self._quiet:
+            log.info("%s: %.1f s", what, seconds)
+
+    @contextmanager
+    def _shown(self, what: str) -> Iterator[None]:
+        if self._quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task(what, total=None)
+            yield
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A finished run, as a cascade or a student uses it.
+
+    Attributes:
+        name: What people call it.
+        fingerprint: Its identity.
+        model: Its model folder.
+        predictions: Its stored answers.
+        evaluation_checksum: Which rows it was judged on.
+        class_names: K names.
+        data_fraction: Share of the training rows that it learned from.
+        metrics: Its numbers.
+    """
+
+    name: str
+    fingerprint: str
+    model: Path
+    predictions: Path
+    evaluation_checksum: str
+    class_names: tuple[str, ...]
+    data_fraction: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,56 +125,3 @@ class Runner(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the fitted model into an empty folder."""
-
-
-def make_runner(
-    checked: CheckedConfig,
-    *,
-    folder: Path | None = None,
-    fingerprint: str = "",
-    curves: Callable[[Mapping[str, float], int, int], None] | None = None,
-    sources: Mapping[str, SourceRun] | None = None,
-) -> Runner:
-    """Return the runner of the configured model's family.
-
-    Args:
-        checked: The checked configuration.
-        folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
-        fingerprint: The run's fingerprint.
-        curves: Takes points of training curves: values by name, step, time in ms.
-        sources: The finished runs that a cascade or a student builds on, by the key that names each.
-    """
-    family = checked.run.model.family
-    if "teacher" in checked.plain["model"]:
-        from agnews_exp.runners.distil_runner import DistilRunner
-
-        return DistilRunner(checked, sources or {}, folder=folder, fingerprint=fingerprint, curves=curves)
-    if family == "classical":
-        from agnews_exp.runners.sklearn_runner import SklearnRunner
-
-        return SklearnRunner(checked)
-    if family == "transformer":
-        from agnews_exp.runners.lightning_runner import LightningRunner
-
-        return LightningRunner(checked, folder=folder, fingerprint=fingerprint, curves=curves)
-    if family == "cascade":
-        from agnews_exp.runners.cascade_runner import CascadeRunner
-
-        return CascadeRunner(checked, sources or {}, folder)
-    raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
-
-
-@contextmanager
-def prepared(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
-    """Share work among all fits of a run (folds, final fit) and, through the cache, among runs.
-
-    For classical models the n-grams of all rows are counted once; each fit still takes its vocabulary and weights
-    from its own training rows alone.
-    """
-    if checked.run.model.family != "classical":
-        yield
-        return
-    from agnews_exp.runners.sklearn_runner import shared_features
-
-    with shared_features(checked, splits):
-        yield

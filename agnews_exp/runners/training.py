@@ -16,24 +16,24 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.schema import TrainerConfig
-from agnews_exp.data.batching import BatchPlan, derive_seed
-from agnews_exp.data.datamodule import EncodedRows, TextDataModule
-from agnews_exp.models.dropout import use_fast_dropout
+from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.data.datamodule import BatchPlan, EncodedRows, TextDataModule, derive_seed
 from agnews_exp.models.encoders import build_network, choose_attention
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
-from agnews_exp.models.transformer import TextClassifier
+from agnews_exp.models.transformer import TextClassifier, use_fast_dropout
 from agnews_exp.runners.callbacks import (
     MONITOR,
     BestWeights,
+    CheckpointFolder,
+    CurveLogger,
+    CurveSink,
     KeepSignals,
     PeriodicCheckpoint,
+    SafeCheckpointIO,
     Throughput,
     ValidationCurves,
 )
-from agnews_exp.runners.checkpoints import CheckpointFolder, SafeCheckpointIO
-from agnews_exp.runners.curves import CurveLogger, CurveSink
 from agnews_exp.runners.devices import Hardware, set_threads
 
 
@@ -70,7 +70,7 @@ def new_network(job: Job) -> Any:
     network: Any = build_network(job.recipe, job.tokenizer, job.class_names)
     recipe = job.recipe
     if isinstance(recipe, EncoderRecipe) and recipe.packing:
-        from agnews_exp.models.packing import pack_encoder
+        from agnews_exp.models.encoders import pack_encoder
 
         pack_encoder(
             network.encoder,

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agnews_exp.serving.exporting import Engine, Parity
 
 
 def add_parsers(commands: Any) -> None:
@@ -14,7 +22,202 @@ def add_parsers(commands: Any) -> None:
     Args:
         commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
     """
-    from agnews_exp.serving.http.settings import ServeSettings
+    _add_export_parser(commands)
+    _add_registry_parsers(commands)
+    _add_answering_parsers(commands)
+
+
+def _add_export_parser(commands: Any) -> None:
+    """Add the sub-command.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    export = commands.add_parser("export", help="a network (or a cascade's) as ONNX, int8 if wanted, and check it")
+    export.add_argument("model", help="run (folder, name, MLflow id), model folder, or models:/name@alias")
+    export.add_argument("--output", type=Path, help="folder to write (default: onnx or onnx-int8 beside the model)")
+    export.add_argument("--int8", action="store_true", help="int8 weights and products: a quarter of the size")
+    export.add_argument("--texts", help="file of texts to check with (default: validation rows of the run)")
+    export.add_argument("--columns", default="text", help="columns or keys of that file joined into the text")
+    export.add_argument("--rows", type=int, default=1000, help="so many texts are checked (default: 1000)")
+    export.add_argument("--force", action="store_true", help="replace an exported folder")
+    export.add_argument(
+        "--strict", action="store_true", help="exit with 1 when the answers differ by more than allowed"
+    )
+    export.set_defaults(handler=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.core.errors import ConfigError
+    from agnews_exp.serving.exporting import check_parity, export_model
+    from agnews_exp.serving.models import find_model
+
+    if options.rows < 1:
+        raise ConfigError(f"--rows {options.rows}: it must be at least 1.")
+    plain = to_plain(compose_config([]))
+    found = find_model(plain, options.model)
+    precision = "int8" if options.int8 else "float32"
+    output = options.output or found.folder.parent / ("onnx-int8" if options.int8 else "onnx")
+    texts, labels = _check_rows(options, found.folder)
+    export_model(found.folder, output, int8=options.int8, force=options.force)
+    if not texts:
+        print(f"exported to {output}, unchecked: {found.folder} is not a run's. Give --texts FILE to check it.")
+        return
+    parity = check_parity(found.folder, output, texts, labels, precision=precision)
+    _show(found.name, parity)
+    print(f"folder {output}\nnext   agnews predict {output} FILE   or   agnews serve {output}")
+    for problem in parity.problems:
+        print(f"warning: {problem} (details in {output / 'export.json'})", file=sys.stderr)
+    if parity.problems and options.strict:
+        sys.exit(1)
+
+
+def _check_rows(options: argparse.Namespace, folder: Path) -> tuple[Sequence[str], NDArray[np.int64] | None]:
+    """Return texts to check with and their classes: from a file, or drawn from the run's validation rows."""
+    import itertools
+
+    if options.texts is not None:
+        from agnews_exp.core.errors import DataError
+        from agnews_exp.serving.inputs import describe_source, read_items
+
+        columns = [column.strip() for column in options.columns.split(",") if column.strip()]
+        source = describe_source(options.texts, format=None, columns=columns, header=True)
+        good = (item.text for item in read_items(source) if item.text is not None)
+        texts = list(itertools.islice(good, options.rows))
+        if not texts:
+            raise DataError(f"--texts {options.texts} holds no text.")
+        return texts, None
+    from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.tracking.record import RunFolder
+
+    run = RunFolder(folder.parent)
+    if run.result() is None:
+        return [], None
+    import numpy as np
+
+    rows = FinishedRun(run).splits.validation
+    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[: options.rows])
+    part = rows.take(chosen)
+    return part.texts, part.labels
+
+
+def _show(name: str, parity: Parity) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    equal, difference = 100 * parity.labels_equal, parity.max_difference
+    print(f"{name}: {equal:.2f} % of {parity.rows:,} labels equal, probabilities within {difference:.1e}")
+    table = Table(box=None)
+    table.add_column("")
+    for column in ("MB", "ms, 1 text", "ms, 32 texts", "macro-F1"):
+        table.add_column(column, justify="right")
+    table.add_row("as it was", *_cells(parity.original))
+    table.add_row(f"ONNX {parity.precision}", *_cells(parity.exported))
+    ratio = parity.speedup
+    size = parity.original.size_mb / parity.exported.size_mb
+    table.add_row("ratio", f"{size:.1f}", f"{ratio[1]:.1f}", f"{ratio[32]:.1f}", "")
+    Console(highlight=False).print(table)
+
+
+def _cells(engine: Engine) -> list[str]:
+    score = "-" if engine.macro_f1 is None else f"{engine.macro_f1:.4f}"
+    return [f"{engine.size_mb:.1f}", f"{engine.milliseconds[1]:.1f}", f"{engine.milliseconds[32]:.1f}", score]
+
+
+def _add_registry_parsers(commands: Any) -> None:
+    """Add the sub-commands.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    register = commands.add_parser("register", help="register a run's model in MLflow's model registry")
+    register.add_argument("run", help="run folder or name, or MLflow run id")
+    register.add_argument("--name", required=True, help="of the registered model")
+    register.add_argument("--alias", help="points to the new version from now on: champion, challenger, ...")
+    register.set_defaults(handler=_register)
+
+    promote = commands.add_parser("promote", help="register a run's model; champion only if it is better")
+    promote.add_argument("run", help="run folder or name, or MLflow run id")
+    promote.add_argument("--name", required=True, help="of the registered model")
+    promote.add_argument("--split", choices=("val", "test"), default="val", help="rows to compare on (default: val)")
+    promote.add_argument("--metric", default="macro_f1")
+    promote.set_defaults(handler=_promote)
+
+    drift = commands.add_parser("drift", help="do new texts look like those that a model was judged on?")
+    drift.add_argument("model", help="run (folder, name, MLflow id)")
+    drift.add_argument("file", nargs="?", default="-", help="CSV, TSV, JSON lines, Parquet or text; - is stdin")
+    drift.add_argument("--format", choices=("csv", "tsv", "jsonl", "text", "parquet"), help="of the input")
+    drift.add_argument("--columns", default="text", help="columns or keys joined into the text: title,body")
+    drift.add_argument("--no-header", action="store_true", help="the CSV file has none: --columns 1,2 (from 0)")
+    drift.add_argument("--fail", action="store_true", help="exit with 1 when something has moved")
+    drift.set_defaults(handler=_drift)
+
+
+def _plain() -> dict[str, Any]:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+
+    return to_plain(compose_config([]))
+
+
+def _register(options: argparse.Namespace) -> None:
+    from agnews_exp.serving.registry import register_run
+
+    version = register_run(_plain(), options.run, options.name, options.alias)
+    alias = f", {options.alias} from now on" if options.alias else ""
+    print(f"{options.name} version {version}{alias}\nnext   agnews serve models:/{options.name}/{version}")
+
+
+def _promote(options: argparse.Namespace) -> None:
+    from agnews_exp.serving.registry import promote
+
+    found = promote(_plain(), options.run, options.name, split=options.split, metric=options.metric)
+    print(f"{options.name} version {found.version}: {'champion' if found.promoted else 'challenger'} ({found.reason})")
+    if not found.promoted:
+        sys.exit(1)
+    print(f"next   agnews serve models:/{options.name}@champion")
+
+
+def _drift(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.evaluation.drift import REFERENCE
+    from agnews_exp.serving.inputs import describe_source
+    from agnews_exp.serving.models import find_model
+    from agnews_exp.serving.registry import find_drift, write_reference
+    from agnews_exp.tracking.lookup import find_runs
+
+    columns = [column.strip() for column in options.columns.split(",") if column.strip()]
+    source = describe_source(options.file, format=options.format, columns=columns, header=not options.no_header)
+    plain = _plain()
+    found = find_model(plain, options.model)
+    if not (found.folder / REFERENCE).is_file():
+        (run,) = find_runs(plain, [options.model])
+        write_reference(FinishedRun(run), found.folder)
+    shifts, n, rejected = find_drift(found.load(), found.folder, source)
+    table = Table(title=f"{found.name}: {n:,} texts ({rejected:,} rejected)", box=None, title_justify="left")
+    for column in ("", "PSI", "p", "reference", "now", ""):
+        table.add_column(column, justify="left" if not column else "right")
+    for shift in shifts:
+        numbers = f"{shift.psi:.3f}", f"{shift.p_value:.2g}", f"{shift.before:.3f}", f"{shift.now:.3f}"
+        table.add_row(shift.name, *numbers, shift.verdict)
+    Console(highlight=False).print(table)
+    print("PSI: below .1 stable, from .25 on moved. p: Kolmogorov-Smirnov, for classes chi-squared.")
+    if options.fail and any(shift.verdict == "moved" for shift in shifts):
+        sys.exit(1)
+
+
+def _add_answering_parsers(commands: Any) -> None:
+    """Add the sub-commands.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    from agnews_exp.serving.http.limits import ServeSettings
 
     predict = commands.add_parser("predict", help="answer the texts of a file or of standard input")
     predict.add_argument("model", help="run (folder, name, MLflow id), model folder, or models:/name@alias")
@@ -51,8 +254,8 @@ def add_parsers(commands: Any) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.errors import ConfigError
     from agnews_exp.config.validation import to_plain
+    from agnews_exp.core.errors import ConfigError
     from agnews_exp.serving.inputs import describe_source
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.predicting import Answering, predict_stream
@@ -99,17 +302,16 @@ def _serve(options: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
     from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.errors import ConfigError, MissingDependencyError
     from agnews_exp.config.validation import to_plain
+    from agnews_exp.core.errors import ConfigError, MissingDependencyError
 
     try:
-        from agnews_exp.serving.http.app import explain
-        from agnews_exp.serving.http.running import serve
+        from agnews_exp.serving.http.app import explain, serve
     except ImportError as error:
         raise MissingDependencyError(
             f"agnews serve needs {error.name}, which is not installed.", fix="pip install 'agnews-exp[serve]'"
         ) from error
-    from agnews_exp.serving.http.settings import ServeSettings
+    from agnews_exp.serving.http.limits import ServeSettings
     from agnews_exp.serving.models import find_model
 
     values = {name: getattr(options, name) for name in ServeSettings.model_fields if name != "token"}

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.evaluation.explanation.words import Explainer, Explanation
-from agnews_exp.models.loading import FittedModel
-from agnews_exp.reporting.analyses.explanation_methods import Budget, Method, find_methods
+from agnews_exp.analyses.explanation.methods import Budget, Method, find_methods
+from agnews_exp.analyses.explanation.words import Explainer, Explanation
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.models.answers import FittedModel
 
 WordExplainer = Callable[[Sequence[str], NDArray[np.int64]], list[Explanation]]
 """Explains n texts, each for the class index that it was given."""

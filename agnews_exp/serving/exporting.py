@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
 from agnews_exp.evaluation.efficiency import folder_size_mb
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.loading import FittedModel, load_model
-from agnews_exp.models.manifest import MANIFEST, add_json, read_manifest, write_manifest
+from agnews_exp.models.answers import FittedModel
+from agnews_exp.models.loading import load_model
+from agnews_exp.models.persistence import MANIFEST, add_json, read_manifest, write_manifest
 
 REPORT = "export.json"
 MIN_EQUAL = {"float32": 1.0, "int8": 0.995}
@@ -154,10 +155,8 @@ def _need_packages() -> None:
 def _export_network(source: Path, folder: Path, int8: bool) -> None:
     import onnx
 
-    from agnews_exp.models.onnx_graph import write_graph
-    from agnews_exp.models.onnx_int8 import quantise
-    from agnews_exp.models.onnx_model import GRAPH, save_onnx
-    from agnews_exp.models.saved import load_predictor
+    from agnews_exp.models.inference import load_predictor
+    from agnews_exp.models.onnx_model import GRAPH, quantise, save_onnx, write_graph
 
     folder.mkdir(parents=True)
     predictor = load_predictor(source, "cpu")

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from agnews_exp.config.errors import ConfigError, DataError, nearest
-from agnews_exp.data.bad_rows import csv_records, wrong_bytes
-from agnews_exp.data.bounded import LONGEST_LINE, BoundedStream
-from agnews_exp.data.files import field_limit, open_text, reading
+from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.data.csv_files import csv_records, wrong_bytes
+from agnews_exp.data.files import LONGEST_LINE, BoundedStream, field_limit, open_text, reading
 
 FORMATS = {
     ".csv": "csv",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import AgnewsError, ConfigError
-from agnews_exp.models.loading import FittedModel, load_model
-from agnews_exp.models.manifest import MANIFEST, read_manifest
+from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.models.answers import FittedModel
+from agnews_exp.models.loading import load_model
+from agnews_exp.models.persistence import MANIFEST, read_manifest
 from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import MODEL
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from agnews_exp.config.cells import spreadsheet_cell
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.text import spreadsheet_cell
 
 Row = Mapping[str, Any]
 
@@ -127,7 +127,7 @@ class ParquetOutput:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from agnews_exp.config.storage import atomic_path
+        from agnews_exp.core.files import atomic_path
 
         self.position()
         with atomic_path(self._path) as temporary:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.loading import FittedModel
+from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
 from agnews_exp.serving.outputs import LineOutput, Output, open_output

@@ -10,11 +10,9 @@ def register_plugins() -> None:
     """Make our launcher and sweepers known to Hydra; call it before ``hydra.main`` runs, as often as you like."""
     from hydra.core.plugins import Plugins
 
-    from agnews_exp.sweeps.grid_sweeper import GridSweeper
-    from agnews_exp.sweeps.process_launcher import ProcessLauncher
-    from agnews_exp.sweeps.ray_launcher import RayLauncher
-    from agnews_exp.sweeps.search_sweeper import SearchSweeper
-    from agnews_exp.sweeps.submitit_launcher import SubmititLauncher
+    from agnews_exp.sweeps.clusters import RayLauncher, SubmititLauncher
+    from agnews_exp.sweeps.processes import ProcessLauncher
+    from agnews_exp.sweeps.sweepers import GridSweeper, SearchSweeper
 
     for plugin in (ProcessLauncher, SubmititLauncher, RayLauncher, GridSweeper, SearchSweeper):
         Plugins.instance().register(plugin)

@@ -8,9 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.sweeps.folder import BEST, START, SWEEP, SweepFolder, best_job, find_sweep
-from agnews_exp.sweeps.jobs import SCORE_TEST, SETTLED, JobState, config_words, override_key, repeat_command, single
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.sweeps.state import (
+    BEST,
+    SCORE_TEST,
+    SETTLED,
+    START,
+    SWEEP,
+    JobState,
+    SweepFolder,
+    best_job,
+    config_words,
+    find_sweep,
+    override_key,
+    repeat_command,
+    single,
+)
 from agnews_exp.tracking.record import read_json
 
 _NUMBERS = ("done", "failed", "best")

@@ -13,6 +13,32 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+
+def check_words(words: Sequence[str]) -> int:
+    """Compose and check one job's configuration; print what is wrong.
+
+    Args:
+        words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
+
+    Returns:
+        0 when it is valid, else an exit code.
+    """
+    from pathlib import Path
+
+    from agnews_exp.config.compose import compose_config, extra_folders
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.core.errors import AgnewsError
+
+    folder = next((Path(w.split("=", 1)[1]) for w in words if w.startswith("--config-path=")), None)
+    overrides = [w for w in words if not w.startswith("-")]
+    try:
+        check_config(compose_config(overrides, folder, extra_folders(words)))
+    except AgnewsError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
 MODULE = "agnews_exp.sweeps.job"
 
 
@@ -29,9 +55,9 @@ def main(*, forked: bool = False) -> None:
     """
     import hydra
 
-    from agnews_exp.config.entry import guarded
-    from agnews_exp.config.locations import config_folder
-    from agnews_exp.config.registration import register
+    from agnews_exp.config.compose import register
+    from agnews_exp.core.paths import config_folder
+    from agnews_exp.core.process import guarded
     from agnews_exp.sweeps import register_plugins
 
     register()

@@ -2,22 +2,385 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import math
 import os
-from collections.abc import Sequence
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from agnews_exp.config.storage import atomic_path
-from agnews_exp.sweeps import aggregate, curves
-from agnews_exp.sweeps.folder import SWEEP, SweepFolder
-from agnews_exp.sweeps.jobs import SETTLED, JobState, log_path, repeat_command
+from agnews_exp.analyses.figures import new_figure, save_png
+from agnews_exp.core.files import atomic_path
+from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.sweeps.state import (
+    SETTLED,
+    SWEEP,
+    JobState,
+    SweepFolder,
+    log_path,
+    numbers_of,
+    override_key,
+    repeat_command,
+    short_number,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+LEVEL = 0.95
+SEED = "seed"
+_SHOWN = ("macro_f1", "accuracy")
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A finished job.
+
+    Attributes:
+        state: Its state.
+        values: Its overrides by key, such as ``{"model": "logreg", "data_fraction": "0.5"}``.
+        result: Content of its result.json.
+    """
+
+    state: JobState
+    values: Mapping[str, str]
+    result: Mapping[str, Any]
+
+    @property
+    def group(self) -> str:
+        """Fingerprint without the seed: what is averaged together."""
+        return str(self.result.get("group_fingerprint") or self.result["fingerprint"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics, timings as time/<stage>, and the objective."""
+        objective = self.result["objective"] if self.state.objective is None else self.state.objective
+        return {"objective": float(objective), **numbers_of(self.result)}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric of one group over its seeds.
+
+    Attributes:
+        n: Number of distinct seeds.
+        mean: Their mean.
+        std: Their standard deviation (n - 1); NaN for one.
+        low: Lower end of Student's 95 % interval of the mean; NaN for one seed.
+        high: Its upper end.
+    """
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
+    """Return mean, deviation and Student's t interval of independent repetitions."""
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return Summary(n, mean, math.nan, math.nan, math.nan)
+    from scipy.special import stdtrit
+
+    std = statistics.stdev(values)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
+    return Summary(n, mean, std, mean - half, mean + half)
+
+
+def job_rows(folder: SweepFolder, states: Iterable[JobState]) -> list[JobRow]:
+    """Return the finished jobs with their results, by number."""
+    rows = []
+    for state in states:
+        run = folder.run_of(state) if state.status == "finished" else None
+        result = run.result() if run is not None else None
+        if result is not None:
+            rows.append(JobRow(state, override_values(state.overrides), result))
+    return rows
+
+
+def override_values(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides as key to value, without the signs and packages of Hydra's grammar."""
+    return {override_key(word): word.partition("=")[2] for word in overrides}
+
+
+def varying_keys(rows: Sequence[JobRow]) -> list[str]:
+    """Return the override keys whose values differ between jobs, in the order of the command."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.values))
+    return [key for key in keys if len({row.values.get(key) for row in rows}) > 1]
+
+
+def groups(rows: Sequence[JobRow]) -> dict[str, list[JobRow]]:
+    """Return the jobs by seed-free fingerprint; a seed that ran twice counts once."""
+    found: dict[str, dict[Any, JobRow]] = {}
+    for row in rows:
+        found.setdefault(row.group, {}).setdefault(row.result.get("seed"), row)
+    return {group: list(by_seed.values()) for group, by_seed in found.items()}
+
+
+def group_label(row: JobRow, keys: Sequence[str]) -> str:
+    """Return what makes a group: its varying overrides, or its name where nothing varies."""
+    shown = [f"{key}={short_number(row.values.get(key, ''))}" for key in keys if key != SEED]
+    return " ".join(shown) or str(row.result["name"])
+
+
+def write_jobs(path: Path, states: Sequence[JobState], rows: Sequence[JobRow]) -> None:
+    """Write one CSV row a job: overrides, status, identity, every metric."""
+    by_num = {row.state.num: row for row in rows}
+    keys = list(dict.fromkeys(k for s in states for k in override_values(s.overrides)))
+    metrics = list(dict.fromkeys(m for row in rows for m in row.metrics))
+    fixed = ["job", "status", "attempts", "seconds", "max_rss_mb", "fingerprint", "group_fingerprint"]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*fixed, *keys, *metrics, "reason", "run"])
+        for state in states:
+            values = override_values(state.overrides)
+            row = by_num.get(state.num)
+            identity = [row.result["fingerprint"], row.group] if row else ["", ""]
+            numbers = row.metrics if row else {}
+            writer.writerow(
+                [state.num, state.status, state.attempts, state.seconds, state.max_rss_mb, *identity]
+                + [spreadsheet_cell(values.get(k, "")) for k in keys]
+                + [numbers.get(m, "") for m in metrics]
+                + [spreadsheet_cell(state.reason or ""), spreadsheet_cell(state.run or "")]
+            )
+
+
+def write_aggregate(path: Path, rows: Sequence[JobRow]) -> None:
+    """Write the tidy table: one row a group and metric, with n, mean, std and the 95 % interval over seeds."""
+    keys = [k for k in varying_keys(rows) if k != SEED]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["group_fingerprint", "name", *keys, "metric", "n", "mean", "std", "ci95_low", "ci95_high"])
+        for group, members in groups(rows).items():
+            first = members[0]
+            label = [group, first.result["name"], *(first.values.get(k, "") for k in keys)]
+            for metric in first.metrics:
+                values = [m.metrics[metric] for m in members if math.isfinite(m.metrics.get(metric, math.nan))]
+                if values:
+                    s = summarise(values)
+                    numbers = ["" if math.isnan(x) else repr(x) for x in (s.mean, s.std, s.low, s.high)]
+                    writer.writerow([*map(spreadsheet_cell, label), metric, s.n, *numbers])
+
+
+def shown_metrics(rows: Sequence[JobRow]) -> list[str]:
+    """Return the metrics of the Markdown table: the objective's own, then the usual ones on validation and test.
+
+    Those that some job lacks are left out: a search's trials do not score the test set.
+    """
+    primary = [str(row.result["primary"]) for row in rows[:1]]
+    usual = [f"{split}/{name}" for split in ("val", "test") for name in _SHOWN]
+    return [m for m in dict.fromkeys([*primary, *usual]) if all(m in row.metrics for row in rows)]
+
+
+def cell(values: Sequence[float]) -> str:
+    """Return ``0.9123 ± 0.0011 [0.9096, 0.9150] (3)``: mean, deviation, interval, n; the bare value for one."""
+    s = summarise(values)
+    if s.n == 1:
+        return f"{s.mean:.4f}"
+    return f"{s.mean:.4f} ± {s.std:.4f} [{s.low:.4f}, {s.high:.4f}] ({s.n})"
+
+
+def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
+    """Return the aggregate as a Markdown table, best objective first."""
+    if not rows:
+        return "No job has finished."
+    keys, metrics = varying_keys(rows), shown_metrics(rows)
+    lines = ["| " + " | ".join(["configuration", *metrics]) + " |", "| --- |" + " --- |" * len(metrics)]
+    found = list(groups(rows).values())
+    found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
+    for members in found:
+        cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
+        lines.append("| " + " | ".join([markdown_cell(group_label(members[0], keys)), *cells]) + " |")
+    if any(len(g) > 1 for g in found):
+        lines += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
+    return "\n".join(lines)
+
+
+_PREFERRED = ("data_fraction",)
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+_MARKERS = "osD^vPX"
+_TITLES = {"data_fraction": "share of the training rows"}
+
+
+def numeric_axis(rows: Sequence[JobRow]) -> str | None:
+    """Return the swept key to draw along: data_fraction, or else the first with two or more numeric values."""
+    keys = [k for k in varying_keys(rows) if k != SEED]
+    for key in sorted(keys, key=lambda k: k not in _PREFERRED):
+        values = [_number(row.values.get(key)) for row in rows]
+        if all(v is not None for v in values) and len(set(values)) > 1:
+            return key
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: Path) -> None:
+    """Draw each metric along the axis, one line a combination of the other swept keys, with the interval over seeds.
+
+    Args:
+        rows: Finished jobs.
+        axis: :func:`numeric_axis`.
+        metrics: One panel each.
+        path: PNG to write.
+    """
+    others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
+    lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
+    for members in groups(rows).values():
+        first = members[0]
+        position = _number(first.values.get(axis))
+        assert position is not None
+        label = ", ".join(f"{k.split('.')[-1]}={first.values.get(k, '')}" for k in others)
+        lines.setdefault(label, []).append((position, members))
+    positions = [x for line in lines.values() for x, _ in line]
+    figure = new_figure(5.2 * len(metrics), 4.2)
+    for panel, metric in enumerate(metrics, 1):
+        axes = figure.add_subplot(1, len(metrics), panel)
+        for number, (label, points) in enumerate(lines.items()):
+            points.sort(key=lambda p: p[0])
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+            sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
+            xs = [x for x, _ in points]
+            axes.plot(xs, [s.mean for s in sums], label=label or None, color=colour, marker=marker, markersize=5)
+            if all(s.n > 1 for s in sums):
+                lows, highs = [s.low for s in sums], [s.high for s in sums]
+                axes.fill_between(xs, lows, highs, alpha=0.2, color=colour, linewidth=0)
+        if min(positions) > 0 and max(positions) / min(positions) >= 10:
+            axes.set_xscale("log")
+        axes.set(xlabel=_TITLES.get(axis, axis), ylabel=metric)
+        axes.grid(alpha=0.3)
+        if others and panel == 1 and len(lines) <= 12:
+            axes.legend(fontsize="small")
+    save_png(figure, path)
+
+
 log = logging.getLogger(__name__)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as ``12 s``, ``3:05`` or ``1:02:03``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class LiveTable:
+    """Shows how far a sweep is; use as a context manager.
+
+    Args:
+        name: The sweep's name.
+        total: How many jobs it has in all.
+        settled: Jobs that earlier calls have done.
+        swept: Override keys that vary, the only ones shown; empty shows all.
+        maximise: Whether a higher objective is better; None when there is more than one objective.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        settled: list[JobState],
+        swept: list[str],
+        *,
+        maximise: bool | None = True,
+    ) -> None:
+        self._name, self._total, self._swept, self._maximise = name, total, swept, maximise
+        self._done = {s.num: s for s in settled}
+        self._before = len(settled)
+        self._running: dict[int, tuple[JobState, float]] = {}
+        self._start = time.monotonic()
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True), get_renderable=self._render, refresh_per_second=2, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, state: JobState) -> None:
+        """Show a job as running."""
+        self._running[state.num] = (state, time.monotonic())
+
+    def ended(self, state: JobState) -> None:
+        """Show a job's end."""
+        self._running.pop(state.num, None)
+        self._done[state.num] = state
+        if self._live is None:
+            value = "" if state.objective is None else f"  {state.objective:.4f}"
+            reason = f"  {state.reason}" if state.status == "failed" else ""
+            seconds = f"  {clock(state.seconds)}" if state.seconds is not None else ""
+            words = state.words(self._swept)
+            log.info(
+                "[%d/%d] #%d %s%s%s%s  %s",
+                len(self._done), self._total, state.num, state.status, value, reason, seconds, words,
+            )  # fmt: skip
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end, from the pace of this call so far; None before the first end."""
+        done = len(self._done) - self._before
+        if done <= 0:
+            return None
+        pace = (time.monotonic() - self._start) / done
+        return pace * max(0, self._total - len(self._done))
+
+    def best(self) -> JobState | None:
+        """Return the finished job with the best objective so far."""
+        scored = [s for s in self._done.values() if s.status == "finished" and s.objective is not None]
+        if not scored or self._maximise is None:
+            return None
+        pick = max if self._maximise else min
+        return pick(scored, key=lambda s: s.objective or 0.0)
+
+    def _render(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        states = list(self._done.values())
+        failed = sum(s.status in ("failed", "killed") for s in states)
+        left = self.seconds_left
+        pruned = sum(s.status == "pruned" for s in states)
+        head = (
+            f"{self._name}: {len(states) - failed} of {self._total} done"
+            + (f" ({pruned} pruned)" if pruned else "")
+            + f", {len(self._running)} running, {failed} failed"
+            + (f", about {clock(left)} left" if left is not None else "")
+        )
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for state, since in list(self._running.values())[:12]:
+            table.add_row(f"#{state.num}", "running", clock(time.monotonic() - since), state.words(self._swept))
+        for state in states[-4:]:
+            shown = state.reason if state.status == "failed" else f"{state.objective:.4f}" if state.objective else ""
+            table.add_row(f"#{state.num}", state.status, shown or "", state.words(self._swept))
+        if best := self.best():
+            table.add_row(f"#{best.num}", "best", f"{best.objective:.4f}", best.words(self._swept), style="bold")
+        return Group(Text(head, style="bold"), table)
 
 
 @dataclass
@@ -36,12 +399,12 @@ class Results:
     """
 
     states: list[JobState]
-    rows: list[aggregate.JobRow]
+    rows: list[JobRow]
     table: str
     note: str
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
-    best: aggregate.JobRow | None = None
+    best: JobRow | None = None
     said: list[str] = field(default_factory=list)
 
     def add(self, more: dict[str, Any]) -> None:
@@ -54,14 +417,14 @@ class Results:
 
 def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     """Write jobs.csv, aggregate.csv, aggregate.md and, where a numeric axis was swept, learning_curve.png."""
-    rows = aggregate.job_rows(folder, states)
+    rows = job_rows(folder, states)
     info = folder.info()
     maximise = info.get("maximise") is not False
     searching = info.get("kind") == "search"
-    table = aggregate.markdown(rows, maximise=maximise)
+    table = markdown(rows, maximise=maximise)
     artifacts = [folder.path / name for name in ("jobs.csv", "aggregate.csv", "aggregate.md", SWEEP)]
-    aggregate.write_jobs(artifacts[0], list(states), rows)
-    aggregate.write_aggregate(artifacts[1], rows)
+    write_jobs(artifacts[0], list(states), rows)
+    write_aggregate(artifacts[1], rows)
     failed = [s for s in states if s.status not in SETTLED]
     swept = info.get("swept") or []
     note = "\n\n".join(
@@ -69,14 +432,14 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     )
     with atomic_path(artifacts[2]) as temporary:
         temporary.write_text(note + "\n", encoding="utf-8")
-    axis = None if searching else curves.numeric_axis(rows)
+    axis = None if searching else numeric_axis(rows)
     if axis is not None:
         primary = str(rows[0].result["primary"])
         test = "test/" + primary.split("/", 1)[1]
         metrics = [m for m in (primary, test) if all(m in row.metrics for row in rows)]
         path = folder.path / "learning_curve.png"
         try:
-            curves.draw_curve(rows, axis, metrics, path)
+            draw_curve(rows, axis, metrics, path)
             artifacts.append(path)
         except Exception as error:
             log.warning("the learning curve could not be drawn: %s", error)
@@ -87,7 +450,7 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     best = pick(rows, key=lambda r: r.metrics["objective"]) if one_goal else None
     if best is not None:
         numbers["best_objective"] = best.metrics["objective"]
-        numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in aggregate.shown_metrics([best])}
+        numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in shown_metrics([best])}
         numbers["best_job"] = float(best.state.num)
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best)
 

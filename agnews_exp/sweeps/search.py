@@ -3,26 +3,168 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import platform
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import optuna
 from filelock import FileLock
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
-from omegaconf import DictConfig
+from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.sweeps.command import clean_words
-from agnews_exp.sweeps.folder import slug
-from agnews_exp.sweeps.jobs import Job, JobState, numbers_of
-from agnews_exp.sweeps.search_settings import SearchSettings, Space, own_space
+from agnews_exp.config.targets import resolve_target
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.files import atomic_path
 from agnews_exp.sweeps.session import SweepSession
+from agnews_exp.sweeps.state import (
+    BEST,
+    SCORE_TEST,
+    Job,
+    JobState,
+    SweepFolder,
+    clean_words,
+    is_maximised,
+    numbers_of,
+    override_key,
+    slug,
+)
 from agnews_exp.tracking import intermediate
+from agnews_exp.tracking.record import write_json
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Checked settings; see :class:`agnews_exp.sweeps.sweepers.SearchSweeper`."""
+
+    sampler: dict[str, Any]
+    directions: list[str]
+    objectives: list[str]
+    storage: str | None
+    study_name: str | None
+    n_trials: int
+    n_jobs: int
+    max_failure_rate: float
+    pruner: dict[str, Any]
+    plots: bool
+    custom_search_space: str | None
+    params: DictConfig | None
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Attributes:
+        distributions: Optuna distributions by override key.
+        fixed: The other overrides by key.
+        lines: Overrides that have no value (deletions).
+    """
+
+    distributions: dict[str, BaseDistribution]
+    fixed: dict[str, Any]
+    lines: list[str]
+
+    def describe(self) -> str:
+        """Return the space as text: equal for equal spaces."""
+        space = {k: json.loads(distribution_to_json(d)) for k, d in sorted(self.distributions.items())}
+        return json.dumps(space, sort_keys=True)
+
+
+def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
+    """Check the sweeper's settings.
+
+    Raises:
+        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit.
+    """
+    plain: dict[str, Any] = {
+        k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
+    }
+    objectives = list(plain["objectives"] or [primary])
+    for metric in objectives:
+        if metric.startswith(("test/", "train/")):
+            raise ConfigError(
+                f"hydra.sweeper.objectives names '{metric}': a search must not see the test set or its own training "
+                "rows.",
+                fix="use val/ or cv/ metrics, or costs such as latency_single_ms or time/fit",
+            )
+    for name, low in (("n_trials", 1), ("n_jobs", 1)):
+        if not isinstance(plain[name], int) or plain[name] < low:
+            raise ConfigError(f"hydra.sweeper.{name}={plain[name]!r}: a whole number of at least {low} is needed.")
+    rate = plain["max_failure_rate"]
+    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ConfigError(f"hydra.sweeper.max_failure_rate={rate!r}: a share in [0, 1] is needed.")
+    if plain["custom_search_space"] is not None:
+        own_space(plain["custom_search_space"])
+    given = plain["direction"]
+    directions = ["maximize" if is_maximised(m) else "minimize" for m in objectives] if given is None else given
+    directions = [str(getattr(d, "name", d)) for d in (directions if isinstance(directions, list) else [directions])]
+    if len(directions) != len(objectives) or set(directions) - {"maximize", "minimize"}:
+        raise ConfigError(
+            f"hydra.sweeper.direction={given!r} does not fit {len(objectives)} objectives.\n"
+            "  allowed: maximize or minimize, one for each"
+        )
+    pruner = dict(plain["pruner"] or {"name": "none"})
+    intermediate.make_pruner(pruner)
+    if len(objectives) > 1 and pruner.get("name", "none") != "none":
+        raise ConfigError("hydra.sweeper.pruner: Optuna cannot prune with several objectives.", fix="pruner.name=none")
+    if pruner.get("name", "none") != "none" and objectives != [primary]:
+        raise ConfigError(
+            f"hydra.sweeper.pruner judges {primary} while a trial runs, but the objective is {objectives[0]}.",
+            fix=f"evaluation.primary={objectives[0]} instead of hydra.sweeper.objectives, or pruner.name=none",
+        )
+    plain |= {"objectives": objectives, "directions": directions, "pruner": pruner}
+    return SearchSettings(**{k: v for k, v in plain.items() if k != "direction"})
+
+
+def own_space(path: str) -> Callable[[DictConfig, Any], None]:
+    """Return the user's function ``(config, trial)`` that adds to the space.
+
+    Raises:
+        ConfigError: Its module is not one that AGNEWS_COMPONENTS names, or it has no such function.
+    """
+    key = "hydra.sweeper.custom_search_space"
+    found = resolve_target(path, key)
+    if not inspect.isfunction(found):
+        raise ConfigError(f"{key}={path} is no function (config, trial).")
+    return found
+
+
+def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
+    """Read the search space from the configuration and the command.
+
+    Raises:
+        ConfigError: There is nothing to search, or the command wants the test set scored.
+    """
+    given = {a.split("=", 1)[0] for a in arguments}
+    words = [f"{k!s}={v}" for k, v in (params or {}).items() if str(k) not in given]
+    kept = [a for a in arguments if not a.lstrip("+~").startswith("sweep.")]
+    if any(override_key(a) == SCORE_TEST and not a.endswith("=false") for a in kept):
+        raise ConfigError(
+            f"{SCORE_TEST}: the trials of a search do not score the test set, or the best one would be chosen with it "
+            "in sight.",
+            fix="leave it out; `agnews sweeps best NAME --run` scores the best trial once the search is over",
+        )
+    # As everywhere on a command line, the last word on a key counts.
+    last = {a.split("=", 1)[0].split("@", 1)[0]: a for a in [*words, *kept]}
+    last[SCORE_TEST] = f"++{SCORE_TEST}=false"  # ++: an evaluation of the user's own may not have the key
+    distributions, fixed, lines = create_params_from_overrides(list(last.values()))
+    if not distributions:
+        raise ConfigError(
+            "The search has no space: nothing is swept.",
+            fix="name one, such as 'model.C=tag(log, interval(0.01, 100))', or choose an experiment=*_search",
+        )
+    return Space(distributions, fixed, lines)
+
 
 log = logging.getLogger(__name__)
 
@@ -221,3 +363,113 @@ class Search:
             log.error("trial %d has no metric %s", state.num, ", ".join(missing))
             return None
         return [float(numbers[m]) for m in self.settings.objectives]
+
+
+def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
+    """Write best.json and plots/; return note, metrics and artifacts for the parent run, and lines for the terminal."""
+    trials = search.study.get_trials(deepcopy=False)
+    counts = {name.lower(): sum(t.state is state for t in trials) for name, state in TrialState.__members__.items()}
+    best = _best(search)
+    content = [
+        {
+            "trial": trial.number,
+            "values": dict(zip(search.settings.objectives, trial.values, strict=True)),
+            "params": trial.params,
+            "overrides": list(state.overrides) if (state := folder.state(trial.number)) else [],
+        }
+        for trial in best
+    ]
+    write_json(folder.path / BEST, {"objectives": search.settings.objectives, "best": content})
+    lines = [f"### {'Best trial' if len(search.settings.objectives) == 1 else 'Pareto set'}", ""]
+    lines += ["| trial | " + " | ".join(search.settings.objectives) + " | parameters |"]
+    lines += ["| --- | " + "--- | " * len(search.settings.objectives) + "--- |"]
+    for entry in content:
+        values = " | ".join(f"{v:.4f}" for v in entry["values"].values())
+        params = ", ".join(f"{k}={_short(v)}" for k, v in entry["params"].items())
+        lines.append(f"| {entry['trial']} | {values} | {params} |")
+    if content:
+        job = "" if len(search.settings.objectives) == 1 else " --job N"
+        lines += ["", "The trials did not score the test set. Fit one again and score it there: "]
+        lines[-1] += f"`agnews sweeps best {folder.name}{job} --run`"
+    said = saved_steps(trials, search.unit)
+    lines += ["", *said]
+    artifacts: list[Path] = [folder.path / BEST]
+    if search.settings.plots:
+        artifacts += _draw(search, folder.path / "plots")
+    metrics = {f"trials/{name}": float(n) for name, n in counts.items() if n}
+    return {"note": "\n".join(lines).rstrip(), "metrics": metrics, "artifacts": artifacts, "said": said}
+
+
+def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
+    """Say how much pruning has saved, in a line; nothing when no trial was pruned.
+
+    Args:
+        trials: The study's trials.
+        unit: What a trial reports the ends of, such as ``epochs``; None for trial fits before the real one. A pruned
+            trial is taken to have had as many before it as the longest completed one.
+    """
+    done = [len(t.intermediate_values) for t in trials if t.state is TrialState.COMPLETE]
+    pruned = [len(t.intermediate_values) for t in trials if t.state is TrialState.PRUNED]
+    if not pruned:
+        return []
+    said = f"{len(pruned)} of {len(done) + len(pruned)} trials were pruned"
+    if unit is None:
+        return [f"{said} before their full fit"]
+    run = sum(done) + sum(pruned)
+    planned = sum(done) + len(pruned) * max([*done, *pruned])
+    return [f"{said}: {run} of {planned} {unit} were run, {1 - run / planned:.0%} saved"]
+
+
+def _best(search: Search) -> list[Any]:
+    try:
+        return [search.study.best_trial] if len(search.settings.objectives) == 1 else search.study.best_trials
+    except ValueError:  # no trial has finished
+        return []
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _importances(study: Any, number: int, name: str) -> Any:
+    from optuna.visualization import matplotlib as plots
+
+    return plots.plot_param_importances(study, target=lambda trial: trial.values[number], target_name=name)
+
+
+def _draw(search: Search, folder: Path) -> list[Path]:
+    """Draw what can be drawn; a plot that needs more trials than there are is left out."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it muses about numbers that are choices
+    folder.mkdir(exist_ok=True)
+    single = len(search.settings.objectives) == 1
+    names = search.settings.objectives
+    wanted: dict[str, Callable[[], Any]] = {}
+    if single:
+        wanted["history"] = lambda: plots.plot_optimization_history(search.study, target_name=names[0])
+        wanted["importances"] = lambda: plots.plot_param_importances(search.study, target_name=names[0])
+        wanted["slices"] = lambda: plots.plot_slice(search.study, target_name=names[0])
+        if any(t.intermediate_values for t in search.study.get_trials(deepcopy=False)):
+            wanted["intermediate_values"] = lambda: plots.plot_intermediate_values(search.study)
+    else:
+        wanted["pareto_front"] = lambda: plots.plot_pareto_front(search.study, target_names=names)
+        for number, name in enumerate(names):
+            wanted[f"importances_{name.replace('/', '_')}"] = partial(_importances, search.study, number, name)
+    for name, draw in wanted.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                draw()
+                figure = plt.gcf()
+                with atomic_path(folder / f"{name}.png") as temporary:
+                    figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
+        except Exception as error:
+            log.info("the plot '%s' was left out: %s", name, str(error).splitlines()[0] if str(error) else error)
+        finally:
+            plt.close("all")
+    return [folder]

@@ -15,17 +15,27 @@ from omegaconf import DictConfig
 
 from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
-from agnews_exp.config.entry import LESS_MEMORY, Terminated
-from agnews_exp.config.errors import AgnewsError
-from agnews_exp.config.locations import run_command
-from agnews_exp.sweeps import jobs as job_files
-from agnews_exp.sweeps.command import clean_words, command_words, config_sources, task_plain
-from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
-from agnews_exp.sweeps.jobs import Job, JobState
-from agnews_exp.sweeps.leftovers import wait_until_gone
-from agnews_exp.sweeps.live_table import LiveTable
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.paths import run_command
+from agnews_exp.core.process import LESS_MEMORY, Terminated
+from agnews_exp.sweeps import state as job_files
 from agnews_exp.sweeps.parent_run import ParentRun
-from agnews_exp.tracking import job_report
+from agnews_exp.sweeps.results import LiveTable
+from agnews_exp.sweeps.state import (
+    Job,
+    JobState,
+    SweepFolder,
+    choose_folder,
+    clean_words,
+    command_words,
+    config_digest,
+    config_sources,
+    identity,
+    snapshot_config,
+    task_plain,
+    wait_until_gone,
+)
+from agnews_exp.tracking import record as job_report
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +172,7 @@ class SweepSession:
     def environment(self, job: Job) -> dict[str, str]:
         """Return the environment that makes a run a job of this sweep."""
         env = {
-            job_report.REPORT: str(job_files.report_path(self.folder.path, job.num)),
+            job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
             job_report.SWEEP_NAME: self.folder.name,
             job_report.JOB_NUMBER: str(job.num),
         }

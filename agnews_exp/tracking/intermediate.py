@@ -1,7 +1,7 @@
 """Intermediate values of a run, told to the Optuna study that asked for it, which may stop it early.
 
 The sweep names study and trial in the environment; without them :func:`study_reporter` returns None and a run reports
-to nobody. A runner gets the reporter through :class:`agnews_exp.runners.stages.Stages` and never sees Optuna.
+to nobody. A runner gets the reporter through :class:`agnews_exp.runners.protocol.Stages` and never sees Optuna.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError, Pruned
+from agnews_exp.core.errors import ConfigError, MissingDependencyError, Pruned
 
 STORAGE, STUDY, TRIAL, PRUNER = "AGNEWS_STUDY_STORAGE", "AGNEWS_STUDY", "AGNEWS_TRIAL_ID", "AGNEWS_PRUNER"
 

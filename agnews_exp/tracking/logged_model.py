@@ -10,12 +10,16 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agnews_exp.models.manifest import MANIFEST, read_manifest
+from agnews_exp.models.persistence import MANIFEST, MODEL_FILE, is_own_class, named_types, read_manifest
+from agnews_exp.tracking.record import read_json
 
 CONDA_FILE, PYTHON_FILE = "conda.yaml", "python_env.yaml"
 
@@ -129,3 +133,108 @@ def _write_environments(folder: Path) -> None:
     }
     for name, content in environments.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class SavedPipeline:
+    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder."""
+
+    __name__ = "mlflow.sklearn"  # the flavour that the logged model is listed under
+
+    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
+        """Write MLmodel, the model folder's files, the example and the environments.
+
+        Args:
+            path: Folder to make.
+            mlflow_model: The ``mlflow.models.Model`` to describe.
+            folder: What :func:`agnews_exp.models.persistence.save_pipeline` wrote.
+            texts: Example texts.
+        """
+        from mlflow import pyfunc
+
+        target = Path(path)
+        target.mkdir(parents=True)
+        link_model(folder, target)
+        describe(mlflow_model, target, texts)
+        pyfunc.add_to_model(
+            mlflow_model,
+            loader_module="mlflow.sklearn",
+            model_path=MODEL_FILE,
+            conda_env=CONDA_FILE,
+            python_env=PYTHON_FILE,
+            predict_fn="predict",
+        )
+        mlflow_model.add_flavor(
+            "sklearn",
+            pickled_model=MODEL_FILE,
+            sklearn_version=version("scikit-learn"),
+            serialization_format="skops",
+            skops_trusted_types=_types(folder),
+            code=None,
+        )
+        complete(mlflow_model, target)
+
+
+def _types(folder: Path) -> list[str]:
+    """Return the types that the loader must be told to trust; the manifest has them, without importing scikit-learn."""
+    manifest = read_json(folder / MANIFEST) or {}
+    if "types" not in manifest:
+        return named_types(folder / MODEL_FILE)
+    return [str(name) for name in manifest["types"] if is_own_class(str(name))]
+
+
+_FOLDER = "model"
+
+
+class FolderModel:
+    """What ``mlflow.pyfunc.load_model`` wraps.
+
+    Args:
+        folder: A model folder; a changed file in it is refused.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from agnews_exp.models.loading import load_model
+
+        self._model = load_model(folder)
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.int64]:
+        """Return shape (n,), class indices of n texts.
+
+        Args:
+            model_input: An array, a list, or a table, whose first column counts.
+            params: Of MLflow; there are none.
+        """
+        del params
+        values = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
+        return self._model.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels
+
+
+def _load_pyfunc(path: str) -> FolderModel:
+    """Load the model; MLflow calls this."""
+    return FolderModel(Path(path))
+
+
+class SavedFolder:
+    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder."""
+
+    __name__ = "mlflow.pyfunc"  # the flavour that the logged model is listed under
+
+    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
+        """Write MLmodel, the model folder, the example and the environments.
+
+        Args:
+            path: Folder to make.
+            mlflow_model: The ``mlflow.models.Model`` to describe.
+            folder: A model folder of any family.
+            texts: Example texts.
+        """
+        from mlflow import pyfunc
+
+        target = Path(path)
+        target.mkdir(parents=True)
+        link_model(folder, target / _FOLDER)
+        describe(mlflow_model, target, texts)
+        pyfunc.add_to_model(
+            mlflow_model, loader_module=__name__, data=_FOLDER, conda_env=CONDA_FILE, python_env=PYTHON_FILE
+        )
+        complete(mlflow_model, target)

@@ -2,20 +2,107 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import random
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agnews_exp.core.paths import HISTORY
 from agnews_exp.tracking import record
-from agnews_exp.tracking.lightning_bridge import replay_history
-from agnews_exp.tracking.store import flatten
+from agnews_exp.tracking.record import PARENT_RUN, sweep_tags
+from agnews_exp.tracking.store import flatten, prepare_store
+
+log = logging.getLogger(__name__)
+
+_BUNDLE = 500
+_SECONDS = 5.0
+_TRIES = 3
+
+
+class CurveBuffer:
+    """Collects points and sends them every few seconds.
+
+    After three failures in a row it gives up with one warning: the points are in the run folder, and `agnews sync`
+    sends them again.
+    """
+
+    def __init__(self) -> None:
+        self._points: list[Any] = []
+        self._run_id = ""
+        self._sent = time.monotonic()
+        self._failures = 0
+
+    def add(self, run_id: str, values: Mapping[str, float], step: int, timestamp_ms: int) -> None:
+        """Take one point of every curve.
+
+        Args:
+            run_id: The open MLflow run.
+            values: Numbers by name.
+            step: Optimiser step.
+            timestamp_ms: When, in milliseconds since 1970.
+        """
+        if self._failures >= _TRIES:
+            return
+        from mlflow.entities import Metric
+
+        self._run_id = run_id
+        self._points += [Metric(name, value, timestamp_ms, step) for name, value in values.items()]
+        if len(self._points) >= _BUNDLE or time.monotonic() - self._sent >= _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been collected; never raises."""
+        if not self._points or self._failures >= _TRIES:
+            return
+        self._sent = time.monotonic()
+        try:
+            _send(self._run_id, self._points)
+        except Exception as error:
+            self._failures += 1
+            if self._failures == _TRIES:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                log.warning("Training curves do not reach MLflow (%s); log them later with: agnews sync", reason)
+            return
+        self._failures = 0
+        self._points = []
+
+
+def replay_history(run_id: str, folder: Path) -> None:
+    """Send all points of a run folder; those that MLflow has already are not doubled (same step and time)."""
+    import json
+
+    from mlflow.entities import Metric
+
+    path = folder / HISTORY
+    if not path.is_file():
+        return
+    points: list[Any] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+            step, timestamp = int(values.pop("step")), int(values.pop("time"))
+        except (ValueError, KeyError):
+            continue  # the last line of a killed run may be cut
+        points += [Metric(name, float(value), timestamp, step) for name, value in values.items()]
+    _send(run_id, points)
+
+
+def _send(run_id: str, points: list[Any]) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    for start in range(0, len(points), _BUNDLE):
+        client.log_batch(run_id, metrics=points[start : start + _BUNDLE])
+
 
 _PARAM_GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _PARAM_SCALARS = ("seed", "split_seed", "data_fraction")
-_TRIES = 8
+_TRIES_MIRROR = 8
 _BATCH, _METRICS = 100, 900  # MLflow takes 100 params or tags and 1,000 items in all at once
 _EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
 
@@ -167,7 +254,7 @@ def _log_dataset(run_id: str, data: Mapping[str, Any]) -> None:
         )
         for split, rows in data["rows"].items()
     ]
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(_TRIES_MIRROR)):
         try:
             MlflowClient().log_inputs(run_id, inputs)
         except MlflowException as error:
@@ -185,11 +272,135 @@ def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...]) -> str:
 
     flavour: Flavour
     if (record.read_json(folder / "manifest.json") or {}).get("family") == "classical":
-        from agnews_exp.tracking.classical_model import SavedPipeline
+        from agnews_exp.tracking.logged_model import SavedPipeline
 
         flavour = SavedPipeline()
     else:
-        from agnews_exp.tracking.folder_model import SavedFolder
+        from agnews_exp.tracking.logged_model import SavedFolder
 
         flavour = SavedFolder()
     return log_saved(flavour, run_id, folder, class_names, _EXAMPLE_TEXTS)
+
+
+class OpenRun:
+    """One MLflow run in this process: it is the active run while it is open.
+
+    Args:
+        plain: The resolved config.
+        folder: The run's record.
+        environment: :func:`agnews_exp.tracking.environment.describe_environment`.
+        resumed: Whether the folder's earlier MLflow run goes on.
+
+    Attributes:
+        run_id: MLflow's id, or None while it is not open.
+        complete: Whether the finished record is completely in MLflow.
+    """
+
+    def __init__(
+        self, plain: Mapping[str, Any], folder: Path, environment: Mapping[str, Any], *, resumed: bool
+    ) -> None:
+        self._plain, self._folder, self._environment, self._resumed = plain, folder, environment, resumed
+        self._settings = plain["tracking"]
+        self._curves = CurveBuffer()
+        self.run_id: str | None = None
+        self.complete = False
+
+    def open(self) -> None:
+        """Create the run, or open the one that goes on, and log what is known before any work."""
+        mlruns = Path(self._plain["paths"]["mlruns_dir"])
+        uri, experiment_id = prepare_store(mlruns, self._settings["uri"], self._settings["experiment"])
+        import mlflow
+
+        mlflow.set_tracking_uri(uri)
+        # A classical fit is short, and MLflow's page of a comparison opens with whichever metric was logged first.
+        asked = self._settings["system_metrics"]
+        system = self._plain["model"]["family"] != "classical" if asked is None else bool(asked)
+        if system:
+            mlflow.set_system_metrics_sampling_interval(  # type: ignore[no-untyped-call]
+                self._settings["system_metrics_interval"]
+            )
+            logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        # Host and pid go in with the run itself: a process that dies right after still leaves a run that can be closed.
+        own = {"host": self._environment["hostname"], "pid": str(self._environment["pid"])}
+        if (earlier := self._earlier_run()) is not None:
+            run = mlflow.start_run(run_id=earlier, log_system_metrics=system)
+            mlflow.set_tags(own | {"resumed": str(int(time.time() * 1000))})
+            self.run_id = run.info.run_id
+            return
+        run = mlflow.start_run(run_id=self._create(experiment_id, own), log_system_metrics=system)
+        self.run_id = run.info.run_id
+        self._note()
+        log_start(self.run_id, self._plain, self._environment, self._folder)
+
+    def _create(self, experiment_id: str, tags: Mapping[str, str]) -> str:
+        """Create the MLflow run as begun when this run began, which ``mlflow.start_run`` cannot; return its id."""
+        from mlflow.tracking import MlflowClient
+        from mlflow.tracking.context.registry import resolve_tags
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        parent = os.environ.get(PARENT_RUN)
+        nested = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        created = MlflowClient().create_run(
+            experiment_id,
+            start_time=record.RunFolder(self._folder).started_ms,
+            run_name=self._plain["name"],
+            tags=resolve_tags({**sweep_tags(), **tags, **nested}),  # user, program and commit, as start_run has them
+        )
+        return str(created.info.run_id)
+
+    def opened(self) -> str | None:
+        """Return the run's id; it is open when :meth:`open` has returned."""
+        return self.run_id
+
+    def _earlier_run(self) -> str | None:
+        """Return the MLflow run of the run that is resumed, if this store has it."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        note = record.read_json(self._folder / record.TRACKING) if self._resumed else None
+        if not note or not note.get("run_id"):
+            return None
+        try:
+            return str(MlflowClient().get_run(str(note["run_id"])).info.run_id)
+        except MlflowException:
+            return None
+
+    def _note(self) -> None:
+        content = {"run_id": self.run_id, "complete": self.complete, "experiment": self._settings["experiment"]}
+        record.write_json(self._folder / record.TRACKING, content)
+
+    def log_curves(self, values: Mapping[str, float], step: int, timestamp_ms: int) -> None:
+        """Take a point of some training curves; never raises."""
+        if self.run_id is not None:
+            self._curves.add(self.run_id, values, step, timestamp_ms)
+
+    def mirror(self) -> None:
+        """Log the finished record."""
+        if self.run_id is None:
+            return
+        self._curves.flush()
+        log_record(self.run_id, self._folder, with_model=bool(self._settings["log_model"]))
+        self.complete = True
+        self._note()
+
+    def close(self, status: str, pruned: tuple[int, float] | None = None) -> None:
+        """End the run.
+
+        Args:
+            status: MLflow's word for how it ended.
+            pruned: Step and value at which a search gave up on it.
+        """
+        if "mlflow" not in sys.modules:
+            return
+        import mlflow
+
+        self._curves.flush()
+        if mlflow.active_run() is None:
+            return
+        if pruned is not None:
+            step, value = pruned
+            mlflow.set_tags({"pruned": "true", "pruned.step": str(step)})
+            primary = str(self._plain["evaluation"]["primary"]).replace("/", "_")
+            mlflow.log_metric(f"pruned/{primary}", value, step=step)
+        # A signal that came while the last of a finished record was logged changes nothing about the run.
+        mlflow.end_run("FINISHED" if self.complete else status)

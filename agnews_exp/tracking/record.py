@@ -10,17 +10,112 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.errors import ConfigError, StorageError
-from agnews_exp.config.storage import STATUS as RUN_STATUS
-from agnews_exp.config.storage import atomic_path, is_intact, sha256_of
-from agnews_exp.tracking.foreign import missing_key, read_config, wrong_result
+from agnews_exp.core.errors import ConfigError, StorageError
+from agnews_exp.core.files import STATUS as RUN_STATUS
+from agnews_exp.core.files import atomic_path, is_intact, sha256_of
+from agnews_exp.core.text import has_control, is_name
+
+_TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
+_NUMBERS = ("seed", "split_seed", "data_fraction")
+_LARGEST_CONFIG = 1 << 20
+
+
+def wrong_result(content: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with the content of a result.json, or None.
+
+    Names end up in terminals, tables and paths of figures, so those with control characters are wrong, too.
+    """
+    for key in _TEXTS:
+        if key in content and not is_name(content[key]):
+            return f"{key} is no name"
+    for key in _NUMBERS:
+        if key in content and not _is_number(content[key]):
+            return f"{key} is no number"
+    metrics = content.get("metrics", {})
+    if not isinstance(metrics, dict) or not all(not has_control(str(k)) and _is_number(v) for k, v in metrics.items()):
+        return "metrics are no numbers"
+    names = content.get("class_names", [])
+    if not isinstance(names, list) or not all(map(is_name, names)):
+        return "class_names are no names"
+    return _wrong_data(content.get("data", {}))
+
+
+def missing_key(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """Return the first of some dotted keys that a result lacks, or None."""
+    for key in keys:
+        found: Any = content
+        for part in key.split("."):
+            if not isinstance(found, Mapping) or part not in found:
+                return key
+            found = found[part]
+    return None
+
+
+def _wrong_data(data: object) -> str | None:
+    if not isinstance(data, dict):
+        return "data are no mapping"
+    rows = data.get("rows", {})
+    if not isinstance(rows, dict) or not all(_is_number(n) for n in rows.values()):
+        return "data.rows are no numbers"
+    if any(key in data and not is_name(data[key]) for key in ("name", "source", "checksum", "evaluation_checksum")):
+        return "data have no names"
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a record's config.yaml as plain values.
+
+    A run stores values, never interpolations, aliases or tags: a file with ``${oc.env:TOKEN}``, ten aliases of ten
+    aliases, or ``!!python/object`` is not one that a run wrote.
+
+    Raises:
+        StorageError: It is missing, damaged, or holds any of these.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    what_libraries_raise = (yaml.YAMLError, OmegaConfBaseException)
+    try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError(f"it has more than {_LARGEST_CONFIG:,} bytes")
+        text = path.read_text(encoding="utf-8")
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it holds an alias")
+        # OmegaConf's own loader: YAML's has another idea of what a number is.
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        if not isinstance(content, dict) or not content:
+            raise ValueError("it is no mapping")
+        if any("${" in word for word in _texts(content)):
+            raise ValueError("it holds an interpolation")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, *what_libraries_raise) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{path} is damaged: {reason}", fix="train it again (force=true)") from error
+    return {str(key): value for key, value in content.items()}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
 
 STATUS, RESULT, CONFIG, ENVIRONMENT = RUN_STATUS, "result.json", "config.yaml", "environment.json"
 PREDICTIONS, TRACKING, REPORT = "predictions.parquet", "tracking.json", "classification_report.csv"
@@ -186,3 +281,33 @@ def finished_runs(output_dir: Path) -> Iterator[RunFolder]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+JOB_REPORT = "AGNEWS_JOB_REPORT"
+PARENT_RUN = "AGNEWS_PARENT_RUN_ID"
+SWEEP_NAME = "AGNEWS_SWEEP"
+JOB_NUMBER = "AGNEWS_JOB_NUM"
+NAMES = (JOB_REPORT, PARENT_RUN, SWEEP_NAME, JOB_NUMBER)
+
+
+def report_job(status: str, objective: float | None, run: Path, *, reason: str | None = None) -> None:
+    """Report how this run ended; outside of a sweep nothing happens.
+
+    Args:
+        status: ``finished`` or ``pruned``.
+        objective: The value that counts for a search.
+        run: Folder of the record that holds the result, an earlier run's when that was not repeated.
+        reason: Why it was pruned.
+    """
+    if path := os.environ.get(JOB_REPORT):
+        base = Path(path).parents[1]  # <sweep>/jobs/<num>.report.json
+        write_json(
+            Path(path),
+            {"status": status, "objective": objective, "run": os.path.relpath(run, base), "reason": reason},
+        )
+
+
+def sweep_tags() -> dict[str, str]:
+    """Return the MLflow tags of a job: its sweep and its number; empty outside of a sweep."""
+    names = {"sweep": SWEEP_NAME, "sweep.job": JOB_NUMBER}
+    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}

@@ -6,15 +6,92 @@ experiment while the others wait.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
+import sys
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.entry import find_os_error
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.process import find_os_error
+
+SHARE_KEY = "agnews"
+"""The view with the best runs first."""
+SWEEPS_KEY = "sweeps"
+"""The view with the latest first, jobs below their sweep."""
+
+_COLUMNS = (
+    "metrics.`val/macro_f1`",
+    "metrics.`test/macro_f1`",
+    "metrics.`test/accuracy`",
+    "metrics.`time/fit`",
+    "metrics.`throughput_batch`",
+    "params.`model`",
+    "params.`features`",
+    "params.`data_fraction`",
+    "params.`seed`",
+    "tags.`data.source`",
+)
+_SECTION = "agnews-headline"
+_CHARTS: tuple[dict[str, object], ...] = (
+    {"type": "BAR", "metricKey": "val/macro_f1", "displayName": "validation macro-F1"},
+    {"type": "BAR", "metricKey": "test/macro_f1", "displayName": "test macro-F1"},
+    {"type": "BAR", "metricKey": "time/fit", "displayName": "seconds of fitting"},
+    {
+        "type": "SCATTER",
+        "xaxis": {"key": "throughput_batch", "type": "METRIC"},
+        "yaxis": {"key": "val/macro_f1", "type": "METRIC"},
+        "displayName": "validation macro-F1 by documents a second",
+    },
+    {
+        "type": "PARALLEL",
+        "selectedParams": ["model", "features", "data_fraction"],
+        "selectedMetrics": ["val/macro_f1"],
+        "showAllRuns": False,
+        "displayName": "choices and validation macro-F1",
+    },
+)
+
+
+def experiment_tags() -> dict[str, str]:
+    """Return the tags that an experiment gets: kind of page, note, and the shared views."""
+    best = {"orderByKey": "metrics.`val/macro_f1`", "orderByAsc": False}
+    latest = {"orderByKey": "attributes.start_time", "orderByAsc": False}
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{SHARE_KEY}": json.dumps(_view() | best),
+        f"mlflow.sharedViewState.{SWEEPS_KEY}": json.dumps(_view() | latest),
+        "mlflow.note.content": (
+            "Runs of agnews-exp. Choose models by `val/macro_f1`; `test/` metrics were computed once, at the end. "
+            "Runs are comparable when their tag `data.evaluation_checksum` is equal."
+        ),
+    }
+
+
+def _view() -> dict[str, object]:
+    # The names and fields are those that MLflow's own "share" button stores.
+    section = {"uuid": _SECTION, "name": "headline", "display": True, "isReordered": False, "deleted": False}
+    common = {"runsCountToCompare": 10, "metricSectionId": _SECTION, "deleted": False, "isGenerated": False}
+    return {
+        "searchFilter": "",
+        "lifecycleFilter": "Active",
+        "selectedColumns": list(_COLUMNS),
+        "isAccordionReordered": True,  # else sections come in alphabetical order
+        "compareRunSections": [section | {"isGenerated": False}],
+        "compareRunCharts": [common | {"uuid": f"agnews-{i}"} | chart for i, chart in enumerate(_CHARTS)],
+    }
+
+
+def runs_address(host: str, port: int, experiment_id: str, view: str = SHARE_KEY) -> str:
+    """Return the address of an experiment's runs in a shared view."""
+    page = f"http://{host}:{port}/#/experiments/{experiment_id}/runs"
+    return f"{page}?viewStateShareKey={view}&workflowType=machine_learning"  # else its menu is that for language models
+
 
 LOCK_SECONDS = 120
 _RESERVE_BYTES = 512 * 1024
@@ -94,8 +171,6 @@ def _wait_within_reason() -> None:
 def _experiment_id(uri: str, name: str, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
-
-    from agnews_exp.tracking.ui_view import experiment_tags
 
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(name)
@@ -186,3 +261,56 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:
             flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
         return flat
     return {prefix: str(values)[:6000]}
+
+
+def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
+    """Replace this process by ``mlflow server`` on the store; ends with Ctrl-C.
+
+    Args:
+        plain: The resolved config.
+        host: Address to bind.
+        port: Port to bind.
+
+    Raises:
+        AgnewsError: The port is taken, or the store is a remote server that has a UI of its own.
+    """
+    settings = plain["tracking"]
+    mlruns = Path(plain["paths"]["mlruns_dir"])
+    uri, experiment_id = prepare_store(mlruns, settings["uri"], settings["experiment"])
+    if not is_local(uri):
+        raise AgnewsError(f"The runs are on a server, which has its own UI: {uri}", fix=f"open {uri} in a browser")
+    _check_port(host, port)
+    _renew_views(uri, experiment_id)
+    print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)")
+    print(f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}", flush=True)
+    command = [
+        sys.executable, "-m", "mlflow", "server",
+        "--backend-store-uri", uri,
+        "--default-artifact-root", (mlruns / "artifacts").resolve().as_uri(),
+        "--host", host, "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, fixed words
+
+
+def _renew_views(uri: str, experiment_id: str) -> None:
+    """Give an experiment that an earlier version made the views of this one."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    known = client.get_experiment(experiment_id).tags
+    for name, text in experiment_tags().items():
+        if name.startswith("mlflow.sharedViewState.") and known.get(name) != text:
+            client.set_experiment_tag(experiment_id, name, text)
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise AgnewsError(
+                f"port {port} on {host} cannot be used: {error.strerror}", fix=f"agnews ui --port {port + 1}"
+            ) from error

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.config.errors import AgnewsError, StorageError
-from agnews_exp.sweeps.folder import SweepFolder
+from agnews_exp.core.errors import AgnewsError, StorageError
+from agnews_exp.sweeps.state import SweepFolder
 from agnews_exp.tracking import record
 from fault_kinds.lab import LIGHT, SEARCH, SWEEP, UNTRACKED, Lab, can_mount, fault, skipped
 from fault_kinds.projects import Project
@@ -245,7 +245,7 @@ def damaged_checkpoint_read(lab: Lab) -> list[Verdict]:
     """Reading the state and the best weights that an interrupted training goes on from."""
     import torch
 
-    from agnews_exp.runners.checkpoints import CheckpointFolder, SafeCheckpointIO
+    from agnews_exp.runners.callbacks import CheckpointFolder, SafeCheckpointIO
 
     project = lab.project("damaged-checkpoint-read")
     folder, io = CheckpointFolder(project.root, "0"), SafeCheckpointIO()

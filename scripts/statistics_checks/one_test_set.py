@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.evaluation import statistics as st
-from agnews_exp.evaluation.statistics.margins import count_metric, margins_of_confusion
+from agnews_exp.evaluation.metrics import count_metric, margins_of_confusion
 from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
 
 CLASSES = ("0", "1", "2", "3")

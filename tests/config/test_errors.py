@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from agnews_exp.config.entry import explain_os_error, find_os_error
-from agnews_exp.config.errors import nearest, unknown_name
+from agnews_exp.core.errors import nearest, unknown_name
+from agnews_exp.core.process import explain_os_error, find_os_error
 
 
 def test_disk_full_is_found_behind_another_exception():

@@ -10,9 +10,9 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from agnews_exp.config.compose import compose_config, extra_folders, header_of, list_groups
-from agnews_exp.config.errors import ConfigError, StorageError
 from agnews_exp.config.fingerprint import fingerprint
 from agnews_exp.config.validation import check_config, to_plain
+from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.models.persistence import load_pipeline, save_pipeline
 
 YAML = """# A model of my own.

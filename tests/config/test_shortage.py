@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
-from agnews_exp.config.entry import explain_shortage
-from agnews_exp.config.errors import ResourceError, StorageError
+from agnews_exp.core.errors import ResourceError, StorageError
+from agnews_exp.core.process import explain_shortage
 
 
 def wrapped(cause):

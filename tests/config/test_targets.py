@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.targets import check_arguments, find_targets, resolve_target, safe_instantiate
+from agnews_exp.core.errors import AgnewsError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_refused_target_is_not_even_imported(tmp_path, monkeypatch):
         resolve_target("sly_module.anything", "model._target_")
 
 
-@pytest.mark.parametrize("path", ["sklearn.svm.LinearSVC", "agnews_exp.data.subsets.stratified"])
+@pytest.mark.parametrize("path", ["sklearn.svm.LinearSVC", "agnews_exp.data.splits.stratified"])
 def test_allowed_target_is_found(path):
     assert resolve_target(path, "k").__name__ == path.rpartition(".")[2]
 

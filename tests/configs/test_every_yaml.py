@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agnews_exp.analyses.exploration.performing import compose_eda
 from agnews_exp.config.compose import compose_config, list_groups
 from agnews_exp.config.validation import check_config, to_plain
-from agnews_exp.reporting.eda.performing import compose_eda
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = [(group, choice) for group, choices in list_groups().items() for choice in choices]

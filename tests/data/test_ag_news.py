@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.data.ag_news import load_ag_news
-from agnews_exp.data.splits import cross_split_duplicates, make_splits
-from agnews_exp.data.subsets import stratified
+from agnews_exp.core.errors import DataError
+from agnews_exp.data.bundled import load_ag_news
+from agnews_exp.data.splits import cross_split_duplicates, make_splits, stratified
 
 REAL = os.environ.get("AGNEWS_DATA_DIR")
 

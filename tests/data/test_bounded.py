@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.data.bounded import BoundedStream, most_expanded
+from agnews_exp.core.errors import DataError
+from agnews_exp.data.files import BoundedStream, most_expanded
 
 
 def bounded(content: bytes, longest_line: int | None = None, most: int | None = None) -> BoundedStream:

@@ -12,9 +12,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.data.ag_news import load_ag_news
-from agnews_exp.data.bundled import load_auto, load_sample
+from agnews_exp.core.errors import DataError
+from agnews_exp.data.bundled import load_ag_news, load_auto, load_sample
 from agnews_exp.data.csv_files import load_csv
 
 ROOT = Path(__file__).parents[2]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.stages import Stages
 
 PLACE = {"source": "mine", "location": "here"}
 

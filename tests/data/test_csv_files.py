@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.csv_files import load_csv
 
 ROWS = [("stone", "geology", "x"), ("cell", "biology", "y"), ("lava", "geology", "z")]

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from agnews_exp.config.errors import DataError, StorageError
-from agnews_exp.data.ag_news import load_ag_news
+from agnews_exp.core.errors import DataError, StorageError
+from agnews_exp.data.bundled import load_ag_news
 from agnews_exp.data.hub import fetch_dataset_file
 
 REPOSITORY, REVISION = "someone/news", "a" * 40

@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.config.cells import has_control
-from agnews_exp.config.errors import ConfigError, DataError
-from agnews_exp.data.bad_rows import csv_records
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.text import has_control
+from agnews_exp.data.csv_files import csv_records, read_header, read_json_lines, read_table
 from agnews_exp.data.files import Columns, Labels
-from agnews_exp.data.json_lines import read_json_lines
-from agnews_exp.data.readers import read_header, read_table
 
 OFFICIAL = Columns(texts=(1, 2), label=0, n_fields=3)
 CLASSES = ("1", "2", "3", "4")

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.splits import cross_split_duplicates, make_splits
-from agnews_exp.data.subsets import stratified
+from agnews_exp.data.splits import cross_split_duplicates, make_splits, stratified
 
 
 def rows_of(labels, name="row"):

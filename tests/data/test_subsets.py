@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.data import subsets
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.data import splits as subsets
 
 WAYS = [subsets.stratified, subsets.random, subsets.balanced]
 fractions = st.floats(0.0001, 1.0)
@@ -101,7 +101,7 @@ def test_rows_are_the_same_on_every_machine(way):
 
 def test_the_hash_seed_of_the_process_changes_nothing():
     code = (
-        "import numpy as np; from agnews_exp.data.subsets import stratified\n"
+        "import numpy as np; from agnews_exp.data.splits import stratified\n"
         "print(stratified(np.arange(999) % 3, fraction=0.1, seed=7, n_classes=3).tolist())"
     )
     outputs = {

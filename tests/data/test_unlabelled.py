@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.splits import make_splits
-from agnews_exp.data.subsets import stratified
+from agnews_exp.data.splits import make_splits, stratified
 from agnews_exp.data.unlabelled import left_out, read_texts, source_identity, unlabelled_texts
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.calibration import calibration_curve
 from statsmodels.stats.proportion import proportion_confint
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.calibration import (
     calibration_report,
     calibration_test,

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from agnews_exp.analyses.efficiency import measure_energy
 from agnews_exp.evaluation.efficiency import cost_per_million, measure_latency, measure_throughput, peak_memory_mb
-from agnews_exp.evaluation.efficiency_energy import measure_energy
 
 
 def test_latency_counts_calls_and_texts():

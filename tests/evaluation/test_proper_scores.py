@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.proper_scores import (
     brier_decomposition,
     brier_score,

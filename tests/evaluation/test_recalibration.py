@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax as scipy_softmax
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.calibrators import CALIBRATORS, softmax
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, negative_log_likelihood

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax as scipy_softmax
 
-from agnews_exp.config.errors import DataError, StorageError
+from agnews_exp.core.errors import DataError, StorageError
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import (

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agnews_exp.config.entry import explain_exit
+from agnews_exp.core.process import explain_exit
 from agnews_exp.runners.distributed import _failure
-from agnews_exp.sweeps.jobs import Job, JobState, judge
 from agnews_exp.sweeps.session import _remedy
+from agnews_exp.sweeps.state import Job, JobState, judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 

@@ -7,9 +7,9 @@ from scipy import sparse
 from sklearn.base import clone
 
 from agnews_exp.config.compose import compose_config, list_groups
-from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import to_plain
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.build import build_features
 
 NEED_MORE = {"text", "static_embeddings", "minilm_embeddings", "word2vec_trained"}

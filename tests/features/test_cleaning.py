@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.features.cleaning import PIPELINES, clean_text, cleaning
-from agnews_exp.features.contractions import expand_contractions
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.features.preprocessing import PIPELINES, clean_text, cleaning, expand_contractions
 
 TEXT = "Read  <b>THIS</b>:\thttps://x.org/a?b=1, or ask Jo@mail.co.uk &amp; pay $3.50 \n caf\u00e9 \u2014 we won't"
 

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 import skops.io
 
-from agnews_exp.config.errors import ConfigError, DataError
-from agnews_exp.features.embedding_files import read_word_vectors
-from agnews_exp.features.embeddings import StaticEmbeddings, TrainedEmbeddings
-from agnews_exp.features.pooling import POOLINGS, pool_vectors, smooth_idf
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.features.embeddings import (
+    POOLINGS,
+    StaticEmbeddings,
+    TrainedEmbeddings,
+    pool_vectors,
+    read_word_vectors,
+    smooth_idf,
+)
 
 needs_gensim = pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="gensim (extra nlp) not installed")
 needs_minilm = pytest.mark.skipif(

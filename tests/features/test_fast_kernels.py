@@ -8,7 +8,7 @@ import pytest
 
 FIT = """
 import warnings
-from agnews_exp.features.fast import CountVectorizer, FeatureUnion, TfidfVectorizer, shared_counts
+from agnews_exp.ngrams import CountVectorizer, FeatureUnion, TfidfVectorizer, shared_counts
 rows = ["spam egg spam", "egg \u00e9gg", "spam"] * 3
 def fit():
     with shared_counts(rows):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agnews_exp.features import fast
+from agnews_exp import ngrams as fast
 
 
 def rows(n=60):
@@ -15,7 +15,7 @@ def rows(n=60):
 @pytest.mark.parametrize("limit", [1 << 28, 10], ids=["kept", "read twice"])
 @pytest.mark.parametrize("analyzer", ["word", "char_wb"])
 def test_a_fit_knows_the_size_of_its_matrix_before_building_it(monkeypatch, analyzer, limit):
-    monkeypatch.setattr("agnews_exp.features.fast.counting.STREAM_LIMIT", limit)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.STREAM_LIMIT", limit)
     vectorizer = fast.TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), min_df=2, max_features=70)
     part = vectorizer.fit_part(rows(), 1.0)
     assert part.stored == vectorizer.transform(rows()).nnz > 0

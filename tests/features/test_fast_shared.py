@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agnews_exp import ngrams as fast
 from agnews_exp.data.cache import cache_info
-from agnews_exp.features import fast
-from agnews_exp.features.fast import shared as shared_module
+from agnews_exp.ngrams import fitting as shared_module
 
 SETTINGS = [
     {"analyzer": "word", "ngram_range": (1, 2), "max_features": 60, "min_df": 2, "stop_words": ["egg"]},
@@ -43,7 +43,7 @@ def assert_equal_results(found, expected):
 @pytest.mark.parametrize("settings_", SETTINGS)
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_folds_and_fractions_equal_fits_without_sharing(monkeypatch, settings_, n_jobs):
-    monkeypatch.setattr("agnews_exp.features.fast.symbols.CHUNK_CHARACTERS", 500)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 500)
     rows = corpus(120)
     folds = [(rows[:80], rows[80:]), (rows[40:], rows[:40]), (rows[::3], rows[1::3]), (rows[::-1], rows[:5] * 3)]
     expected = [results(settings_, *fold) for fold in folds]
@@ -162,9 +162,9 @@ def test_finished_matrices_on_disk_are_the_same_and_save_all_counting(tmp_path, 
     with fast.cached_matrices(tmp_path):
         assert_equal_results(results(settings_, rows, others), expected)
     with monkeypatch.context() as patch:
-        patch.setattr("agnews_exp.features.fast.fitting.count_texts", None)
-        patch.setattr("agnews_exp.features.fast.fitting.build_matrix", None)
-        patch.setattr("agnews_exp.features.fast.fitting.Vocabulary", None)
+        patch.setattr("agnews_exp.ngrams.fitting.count_texts", None)
+        patch.setattr("agnews_exp.ngrams.fitting.build_matrix", None)
+        patch.setattr("agnews_exp.ngrams.fitting.Vocabulary", None)
         with fast.cached_matrices(tmp_path):
             again = results(settings_, rows, others)
             assert_equal_results(again, expected)

@@ -6,7 +6,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction import text as sklearn_text
 from sklearn.pipeline import FeatureUnion
 
-from agnews_exp.features import fast
+from agnews_exp import ngrams as fast
 
 LEXICON = ["spam", "egg", "Ham", "ham", "a", "x", "über", "ΟΔΟΣ", "İ", "cheese,", "\U0001f600", "e\u0301"]
 BLOCKS = {
@@ -42,7 +42,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("n_jobs", [1, 3])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_union_equals_the_stacked_matrices(monkeypatch, weights, n_jobs, shared):
-    monkeypatch.setattr("agnews_exp.features.fast.symbols.CHUNK_CHARACTERS", 700)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 700)
     rows, others = corpus(90), corpus(40, seed=1)
     ours, theirs = unions(weights, n_jobs=n_jobs)
     expected, expected_others = theirs.fit_transform(rows), theirs.transform(others)
@@ -62,7 +62,7 @@ def test_a_union_that_only_fits_transforms_the_same():
 def test_too_many_occurrences_to_keep_are_read_twice(monkeypatch):
     rows = corpus(60)
     ours, theirs = unions()
-    monkeypatch.setattr("agnews_exp.features.fast.counting.STREAM_LIMIT", 9000)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.STREAM_LIMIT", 9000)
     assert_same(ours.fit_transform(rows), theirs.fit_transform(rows))
 
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction import text as sklearn_text
 from sklearn.pipeline import make_union
 
-from agnews_exp.features import fast
+from agnews_exp import ngrams as fast
 
 TOLERANCE = 1e-12
 
@@ -152,7 +152,7 @@ def corpus(n_rows, seed=0, words=400):
 @pytest.mark.parametrize("analyzer", ["word", "char", "char_wb"])
 @pytest.mark.parametrize("max_features", [None, 50, 1000])
 def test_many_rows_over_several_chunks_and_threads_equal_scikit_learn(monkeypatch, analyzer, max_features):
-    monkeypatch.setattr("agnews_exp.features.fast.symbols.CHUNK_CHARACTERS", 3000)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 3000)
     given_ = {"analyzer": analyzer, "ngram_range": (1, 4), "max_features": max_features, "min_df": 2, "max_df": 0.9}
     rows = corpus(600)
     for n_jobs in (1, 3):
@@ -165,7 +165,7 @@ def test_many_rows_over_several_chunks_and_threads_equal_scikit_learn(monkeypatc
 
 
 def test_result_does_not_depend_on_the_number_of_threads(monkeypatch):
-    monkeypatch.setattr("agnews_exp.features.fast.symbols.CHUNK_CHARACTERS", 2000)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 2000)
     rows = corpus(500)
     alone = fast.TfidfVectorizer(analyzer="char", ngram_range=(2, 4), max_features=300, n_jobs=1)
     crowd = fast.TfidfVectorizer(analyzer="char", ngram_range=(2, 4), max_features=300, n_jobs=4)
@@ -179,7 +179,7 @@ def test_too_many_occurrences_to_keep_are_read_twice_with_the_same_result(monkey
     rows = corpus(300)
     given_ = {"analyzer": "char", "ngram_range": (1, 3), "max_features": 100}
     kept = fast.TfidfVectorizer(**given_).fit_transform(rows)
-    monkeypatch.setattr("agnews_exp.features.fast.counting.STREAM_LIMIT", 10)
+    monkeypatch.setattr("agnews_exp.ngrams.counting.STREAM_LIMIT", 10)
     read_twice = fast.TfidfVectorizer(**given_).fit_transform(rows)
     assert_same_matrix(read_twice, kept)
 
@@ -277,8 +277,8 @@ def test_saving_with_skops_needs_only_our_class_trusted_and_keeps_results(analyz
     vectorizer = fast.TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 3), sublinear_tf=True)
     expected = vectorizer.fit_transform(rows)
     saved = skops.io.dumps(vectorizer)
-    assert skops.io.get_untrusted_types(data=saved) == ["agnews_exp.features.fast.vectorizers.TfidfVectorizer"]
-    loaded = skops.io.loads(saved, trusted=["agnews_exp.features.fast.vectorizers.TfidfVectorizer"])
+    assert skops.io.get_untrusted_types(data=saved) == ["agnews_exp.ngrams.vectorizers.TfidfVectorizer"]
+    loaded = skops.io.loads(saved, trusted=["agnews_exp.ngrams.vectorizers.TfidfVectorizer"])
     for restored in (loaded, pickle.loads(pickle.dumps(vectorizer))):
         assert restored.vocabulary_ == vectorizer.vocabulary_
         again = restored.transform(rows)

@@ -7,9 +7,9 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.build import check_fitted
-from agnews_exp.features.fast import CountVectorizer, FeatureUnion
+from agnews_exp.ngrams import CountVectorizer, FeatureUnion
 
 TEXTS = ["one two two", "two three three", "three one one"]
 

@@ -5,10 +5,8 @@ import importlib.util
 import pytest
 from sklearn.base import clone
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
-from agnews_exp.features.preprocessing import TextPreprocessor
-from agnews_exp.features.stemming import stemmer
-from agnews_exp.features.tokenising import TOKENIZERS, tokenizer
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.features.preprocessing import TOKENIZERS, TextPreprocessor, stemmer, tokenizer
 
 needs_nltk = pytest.mark.skipif(importlib.util.find_spec("nltk") is None, reason="nltk (extra nlp) is not installed")
 TEXT = "Don't stop: U.S. shares fell 3%"

@@ -15,14 +15,14 @@ def _fitted(n_classes=2):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
 
-    from agnews_exp.features.fast import TfidfVectorizer
+    from agnews_exp.ngrams import TfidfVectorizer
 
     pipeline = Pipeline([("features", TfidfVectorizer()), ("model", LogisticRegression())])
     return pipeline.fit(TEXTS, [i % n_classes for i in range(len(TEXTS))])
 
 
 def _sign_again(folder, **changes):
-    from agnews_exp.models.manifest import MANIFEST, write_manifest
+    from agnews_exp.models.persistence import MANIFEST, write_manifest
 
     manifest = json.loads((folder / MANIFEST).read_text()) | changes
     more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
@@ -65,9 +65,8 @@ def network(tmp_path_factory):
     import torch
 
     from agnews_exp.models.encoders import build_network, load_tokenizer
-    from agnews_exp.models.inference import TextPredictor
+    from agnews_exp.models.inference import TextPredictor, save_predictor
     from agnews_exp.models.recipes import ScratchEncoder
-    from agnews_exp.models.saved import save_predictor
 
     recipe = ScratchEncoder(vocabulary=300, dim=8, n_layers=1, n_heads=2, hidden_dim=16, max_length=16)
     tokenizer = load_tokenizer(recipe, TEXTS)

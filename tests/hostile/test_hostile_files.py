@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.config.errors import AgnewsError, ConfigError, DataError
-from agnews_exp.data import bounded
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
+from agnews_exp.data import files as bounded
 from agnews_exp.data.csv_files import load_csv
 from agnews_exp.serving.inputs import describe_source, read_items
 from agnews_exp.serving.outputs import LineOutput
@@ -98,7 +98,7 @@ def test_a_gzipped_file_that_expands_without_end_is_refused(folder, monkeypatch,
 
 CAPPED = """
 import sys
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.data.csv_files import load_csv
 try:
     load_csv(train_file=sys.argv[1])

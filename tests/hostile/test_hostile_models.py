@@ -8,9 +8,9 @@ import random
 
 import pytest
 
-from agnews_exp.config.errors import AgnewsError, StorageError
+from agnews_exp.core.errors import AgnewsError, StorageError
 from agnews_exp.models.loading import load_model
-from agnews_exp.models.manifest import MANIFEST, read_manifest
+from agnews_exp.models.persistence import MANIFEST, read_manifest
 
 
 @pytest.mark.parametrize("kind", ["classical", "network"])
@@ -116,11 +116,11 @@ def test_a_model_whose_classes_are_not_the_manifests_is_refused(tmp_path, save_c
 
 
 def test_types_that_a_manifest_makes_up_are_not_trusted_by_mlflow(tmp_path, sign_again, save_classical):
-    from agnews_exp.tracking.classical_model import _types
+    from agnews_exp.tracking.logged_model import _types
 
     save_classical(tmp_path / "model")
     ours = _types(tmp_path / "model")
     assert any(name.startswith("agnews_exp.features.") for name in ours)
-    functions = ["os.system", "builtins.eval", "agnews_exp.models.manifest.write_manifest"]
+    functions = ["os.system", "builtins.eval", "agnews_exp.models.persistence.write_manifest"]
     sign_again(tmp_path / "model", types=[*ours, *functions, "os.agnews_exp.models.x.Y"])
     assert _types(tmp_path / "model") == ours

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.models.loading import load_model
 
 

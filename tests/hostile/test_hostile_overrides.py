@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import to_plain
+from agnews_exp.core.errors import AgnewsError, ConfigError
 
 KEYS = ["model", "data", "seed", "name", "tags.a", "model.C", "tags", "hydra.x", "hydra/launcher", "+x", "++x.y"]
 KEYS += [
@@ -73,13 +73,13 @@ def test_overrides_of_any_text_compose_or_are_explained(overrides):
 
 ATTACKS = [
     "os.system",
-    "agnews_exp.config.entry.os.system",
+    "agnews_exp.core.process.os.system",
     "agnews_exp.data.cache.os.system",
     "agnews_exp.data.cache.shutil.rmtree",
-    "agnews_exp.reporting.analyses.errors_tables.write_csv",
-    "agnews_exp.reporting.record_files.write_predictions",
-    "agnews_exp.models.manifest.add_json",
-    "agnews_exp.models.manifest.write_manifest",
+    "agnews_exp.analyses.errors.tables.write_csv",
+    "agnews_exp.tracking.record_files.write_predictions",
+    "agnews_exp.models.persistence.add_json",
+    "agnews_exp.models.persistence.write_manifest",
     "agnews_exp.models.persistence.save_pipeline",
     "agnews_exp.data.cache.ArrayCache",
     "agnews_exp.cli.main",
@@ -107,7 +107,7 @@ def test_a_target_of_any_text_is_found_or_refused(path):
 
 
 def test_a_configuration_cannot_write_a_file(tmp_path):
-    target = {"_target_": "agnews_exp.reporting.analyses.errors_tables.write_csv"}
+    target = {"_target_": "agnews_exp.analyses.errors.tables.write_csv"}
     with pytest.raises(ConfigError, match="may not be built"):
         safe_instantiate(target | {"path": str(tmp_path / "written.csv"), "rows": [{"a": "b"}]}, "model")
     assert not (tmp_path / "written.csv").exists()
@@ -116,9 +116,9 @@ def test_a_configuration_cannot_write_a_file(tmp_path):
 def test_only_the_parts_of_our_package_that_hold_components_are_imported():
     code = (
         "import sys\nfrom agnews_exp.config.targets import resolve_target\n"
-        "try:\n    resolve_target('agnews_exp.runners.rank_process.main', 'model._target_')\n"
+        "try:\n    resolve_target('agnews_exp.runners.distributed.main', 'model._target_')\n"
         "except Exception as error: print(type(error).__name__)\n"
-        "print('agnews_exp.runners.rank_process' in sys.modules)"
+        "print('agnews_exp.runners.distributed' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["ConfigError", "False"]

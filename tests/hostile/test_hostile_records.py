@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.config.errors import AgnewsError, StorageError
+from agnews_exp.compare.comparison import load_comparable
+from agnews_exp.compare.difference import difference
+from agnews_exp.compare.leaderboard import rank_runs
+from agnews_exp.core.errors import AgnewsError, StorageError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_table
-from agnews_exp.reporting.comparison import load_comparable
-from agnews_exp.reporting.record_files import write_predictions
-from agnews_exp.reporting.runs.difference import difference
-from agnews_exp.reporting.runs.leaderboard import rank_runs
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import CONFIG, PREDICTIONS, RESULT, RunFolder
+from agnews_exp.tracking.record_files import write_predictions
 
 NAMES = ("a", "b")
 TRUTH = np.array([0, 1, 0, 1, 0, 1])
@@ -245,13 +245,13 @@ def test_a_filter_over_configurations_goes_on_past_a_damaged_one(tmp_path, caplo
 
 
 def test_a_record_whose_configuration_names_a_writer_writes_nothing(tmp_path):
+    from agnews_exp.analyses.performing import stored_config
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.reporting.analyses.finished import stored_config
 
     run = finished(tmp_path / "run")
     plain = to_plain(compose_config(["data=sample", "model=linear_svc"]))
-    target = "agnews_exp.reporting.analyses.errors_tables.write_csv"
+    target = "agnews_exp.analyses.errors.tables.write_csv"
     plain["model"] |= {"_target_": target, "path": str(tmp_path / "written.csv"), "rows": [{"a": "b"}]}
     run.start(plain, {})
     with pytest.raises(AgnewsError, match="may not be built"):

@@ -14,10 +14,10 @@ pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from agnews_exp.features.fast import TfidfVectorizer
 from agnews_exp.models.loading import ClassicalModel
+from agnews_exp.ngrams import TfidfVectorizer
 from agnews_exp.serving.http.app import create_app
-from agnews_exp.serving.http.settings import ServeSettings
+from agnews_exp.serving.http.limits import ServeSettings
 
 TEXTS = ["goal in the final", "bank profit rises", "coach and goal", "profit of the bank falls"] * 3
 HTML = "<script>alert(1)</script>"

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MODEL_FILE, import_skops, load_pipeline
 

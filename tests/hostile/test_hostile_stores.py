@@ -11,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.data.cache import ArrayCache
 
 
@@ -28,7 +28,7 @@ class Harmful:
 @pytest.mark.parametrize("form", ["pickle", "torch file", "text", "empty"])
 def test_a_checkpoint_that_needs_unpickling_is_refused(tmp_path, form):
     torch = pytest.importorskip("torch")
-    from agnews_exp.runners.checkpoints import SafeCheckpointIO
+    from agnews_exp.runners.callbacks import SafeCheckpointIO
 
     path, mark = tmp_path / "last.ckpt", tmp_path / "ran"
     if form == "torch file":
@@ -43,7 +43,7 @@ def test_a_checkpoint_that_needs_unpickling_is_refused(tmp_path, form):
 @pytest.mark.parametrize("name", ["best.safetensors", "best_validation.npy"])
 def test_best_weights_that_are_a_pickle_do_not_run(tmp_path, name):
     torch = pytest.importorskip("torch")
-    from agnews_exp.runners.checkpoints import CheckpointFolder
+    from agnews_exp.runners.callbacks import CheckpointFolder
 
     folder = CheckpointFolder(tmp_path, "f")
     folder.path.mkdir()

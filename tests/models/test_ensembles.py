@@ -16,10 +16,10 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.features.fast import CountVectorizer
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.selection import TopScoring
 from agnews_exp.models.ensembles import WeightedVoting, mixture_weights, soft_voting, stacking, with_selection
+from agnews_exp.ngrams import CountVectorizer
 
 
 def data(n=200, width=40, seed=0):

@@ -10,15 +10,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.analyses.explanation.linear import Mapped, additive, linear_view, occurrences, top_terms
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.documents import DocumentFeatures
-from agnews_exp.features.fast import FeatureUnion, TfidfVectorizer
 from agnews_exp.features.preprocessing import TextPreprocessor
 from agnews_exp.features.selection import TopScoring
-from agnews_exp.models.explaining_linear import additive, linear_view, top_terms
-from agnews_exp.models.explaining_terms import Mapped, occurrences
 from agnews_exp.models.nbsvm import NBSVM
 from agnews_exp.models.ngram_linear import NgramLinear
+from agnews_exp.ngrams import FeatureUnion, TfidfVectorizer
 
 SUBJECTS = (
     ["the striker scored a late goal", "the team won the match", "coach praises his players"],

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
+from agnews_exp.analyses.explanation.networks import attention, gradient_x_input, integrated_gradients
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
 from agnews_exp.models.encoders import build_network, load_tokenizer
-from agnews_exp.models.explaining_networks import attention, gradient_x_input, integrated_gradients
 from agnews_exp.models.inference import TextPredictor
 from agnews_exp.models.recipes import BiLSTM, ScratchEncoder, TextCNN
 

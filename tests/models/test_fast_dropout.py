@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agnews_exp.models.dropout import FastDropout, use_fast_dropout
+from agnews_exp.models.transformer import FastDropout, use_fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

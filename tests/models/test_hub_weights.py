@@ -13,11 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network, load_tokenizer
-from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import PretrainedEncoder, ScratchEncoder
-from agnews_exp.models.saved import save_predictor
 
 REPOSITORY, REVISION = "someone/tiny", "a" * 40
 RECIPE = PretrainedEncoder(pretrained=REPOSITORY, revision=REVISION, max_length=16)

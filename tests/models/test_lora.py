@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network, load_tokenizer
 from agnews_exp.models.recipes import ScratchEncoder
 
@@ -55,7 +55,7 @@ def test_alpha_scales_what_adapters_add_and_dropout_is_theirs_alone():
 
 
 def test_merged_network_answers_the_same_without_adapters():
-    from agnews_exp.models.lora import merge_adapters
+    from agnews_exp.models.encoders import merge_adapters
 
     built, tokenizer = network()
     with torch.no_grad():

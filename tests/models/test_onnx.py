@@ -17,15 +17,14 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from agnews_exp.config.errors import StorageError
+from agnews_exp.core.errors import StorageError
 from agnews_exp.data.bundled import load_sample
 from agnews_exp.models.encoders import build_network, load_tokenizer
-from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.loading import load_model
-from agnews_exp.models.manifest import add_json
-from agnews_exp.models.onnx_int8 import quantise
+from agnews_exp.models.onnx_model import quantise
+from agnews_exp.models.persistence import add_json
 from agnews_exp.models.recipes import BiLSTM, ScratchEncoder, TextCNN
-from agnews_exp.models.saved import save_predictor
 from agnews_exp.serving.exporting import export_model
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")

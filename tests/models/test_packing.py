@@ -16,9 +16,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.models.networks import HeadClassifier, MeanPoolClassifier
-from agnews_exp.models.packing import pack_encoder
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.models.encoders import HeadClassifier, MeanPoolClassifier, pack_encoder
 from agnews_exp.models.recipes import ScratchEncoder
 
 SIZES = {
@@ -100,7 +99,7 @@ def test_architecture_with_its_own_attention_is_refused():
     ],
 )
 def test_device_without_the_kernel_is_refused_with_what_to_set(change, words, monkeypatch):
-    from agnews_exp.models import packing
+    from agnews_exp.models import encoders as packing
 
     monkeypatch.setattr(packing, "_variable_length_kernel", lambda: None if change["accelerator"] == "mps" else max)
     encoder = SimpleNamespace(base_model=HeadClassifier.from_config(CONFIGS["bert"](), 0.0).encoder.bert)

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from agnews_exp.config.errors import StorageError
-from agnews_exp.features.fast import FeatureUnion, TfidfVectorizer
+from agnews_exp.core.errors import StorageError
 from agnews_exp.models.nbsvm import NBSVM
 from agnews_exp.models.persistence import MODEL_FILE, import_skops, load_pipeline, named_types, save_pipeline
+from agnews_exp.ngrams import FeatureUnion, TfidfVectorizer
 
 TEXTS = ["goal in the final", "bank profit rises", "coach and goal", "profit of the bank falls"] * 5
 LABELS = np.array([0, 1, 0, 1] * 5)

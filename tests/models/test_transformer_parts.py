@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError, StorageError
-from agnews_exp.models.ema import MovingAverage
+from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
 from agnews_exp.models.encoders import build_network, load_tokenizer, locate
-from agnews_exp.models.inference import TextPredictor
-from agnews_exp.models.optim import learning_rate_factor, parameter_groups
+from agnews_exp.models.inference import TextPredictor, load_predictor, save_predictor
 from agnews_exp.models.recipes import BiLSTM, PretrainedEncoder, ScratchEncoder, TextCNN, read_recipe
-from agnews_exp.models.saved import load_predictor, save_predictor
+from agnews_exp.models.transformer import MovingAverage, learning_rate_factor, parameter_groups
 
 TEXTS = ["The bank raised its rates again today", "Goal", "A new chip doubles the speed of phones", "Talks end"] * 5
 SIZES = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32, "vocabulary": 300, "max_length": 16}

@@ -12,8 +12,8 @@ import pytest
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import confusion_matrix, metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.reporting.record_files import write_predictions
 from agnews_exp.tracking.record import RunFolder
+from agnews_exp.tracking.record_files import write_predictions
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 N = 240

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from agnews_exp.analyses.calibration.analyse import CALIBRATOR, analyse
+from agnews_exp.analyses.context import AnalysisContext
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import DataError
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import load_calibrator
-from agnews_exp.reporting.analyses.calibration import CALIBRATOR, analyse
-from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.sklearn_runner import SklearnRunner
-from agnews_exp.runners.stages import Stages
 
 FAST = {"resamples": 200, "simulations": 100}
 
@@ -96,7 +96,7 @@ def test_a_model_with_labels_only_is_refused_with_a_way_out(svc, tmp_path):
 def test_the_yaml_declares_every_argument_with_its_default():
     import yaml
 
-    from agnews_exp.config.locations import config_folder
+    from agnews_exp.core.paths import config_folder
 
     stored = yaml.safe_load((config_folder() / "evaluation" / "analyses" / "calibration.yaml").read_text())
     assert stored.pop("_target_") == f"{analyse.__module__}.{analyse.__name__}"

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.compare.comparison import compare_runs, load_comparable, to_markdown, write_comparison
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics import corrected_t_test, friedman_test, welch_test
-from agnews_exp.reporting.comparison import compare_runs, load_comparable, write_comparison
-from agnews_exp.reporting.comparison_markdown import to_markdown
-from agnews_exp.reporting.record_files import write_predictions
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
+from agnews_exp.tracking.record_files import write_predictions
 
 CLASSES = ("World", "Sports", "Business")
 N = 300

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from agnews_exp.reporting.record_files import _confusion_panels, write_confusion_figure
+from agnews_exp.tracking.record_files import _confusion_panels, write_confusion_figure
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 

@@ -8,12 +8,12 @@ import json
 import pytest
 from filelock import FileLock
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.reporting.eda import parts_corpus
-from agnews_exp.reporting.eda.performing import compose_eda, perform_eda
-from agnews_exp.reporting.eda.published import verdicts
+from agnews_exp.analyses.exploration import parts_corpus
+from agnews_exp.analyses.exploration.performing import compose_eda, perform_eda
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.reference.ag_news_notebooks.published import verdicts
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.stages import Stages
 
 SLOW = ["map", "embeddings", "topics"]
 QUICK = ["data=sample", "data_fraction=0.2", "tracking=none", "eda=fast", *(f"eda.{name}=null" for name in SLOW)]

@@ -7,11 +7,11 @@ import csv
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import MissingDependencyError
+from agnews_exp.analyses.exploration.context import EdaContext
+from agnews_exp.analyses.exploration.parts_language import entities
+from agnews_exp.analyses.exploration.parts_sentences import dependencies, languages
+from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.data.corpus import Splits, TextRows
-from agnews_exp.reporting.eda.context import EdaContext
-from agnews_exp.reporting.eda.parts_language import entities
-from agnews_exp.reporting.eda.parts_sentences import dependencies, languages
 
 ENGLISH = (
     "The government said on Tuesday that the talks with the rebels would go on until the end of the week.",

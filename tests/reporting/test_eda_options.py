@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agnews_exp.analyses.exploration.context import EdaContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import check_config
 from agnews_exp.evaluation.statistics.inputs import plain
-from agnews_exp.reporting.eda.context import EdaContext
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.stages import Stages
 
 REPO = Path(__file__).resolve().parents[2]
 GROUP = yaml.safe_load((REPO / "conf/eda/full.yaml").read_text(encoding="utf-8"))

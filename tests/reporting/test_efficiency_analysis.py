@@ -5,17 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agnews_exp.analyses.context import AnalysisContext
+from agnews_exp.analyses.efficiency import analyse, measure_cold_start
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import AgnewsError, ConfigError
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.evaluation.efficiency import folder_size_mb
-from agnews_exp.models.cold_start import measure_cold_start
 from agnews_exp.models.loading import ClassicalModel
-from agnews_exp.reporting.analyses.context import AnalysisContext
-from agnews_exp.reporting.analyses.efficiency import analyse
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.sklearn_runner import SklearnRunner
-from agnews_exp.runners.stages import Stages
 
 QUICK = {"batch_sizes": (1, 16), "seconds": 0.05, "min_calls": 5, "energy_seconds": 0}
 

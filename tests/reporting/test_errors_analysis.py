@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agnews_exp.analyses import external
+from agnews_exp.analyses.context import AnalysisContext
+from agnews_exp.analyses.errors import analyse as errors
+from agnews_exp.analyses.robustness import analyse as robustness
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.reporting.analyses import errors, external, robustness
-from agnews_exp.reporting.analyses.context import AnalysisContext
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.sklearn_runner import SklearnRunner
-from agnews_exp.runners.stages import Stages
 
 extra = all(importlib.util.find_spec(name) for name in ("cleanlab", "datasketch"))
 STRENGTHS = {"swap": (0.1, 0.5), "delete": (0.1, 0.5), "truncate": (1,), "html_removed": (1.0,), "upper": None}
@@ -202,10 +204,10 @@ def test_robustness_refuses_a_strength_out_of_range_before_work(context):
 def test_shipped_options_are_those_of_the_code(name, module):
     from omegaconf import OmegaConf
 
-    from agnews_exp.config.locations import config_folder
+    from agnews_exp.core.paths import config_folder
 
     component = OmegaConf.to_container(OmegaConf.load(config_folder() / f"evaluation/analyses/{name}.yaml"))
-    assert component.pop("_target_") == f"agnews_exp.reporting.analyses.{name}.analyse"
+    assert component.pop("_target_") == f"agnews_exp.analyses.{name}.analyse"
     checked = check_arguments(module.analyse, component, name, ("context",))
     declared = inspect.signature(module.analyse).parameters
     assert set(checked) == set(declared) - {"context"}

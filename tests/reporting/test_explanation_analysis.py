@@ -5,17 +5,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from agnews_exp.analyses.context import AnalysisContext
+from agnews_exp.analyses.explanation.analyse import analyse
+from agnews_exp.analyses.explanation.page import Article, highlight, write_page
+from agnews_exp.analyses.explanation.words import Explanation
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
 from agnews_exp.config.validation import check_config
-from agnews_exp.evaluation.explanation.words import Explanation
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
 from agnews_exp.models.loading import ClassicalModel
-from agnews_exp.reporting.analyses.context import AnalysisContext
-from agnews_exp.reporting.analyses.explanation import analyse
-from agnews_exp.reporting.analyses.explanation_page import Article, highlight, write_page
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.runners.sklearn_runner import SklearnRunner
-from agnews_exp.runners.stages import Stages
 
 HOSTILE = '<script>alert(1)</script> Oil & gas: <img src=x onerror="alert(2)"> &lt;b&gt; $5 up'
 QUICK = {"n_faithfulness": 8, "random_orders": 2, "permutation_repeats": 1, "methods": ("contributions", "occlusion")}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agnews_exp.evaluation.errors.rates import Rate
-from agnews_exp.reporting.analyses.calibration_figures import draw_class_reliability
-from agnews_exp.reporting.analyses.errors_figures import draw_rates
-from agnews_exp.reporting.eda.drawing import grouped_bars, save_figure
-from agnews_exp.reporting.figures import new_figure, save_png, take_text_literally
+from agnews_exp.analyses.calibration.analyse import draw_class_reliability
+from agnews_exp.analyses.errors.confusions import Rate
+from agnews_exp.analyses.errors.tables import draw_rates
+from agnews_exp.analyses.exploration.drawing import grouped_bars, save_figure
+from agnews_exp.analyses.figures import new_figure, save_png, take_text_literally
 
 BROKEN = "$\\frac{1}{$"
 """Half a formula: matplotlib refuses it."""

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.evaluation.errors.rates import contrasts
-from agnews_exp.reporting.report.build import SECTIONS, build_report
-from agnews_exp.reporting.report.content import Chart, Missing, Picture, Stored, Table
-from agnews_exp.reporting.report.inputs import collect
-from agnews_exp.reporting.report.recomputed import study_tests
-from agnews_exp.reporting.report.sections.claims import answer, claims
-from agnews_exp.reporting.report.sections.headline import headline
-from agnews_exp.reporting.report.verdicts import FAILS, HOLDS, UNTESTED
-from agnews_exp.reporting.study_tables import published
+from agnews_exp.analyses.errors.confusions import contrasts
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.reference.ag_news_notebooks.claims import answer, claims
+from agnews_exp.reference.ag_news_notebooks.claims_recomputed import study_tests
+from agnews_exp.reference.ag_news_notebooks.study_tables import published
+from agnews_exp.reference.ag_news_notebooks.verdicts import FAILS, HOLDS, UNTESTED
+from agnews_exp.report.build import SECTIONS, build_report
+from agnews_exp.report.content import Chart, Missing, Picture, Stored, Table
+from agnews_exp.report.inputs import collect
+from agnews_exp.report.sections.headline import headline
 from agnews_exp.tracking.record import RunFolder, write_json
 
 StoreRun = Callable[..., RunFolder]

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.validation import to_plain
-from agnews_exp.reporting.report.build import build_report
-from agnews_exp.reporting.report.content import Chart
-from agnews_exp.reporting.report.inputs import collect
-from agnews_exp.reporting.report.naming import RunNames
-from agnews_exp.reporting.report.sections.data_efficiency import data_efficiency
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.report.build import build_report
+from agnews_exp.report.content import Chart
+from agnews_exp.report.inputs import RunNames, collect
+from agnews_exp.report.sections.transformer import data_efficiency
 from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import RunFolder, write_json
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from agnews_exp.reporting.report.build import build_report
-from agnews_exp.reporting.report.content import Cell, Chart, Series, Stored, Table
-from agnews_exp.reporting.report.page.html import script_json, stored_html
-from agnews_exp.reporting.report.page.plotly_specs import plotly_spec
-from agnews_exp.reporting.report.page.stills import draw_still
-from agnews_exp.reporting.report.page.writing import table_csv
+from agnews_exp.report.build import build_report
+from agnews_exp.report.content import Cell, Chart, Series, Stored, Table
+from agnews_exp.report.page.html import script_json, stored_html
+from agnews_exp.report.page.plotly_specs import plotly_spec
+from agnews_exp.report.page.stills import draw_still
+from agnews_exp.report.page.writing import table_csv
 from agnews_exp.tracking.record import RunFolder, write_json
 
 HOSTILE = "</script><script>alert('x')</script>\"><img src=x onerror=alert(1)>"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.compare.difference import difference
+from agnews_exp.compare.leaderboard import rank_runs
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.reporting.record_files import write_predictions
-from agnews_exp.reporting.runs.difference import difference
-from agnews_exp.reporting.runs.leaderboard import rank_runs
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
+from agnews_exp.tracking.record_files import write_predictions
 
 NAMES = ("a", "b")
 TRUTH = np.array([0, 1, 0, 1, 0, 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agnews_exp.reporting.study_tables import published, study_tables
+from agnews_exp.reference.ag_news_notebooks.study_tables import published, study_tables
 
 
 def result(model, features, n_folds, pooling=""):

@@ -72,8 +72,8 @@ def small_splits():
 
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
+    from agnews_exp.runners.protocol import Stages
     from agnews_exp.runners.rows import load_splits
-    from agnews_exp.runners.stages import Stages
 
     splits = load_splits(check_config(compose_config(SMALL)), Stages(quiet=True))
     return replace(splits, validation=splits.validation.take(np.arange(91)))
@@ -89,7 +89,7 @@ def make_training(small_splits, monkeypatch):
     from agnews_exp.data.tokens import frame_of, tokenize
     from agnews_exp.models.encoders import load_tokenizer
     from agnews_exp.models.transformer import TextClassifier
-    from agnews_exp.runners.checkpoints import CheckpointFolder
+    from agnews_exp.runners.callbacks import CheckpointFolder
     from agnews_exp.runners.devices import choose_hardware
     from agnews_exp.runners.training import Job
 

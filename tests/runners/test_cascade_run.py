@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agnews_exp.config.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError
 
 SMALL = ("data=sample", "trainer.n_jobs=1", "tracking=none", "evaluation.latency_repeats=0", "data_fraction=0.2")
 ROUTED = ("model.fast=multinomial_nb-word_tfidf", "model.accurate=logreg-word_tfidf")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from agnews_exp.config.errors import StorageError
-from agnews_exp.runners.checkpoints import CheckpointFolder, SafeCheckpointIO
+from agnews_exp.core.errors import StorageError
+from agnews_exp.runners.callbacks import CheckpointFolder, SafeCheckpointIO
 
 WEIGHTS = {"w": torch.arange(1000.0).reshape(10, 100), "scale": torch.tensor(2.0, dtype=torch.bfloat16)}
 

@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import f1_score
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.runners import cross_validation
 from agnews_exp.runners.cross_validation import FOLD_METRICS, cross_validate
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.sklearn_runner import SklearnRunner
-from agnews_exp.runners.stages import Stages
 
 WORDS = (("goal", "match", "coach"), ("stock", "profit", "bank"))
 

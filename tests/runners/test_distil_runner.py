@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError, DataError
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.models.loading import load_model
+from agnews_exp.runners.distil_runner import out_of_fold_probabilities, teacher_probabilities
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.stages import Stages
-from agnews_exp.runners.teaching import out_of_fold_probabilities, teacher_probabilities
 from agnews_exp.tracking.lookup import source_runs
 
 COMMON = (

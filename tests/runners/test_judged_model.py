@@ -12,7 +12,7 @@ from tests.runners.conftest import SMALL
 
 @pytest.mark.parametrize("precision", ["bf16", "32"])
 def test_analyses_ask_the_network_as_the_run_did(start_project, precision):
-    from agnews_exp.reporting.analyses.finished import FinishedRun
+    from agnews_exp.analyses.performing import FinishedRun
 
     run, root = start_project(*SMALL, f"trainer.precision={precision}", "trainer.evaluation_batch_size=5")
     run()

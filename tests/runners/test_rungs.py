@@ -13,11 +13,11 @@ from sklearn.metrics import f1_score
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from agnews_exp.config.errors import Pruned
+from agnews_exp.core.errors import Pruned
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.models.answers import predict_matrix
-from agnews_exp.runners.rungs import report_rungs
-from agnews_exp.runners.stages import Stages
+from agnews_exp.runners.protocol import Stages
+from agnews_exp.runners.sklearn_runner import report_rungs
 
 CLASSES = ("a", "b", "c", "d")
 

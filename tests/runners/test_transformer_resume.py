@@ -83,7 +83,7 @@ def test_checkpoint_loads_with_weights_only_and_holds_no_objects(make_training, 
 
 
 def test_damaged_checkpoint_is_named(make_training, tmp_path):
-    from agnews_exp.config.errors import StorageError
+    from agnews_exp.core.errors import StorageError
 
     training = make_training(tmp_path)
     training.job.checkpoints.last.write_bytes(b"PK\x03\x04 not a checkpoint")
@@ -92,7 +92,7 @@ def test_damaged_checkpoint_is_named(make_training, tmp_path):
 
 
 def test_checkpoints_of_another_run_or_without_resume_are_cleared(tmp_path):
-    from agnews_exp.runners.checkpoints import CheckpointFolder
+    from agnews_exp.runners.callbacks import CheckpointFolder
 
     first = CheckpointFolder(tmp_path, "one")
     with first.opened(resume=False):
@@ -107,8 +107,8 @@ def test_checkpoints_of_another_run_or_without_resume_are_cleared(tmp_path):
 
 
 def test_second_process_in_the_same_folder_is_refused(tmp_path):
-    from agnews_exp.config.errors import StorageError
-    from agnews_exp.runners.checkpoints import CheckpointFolder
+    from agnews_exp.core.errors import StorageError
+    from agnews_exp.runners.callbacks import CheckpointFolder
 
     with (
         CheckpointFolder(tmp_path, "one").opened(resume=False),

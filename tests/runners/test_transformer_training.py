@@ -106,7 +106,7 @@ def test_early_stopping_ends_the_training(make_training, tmp_path):
 
 
 def test_a_report_that_raises_stops_the_training(make_training, tmp_path):
-    from agnews_exp.config.errors import Pruned
+    from agnews_exp.core.errors import Pruned
 
     def prune(number, score):
         raise Pruned(number, score)
@@ -127,7 +127,7 @@ def test_a_report_that_raises_stops_the_training(make_training, tmp_path):
     ids=["cuda", "cpu", "python"],
 )
 def test_out_of_memory_names_the_batch_and_what_to_set(make_training, tmp_path, monkeypatch, error):
-    from agnews_exp.config.errors import ConfigError
+    from agnews_exp.core.errors import ConfigError
     from agnews_exp.models.transformer import TextClassifier
 
     if isinstance(error, MemoryError):
@@ -171,7 +171,7 @@ def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
 def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_path):
     from dataclasses import replace
 
-    from agnews_exp.config.errors import AgnewsError
+    from agnews_exp.core.errors import AgnewsError
     from agnews_exp.runners.distributed import other_ranks
 
     training = make_training(tmp_path)
@@ -183,7 +183,7 @@ def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_
 
 
 def test_hardware_that_is_not_there_is_named(make_training, tmp_path):
-    from agnews_exp.config.errors import ConfigError
+    from agnews_exp.core.errors import ConfigError
     from agnews_exp.runners.devices import choose_hardware
 
     if torch.cuda.is_available():

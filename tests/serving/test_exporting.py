@@ -15,16 +15,15 @@ import torch
 from onnx import numpy_helper
 
 from agnews_exp.cli import run_command
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.bundled import load_sample
 from agnews_exp.evaluation.score_calibration import ScoreCalibration
 from agnews_exp.models.cascade import CascadeModel, save_cascade
 from agnews_exp.models.encoders import build_network, load_tokenizer
-from agnews_exp.models.inference import TextPredictor
+from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.loading import load_model
-from agnews_exp.models.manifest import read_manifest, write_manifest
+from agnews_exp.models.persistence import read_manifest, write_manifest
 from agnews_exp.models.recipes import ScratchEncoder
-from agnews_exp.models.saved import save_predictor
 from agnews_exp.serving.exporting import check_parity, export_model
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")

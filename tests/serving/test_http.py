@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.serving.http.app import create_app
-from agnews_exp.serving.http.settings import ServeSettings
+from agnews_exp.serving.http.limits import ServeSettings
 
 NAMES = ("Business", "Sports")
 

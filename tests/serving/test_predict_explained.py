@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.evaluation.explanation.words import Explanation
+from agnews_exp.analyses.explanation.words import Explanation
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.score_calibration import ScoreCalibration
-from agnews_exp.features.fast import TfidfVectorizer
 from agnews_exp.models.cascade import CascadeModel
 from agnews_exp.models.loading import ClassicalModel
+from agnews_exp.ngrams import TfidfVectorizer
 from agnews_exp.serving.explaining import top_words, word_explainer
 from agnews_exp.serving.inputs import describe_source
 from agnews_exp.serving.predicting import Answering, predict_stream

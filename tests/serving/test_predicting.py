@@ -12,9 +12,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from agnews_exp.config.errors import ConfigError, DataError
-from agnews_exp.features.fast import TfidfVectorizer
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.models.loading import ClassicalModel
+from agnews_exp.ngrams import TfidfVectorizer
 from agnews_exp.serving.inputs import describe_source, read_items
 from agnews_exp.serving.predicting import Answering, predict_stream
 

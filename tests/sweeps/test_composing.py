@@ -10,10 +10,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from agnews_exp.config.locations import config_folder
-from agnews_exp.config.registration import register
+from agnews_exp.config.compose import register
+from agnews_exp.core.paths import config_folder
 from agnews_exp.sweeps import register_plugins
-from agnews_exp.sweeps.composing import SweepConfigLoader
+from agnews_exp.sweeps.clusters import SweepConfigLoader
 
 JOB = ("hydra.sweep.dir=/tmp/a", "hydra.sweep.subdir='3'", "+hydra.job.env_set.AGNEWS_JOB_NUM='3'")
 

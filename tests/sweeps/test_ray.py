@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from agnews_exp.config.errors import MissingDependencyError
-from agnews_exp.sweeps.ray_launcher import InFolder, RayLauncher
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.sweeps.clusters import InFolder, RayLauncher
 
 INSTALLED = importlib.util.find_spec("ray") is not None and importlib.util.find_spec("hydra_plugins.hydra_ray_launcher")
 needs_ray = pytest.mark.skipif(not INSTALLED, reason="ray is not installed: pip install 'agnews-exp[ray]'")

@@ -10,10 +10,9 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.sweeps.search_plots import saved_steps
-from agnews_exp.sweeps.search_settings import check_settings, read_space
-from agnews_exp.sweeps.search_sweeper import SearchSweeper
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.sweeps.search import check_settings, read_space, saved_steps
+from agnews_exp.sweeps.sweepers import SearchSweeper
 from agnews_exp.tracking.intermediate import make_pruner
 
 SEARCH = ("hydra/sweeper=optuna", "hydra.sweeper.plots=false", "sweep.name=search")

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from agnews_exp.cli import run_command
-from agnews_exp.config.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError
 
 STAGES = (
     "eda", "classical", "more", "searches", "ensembles", "transformer", "ablations", "data_efficiency", "seeds",

@@ -6,11 +6,8 @@ import json
 
 import pytest
 
-from agnews_exp.sweeps.study.asking import ask
-from agnews_exp.sweeps.study.choosing import Evidence, NotYet
-from agnews_exp.sweeps.study.machine import Machine, choose_transformer
-from agnews_exp.sweeps.study.settings import TransformerSettings
-from agnews_exp.sweeps.study.state import StudyFile
+from agnews_exp.study.evidence import Evidence, NotYet, StudyFile
+from agnews_exp.study.settings import Machine, TransformerSettings, ask, choose_transformer
 
 
 @pytest.fixture

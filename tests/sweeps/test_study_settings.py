@@ -6,14 +6,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.sweeps.grid_sweeper import expand
-from agnews_exp.sweeps.jobs import override_key
-from agnews_exp.sweeps.study.asking import ask, profiles
-from agnews_exp.sweeps.study.choosing import Evidence
-from agnews_exp.sweeps.study.machine import Machine, launcher_words
-from agnews_exp.sweeps.study.plan import Planner
-from agnews_exp.sweeps.study.state import StudyFile
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.study.evidence import Evidence, StudyFile
+from agnews_exp.study.plan import Planner
+from agnews_exp.study.settings import Machine, ask, launcher_words, profiles
+from agnews_exp.sweeps.state import override_key
+from agnews_exp.sweeps.sweepers import expand
 
 MACHINE = Machine(cores=2, gpus=(), memory=16.0)
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from agnews_exp.config.errors import ConfigError, MissingDependencyError
-from agnews_exp.sweeps.leftovers import note_path, wait_until_gone
-from agnews_exp.sweeps.submitit_launcher import SubmititLauncher, Task
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.sweeps.clusters import SubmititLauncher, Task
+from agnews_exp.sweeps.state import note_path, wait_until_gone
 
 INSTALLED = importlib.util.find_spec("submitit") is not None
 needs_submitit = pytest.mark.skipif(

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agnews_exp.sweeps.aggregate import (
+from agnews_exp.sweeps.results import (
     JobRow,
+    draw_curve,
     group_label,
     groups,
     markdown,
+    numeric_axis,
     override_values,
     summarise,
     varying_keys,
     write_aggregate,
     write_jobs,
 )
-from agnews_exp.sweeps.curves import draw_curve, numeric_axis
-from agnews_exp.sweeps.jobs import JobState
+from agnews_exp.sweeps.state import JobState
 
 
 def row(num: int, words: tuple[str, ...], seed: int, group: str, value: float) -> JobRow:

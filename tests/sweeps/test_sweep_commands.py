@@ -6,10 +6,9 @@ import argparse
 
 import pytest
 
-from agnews_exp.config.errors import ConfigError
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.sweeps.commands import add_parsers
-from agnews_exp.sweeps.folder import SweepFolder, find_sweep
-from agnews_exp.sweeps.jobs import Job, JobState, judge, repeat_command
+from agnews_exp.sweeps.state import Job, JobState, SweepFolder, find_sweep, judge, repeat_command
 from agnews_exp.tracking.record import RunFolder, write_json
 
 

@@ -9,12 +9,20 @@ import sys
 import pytest
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.errors import ConfigError
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import to_plain
-from agnews_exp.sweeps.devices import GpuSlots, thread_environment, thread_limit
-from agnews_exp.sweeps.folder import SweepFolder, choose_folder, config_digest, identity, snapshot_config
-from agnews_exp.sweeps.jobs import Job, JobState, judge
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.sweeps.processes import GpuSlots, thread_environment, thread_limit
+from agnews_exp.sweeps.state import (
+    Job,
+    JobState,
+    SweepFolder,
+    choose_folder,
+    config_digest,
+    identity,
+    judge,
+    snapshot_config,
+)
 from agnews_exp.tracking import record
 
 

@@ -12,7 +12,9 @@ import time
 
 import pytest
 
-from agnews_exp.tracking import store, tracker_pipe, tracking_process
+from agnews_exp.tracking import mlflow_run as tracker_pipe
+from agnews_exp.tracking import mlflow_run as tracking_process
+from agnews_exp.tracking import store
 
 
 def test_a_silent_tracking_process_is_given_up(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agnews_exp.config.storage import atomic_path
+from agnews_exp.core.files import atomic_path
 from agnews_exp.tracking import record
 
 

@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.entry import Terminated
-from agnews_exp.config.errors import Pruned
+from agnews_exp.core.errors import Pruned
+from agnews_exp.core.process import Terminated
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.mlflow_run import MlflowRun

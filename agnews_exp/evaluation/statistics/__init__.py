@@ -3,9 +3,10 @@
 A pure array library: numpy arrays in, frozen dataclasses out (each with ``to_dict()``).
 """
 
-from agnews_exp.evaluation.statistics.agreement import AgreementTable, ClassAgreement, agreement_table
-from agnews_exp.evaluation.statistics.blocks import BlockComparison, BlockPair, compare_folds, compare_seeds
+from agnews_exp.evaluation.metrics import COUNT_METRICS, count_metric, undirected_confusions
 from agnews_exp.evaluation.statistics.bootstrap import (
+    BootstrapInterval,
+    PairedBootstrap,
     bootstrap_difference,
     bootstrap_mean_difference,
     bootstrap_metric,
@@ -17,41 +18,48 @@ from agnews_exp.evaluation.statistics.comparison import (
     compare_predictions,
 )
 from agnews_exp.evaluation.statistics.effect_size import (
+    AgreementTable,
+    ClassAgreement,
     Effect,
     EffectSizes,
     accuracy_interval,
+    agreement_table,
     effect_sizes,
     pooled_cohens_d,
 )
-from agnews_exp.evaluation.statistics.independent import WelchTest, welch_test
-from agnews_exp.evaluation.statistics.intervals import BootstrapInterval, PairedBootstrap
-from agnews_exp.evaluation.statistics.margins import COUNT_METRICS, count_metric, undirected_confusions
+from agnews_exp.evaluation.statistics.inputs import adjust
 from agnews_exp.evaluation.statistics.mcnemar import (
     ClassTest,
+    DetectableDifference,
     McNemarTest,
     PairedCounts,
+    RandomisationTest,
     mcnemar_by_class,
     mcnemar_p_values,
+    mcnemar_power,
     mcnemar_test,
     paired_counts,
-)
-from agnews_exp.evaluation.statistics.multiplicity import adjust
-from agnews_exp.evaluation.statistics.power import (
-    DetectableDifference,
-    mcnemar_power,
+    randomisation_test,
     required_items,
     smallest_detectable_difference,
 )
-from agnews_exp.evaluation.statistics.randomisation import RandomisationTest, randomisation_test
-from agnews_exp.evaluation.statistics.ranks import (
+from agnews_exp.evaluation.statistics.resampled import (
+    BlockComparison,
+    BlockPair,
+    CorrectedTTest,
     FriedmanTest,
+    WelchTest,
     WilcoxonTest,
+    compare_folds,
+    compare_seeds,
+    correct_t_statistic,
+    corrected_t_test,
     critical_difference,
     friedman_test,
     rank_models,
+    welch_test,
     wilcoxon_test,
 )
-from agnews_exp.evaluation.statistics.resampled import CorrectedTTest, correct_t_statistic, corrected_t_test
 
 __all__ = [
     "COUNT_METRICS",

@@ -7,21 +7,213 @@ this size from the same source, not about retraining (for that, compare several 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.evaluation.statistics.cells import MAX_ELEMENTS, Cells
-from agnews_exp.evaluation.statistics.inputs import class_indices, open_interval, same_length
-from agnews_exp.evaluation.statistics.intervals import (
-    BootstrapInterval,
-    PairedBootstrap,
-    summarise,
-    summarise_pair,
-)
-from agnews_exp.evaluation.statistics.margins import CountMetric, FloatArray, count_metric, names_of_classes
+from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.metrics import CountMetric, FloatArray, Margins, count_metric, names_of_classes
+from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, same_length
+
+
+@dataclass(frozen=True)
+class BootstrapInterval(Result):
+    """A metric, or a difference of two, with its bootstrap intervals.
+
+    Attributes:
+        metric: Name of the metric.
+        estimate: Value on the items themselves.
+        standard_error: Standard deviation of the resamples.
+        bias: Mean of the resamples minus the estimate.
+        percentile: Ends of the percentile interval.
+        bca: Ends of the bias-corrected and accelerated interval (Efron 1987); equal to ``percentile`` when its
+            corrections are not defined (see ``bca_defined``).
+        level: Nominal coverage, such as .95.
+        resamples: Number of resamples.
+        bca_defined: False when the resamples or the jackknife do not vary, or all resamples lie on one side.
+    """
+
+    metric: str
+    estimate: float
+    standard_error: float
+    bias: float
+    percentile: tuple[float, float]
+    bca: tuple[float, float]
+    level: float
+    resamples: int
+    bca_defined: bool
+
+
+@dataclass(frozen=True)
+class PairedBootstrap(Result):
+    """Two models' metric and its difference on the same resampled items.
+
+    Attributes:
+        a: Model A's metric.
+        b: Model B's metric.
+        difference: A minus B.
+        p_value: Two-sided: twice the smaller share of resampled differences on one side of zero, with one added
+            to numerator and denominator (inverts the percentile interval).
+        correlation: Correlation of the two models' resampled metrics; NaN when one does not vary. It is what a
+            paired comparison gains over an unpaired one.
+    """
+
+    a: BootstrapInterval
+    b: BootstrapInterval
+    difference: BootstrapInterval
+    p_value: float
+    correlation: float
+
+
+def bca_interval(
+    resampled: FloatArray, estimate: float, jackknife: FloatArray, multiplicity: FloatArray, level: float
+) -> tuple[float, float] | None:
+    """Return the BCa interval (Efron 1987; Efron and Tibshirani 1993, section 14.3), or None where undefined.
+
+    Args:
+        resampled: Shape (R,), the statistic on each resample.
+        estimate: The statistic on the data.
+        jackknife: Shape (J,), the distinct values of the statistic when one item is left out.
+        multiplicity: Shape (J,), how many items give each of these values.
+        level: Nominal coverage.
+    """
+    # Ties count half, as in scipy.stats.bootstrap: accuracy differences take few distinct values.
+    tolerance = 1e-12 * max(1.0, abs(estimate))
+    below = np.mean(resampled < estimate - tolerance) + 0.5 * np.mean(np.abs(resampled - estimate) <= tolerance)
+    deviations = np.average(jackknife, weights=multiplicity) - jackknife
+    spread = float(np.sum(multiplicity * deviations**2))
+    if not 0 < below < 1 or spread <= 1e-24:
+        return None
+    bias = float(special.ndtri(below))
+    acceleration = float(np.sum(multiplicity * deviations**3)) / (6 * spread**1.5)
+    tail = (1 - level) / 2
+    z = bias + special.ndtri(np.array([tail, 1 - tail]))
+    positions = special.ndtr(bias + z / (1 - acceleration * z))
+    low, high = np.quantile(resampled, np.asarray(positions))
+    return float(low), float(high)
+
+
+def summarise(
+    name: str,
+    resampled: FloatArray,
+    estimate: float,
+    jackknife: tuple[FloatArray, FloatArray] | None,
+    level: float,
+) -> BootstrapInterval:
+    """Summarise resampled values (R,), given jackknife values (J,) with multiplicities, or None for no BCa."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(resampled, np.array([tail, 1 - tail]))
+    percentile = (float(low), float(high))
+    bca = None if jackknife is None else bca_interval(resampled, estimate, *jackknife, level)
+    error = float(resampled.std(ddof=1))
+    bias = float(resampled.mean()) - estimate
+    return BootstrapInterval(
+        name, estimate, error, bias, percentile, bca or percentile, level, len(resampled), bca is not None
+    )
+
+
+def summarise_pair(
+    name: str,
+    resampled: FloatArray,
+    estimates: FloatArray,
+    jackknife: tuple[FloatArray, FloatArray] | None,
+    level: float,
+) -> PairedBootstrap:
+    """Summarise resampled metrics (2, R), their estimates (2,) and jackknife values (2, J) with multiplicities."""
+    a, b = (
+        summarise(name, resampled[m], float(estimates[m]), jackknife and (jackknife[0][m], jackknife[1]), level)
+        for m in (0, 1)
+    )
+    differences = resampled[0] - resampled[1]
+    left_out = jackknife and (jackknife[0][0] - jackknife[0][1], jackknife[1])
+    difference = summarise(name, differences, float(estimates[0] - estimates[1]), left_out, level)
+    tolerance = 1e-12
+    sides = 1 + np.array([np.sum(differences <= tolerance), np.sum(differences >= -tolerance)])
+    p_value = min(1.0, 2 * float(sides.min()) / (len(differences) + 1))
+    varies = min(a.standard_error, b.standard_error) > 1e-15
+    correlation = float(np.corrcoef(resampled[0], resampled[1]).item(1)) if varies else float("nan")
+    return PairedBootstrap(a, b, difference, p_value, correlation)
+
+
+MAX_ELEMENTS = 4_000_000  # float64 values in one chunk's largest array: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells that hold at least one item.
+
+    Attributes:
+        truth: Shape (C,), true class of each cell.
+        predictions: Shape (M, C), the class given by each of the M models.
+        counts: Shape (C,), items in each cell, all >= 1.
+        n_classes: K.
+    """
+
+    truth: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    n_classes: int
+
+    @classmethod
+    def group(cls, truth: NDArray[np.int64], predictions: list[NDArray[np.int64]], n_classes: int) -> Cells:
+        """Group n items, given M models' predictions of shape (n,) each."""
+        if n_classes ** (1 + len(predictions)) < 2**62:
+            code = truth.copy()
+            for predicted in predictions:
+                code = code * n_classes + predicted
+            _, first, counts = np.unique(code, return_index=True, return_counts=True)
+        else:
+            rows = np.stack([truth, *predictions], axis=1)
+            _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+        stacked = np.stack([predicted[first] for predicted in predictions])
+        return cls(truth[first], stacked, counts.astype(np.int64), n_classes)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in all cells."""
+        return int(self.counts.sum())
+
+    def chunk(self, resamples: int) -> int:
+        """Return how many resamples may be held in memory at once."""
+        return max(1, min(resamples, MAX_ELEMENTS // max(len(self.counts), 3 * self.n_classes)))
+
+    def margins(self, weights: FloatArray, model: int) -> Margins:
+        """Return the class counts of one model when cell c holds ``weights[..., c]`` items.
+
+        Args:
+            weights: Shape (R, C).
+            model: Row of ``predictions``.
+        """
+        predicted = self.predictions[model]
+        right = predicted == self.truth
+        return Margins(
+            hits=_sum_by(weights[:, right], self.truth[right], self.n_classes),
+            support=_sum_by(weights, self.truth, self.n_classes),
+            predicted=_sum_by(weights, predicted, self.n_classes),
+        )
+
+    def draw(self, rng: np.random.Generator, resamples: int) -> FloatArray:
+        """Return bootstrap resamples as cell counts, shape (R, C); each row sums to the number of items."""
+        n = self.n_items
+        return rng.multinomial(n, self.counts / n, size=resamples).astype(np.float64)
+
+
+def _sum_by(weights: FloatArray, groups: NDArray[np.int64], n_groups: int) -> FloatArray:
+    """Sum the columns of ``weights`` (R, C) that belong to the same group, giving (R, n_groups)."""
+    if n_groups * weights.shape[1] <= 4096:
+        indicator = np.zeros((weights.shape[1], n_groups))
+        indicator[np.arange(len(groups)), groups] = 1.0
+        dense: FloatArray = weights @ indicator
+        return dense
+    from scipy.sparse import csr_array
+
+    ones = (np.ones(len(groups)), (np.arange(len(groups)), groups))
+    sparse: FloatArray = weights @ csr_array(ones, shape=(weights.shape[1], n_groups))
+    return sparse
+
 
 Outputs = NDArray[Any]
 MetricFunction = Callable[[NDArray[np.int64], Outputs], float]

@@ -9,25 +9,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
+from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.metrics import names_of_classes
+from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
 from agnews_exp.evaluation.statistics.effect_size import EffectSizes, effect_sizes
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, same_length
-from agnews_exp.evaluation.statistics.intervals import PairedBootstrap
-from agnews_exp.evaluation.statistics.margins import names_of_classes
+from agnews_exp.evaluation.statistics.inputs import Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.statistics.mcnemar import (
     METHODS,
     ClassTest,
+    DetectableDifference,
     McNemarMethod,
     McNemarTest,
     PairedCounts,
+    RandomisationTest,
     mcnemar_by_class,
     mcnemar_test,
     paired_counts,
+    randomisation_test,
+    smallest_detectable_difference,
 )
-from agnews_exp.evaluation.statistics.multiplicity import adjust
-from agnews_exp.evaluation.statistics.power import DetectableDifference, smallest_detectable_difference
-from agnews_exp.evaluation.statistics.randomisation import RandomisationTest, randomisation_test
 
 FEW_DISCORDANT = 25  # below this the two chi-square approximations are poor
 

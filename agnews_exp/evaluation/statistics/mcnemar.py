@@ -12,18 +12,239 @@ Only discordant items count: those that exactly one of the two models gets right
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, stats
 
-from agnews_exp.config.errors import DataError, unknown_name
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, same_length
-from agnews_exp.evaluation.statistics.margins import FloatArray, names_of_classes
-from agnews_exp.evaluation.statistics.multiplicity import adjust
+from agnews_exp.core.errors import DataError, unknown_name
+from agnews_exp.evaluation.metrics import CountMetric, FloatArray, count_metric, names_of_classes
+from agnews_exp.evaluation.statistics.bootstrap import Cells, Metric
+from agnews_exp.evaluation.statistics.inputs import Result, adjust, class_indices, open_interval, same_length
+
+PowerMethod = Literal["exact", "mid_p"]
+
+
+@dataclass(frozen=True)
+class DetectableDifference(Result):
+    """The smallest difference of accuracy that a comparison on these items can show.
+
+    Attributes:
+        n_items: Number of test items.
+        discordant_rate: Share of items that exactly one model gets right (assumed, or taken from the data).
+        alpha: Level of the two-sided test.
+        power: Wanted chance to find the difference.
+        detectable: Smallest true difference of accuracy found with that chance; NaN when none can be found.
+        significant: Smallest observed difference that gives p <= alpha at the expected number of discordant items;
+            NaN when even all of them on one side would not.
+    """
+
+    n_items: int
+    discordant_rate: float
+    alpha: float
+    power: float
+    detectable: float
+    significant: float
+
+
+def mcnemar_power(
+    n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05, method: PowerMethod = "mid_p"
+) -> float:
+    """Return the chance that McNemar's test rejects, exactly (summed over the number of discordant items).
+
+    Args:
+        n_items: Number of test items.
+        discordant_rate: Expected share of items that exactly one model gets right, in (0, 1].
+        difference: True accuracy of A minus that of B; at most ``discordant_rate`` in size.
+        alpha: Level of the two-sided test.
+        method: Variant of the test.
+
+    Raises:
+        DataError: A value out of range.
+    """
+    _check(n_items, discordant_rate, alpha)
+    if abs(difference) > discordant_rate + 1e-12:
+        raise DataError(f"difference ({difference}) cannot exceed the discordant rate ({discordant_rate})")
+    # Beyond ten standard deviations the binomial holds less than 1e-15.
+    mean, sd = n_items * discordant_rate, math.sqrt(n_items * discordant_rate * (1 - discordant_rate))
+    first, last = max(0, math.floor(mean - 10 * sd) - 10), min(n_items, math.ceil(mean + 10 * sd) + 10)
+    m = np.arange(first, last + 1)
+    critical = _critical_count(m, alpha, method)
+    share_a = min(1.0, max(0.0, 0.5 + difference / (2 * discordant_rate)))
+    rejects = stats.binom.cdf(critical, m, share_a) + stats.binom.cdf(critical, m, 1 - share_a)
+    return float(np.sum(stats.binom.pmf(m, n_items, discordant_rate) * rejects))
+
+
+def _critical_count(m: np.ndarray, alpha: float, method: PowerMethod) -> np.ndarray:
+    """Return the largest smaller discordant count that is significant among m discordant items; -1 for none."""
+    guess = stats.binom.ppf(alpha / 2, m, 0.5)
+    critical = np.full(m.shape, -1.0)
+    for offset in (-2, -1, 0, 1):
+        candidate = guess + offset
+        p_value = 2 * stats.binom.cdf(candidate, m, 0.5)
+        if method == "mid_p":
+            p_value = p_value - stats.binom.pmf(candidate, m, 0.5)
+        fits = (candidate >= 0) & (2 * candidate < m) & (p_value <= alpha)
+        critical = np.where(fits, candidate, critical)
+    return critical
+
+
+def smallest_detectable_difference(
+    n_items: int,
+    discordant_rate: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    method: PowerMethod = "mid_p",
+) -> DetectableDifference:
+    """Return the smallest difference of accuracy that this many items can show.
+
+    Args:
+        n_items: Number of test items.
+        discordant_rate: Share of items that exactly one model gets right, in (0, 1]; about the error rate for two
+            good, different models.
+        alpha: Level of the two-sided test; divide it by the number of comparisons for a family.
+        power: Wanted chance to find the difference.
+        method: Variant of the test.
+    """
+    _check(n_items, discordant_rate, alpha)
+    open_interval(power, "power")
+    expected = max(1, round(n_items * discordant_rate))
+    critical = float(_critical_count(np.array([expected]), alpha, method)[0])
+    significant = (expected - 2 * critical) / n_items if critical >= 0 else math.nan
+
+    def shortfall(difference: float) -> float:
+        return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha, method=method) - power
+
+    if shortfall(discordant_rate) < 0:
+        detectable = math.nan
+    else:
+        detectable = float(optimize.brentq(shortfall, 0.0, discordant_rate, xtol=1e-7))
+    return DetectableDifference(n_items, discordant_rate, alpha, power, detectable, significant)
+
+
+def required_items(discordant_rate: float, difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Return about how many items show a difference of accuracy (Connor 1987): a plan, checked with the power above.
+
+    n = (z_alpha sqrt(r) + z_beta sqrt(r - d^2))^2 / d^2, with r the discordant rate and d the difference.
+    """
+    _check(1, discordant_rate, alpha)
+    open_interval(power, "power")
+    if not 0 < abs(difference) <= discordant_rate:
+        raise DataError(f"difference must be between 0 and the discordant rate ({discordant_rate}), got {difference}")
+    z_alpha, z_beta = float(stats.norm.isf(alpha / 2)), float(stats.norm.ppf(power))
+    root = z_alpha * math.sqrt(discordant_rate) + z_beta * math.sqrt(discordant_rate - difference**2)
+    return math.ceil((root / difference) ** 2)
+
+
+def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
+    open_interval(alpha, "alpha")
+    if n_items < 1:
+        raise DataError(f"n_items must be at least 1, got {n_items}")
+    if not 0 < discordant_rate <= 1:
+        raise DataError(f"discordant_rate must lie in (0, 1], got {discordant_rate}")
+
+
+@dataclass(frozen=True)
+class RandomisationTest(Result):
+    """Result of the test.
+
+    Attributes:
+        metric: Name of the metric.
+        difference: A minus B on the items themselves.
+        p_value: Two-sided, (1 + swaps at least as extreme) / (1 + swaps): never below ``smallest_p_value``.
+        swaps: Number of random swaps.
+        smallest_p_value: 1 / (1 + swaps).
+    """
+
+    metric: str
+    difference: float
+    p_value: float
+    swaps: int
+    smallest_p_value: float
+
+
+def randomisation_test(
+    y_true: ArrayLike,
+    output_a: ArrayLike,
+    output_b: ArrayLike,
+    metric: Metric = "macro_f1",
+    *,
+    swaps: int = 10_000,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> RandomisationTest:
+    """Test that it does not matter which model gave which answer.
+
+    Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with
+    probability 1/2, and the metric's difference is taken anew.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        output_a: Model A's answers: shape (n,) class indices for a metric given by name, n rows for a function.
+        output_b: Model B's answers to the same items.
+        metric: A name (vectorised) or a function ``(y_true, output) -> float`` (called 2 per swap, slow).
+        swaps: Number of random swaps.
+        seed: Seed of the swaps.
+        class_names: The K class names; needed when the arrays might not hold every class or the metric names one.
+    """
+    if swaps < 100:
+        raise DataError(f"swaps must be at least 100 for a test, got {swaps}")
+    truth = class_indices(y_true, "y_true")
+    rng = np.random.default_rng(seed)
+    if callable(metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        a, b = np.asarray(output_a), np.asarray(output_b)
+        same_length(y_true=truth, output_a=a, output_b=b)
+        observed = metric(truth, a) - metric(truth, b)
+        shape = (len(truth),) + (1,) * (a.ndim - 1)
+        null = np.empty(swaps)
+        for index in range(swaps):
+            swap = rng.random(shape) < 0.5
+            null[index] = metric(truth, np.where(swap, b, a)) - metric(truth, np.where(swap, a, b))
+    else:
+        name = metric
+        a, b = class_indices(output_a, "output_a"), class_indices(output_b, "output_b")
+        same_length(y_true=truth, output_a=a, output_b=b)
+        names = names_of_classes(truth, a, b, class_names=class_names)
+        cells = Cells.group(truth, [a, b], len(names))
+        observed, null = _swapped_differences(cells, count_metric(name, names), swaps, rng)
+    extreme = int(np.sum(np.abs(null) >= abs(observed) - 1e-12))
+    return RandomisationTest(name, float(observed), (1 + extreme) / (1 + swaps), swaps, 1 / (1 + swaps))
+
+
+def _swapped_differences(
+    cells: Cells, metric: CountMetric, swaps: int, rng: np.random.Generator
+) -> tuple[float, FloatArray]:
+    """Return the observed difference and those of random swaps, shape (R,).
+
+    Each cell (t, i, j) is paired with its mirror (t, j, i): swapping s of its n items moves them there.
+    """
+    both = Cells(
+        truth=np.concatenate([cells.truth, cells.truth]),
+        predictions=np.concatenate([cells.predictions, cells.predictions[::-1]], axis=1),
+        counts=np.concatenate([cells.counts, np.zeros_like(cells.counts)]),
+        n_classes=cells.n_classes,
+    )
+
+    def difference(weights: FloatArray) -> FloatArray:
+        value: FloatArray = metric(both.margins(weights, 0)) - metric(both.margins(weights, 1))
+        return value
+
+    observed = float(difference(both.counts[None, :].astype(np.float64))[0])
+    null = np.empty(swaps)
+    step = both.chunk(swaps)
+    for start in range(0, swaps, step):
+        rows = min(step, swaps - start)
+        swapped = rng.binomial(cells.counts, 0.5, size=(rows, len(cells.counts)))
+        weights = np.concatenate([cells.counts - swapped, swapped], axis=1).astype(np.float64)
+        null[start : start + rows] = difference(weights)
+    return observed, null
+
 
 McNemarMethod = Literal["exact", "mid_p", "corrected", "uncorrected"]
 METHODS: tuple[McNemarMethod, ...] = get_args(McNemarMethod)

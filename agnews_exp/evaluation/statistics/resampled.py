@@ -8,15 +8,250 @@ Benavoli 2015) reads the same distribution as the posterior of the difference.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from agnews_exp.config.errors import DataError
-from agnews_exp.evaluation.statistics.inputs import Result, open_interval
+from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.metrics import FloatArray
+from agnews_exp.evaluation.statistics.inputs import Result, adjust, open_interval
+
+
+@dataclass(frozen=True)
+class WelchTest(Result):
+    """Welch's t-test of two sets of repetitions, variances not assumed equal.
+
+    Attributes:
+        difference: Mean of A minus mean of B.
+        statistic: t.
+        degrees_of_freedom: Welch and Satterthwaite's; NaN when neither set varies.
+        p_value: Two-sided.
+        interval: Interval of the difference at ``level``.
+        level: Nominal coverage.
+        n_a: Repetitions of A.
+        n_b: Repetitions of B.
+        varies: False when neither set varies: the models are deterministic, and there is nothing to test here.
+    """
+
+    difference: float
+    statistic: float
+    degrees_of_freedom: float
+    p_value: float
+    interval: tuple[float, float]
+    level: float
+    n_a: int
+    n_b: int
+    varies: bool
+
+
+def welch_test(scores_a: ArrayLike, scores_b: ArrayLike, *, level: float = 0.95) -> WelchTest:
+    """Test that two models score equally in the mean over repetitions.
+
+    Repetitions are not paired: seed 1 of one model has nothing in common with seed 1 of another but its number.
+
+    Args:
+        scores_a: Shape (n_a,), model A's score in each repetition.
+        scores_b: Shape (n_b,), model B's scores.
+        level: Nominal coverage of the interval.
+
+    Raises:
+        DataError: Fewer than two repetitions of a model, or scores that are not finite.
+    """
+    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
+    if a.ndim != 1 or b.ndim != 1 or min(a.size, b.size) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError(
+            f"scores_a and scores_b must be finite, with two repetitions or more, got shapes {a.shape}, {b.shape}",
+            fix="run each model with two seeds or more: python run.py -m seed=1,2,3,4,5",
+        )
+    open_interval(level, "level")
+    difference = float(a.mean() - b.mean())
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        t = math.copysign(math.inf, difference) if difference else 0.0
+        point = (difference, difference)
+        return WelchTest(difference, t, math.nan, 0.0 if difference else 1.0, point, level, a.size, b.size, False)
+    found = stats.ttest_ind(a, b, equal_var=False)
+    low, high = found.confidence_interval(level)
+    return WelchTest(
+        difference=difference,
+        statistic=float(found.statistic),
+        degrees_of_freedom=float(found.df),
+        p_value=float(found.pvalue),
+        interval=(float(low), float(high)),
+        level=level,
+        n_a=a.size,
+        n_b=b.size,
+        varies=True,
+    )
+
+
+@dataclass(frozen=True)
+class FriedmanTest(Result):
+    """Friedman's test of all models, with Nemenyi's comparison of each pair.
+
+    Attributes:
+        names: The k models, in the order of the columns given.
+        mean_ranks: Mean rank of each model; 1 is the best. Ties share their mean rank.
+        n_blocks: Number of blocks N.
+        statistic: Friedman's chi-square, corrected for ties.
+        p_value: Its p-value with k - 1 degrees of freedom.
+        iman_davenport_statistic: F = (N - 1) chi2 / (N (k - 1) - chi2) (Iman and Davenport 1980), less conservative.
+        iman_davenport_p_value: Its p-value with k - 1 and (k - 1)(N - 1) degrees of freedom.
+        kendall_w: Agreement of the blocks on the ranking, 0 to 1: chi2 / (N (k - 1)).
+        nemenyi_p_values: k by k p-values of Nemenyi's pairwise test, which allows for all pairs.
+        critical_difference: Two mean ranks that differ by less are not told apart at ``alpha`` (Demsar 2006).
+        alpha: Level of the critical difference.
+        groups: Names of models that are not told apart: the bars of a critical-difference diagram.
+    """
+
+    names: tuple[str, ...]
+    mean_ranks: tuple[float, ...]
+    n_blocks: int
+    statistic: float
+    p_value: float
+    iman_davenport_statistic: float
+    iman_davenport_p_value: float
+    kendall_w: float
+    nemenyi_p_values: tuple[tuple[float, ...], ...]
+    critical_difference: float
+    alpha: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class WilcoxonTest(Result):
+    """Wilcoxon's signed-rank test of two models.
+
+    Attributes:
+        statistic: The smaller sum of ranks.
+        p_value: Two-sided.
+        n_used: Blocks in which the two differ.
+        smallest_p_value: The least p-value that ``n_used`` differences without ties can give, 2 / 2^n: with five
+            blocks or fewer the test cannot reach .05.
+        rank_biserial: Effect size, (sum of ranks for A - sum for B) / all ranks, from -1 to 1.
+    """
+
+    statistic: float
+    p_value: float
+    n_used: int
+    smallest_p_value: float
+    rank_biserial: float
+
+
+def critical_difference(n_models: int, n_blocks: int, alpha: float = 0.05) -> float:
+    """Return Nemenyi's critical difference of mean ranks, q sqrt(k (k + 1) / (6 N)) (Demsar 2006, section 3.2.2)."""
+    quantile = float(stats.studentized_range.isf(alpha, n_models, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(n_models * (n_models + 1) / (6 * n_blocks))
+
+
+def rank_models(scores: ArrayLike, higher_is_better: bool = True) -> FloatArray:
+    """Return each block's ranks, shape (N, k), 1 for the best; ties share their mean rank."""
+    values = np.asarray(scores, dtype=np.float64)
+    ranks: FloatArray = stats.rankdata(-values if higher_is_better else values, axis=1)
+    return ranks
+
+
+def friedman_test(
+    scores: ArrayLike, names: Sequence[str] | None = None, *, alpha: float = 0.05, higher_is_better: bool = True
+) -> FriedmanTest:
+    """Test that all models rank alike, and compare each pair.
+
+    Args:
+        scores: Shape (N, k): one row for each block (fold, seed, data set), one column for each of k >= 3 models.
+        names: The k models' names.
+        alpha: Level of the critical difference and the groups.
+        higher_is_better: False for scores such as log-loss.
+
+    Raises:
+        DataError: Fewer than 3 models or 2 blocks, values that are not finite, or names that do not fit.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 3 or not np.isfinite(values).all():
+        raise DataError(
+            f"scores must be finite with 2 or more rows (blocks) and 3 or more columns (models), got {values.shape}",
+            fix="compare two models with wilcoxon_test or corrected_t_test",
+        )
+    open_interval(alpha, "alpha")
+    n, k = values.shape
+    labels = tuple(names) if names is not None else tuple(str(column) for column in range(k))
+    if len(labels) != k or len(set(labels)) != k:
+        raise DataError(f"there are {k} models, so names must be {k} different names, got {', '.join(labels)}")
+    mean_ranks = rank_models(values, higher_is_better).mean(axis=0)
+    if np.ptp(values, axis=1).max() == 0:  # every block is one tie: scipy divides by zero
+        chi_square, p_value, pairs = 0.0, 1.0, np.ones((k, k))
+    else:
+        import scikit_posthocs  # brings pandas and matplotlib
+
+        chi_square, p_value = (float(value) for value in stats.friedmanchisquare(*values.T))
+        pairs = scikit_posthocs.posthoc_nemenyi_friedman(values).to_numpy(dtype=np.float64)
+    remainder = n * (k - 1) - chi_square
+    iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
+    distance = critical_difference(k, n, alpha)
+    return FriedmanTest(
+        names=labels,
+        mean_ranks=tuple(mean_ranks.tolist()),
+        n_blocks=n,
+        statistic=chi_square,
+        p_value=p_value,
+        iman_davenport_statistic=iman_davenport,
+        iman_davenport_p_value=float(stats.f.sf(iman_davenport, k - 1, (k - 1) * (n - 1))),
+        kendall_w=chi_square / (n * (k - 1)),
+        nemenyi_p_values=tuple(tuple(row) for row in pairs.tolist()),
+        critical_difference=distance,
+        alpha=alpha,
+        groups=_groups(labels, mean_ranks, distance),
+    )
+
+
+def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> tuple[tuple[str, ...], ...]:
+    """Return the longest runs of models, best first, whose mean ranks lie within the critical difference."""
+    order = np.argsort(mean_ranks, kind="stable")
+    groups: list[tuple[str, ...]] = []
+    reached = 0
+    for start in range(len(order)):
+        end = start
+        while end + 1 < len(order) and mean_ranks[order[end + 1]] - mean_ranks[order[start]] < distance:
+            end += 1
+        if end > start and end > reached:
+            groups.append(tuple(names[index] for index in order[start : end + 1]))
+            reached = end
+    return tuple(groups)
+
+
+def wilcoxon_test(
+    scores_a: ArrayLike, scores_b: ArrayLike, *, zeros: Literal["drop", "split"] = "drop"
+) -> WilcoxonTest:
+    """Test that two models' paired scores differ symmetrically about zero.
+
+    The blocks must be independent: seeds or data sets, not classes of one test set, whose scores share their
+    confusions; folds of one cross-validation only approximately.
+
+    Args:
+        scores_a: Shape (N,), model A's score in each block.
+        scores_b: Shape (N,), model B's score in the same blocks.
+        zeros: ``drop`` leaves out blocks without difference; ``split`` shares their ranks between the two sides.
+    """
+    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.isfinite(a - b).all():
+        raise DataError(
+            f"scores_a and scores_b must be finite and hold one score for each block, got {a.shape}, {b.shape}"
+        )
+    differences = a - b
+    n_used = int(np.count_nonzero(differences))
+    if n_used == 0:
+        return WilcoxonTest(0.0, 1.0, 0, 1.0, 0.0)
+    result = stats.wilcoxon(differences, zero_method="wilcox" if zeros == "drop" else "zsplit")
+    kept = differences[differences != 0] if zeros == "drop" else differences
+    ranks = stats.rankdata(np.abs(kept))
+    rank_biserial = float(np.sum(ranks * np.sign(kept)) / ranks.sum())
+    return WilcoxonTest(
+        float(result.statistic), float(result.pvalue), n_used, min(1.0, 2.0 ** (1 - n_used)), rank_biserial
+    )
 
 
 @dataclass(frozen=True)
@@ -134,3 +369,176 @@ def _check(n_folds: int, test_train_ratio: float) -> None:
             f"test_train_ratio is n_test / n_train of one fold and must be > 0, got {test_train_ratio}",
             fix="for k-fold cross-validation it is 1 / (k - 1)",
         )
+
+
+BlockKind = Literal["folds", "seeds"]
+
+FEW_SEEDS = 5
+"""With fewer seeds for a model than this, Welch's test may be off: 3 against 10 rejects 6.2 % for a nominal 5 %."""
+
+
+@dataclass(frozen=True)
+class BlockPair(Result):
+    """Two models over blocks; differences are A minus B.
+
+    Attributes:
+        name_a: Name of model A.
+        name_b: Name of model B.
+        test: Nadeau and Bengio's corrected t-test over folds, Welch's t-test over seeds.
+        wilcoxon: Signed-rank test over folds; None over seeds, which are not paired.
+        p_holm: The t-test's p-value adjusted over the pairs (Holm).
+        p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
+    """
+
+    name_a: str
+    name_b: str
+    test: CorrectedTTest | WelchTest
+    wilcoxon: WilcoxonTest | None
+    p_holm: float
+    p_benjamini_hochberg: float
+
+
+@dataclass(frozen=True)
+class BlockComparison(Result):
+    """Several models over the same blocks.
+
+    Attributes:
+        kind: What the blocks are.
+        metric: Name of the score.
+        scores: Each model's score by block name.
+        pairs: Every pair, or every model with one.
+        friedman: Test of all models with Nemenyi's comparisons; None for fewer than 3 models or 2 common blocks.
+        alpha: Level of verdicts and groups.
+        notes: What the reader must know before trusting the numbers.
+    """
+
+    kind: BlockKind
+    metric: str
+    scores: dict[str, dict[str, float]]
+    pairs: tuple[BlockPair, ...]
+    friedman: FriedmanTest | None
+    alpha: float
+    notes: tuple[str, ...]
+
+    def verdict(self, pair: BlockPair) -> str:
+        """Return one sentence on a pair."""
+        low, high = pair.test.interval
+        figures = f"{pair.test.difference:+.4f} {self.metric} [{low:+.4f}, {high:+.4f}], adjusted p = {pair.p_holm:.2g}"
+        over = f"over {len(self.scores[pair.name_a])} {self.kind}"
+        if pair.p_holm > self.alpha:
+            return f"Trained anew, {pair.name_a} and {pair.name_b} are not told apart: {figures} {over}."
+        better, worse = (pair.name_a, pair.name_b) if pair.test.difference > 0 else (pair.name_b, pair.name_a)
+        return (
+            f"Trained anew, {better} scores higher than {worse}: {pair.name_a} minus {pair.name_b} is {figures} {over}."
+        )
+
+
+def compare_folds(
+    scores: Mapping[str, ArrayLike], metric: str, *, against: str | None = None, alpha: float = 0.05
+) -> BlockComparison:
+    """Compare models over the folds of one k-fold cross-validation.
+
+    Args:
+        scores: Each model's k scores, in the order of the folds, which are the same for all.
+        metric: Name of the score; higher is better.
+        against: Compare all with this model only, it being model B.
+        alpha: Level.
+
+    Raises:
+        DataError: Fewer than two models, two folds, or models with other numbers of folds.
+    """
+    values = {name: np.asarray(folds, dtype=np.float64) for name, folds in scores.items()}
+    if len({folds.shape for folds in values.values()}) > 1:
+        listed = ", ".join(f"{name} has {len(folds)}" for name, folds in values.items())
+        raise DataError(f"the models were cross-validated with different numbers of folds: {listed}")
+    tests = {
+        (a, b): (corrected_t_test(values[a], values[b]), wilcoxon_test(values[a], values[b]))
+        for a, b in _pairs(list(values), against)
+    }
+    names = [str(fold) for fold in range(len(next(iter(values.values()))))]
+    table = {name: dict(zip(names, folds.tolist(), strict=True)) for name, folds in values.items()}
+    friedman = _friedman(values, alpha)
+    notes = [
+        "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
+        " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
+    ]
+    if 2.0 ** (1 - len(names)) > alpha:
+        notes.append(f"With {len(names)} folds the Wilcoxon test cannot get below p = {2.0 ** (1 - len(names)):.2g}.")
+    return _comparison("folds", metric, table, tests, friedman, alpha, notes)
+
+
+def compare_seeds(
+    scores: Mapping[str, Mapping[int, float]], metric: str, *, against: str | None = None, alpha: float = 0.05
+) -> BlockComparison:
+    """Compare models, each trained with several seeds on the same rows.
+
+    Args:
+        scores: Each model's score by seed, two seeds or more.
+        metric: Name of the score; higher is better.
+        against: Compare all with this model only, it being model B.
+        alpha: Level.
+
+    Raises:
+        DataError: Fewer than two models, or a model with one seed.
+    """
+    values = {name: np.array(list(by_seed.values()), dtype=np.float64) for name, by_seed in scores.items()}
+    tests = {(a, b): (welch_test(values[a], values[b]), None) for a, b in _pairs(list(values), against)}
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in scores.values())))
+    notes = [
+        "Seeds change the training's random choices, not the rows: these tests say whether a difference outlasts"
+        " retraining, not whether it would hold for other test items."
+    ]
+    if few := [name for name, row in values.items() if len(row) < FEW_SEEDS]:
+        notes.append(
+            f"Fewer than {FEW_SEEDS} seeds for {', '.join(few)}: Welch's p-values are rough (3 seeds against 10 reject"
+            " 6 % of true nulls at .05)."
+        )
+    fixed = [name for name, row in values.items() if np.ptp(row) == 0]
+    if fixed:
+        notes.append(f"{', '.join(fixed)} scores the same with every seed; only the other models' seeds count here.")
+    friedman = None
+    if len(common) > 1:
+        friedman = _friedman({name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}, alpha)
+    elif len(values) > 2:
+        notes.append("Friedman's test is left out: it needs two seeds that all models have (seed=1,2,3 for each).")
+    if friedman is not None:
+        notes.append(
+            f"Friedman's blocks are the {len(common)} seeds that all models have; equal seeds are not alike between"
+            " models, which makes the test no less valid and no stronger than without pairs."
+        )
+    table = {name: {str(seed): float(v) for seed, v in by_seed.items()} for name, by_seed in scores.items()}
+    return _comparison("seeds", metric, table, tests, friedman, alpha, notes)
+
+
+def _pairs(names: Sequence[str], against: str | None) -> list[tuple[str, str]]:
+    if len(names) < 2:
+        raise DataError(f"a comparison needs two models or more, got {len(names)}")
+    if against is None:
+        return list(itertools.combinations(names, 2))
+    if against not in names:
+        raise DataError(f"against must be one of the models ({', '.join(names)}), got '{against}'")
+    return [(name, against) for name in names if name != against]
+
+
+def _friedman(values: Mapping[str, FloatArray], alpha: float) -> FriedmanTest | None:
+    if len(values) < 3:
+        return None
+    return friedman_test(np.stack(list(values.values()), axis=1), list(values), alpha=alpha)
+
+
+def _comparison(
+    kind: BlockKind,
+    metric: str,
+    table: dict[str, dict[str, float]],
+    tests: Mapping[tuple[str, str], tuple[CorrectedTTest | WelchTest, WilcoxonTest | None]],
+    friedman: FriedmanTest | None,
+    alpha: float,
+    notes: Sequence[str],
+) -> BlockComparison:
+    p_values = [test.p_value for test, _ in tests.values()]
+    holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
+    pairs = tuple(
+        BlockPair(a, b, test, wilcoxon, float(holm[row]), float(benjamini_hochberg[row]))
+        for row, ((a, b), (test, wilcoxon)) in enumerate(tests.items())
+    )
+    return BlockComparison(kind, metric, table, pairs, friedman, alpha, tuple(notes))

@@ -3,25 +3,143 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from agnews_exp import __version__
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.process import Terminated
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.loading import FittedModel
-from agnews_exp.serving.http.batching import Batcher, OverloadedError
-from agnews_exp.serving.http.limits import App, Gate, Reply
-from agnews_exp.serving.http.metrics import Metrics
-from agnews_exp.serving.http.settings import PredictRequest, PredictResponse, Problem, ServeSettings
+from agnews_exp.models.answers import FittedModel
+from agnews_exp.serving.http.limits import (
+    App,
+    Gate,
+    Metrics,
+    PredictRequest,
+    PredictResponse,
+    Problem,
+    Reply,
+    ServeSettings,
+)
 from agnews_exp.serving.predicting import confidences
+
+Answerer = Callable[[list[str]], Predictions]
+
+
+class OverloadedError(Exception):
+    """Too many requests are waiting."""
+
+
+@dataclass(eq=False)
+class _Request:
+    texts: Sequence[str]
+    future: asyncio.Future[Predictions] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Batcher:
+    """Answers texts of concurrent requests in common batches, one at a time, in a thread of its own.
+
+    Nothing is delayed to fill a batch: with an idle model a request is answered at once, with a busy one all that has
+    come meanwhile goes together.
+
+    Args:
+        answer: The model.
+        batch_size: Texts of a batch at most; a single larger request is a batch of its own.
+        max_waiting: Requests at work or waiting at most.
+        on_batch: Told the number of texts of each batch.
+    """
+
+    def __init__(
+        self, answer: Answerer, *, batch_size: int, max_waiting: int, on_batch: Callable[[int], None] = lambda _n: None
+    ) -> None:
+        self._answer = answer
+        self._batch_size = batch_size
+        self._max_waiting = max_waiting
+        self.on_batch = on_batch
+        self._queue: deque[_Request] = deque()
+        self._thread = ThreadPoolExecutor(1, "model")
+        self._worker: asyncio.Task[None] | None = None
+        self._open = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests at work or waiting."""
+        return self._open
+
+    async def answer(self, texts: Sequence[str]) -> Predictions:
+        """Answer a request's texts.
+
+        Raises:
+            OverloadedError: Too many requests wait already.
+        """
+        if self._open >= self._max_waiting:
+            raise OverloadedError
+        request = _Request(texts)
+        self._open += 1
+        try:
+            self._queue.append(request)
+            if self._worker is None or self._worker.done():
+                self._worker = asyncio.get_running_loop().create_task(self._work())
+            return await request.future
+        finally:
+            self._open -= 1
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            texts = [text for request in batch for text in request.texts]
+            self.on_batch(len(texts))
+            try:
+                answers = await loop.run_in_executor(self._thread, self._answer, texts)
+            except Exception as error:
+                for request in batch:
+                    if not request.future.done():
+                        request.future.set_exception(error)
+                continue
+            start = 0
+            for request in batch:
+                end = start + len(request.texts)
+                if not request.future.done():  # given up by its client or its time limit
+                    request.future.set_result(_part(answers, start, end))
+                start = end
+
+    def _next_batch(self) -> list[_Request]:
+        batch: list[_Request] = []
+        n = 0
+        while self._queue and (not batch or n + len(self._queue[0].texts) <= self._batch_size):
+            request = self._queue.popleft()
+            if request.future.done():
+                continue
+            batch.append(request)
+            n += len(request.texts)
+        return batch
+
+    def close(self) -> None:
+        """End the thread after the batch at work."""
+        self._thread.shutdown(wait=True)
+
+
+def _part(answers: Predictions, start: int, end: int) -> Predictions:
+    def cut(values: np.ndarray[Any, Any] | None) -> Any:
+        return None if values is None else values[start:end]
+
+    return Predictions(answers.labels[start:end], cut(answers.scores), cut(answers.probabilities))
+
 
 PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
 
@@ -174,3 +292,73 @@ def formatted(answers: Predictions, names: tuple[str, ...], asked: PredictReques
         if asked.probabilities:
             row["confidences"] = {name: round(float(v), 6) for name, v in zip(names, values[i], strict=True)}
     return rows
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line; access lines are JSON already."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry: dict[str, Any] = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname}
+        message = record.getMessage()
+        if record.name == "agnews.access":
+            return json.dumps(entry | json.loads(message))
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        return json.dumps(entry | {"message": message})
+
+
+def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, port: int, quiet: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
+
+    Args:
+        model: Answers texts.
+        name: What people call it.
+        settings: Limits.
+        host: Address to bind.
+        port: Port; 0 takes a free one.
+        quiet: No access log.
+
+    Raises:
+        AgnewsError: The port is taken.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    for noisy in ("asyncio", "numba", "mlflow", *(("agnews.access",) if quiet else ())):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not is_loopback(host) and settings.token is None:
+        logging.getLogger("agnews.serve").warning(
+            "anyone who reaches %s can ask this model; set AGNEWS_SERVE_TOKEN, or keep to 127.0.0.1", host
+        )
+    config = uvicorn.Config(
+        create_app(model, name, settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_s),
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    listening = _listen(config, host, port)
+    address, bound = listening.getsockname()[:2]
+    print(f"{name} at http://{address}:{bound}  (documentation: /docs, metrics: /metrics; Ctrl-C ends it)", flush=True)
+    with suppress(Terminated, KeyboardInterrupt):  # uvicorn raises the signal again after it has ended well
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(config: Any, host: str, port: int) -> Any:
+    """Bind before anything is started, so that a taken port is an error of its own."""
+    try:
+        return config.bind_socket()
+    except SystemExit as error:
+        raise AgnewsError(f"Port {port} of {host} cannot be had.", fix="agnews serve ... --port 0") from error

@@ -9,10 +9,126 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from agnews_exp.serving.http.metrics import Metrics
-from agnews_exp.serving.http.settings import ServeSettings
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from agnews_exp.core.errors import MissingDependencyError
+
+
+class ServeSettings(BaseModel):
+    """Limits of a server; every request is inside all of them or refused with the reason.
+
+    Attributes:
+        max_body_bytes: Of a request.
+        max_texts: Of a request.
+        max_characters: Of a text.
+        max_waiting: Requests at work or waiting; the next gets 503.
+        timeout_s: A request that takes longer gets 504.
+        batch_size: Texts that the model answers at once.
+        drain_s: Time that accepted requests have to end after SIGTERM.
+        token: Bearer token that every request for answers must carry; None asks for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_body_bytes: int = Field(1 << 20, ge=1)
+    max_texts: int = Field(256, ge=1)
+    max_characters: int = Field(100_000, ge=1)
+    max_waiting: int = Field(512, ge=1)
+    timeout_s: float = Field(30.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    drain_s: float = Field(30.0, gt=0)
+    token: str | None = Field(None, min_length=1)
+
+
+def _whole(value: Any) -> Any:
+    """Return 2 for 2.0: JSON has one kind of number, and JSON Schema calls both an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class PredictRequest(BaseModel):
+    """The body of ``POST /predict``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    texts: list[str] = Field(min_length=1, description="the texts to answer")
+    top_k: Annotated[int, BeforeValidator(_whole)] = Field(1, ge=1, le=1000, description="so many most likely classes")
+    probabilities: bool = Field(False, description="every class' confidence")
+
+
+class Answer(BaseModel):
+    """The answer for one text."""
+
+    label: str = Field(description="the class")
+    confidence: float | None = Field(None, description="in [0, 1]; absent for models that give labels only")
+    top: list[dict[str, str | float]] | None = Field(None, description="the top_k classes with their confidences")
+    confidences: dict[str, float] | None = Field(None, description="by class")
+
+
+class PredictResponse(BaseModel):
+    """The answer of ``POST /predict``."""
+
+    model: str
+    answers: list[Answer]
+
+
+class Problem(BaseModel):
+    """What every refusal says."""
+
+    error: str
+    detail: str
+
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Counters and histograms in a registry of their own.
+
+    Args:
+        paths: Paths that are told apart; others are counted as ``other``.
+        waiting: Returns the number of requests at work or waiting.
+
+    Raises:
+        MissingDependencyError: prometheus_client is not installed.
+    """
+
+    def __init__(self, paths: frozenset[str], waiting: Callable[[], int]) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        except ImportError as error:
+            raise MissingDependencyError(
+                "agnews serve needs prometheus-client, which is not installed.", fix="pip install 'agnews-exp[serve]'"
+            ) from error
+        self.paths = paths
+        self._registry = CollectorRegistry()
+        self._requests = Counter("agnews_requests", "Requests.", ["path", "status"], registry=self._registry)
+        self._seconds = Histogram(
+            "agnews_request_seconds", "Time of a request.", ["path"], buckets=_SECONDS, registry=self._registry
+        )
+        self._texts = Counter("agnews_texts", "Texts answered.", registry=self._registry)
+        self._batches = Histogram("agnews_batch_texts", "Texts in a batch.", buckets=_TEXTS, registry=self._registry)
+        gauge = Gauge("agnews_requests_waiting", "Requests at work or waiting.", registry=self._registry)
+        gauge.set_function(waiting)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def batch(self, texts: int) -> None:
+        """Count a batch."""
+        self._batches.observe(texts)
+        self._texts.inc(texts)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        from prometheus_client import generate_latest
+
+        return bytes(generate_latest(self._registry))
+
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -139,12 +255,12 @@ class Gate:
         if endpoint is None:
             await self._app(scope, counted, send)
             return
-        body = await _whole(counted)
+        body = await _whole_limits(counted)
         if body is not None:
             await (await endpoint(body)).send(send)
 
 
-async def _whole(receive: Receive) -> bytes | None:
+async def _whole_limits(receive: Receive) -> bytes | None:
     """Return the body of a request, or None when the client has gone."""
     parts = []
     while True:

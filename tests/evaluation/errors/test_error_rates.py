@@ -7,10 +7,17 @@ import pytest
 from scipy.stats import fisher_exact
 from statsmodels.stats.proportion import proportion_confint
 
-from agnews_exp.evaluation.errors.attributes import agencies, agency, artefacts, length_bins, length_edges, word_counts
-from agnews_exp.evaluation.errors.confusions import directed_confusions, undirected_confusions
-from agnews_exp.evaluation.errors.hardest import hardest_rows, item_losses, true_class_margins
-from agnews_exp.evaluation.errors.rates import contrasts, rate, rates_by_group
+from agnews_exp.analyses.errors.attributes import agencies, agency, artefacts, length_bins, length_edges, word_counts
+from agnews_exp.analyses.errors.confusions import (
+    contrasts,
+    directed_confusions,
+    hardest_rows,
+    item_losses,
+    rate,
+    rates_by_group,
+    true_class_margins,
+    undirected_confusions,
+)
 from agnews_exp.evaluation.predictions import Predictions
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")

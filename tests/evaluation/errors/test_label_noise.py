@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import MissingDependencyError
-from agnews_exp.evaluation.errors.label_noise import find_label_noise
+from agnews_exp.analyses.errors.confusions import find_label_noise
+from agnews_exp.core.errors import MissingDependencyError
 
 installed = importlib.util.find_spec("cleanlab") is not None
 

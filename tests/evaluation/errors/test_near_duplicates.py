@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from agnews_exp.evaluation.errors.duplicate_effect import duplicate_effect
-from agnews_exp.evaluation.errors.near_duplicates import (
+from agnews_exp.analyses.errors.near_duplicates import (
     Matches,
     NearDuplicates,
     best_matches,
     count_across,
+    duplicate_effect,
     exact_duplicates,
     find_near_duplicates,
     shingles,

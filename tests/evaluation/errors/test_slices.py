@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from agnews_exp.evaluation.errors.slices import excess_p_values, find_slices, frequent_words, make_features
+from agnews_exp.analyses.errors.slices import excess_p_values, find_slices, frequent_words, make_features
 
 
 def planted(seed: int, n: int = 4000, plant: str = "single"):

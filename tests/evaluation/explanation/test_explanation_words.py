@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agnews_exp.evaluation.explanation.words import Explanation, from_characters, keep_words, word_spans
+from agnews_exp.analyses.explanation.words import Explanation, from_characters, keep_words, word_spans
 
 
 @given(st.text(max_size=80))

@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 
-from agnews_exp.evaluation.explanation.faithfulness import erase, interval_of_mean, mean_erasure, score
-from agnews_exp.evaluation.explanation.occlusion import occlusion, random_order
-from agnews_exp.evaluation.explanation.words import Explanation
+from agnews_exp.analyses.explanation.faithfulness import (
+    erase,
+    interval_of_mean,
+    mean_erasure,
+    occlusion,
+    random_order,
+    score,
+)
+from agnews_exp.analyses.explanation.words import Explanation
 
 WORTH = {"good": 0.4, "fine": 0.2, "bad": -0.1}
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import MissingDependencyError
-from agnews_exp.evaluation.explanation import surrogates
+from agnews_exp.analyses.explanation import surrogates
+from agnews_exp.core.errors import MissingDependencyError
 
 WORTH = {"good": 0.4, "bad": -0.2}
 TEXT = "so good, so bad; so so"

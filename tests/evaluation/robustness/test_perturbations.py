@@ -8,16 +8,17 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import ConfigError
-from agnews_exp.evaluation.robustness.perturbations import (
+from agnews_exp.analyses.robustness.perturbations import (
     NEIGHBOURS,
     PERTURBATIONS,
     Kind,
     Variant,
     make_variant,
+    parse_groups,
     perturb,
+    synonyms_of,
 )
-from agnews_exp.evaluation.robustness.synonyms import parse_groups, synonyms_of
+from agnews_exp.core.errors import ConfigError
 
 TEXTS = [
     "Oil prices rose sharply on Friday, as storms closed 3 ports (Reuters) Reuters - Crude climbed again.",

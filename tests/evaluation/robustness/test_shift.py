@@ -7,12 +7,12 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.analyses.robustness.drops import measure_drop
+from agnews_exp.analyses.robustness.label_mapping import load_mapping, map_labels, shipped_mappings
+from agnews_exp.analyses.robustness.perturbations import Variant
+from agnews_exp.analyses.robustness.shift import confidence_scores, detection, known_share, vocabulary
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.robustness.drops import measure_drop
-from agnews_exp.evaluation.robustness.label_mapping import load_mapping, map_labels, shipped_mappings
-from agnews_exp.evaluation.robustness.perturbations import Variant
-from agnews_exp.evaluation.robustness.shift import confidence_scores, detection, known_share, vocabulary
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 NEWSGROUPS = {  # label -> texts in 20news-bydate-test

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, jaccard_score
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.statistics import agreement_table, paired_counts
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.statistics import (
     compare_folds,
     compare_seeds,

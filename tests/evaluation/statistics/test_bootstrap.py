@@ -7,12 +7,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.evaluation.metrics import macro_f1
 from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_mean_difference, bootstrap_metric
-from agnews_exp.evaluation.statistics.bootstrap import _count_bootstrap, _function_bootstrap
-from agnews_exp.evaluation.statistics.cells import Cells
-from agnews_exp.evaluation.statistics.intervals import bca_interval
-from agnews_exp.evaluation.statistics.margins import macro_f1
+from agnews_exp.evaluation.statistics.bootstrap import Cells, _count_bootstrap, _function_bootstrap, bca_interval
 
 
 def sklearn_macro_f1(y, p):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.statistics import adjust, compare_all, compare_predictions, mcnemar_test, paired_counts
 
 NAMES = ["World", "Sports", "Business", "Sci/Tech"]

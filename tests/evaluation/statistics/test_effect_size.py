@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.statistics import PairedCounts, accuracy_interval, effect_sizes, pooled_cohens_d
 
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from agnews_exp.config.errors import ConfigError, DataError
-from agnews_exp.evaluation.metrics import confusion_matrix
-from agnews_exp.evaluation.statistics.cells import Cells
-from agnews_exp.evaluation.statistics.margins import (
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.evaluation.metrics import (
+    confusion_matrix,
     count_metric,
     margins_of,
     margins_of_confusion,
     names_of_classes,
     undirected_confusions,
 )
+from agnews_exp.evaluation.statistics.bootstrap import Cells
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 SKLEARN = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from agnews_exp.config.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.statistics import (
     PairedCounts,
     adjust,

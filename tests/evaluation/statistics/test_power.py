@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agnews_exp.config.errors import DataError
+from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.statistics import (
     mcnemar_p_values,
     mcnemar_power,

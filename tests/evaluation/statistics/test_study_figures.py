@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agnews_exp.evaluation.metrics import confusion_matrix
+from agnews_exp.evaluation.metrics import class_f1, confusion_matrix, count_metric, margins_of, margins_of_confusion
 from agnews_exp.evaluation.statistics import (
     adjust,
     bootstrap_difference,
@@ -20,7 +20,6 @@ from agnews_exp.evaluation.statistics import (
     undirected_confusions,
     wilcoxon_test,
 )
-from agnews_exp.evaluation.statistics.margins import class_f1, count_metric, margins_of, margins_of_confusion
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 BERT = np.array([[1803, 14, 47, 36], [10, 1877, 7, 6], [36, 5, 1744, 115], [28, 9, 126, 1737]])

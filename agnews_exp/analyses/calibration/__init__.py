@@ -1,0 +1,1 @@
+"""Calibration of a run's probabilities, before and after."""

@@ -1,0 +1,458 @@
+"""What a run's model costs to use: time, memory, size, energy and money, measured on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agnews_exp.analyses.context import AnalysisContext, Findings
+from agnews_exp.analyses.figures import new_figure, open_frame, save_png
+from agnews_exp.core.errors import AgnewsError, MissingDependencyError, unknown_name
+from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
+from agnews_exp.tracking.environment import describe_environment
+from agnews_exp.tracking.record import MODEL
+
+_ANY_COUNTRY = "USA"  # codecarbon wants one; energy does not depend on it, and emissions are then not reported
+_METERED = ("intel_rapl", "intel_power_gadget", "powermetrics")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a piece of work took.
+
+    Attributes:
+        kwh: Of the whole machine, CPU, GPU and memory.
+        seconds: How long it took.
+        items: How many items it answered.
+        metered: Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the
+            processor's nominal power. Memory is always estimated from its size.
+        source: What codecarbon used, in words.
+        kg_co2e: Emissions at the country's grid; None without a country.
+    """
+
+    kwh: float
+    seconds: float
+    items: int
+    metered: bool
+    source: str
+    kg_co2e: float | None
+
+    @property
+    def kwh_per_million(self) -> float:
+        """Energy of a million items."""
+        return self.kwh / self.items * 1e6
+
+
+def measure_energy(work: Callable[[], int], *, seconds: float, country: str | None = None) -> Energy:
+    """Repeat a piece of work for some time and measure the machine's energy meanwhile.
+
+    Args:
+        work: Does a piece and returns how many items it answered.
+        seconds: Repeat for so long at least.
+        country: ISO code of three letters, for emissions.
+
+    Raises:
+        MissingDependencyError: codecarbon is not installed.
+    """
+    try:
+        from codecarbon import OfflineEmissionsTracker
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Energy needs the package 'codecarbon', which is not installed.", fix="pip install 'agnews-exp[energy]'"
+        ) from error
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)
+    tracker: Any = OfflineEmissionsTracker(
+        country_iso_code=country or _ANY_COUNTRY,
+        save_to_file=False,
+        log_level="error",
+        measure_power_secs=1,
+        allow_multiple_runs=True,
+    )
+    items = 0
+    work()
+    tracker.start()
+    try:
+        start = time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < seconds:
+            items += work()
+    finally:
+        kg = tracker.stop()
+    found = tracker.final_emissions_data
+    modes = [str(getattr(part, "_mode", "")) for part in tracker._hardware if type(part).__name__ == "CPU"]
+    metered = bool(modes) and all(mode in _METERED for mode in modes)
+    parts = ", ".join(str(part) for part in tracker._conf.get("hardware", ()))
+    return Energy(float(found.energy_consumed), elapsed, items, metered, parts, float(kg) if country and kg else None)
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """One start of a model in a process of its own; the files may lie in the system's cache.
+
+    Attributes:
+        seconds: From starting the process until the first answer has come back.
+        import_s: Of these, importing the code that loads models.
+        load_s: Loading the model.
+        first_answer_s: Answering the first text.
+        peak_rss_one_mb: Peak resident memory after one text, MiB.
+        peak_rss_batch_mb: The same after a batch.
+        peak_gpu_mb: Peak memory that the GPU's allocator gave out, MiB; None without a GPU.
+    """
+
+    seconds: float
+    import_s: float
+    load_s: float
+    first_answer_s: float
+    peak_rss_one_mb: float
+    peak_rss_batch_mb: float
+    peak_gpu_mb: float | None
+
+
+def measure_cold_start(folder: Path, first: str, batch: Sequence[str], device: str = "auto") -> ColdStart:
+    """Start a process that loads a model folder and answers a text, then a batch.
+
+    Args:
+        folder: The model folder.
+        first: The first text.
+        batch: Texts answered in one call afterwards, for the peak memory.
+        device: See :func:`agnews_exp.models.loading.load_model`.
+
+    Raises:
+        AgnewsError: The process failed; the message has its last line.
+    """
+    command = [sys.executable, "-P", "-m", "agnews_exp.analyses.efficiency", str(folder), device]
+    request = json.dumps({"first": first, "batch": list(batch)})
+    # A file takes what the process complains of: a pipe that nobody reads would fill and stop it.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        start = time.perf_counter()
+        with subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, encoding="utf-8"
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(request)
+            told = _next_report(process.stdout)
+            seconds = time.perf_counter() - start
+            told |= _next_report(process.stdout)
+        complaints.seek(0)
+        last = (complaints.read().strip().splitlines() or ["no output"])[-1]
+    if process.returncode or "peak_rss_batch_mb" not in told:
+        from agnews_exp.core.process import explain_exit
+
+        raise AgnewsError(f"The process that loads {folder}: {explain_exit(process.returncode)}: {last}")
+    return ColdStart(seconds=seconds, **told)
+
+
+def _next_report(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the next line of JSON, past whatever a library may have printed; empty at the end."""
+    for line in lines:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    return {}
+
+
+def main() -> None:
+    """Load, answer, report."""
+    start = time.perf_counter()
+    from agnews_exp.evaluation.efficiency import peak_memory_mb
+    from agnews_exp.models.loading import load_model
+
+    imported = time.perf_counter()
+    model = load_model(Path(sys.argv[1]), sys.argv[2])
+    loaded = time.perf_counter()
+    request: dict[str, Any] = json.load(sys.stdin)
+    asked = time.perf_counter()
+    model.predict([request["first"]])
+    answered = time.perf_counter()
+    _tell(
+        import_s=imported - start,
+        load_s=loaded - imported,
+        first_answer_s=answered - asked,
+        peak_rss_one_mb=peak_memory_mb(),
+    )
+    if request["batch"]:
+        model.predict(request["batch"])
+    _tell(peak_rss_batch_mb=peak_memory_mb(), peak_gpu_mb=_peak_gpu_mb())
+
+
+def _peak_gpu_mb() -> float | None:
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    gpu: Any = torch.cuda
+    if not gpu.is_available() or not gpu.is_initialized():
+        return None
+    return float(gpu.max_memory_allocated()) / 1024**2
+
+
+def _tell(**values: float | None) -> None:
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AgnewsError as error:
+        sys.exit(error.message.replace("\n", " "))
+
+
+COST_FORMULA = "cost per million = price per hour x 1,000,000 / (texts per second x 3,600 x utilisation)"
+_TRAINING = ("features", "tokenise", "fit")
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+
+
+def analyse(
+    context: AnalysisContext,
+    *,
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=1)] = (1, 8, 64, 256),
+    seconds: Annotated[float, Field(gt=0)] = 3.0,
+    min_calls: Annotated[int, Field(ge=2)] = 20,
+    cold_starts: Annotated[int, Field(ge=0)] = 3,
+    energy_seconds: Annotated[float, Field(ge=0)] = 10.0,
+    country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None,
+    prices: Mapping[str, Annotated[float, Field(ge=0)] | None] | None = None,
+    machine: str = "here",
+    currency: str = "EUR",
+    utilisation: Annotated[float, Field(gt=0, le=1)] = 1.0,
+) -> Findings:
+    """Measure a run's model on validation texts.
+
+    Args:
+        context: The run.
+        batch_sizes: Texts in a call.
+        seconds: Measure each batch size for so long at least,
+        min_calls: and so many calls.
+        cold_starts: Fresh processes; 0 leaves them out.
+        energy_seconds: Answer texts for so long under codecarbon; 0 leaves it out.
+        country: ISO code of three letters, for emissions.
+        prices: Machine to price of one of its hours; null is unknown.
+        machine: The machine of the table that this one is.
+        currency: Of the prices.
+        utilisation: Share of the paid hours in which the machine answers.
+
+    Returns:
+        ``latency_p50_ms_<batch size>``, ``latency_p95_ms_...``, ``throughput_...``, ``cold_start_s``,
+        ``serving_rss_mb`` and, where they could be had, ``serving_gpu_mb``, ``kwh_per_million``, ``cost_per_million``.
+
+    Raises:
+        ConfigError: ``machine`` is not in the price table.
+    """
+    table = dict(prices or {})
+    if table and machine not in table:
+        raise unknown_name("machine in prices", machine, list(table))
+    texts = context.splits.validation.texts
+    predict = context.model.predict
+    latencies = [
+        measure_latency(predict, texts, size, seconds=seconds, min_calls=min_calls)
+        for size in dict.fromkeys(batch_sizes)
+    ]
+    fastest = max(latencies, key=lambda one: one.throughput)
+    run = context.folder.parents[1]
+    starts = _cold_starts(run / MODEL, texts, fastest.batch_size, cold_starts)
+    energy, no_energy = _energy(context, fastest.batch_size, energy_seconds, country)
+    price = table.get(machine)
+    cost = None if price is None else cost_per_million(price, fastest.throughput, utilisation)
+    training = _training(context.timings)
+    machine_facts = _machine(context)
+    _draw(context.folder / "latency.png", latencies)
+
+    metrics = _metrics(latencies, starts, energy, cost)
+    facts = {
+        "machine": machine_facts,
+        "latency": [asdict(one) for one in latencies],
+        "cold_starts": [asdict(one) for one in starts],
+        "model_size_mb": folder_size_mb(run / MODEL),
+        "training": training,
+        "energy": None if energy is None else asdict(energy) | {"kwh_per_million": energy.kwh_per_million},
+        "energy_reason": no_energy,
+        "cost": {
+            "formula": COST_FORMULA,
+            "machine": machine,
+            "price_per_hour": price,
+            "currency": currency,
+            "utilisation": utilisation,
+            "throughput": fastest.throughput,
+            "batch_size": fastest.batch_size,
+            "per_million": cost,
+        },
+    }
+    return Findings(metrics, _summary(facts, latencies, starts, energy), facts)
+
+
+def _cold_starts(folder: Path, texts: Sequence[str], batch_size: int, n: int) -> list[ColdStart]:
+    batch = [texts[i % len(texts)] for i in range(batch_size)]
+    return [measure_cold_start(folder, texts[i % len(texts)], batch) for i in range(n)]
+
+
+def _energy(
+    context: AnalysisContext, batch_size: int, seconds: float, country: str | None
+) -> tuple[Energy | None, str | None]:
+    """Return the energy of answering, or the reason why there is none."""
+    if not seconds:
+        return None, "not asked for (energy_seconds=0)"
+    texts = context.splits.validation.texts
+    batch = [texts[i % len(texts)] for i in range(batch_size)]
+
+    def work() -> int:
+        context.model.predict(batch)
+        return len(batch)
+
+    try:
+        return measure_energy(work, seconds=seconds, country=country), None
+    except MissingDependencyError as error:
+        return None, f"{error.message} fix: {error.fix}"
+
+
+def _training(timings: Mapping[str, float]) -> dict[str, Any]:
+    """Return the seconds of the stages of training; empty where there were none, as for a cascade."""
+    stages = {name: float(timings[name]) for name in timings if name.split("/")[0] in _TRAINING}
+    return {"stages": stages, "seconds": sum(stages.values()), "all_timings": dict(timings)} if stages else {}
+
+
+def _machine(context: AnalysisContext) -> dict[str, Any]:
+    environment = describe_environment(Path(context.checked.run.paths.root_dir))
+    device = getattr(context.model, "device", None)
+    facts = {key: environment[key] for key in ("cpu", "cpu_cores", "memory_gb", "platform", "python")}
+    facts["device"] = str(device) if device is not None else "cpu"
+    if facts["device"].startswith("cuda"):
+        import torch
+
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    if "torch" in sys.modules:
+        import torch
+
+        facts["torch_threads"] = torch.get_num_threads()
+    return facts
+
+
+def _metrics(
+    latencies: Sequence[Latency], starts: Sequence[ColdStart], energy: Energy | None, cost: float | None
+) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for one in latencies:
+        metrics[f"latency_p50_ms_{one.batch_size}"] = one.p50_ms
+        metrics[f"latency_p95_ms_{one.batch_size}"] = one.p95_ms
+        if one.p99_ms is not None:
+            metrics[f"latency_p99_ms_{one.batch_size}"] = one.p99_ms
+        metrics[f"throughput_{one.batch_size}"] = one.throughput
+    if starts:
+        metrics["cold_start_s"] = statistics.median(one.seconds for one in starts)
+        metrics["serving_rss_mb"] = max(one.peak_rss_batch_mb for one in starts)
+        if gpu := [one.peak_gpu_mb for one in starts if one.peak_gpu_mb is not None]:
+            metrics["serving_gpu_mb"] = max(gpu)
+    if energy is not None:
+        metrics["kwh_per_million"] = energy.kwh_per_million
+    if cost is not None:
+        metrics["cost_per_million"] = cost
+    return metrics
+
+
+def _summary(
+    facts: Mapping[str, Any], latencies: Sequence[Latency], starts: Sequence[ColdStart], energy: Energy | None
+) -> str:
+    machine = facts["machine"]
+    where = f"{machine['cpu']}, {machine['cpu_cores']} cores, {machine['memory_gb']} GB, device {machine['device']}"
+    lines = [
+        f"Measured on {where}: validation texts, features included, calls one after the other.",
+        "",
+        "| batch size | calls | p50 ms | p95 ms | p99 ms | texts/s |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in latencies:
+        p99 = "too few calls" if one.p99_ms is None else f"{one.p99_ms:.2f}"
+        lines.append(
+            f"| {one.batch_size} | {one.calls} | {one.p50_ms:.2f} | {one.p95_ms:.2f} | {p99} | {one.throughput:,.0f} |"
+        )
+    lines += ["", "| what | value | how |", "|---|---:|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(facts, starts, energy)]
+    return "\n".join(lines)
+
+
+def _rows(facts: Mapping[str, Any], starts: Sequence[ColdStart], energy: Energy | None) -> list[tuple[str, str, str]]:
+    rows = [("size on disk", f"{facts['model_size_mb']:.1f} MiB", "all files of the model folder")]
+    if starts:
+        one = sorted(starts, key=lambda start: start.seconds)[len(starts) // 2]
+        how = f"median of {len(starts)} fresh processes, files in the system's cache: import {one.import_s:.2f} s, "
+        rows.append(
+            (
+                "cold start",
+                f"{one.seconds:.2f} s",
+                f"{how}load {one.load_s:.2f} s, first text {one.first_answer_s:.2f} s",
+            )
+        )
+        size = facts["cost"]["batch_size"]
+        rows.append(("peak memory, one text", f"{one.peak_rss_one_mb:,.0f} MiB", "resident, in that process"))
+        rows.append((f"peak memory, batch of {size}", f"{one.peak_rss_batch_mb:,.0f} MiB", "resident, in that process"))
+        gpu = "none used" if one.peak_gpu_mb is None else f"{one.peak_gpu_mb:,.0f} MiB"
+        rows.append(("peak GPU memory", gpu, "torch's allocator, in that process"))
+    training = facts["training"]
+    if training:
+        stages = ", ".join(f"{name} {value:.1f} s" for name, value in training["stages"].items())
+        rows.append(("training", f"{training['seconds']:.1f} s", f"stages of the run: {stages}"))
+    else:
+        rows.append(("training", "-", "nothing was trained in this run"))
+    return [*rows, *_energy_rows(facts, energy), _cost_row(facts["cost"])]
+
+
+def _energy_rows(facts: Mapping[str, Any], energy: Energy | None) -> list[tuple[str, str, str]]:
+    if energy is None:
+        return [("energy", "-", str(facts["energy_reason"]))]
+    kind = "CPU by power meter" if energy.metered else "no power meter here: codecarbon's estimate from load"
+    how = f"{kind}; {energy.source}; whole machine, {energy.items:,} texts in {energy.seconds:.0f} s"
+    rows = [("energy per million texts", f"{energy.kwh_per_million:.3g} kWh", how)]
+    if energy.kg_co2e is not None:
+        rows.append(
+            ("emissions per million", f"{energy.kg_co2e / energy.items * 1e6:.3g} kg CO2e", "at the grid's mean")
+        )
+    return rows
+
+
+def _cost_row(cost: Mapping[str, Any]) -> tuple[str, str, str]:
+    if cost["per_million"] is None:
+        fix = f"set prices.{cost['machine']}=<price of one hour>"
+        return ("cost per million texts", "-", f"{COST_FORMULA}; no price: {fix}")
+    filled = (
+        f"{COST_FORMULA} = {cost['price_per_hour']:g} x 1,000,000 / ({cost['throughput']:,.1f} x 3,600 x "
+        f"{cost['utilisation']:g})"
+    )
+    return ("cost per million texts", f"{cost['per_million']:.4g} {cost['currency']}", filled)
+
+
+def _draw(path: Path, latencies: Sequence[Latency]) -> None:
+    """Draw percentiles of latency and throughput against the batch size."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    figure = new_figure(8.4, 3.4)
+    left, right = figure.subplots(1, 2)
+    ordered = sorted(latencies, key=lambda one: one.batch_size)
+    sizes = [one.batch_size for one in ordered]
+    for name, colour, marker in (("p50", BLUE, "o"), ("p95", ORANGE, "s"), ("p99", GREEN, "^")):
+        points = [(one.batch_size, getattr(one, f"{name}_ms")) for one in ordered]
+        shown = [(size, value) for size, value in points if value is not None]
+        if shown:
+            left.plot(*zip(*shown, strict=True), color=colour, marker=marker, label=name)
+    left.set(xscale="log", yscale="log", xlabel="texts in a call", ylabel="time of a call (ms)")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.legend(frameon=False)
+    right.plot(sizes, [one.throughput for one in ordered], color=BLUE, marker="o")
+    right.set(xscale="log", xlabel="texts in a call", ylabel="throughput (texts/s)", ylim=(0, None))
+    for axes in (left, right):
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.grid(color="#DDDDDD", linewidth=0.6)
+        open_frame(axes)
+    save_png(figure, path)

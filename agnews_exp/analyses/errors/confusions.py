@@ -1,0 +1,263 @@
+"""Which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.calibrators import log_probabilities
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
+from agnews_exp.evaluation.statistics.inputs import Result, probability_matrix
+
+FloatArray = NDArray[np.float64]
+
+
+def true_class_margins(labels: NDArray[np.int64], predictions: Predictions) -> FloatArray | None:
+    """Return the true class's score minus the best other class's, shape (n,): negative where the row is wrong.
+
+    The scores are the model's decision scores, or the logarithms of its probabilities where it has none.
+
+    Args:
+        labels: Shape (n,), true class indices.
+        predictions: The model's answers.
+
+    Returns:
+        None for a model that gives labels only.
+    """
+    scores = predictions.scores
+    if scores is None:
+        if predictions.probabilities is None:
+            return None
+        scores = log_probabilities(predictions.probabilities)
+    rows = np.arange(len(labels))
+    others = np.array(scores, dtype=np.float64)
+    others[rows, labels] = -np.inf
+    margins: FloatArray = scores[rows, labels] - others.max(axis=1)
+    return margins
+
+
+def item_losses(labels: NDArray[np.int64], predictions: Predictions) -> FloatArray | None:
+    """Return minus the logarithm of the true class's probability (nats), shape (n,); None without probabilities.
+
+    Probabilities below 1e-12 count as 1e-12.
+    """
+    if predictions.probabilities is None:
+        return None
+    losses: FloatArray = -log_probabilities(predictions.probabilities)[np.arange(len(labels)), labels]
+    return losses
+
+
+def hardest_rows(labels: NDArray[np.int64], predictions: Predictions, n: int) -> NDArray[np.int64]:
+    """Return positions of the n rows with the lowest margin, lowest first; wrong rows only, so perhaps fewer.
+
+    A model that gives labels only has its first n errors returned.
+    """
+    wrong = np.flatnonzero(predictions.labels != labels)
+    margins = true_class_margins(labels, predictions)
+    if margins is None:
+        return wrong[:n]
+    losses = item_losses(labels, predictions)
+    ties = np.zeros(len(labels)) if losses is None else -losses
+    order = np.lexsort((ties[wrong], margins[wrong]))
+    return wrong[order][:n]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelNoise(Result):
+    """Candidates for wrong labels.
+
+    Attributes:
+        rows: Shape (m,), positions, most doubtful first.
+        self_confidence: Shape (m,), the probability of the label that each of these rows has.
+        share: m / n: an estimate of the share of wrong labels that is as good as the model.
+    """
+
+    rows: NDArray[np.int64]
+    self_confidence: NDArray[np.float64]
+    share: float
+
+
+def find_label_noise(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> LabelNoise:
+    """Find rows whose label the model contradicts more confidently than it confirms labels on average.
+
+    Args:
+        labels: Shape (n,), class indices as labelled.
+        probabilities: Shape (n, K), of a model that has not seen these rows' labels.
+
+    Raises:
+        MissingDependencyError: cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "Label-noise candidates need the package 'cleanlab', which is not installed.",
+            fix="pip install 'agnews-exp[errors]'",
+        ) from error
+    matrix = probability_matrix(probabilities, len(labels))
+    # cleanlab wants every class among the labels; one that no row has can have no wrong label either.
+    present = np.unique(labels)
+    renumbered = np.searchsorted(present, labels)
+    part = matrix[:, present]
+    totals = part.sum(axis=1, keepdims=True)
+    part = np.where(totals > 0, part / np.where(totals > 0, totals, 1), 1 / len(present))
+    if len(present) < 2:
+        rows = np.empty(0, dtype=np.int64)
+    else:
+        found = find_label_issues(renumbered, part, return_indices_ranked_by="self_confidence", n_jobs=1)
+        rows = np.asarray(found, dtype=np.int64)
+    return LabelNoise(rows, matrix[rows, labels[rows]], len(rows) / len(labels))
+
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rate(Result):
+    """A share with its interval.
+
+    Attributes:
+        name: What is counted, such as the group's name.
+        count: Errors.
+        total: Rows, at least 1.
+        rate: ``count / total``.
+        low: Lower end of Wilson's score interval (1927).
+        high: Upper end.
+    """
+
+    name: str
+    count: int
+    total: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Contrast(Result):
+    """The error rates of the rows that have an attribute and of those that have not.
+
+    Attributes:
+        name: The attribute.
+        inside: Rows that have it.
+        outside: The other rows.
+        p_value: Fisher's exact test, two-sided, unadjusted.
+    """
+
+    name: str
+    inside: Rate
+    outside: Rate
+    p_value: float
+
+
+def rate(name: str, count: int, total: int, level: float = 0.95) -> Rate:
+    """Return a share with its Wilson interval.
+
+    Args:
+        name: What is counted.
+        count: Between 0 and ``total``.
+        total: At least 1.
+        level: Nominal coverage.
+    """
+    interval = accuracy_interval(count, total, level)
+    return Rate(name, count, total, interval.estimate, interval.low, interval.high)
+
+
+def rates_by_group(
+    wrong: BoolArray, groups: NDArray[np.int64], names: Sequence[str], level: float = 0.95
+) -> tuple[Rate, ...]:
+    """Return the error rate of each group that has rows, in the order of the names.
+
+    Args:
+        wrong: Shape (n,), whether each row is an error.
+        groups: Shape (n,), each row's group, an index into ``names``.
+        names: Names of the groups.
+        level: Nominal coverage.
+    """
+    totals = np.bincount(groups, minlength=len(names))
+    counts = np.bincount(groups[wrong], minlength=len(names))
+    return tuple(rate(name, int(counts[i]), int(totals[i]), level) for i, name in enumerate(names) if totals[i])
+
+
+def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray], level: float = 0.95) -> tuple[Contrast, ...]:
+    """Return rows with an attribute against rows without, for each attribute that some but not all rows have.
+
+    Args:
+        wrong: Shape (n,), whether each row is an error.
+        attributes: Shape (n,) each, which rows have it.
+        level: Nominal coverage.
+    """
+    from scipy.stats import fisher_exact
+
+    found = []
+    for name, has in attributes.items():
+        n_in, n_out = int(has.sum()), int((~has).sum())
+        if not n_in or not n_out:
+            continue
+        inside, outside = int(wrong[has].sum()), int(wrong[~has].sum())
+        table = [[inside, n_in - inside], [outside, n_out - outside]]
+        p_value = float(fisher_exact(table).pvalue)
+        found.append(Contrast(name, rate(name, inside, n_in, level), rate("others", outside, n_out, level), p_value))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Confusion(Result):
+    """One kind of error.
+
+    Attributes:
+        first: The true class; of an undirected pair, the class with the lower index.
+        second: The class given instead; of an undirected pair, the other class.
+        of_rows: The errors among the rows that could have it: those of the true class, or of both classes.
+        share_of_errors: The errors among all errors.
+    """
+
+    first: str
+    second: str
+    of_rows: Rate
+    share_of_errors: float
+
+
+def directed_confusions(
+    matrix: NDArray[np.int64], class_names: Sequence[str], level: float = 0.95
+) -> tuple[Confusion, ...]:
+    """Return the pairs (true class, class given) that occur, most frequent first.
+
+    Args:
+        matrix: Shape (K, K); rows are true classes, columns those given.
+        class_names: K names.
+        level: Nominal coverage of the intervals.
+    """
+    support = matrix.sum(axis=1)
+    cells = [(i, j, int(matrix[i, j]), int(support[i])) for i, j in np.ndindex(*matrix.shape) if i != j]
+    return _ranked(cells, class_names, " -> ", level)
+
+
+def undirected_confusions(
+    matrix: NDArray[np.int64], class_names: Sequence[str], level: float = 0.95
+) -> tuple[Confusion, ...]:
+    """Return the pairs of classes that are taken for each other, most frequent first; arguments as above."""
+    support = matrix.sum(axis=1)
+    cells = [
+        (i, j, int(matrix[i, j] + matrix[j, i]), int(support[i] + support[j]))
+        for i, j in np.ndindex(*matrix.shape)
+        if i < j
+    ]
+    return _ranked(cells, class_names, " <-> ", level)
+
+
+def _ranked(
+    cells: list[tuple[int, int, int, int]], names: Sequence[str], arrow: str, level: float
+) -> tuple[Confusion, ...]:
+    errors = sum(count for _, _, count, _ in cells)
+    found = [
+        Confusion(names[i], names[j], rate(f"{names[i]}{arrow}{names[j]}", count, total, level), count / errors)
+        for i, j, count, total in cells
+        if count
+    ]
+    return tuple(sorted(found, key=lambda pair: -pair.of_rows.count))

@@ -1,0 +1,244 @@
+"""Texts that are the same but for a few words, within and across splits.
+
+Texts are compared by their word shingles: Jaccard similarity of the sets of k-word sequences, letter case and
+punctuation aside. MinHash with locality-sensitive hashing (datasketch) proposes pairs, their exact similarity decides.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
+from agnews_exp.evaluation.statistics.inputs import Result
+
+IntArray = NDArray[np.int64]
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, eq=False)
+class NearDuplicates:
+    """Which of n texts are alike.
+
+    Attributes:
+        keys: Shape (n,), 0..m-1; texts with the same words in the same order have the same key.
+        first: Shape (p,), key of one of each pair of near-duplicates.
+        second: Shape (p,), key of the other one, greater than ``first``.
+        similarity: Shape (p,), Jaccard similarity of the pair's shingles, below 1 or, rarely, 1.
+    """
+
+    keys: IntArray
+    first: IntArray
+    second: IntArray
+    similarity: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The most similar text of another split, for each of the r rows of one split.
+
+    Attributes:
+        position: Shape (r,), position in the other split; -1 where no text is similar enough.
+        similarity: Shape (r,), 0 where there is none.
+    """
+
+    position: IntArray
+    similarity: NDArray[np.float64]
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Shape (r,), whether there is one."""
+        return self.position >= 0
+
+
+def normalised(text: str) -> str:
+    """Return the words of a text in lower case, one space between them."""
+    return " ".join(_WORD.findall(text.lower()))
+
+
+def exact_keys(texts: Sequence[str]) -> tuple[IntArray, list[str]]:
+    """Return each text's key (n,) and the m different normalised texts, key i at position i."""
+    index: dict[str, int] = {}
+    keys = [index.setdefault(normalised(text), len(index)) for text in texts]
+    return np.array(keys, dtype=np.int64), list(index)
+
+
+def shingles(words: str, size: int) -> frozenset[str]:
+    """Return the sequences of ``size`` words of a normalised text; all of it where it is shorter."""
+    parts = words.split()
+    return frozenset(" ".join(parts[i : i + size]) for i in range(max(1, len(parts) - size + 1)))
+
+
+def find_near_duplicates(
+    texts: Sequence[str], *, threshold: float = 0.5, shingle_words: int = 3, permutations: int = 128, seed: int = 1
+) -> NearDuplicates:
+    """Find all pairs of texts that are alike.
+
+    Args:
+        texts: The n texts of all splits together.
+        threshold: Jaccard similarity in (0, 1] from which on two texts count as near-duplicates. Of 38 words and
+            three-word shingles, one word changed leaves .85, four words about .5.
+        shingle_words: Words of a shingle.
+        permutations: Length of the MinHash signatures: more find more of the pairs near the threshold.
+        seed: Of the permutations.
+
+    Raises:
+        MissingDependencyError: datasketch is not installed.
+    """
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "Near-duplicates need the package 'datasketch', which is not installed.",
+            fix="pip install 'agnews-exp[errors]'",
+        ) from error
+    keys, different = exact_keys(texts)
+    sets = [shingles(words, shingle_words) for words in different]
+    # Candidates are checked exactly, so a missed pair is worse than a needless one.
+    index = MinHashLSH(threshold=threshold, num_perm=permutations, weights=(0.1, 0.9))
+    encoded = ([shingle.encode() for shingle in members] for members in sets)
+    signatures = MinHash.generator(encoded, num_perm=permutations, seed=seed, hashfunc=zlib.crc32)
+    pairs: list[tuple[int, int, float]] = []
+    for key, signature in enumerate(signatures):
+        for other in index.query(signature):
+            if (similarity := _jaccard(sets[key], sets[other])) >= threshold:
+                pairs.append((other, key, similarity))
+        index.insert(key, signature, check_duplication=False)
+    pairs.sort()
+    first, second, values = ([pair[i] for pair in pairs] for i in range(3))
+    return NearDuplicates(keys, np.array(first, np.int64), np.array(second, np.int64), np.array(values, np.float64))
+
+
+def exact_duplicates(texts: Sequence[str]) -> NearDuplicates:
+    """Return only the texts with the same words, which needs no package; ``first`` and ``second`` are empty."""
+    none = np.empty(0, dtype=np.int64)
+    return NearDuplicates(exact_keys(texts)[0], none, none, np.empty(0))
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    common = len(one & other)
+    return common / (len(one) + len(other) - common)
+
+
+def count_across(found: NearDuplicates, parts: Mapping[str, slice]) -> dict[str, dict[str, int]]:
+    """Count the rows of each split that have a (near-)duplicate in each split; in its own, another row.
+
+    Args:
+        found: Pairs of all texts.
+        parts: Where each split's rows lie among them.
+
+    Returns:
+        ``counts[split][where]``.
+    """
+    from scipy.sparse import csr_array
+
+    n_keys = int(found.keys.max(initial=-1)) + 1
+    ones = np.ones(2 * len(found.first), dtype=np.int64)
+    ends = np.concatenate([found.first, found.second]), np.concatenate([found.second, found.first])
+    neighbours = csr_array((ones, ends), shape=(n_keys, n_keys))
+    held = {name: np.bincount(found.keys[rows], minlength=n_keys) for name, rows in parts.items()}
+    near = {name: neighbours @ counts for name, counts in held.items()}
+    return {
+        split: {
+            other: int(np.sum(held[split] * ((held[other] > (1 if other == split else 0)) | (near[other] > 0))))
+            for other in parts
+        }
+        for split in parts
+    }
+
+
+def best_matches(found: NearDuplicates, rows: slice, others: slice) -> Matches:
+    """Return the most similar of ``others`` for each of ``rows``; the first one among equals."""
+    n_keys = int(found.keys.max(initial=-1)) + 1
+    where = np.full(n_keys, -1, dtype=np.int64)
+    other_keys = found.keys[others]
+    where[other_keys[::-1]] = np.arange(len(other_keys))[::-1]
+    similarity = (where >= 0).astype(np.float64)
+    position = where.copy()
+    ends = np.concatenate([found.first, found.second]), np.concatenate([found.second, found.first])
+    values = np.concatenate([found.similarity, found.similarity])
+    # Ascending, so that the last write to a key, the one that stays, is its most similar neighbour.
+    for pair in np.argsort(values, kind="stable"):
+        key, neighbour = ends[0][pair], ends[1][pair]
+        if where[key] < 0 and where[neighbour] >= 0 and values[pair] > similarity[key]:
+            position[key], similarity[key] = where[neighbour], values[pair]
+    own = found.keys[rows]
+    return Matches(position[own], similarity[own])
+
+
+@dataclass(frozen=True)
+class DuplicateEffect(Result):
+    """The metrics of a split with and without the rows that have a near-duplicate among the training rows.
+
+    Attributes:
+        n_rows: Rows of the split.
+        n_near: Those with a near-duplicate in train.
+        all_rows: Metrics of all rows, by name.
+        without: Metrics of the rows that have none; None where there are no such rows.
+        errors: Error rates of both kinds of rows; None where there is only one kind.
+        conflicts: Of the rows with a near-duplicate, those that bear another label than it does; None without any.
+        follows_train: Of the conflicting rows, those to which the model gives the training row's label.
+    """
+
+    n_rows: int
+    n_near: int
+    all_rows: dict[str, BootstrapInterval]
+    without: dict[str, BootstrapInterval] | None
+    errors: Contrast | None
+    conflicts: Rate | None
+    follows_train: Rate | None
+
+
+def duplicate_effect(
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    train_labels: NDArray[np.int64],
+    matches: Matches,
+    class_names: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> DuplicateEffect:
+    """Return the effect on one split.
+
+    Args:
+        labels: Shape (n,), true class indices.
+        predicted: Shape (n,), classes given.
+        train_labels: Shape (t,), labels of the training rows.
+        matches: Each row's most similar training row.
+        class_names: K names.
+        resamples: Bootstrap resamples of each metric's interval.
+        seed: Of the resampling.
+    """
+
+    def metrics(rows: NDArray[np.bool_]) -> dict[str, BootstrapInterval]:
+        return {
+            metric: bootstrap_metric(
+                labels[rows], predicted[rows], metric, resamples=resamples, seed=seed, class_names=class_names
+            )
+            for metric in ("accuracy", "macro_f1")
+        }
+
+    near = matches.found
+    contrast = contrasts(predicted != labels, {"near-duplicate in train": near})
+    theirs = train_labels[matches.position[near]]
+    differ = theirs != labels[near]
+    follow = (predicted[near] == theirs) & differ
+    n_near, n_differ = int(near.sum()), int(differ.sum())
+    return DuplicateEffect(
+        n_rows=len(labels),
+        n_near=n_near,
+        all_rows=metrics(np.ones(len(labels), dtype=bool)),
+        without=metrics(~near) if (~near).any() else None,
+        errors=contrast[0] if contrast else None,
+        conflicts=rate("other label than in train", n_differ, n_near) if n_near else None,
+        follows_train=rate("model gives train's label", int(follow.sum()), n_differ) if n_differ else None,
+    )

@@ -1,0 +1,1 @@
+"""Measures of a corpus, as functions of texts and labels."""

@@ -1,0 +1,154 @@
+"""Topics found without labels, and what they say of the classes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from agnews_exp.analyses.context import Findings
+from agnews_exp.analyses.errors.tables import markdown_table
+from agnews_exp.analyses.exploration import drawing
+from agnews_exp.analyses.exploration.context import EdaContext, IntArray
+from agnews_exp.analyses.exploration.measures import topics as model
+from agnews_exp.analyses.exploration.wording import reasons
+from agnews_exp.analyses.figures import new_figure
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.statistics.inputs import plain
+
+
+def topics(
+    context: EdaContext,
+    *,
+    n_topics: Annotated[int, Field(ge=2, le=200)] = 20,
+    n_documents: Annotated[int, Field(ge=10)] = 10000,
+    n_words: Annotated[int, Field(ge=2, le=50)] = 10,
+    max_iter: Annotated[int, Field(ge=1)] = 100,
+    c_v: bool = True,
+    bertopic: bool = True,
+    bertopic_documents: Annotated[int, Field(ge=50)] = 1000,
+) -> Findings:
+    """Find topics by non-negative matrix factorisation of the TF-IDF of single words.
+
+    Args:
+        context: The corpus.
+        n_topics: Topics.
+        n_documents: Training texts to factorise.
+        n_words: Words that stand for a topic, and over whose pairs its coherence is measured.
+        max_iter: Iterations at most.
+        c_v: Measure c_v coherence too, where gensim (extra ``nlp``) is installed.
+        bertopic: Count BERTopic's topics too, where bertopic and the extra ``minilm`` are installed.
+        bertopic_documents: Training texts for it.
+
+    Returns:
+        ``coherence_npmi`` and ``coherence_c_v``, the means over topics; ``class_entropy``, H(class) in bits;
+        ``class_given_topic``, H(class | topic); ``topic_given_class``, H(topic | class); ``purity``: share of texts
+        in the largest class of their topic; with BERTopic ``bertopic_topics`` and ``bertopic_outliers``.
+    """
+    positions = context.sample(n_documents, "topics")
+    labels = context.train.labels[positions]
+    columns = context.tfidf.content_columns
+    names = [context.tfidf.names[i] for i in columns.tolist()]
+    matrix = context.tfidf.matrix[positions][:, columns]
+    n_topics = min(n_topics, min(matrix.shape))
+    found = model.find_topics(
+        matrix, names, n_topics=n_topics, n_words=n_words, max_iter=max_iter, seed=context.seed
+    )  # fmt: skip
+    coherence = model.npmi_coherence(matrix, names, found.words)
+    table = model.topic_table(found.assigned, labels, n_topics, context.n_classes)
+    # Topics of one class stand together, the largest first.
+    order = np.lexsort((-table.sum(axis=1), table.argmax(axis=1)))
+    prior = np.bincount(labels, minlength=context.n_classes)[None, :]
+    metrics = {
+        "documents": float(len(positions)),
+        "coherence_npmi": float(coherence.mean()),
+        "class_entropy": model.conditional_entropy_bits(prior),
+        "class_given_topic": model.conditional_entropy_bits(table),
+        "topic_given_class": model.conditional_entropy_bits(table.T),
+        "purity": float(table.max(axis=1).sum() / max(1, table.sum())),
+    }
+    left_out: dict[str, str] = {}
+    by_window = _c_v(context, positions, found, left_out) if c_v else None
+    if by_window is not None:
+        metrics["coherence_c_v"] = float(by_window.mean())
+    _draw(context, found, table, order)
+    context.table("topic_words", [
+        {"topic": number + 1, "texts": int(table[t].sum()), "npmi": float(coherence[t])}
+        | ({} if by_window is None else {"c_v": float(by_window[t])})
+        | {"words": " ".join(found.words[t])}
+        for number, t in enumerate(order.tolist())
+    ])  # fmt: skip
+    cells = [
+        [str(number + 1), f"{table[t].sum():,}", context.names[int(table[t].argmax())],
+         f"{table[t].max() / max(1, table[t].sum()):.0%}", f"{coherence[t]:.3f}", ", ".join(found.words[t])]
+        for number, t in enumerate(order.tolist())
+    ]  # fmt: skip
+    left_out |= _bertopic(context, bertopic_documents, metrics) if bertopic else {}
+    also = f", c_v {metrics['coherence_c_v']:.3f}" if by_window is not None else ""
+    summary = (
+        f"## Topics\n\nNMF with {n_topics} topics on {len(positions):,} texts ({found.iterations} iterations): "
+        f"mean coherence {metrics['coherence_npmi']:.3f} (NPMI of {n_words} words over these texts{also}); the "
+        f"topic leaves {metrics['class_given_topic']:.3f} of {metrics['class_entropy']:.3f} bits about the class open; "
+        f"the class leaves {metrics['topic_given_class']:.3f} about the topic; "
+        f"{metrics['purity']:.1%} of the texts are of their topic's largest class.\n\n"
+        + markdown_table(["topic", "texts", "largest class", "its share", "NPMI", "words"], cells)
+        + reasons(left_out)
+    )
+    details = {"topics": [found.words[t] for t in order], "table": table[order], "left_out": left_out}
+    return Findings(metrics, summary, plain(details))
+
+
+def _draw(context: EdaContext, found: model.Topics, table: np.ndarray, order: np.ndarray) -> None:
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    labels = [f"{n + 1}  {', '.join(found.words[t][:4])}" for n, t in enumerate(order.tolist())]
+    figure = new_figure(3.6 + 0.8 * context.n_classes, 1.2 + 0.27 * len(labels))
+    axes = figure.add_subplot()
+    drawing.heat_map(
+        shares[order], labels, context.names, "share of the topic's texts", form=".0%", high=1.0, axes=axes
+    )
+    rows = [
+        {"topic": n + 1, "words": " ".join(found.words[t]), "class": name, "texts": int(table[t, k])}
+        for n, t in enumerate(order.tolist())
+        for k, name in enumerate(context.names)
+    ]
+    context.draw("topics", "Classes of each topic", figure, rows)
+
+
+def _c_v(
+    context: EdaContext, positions: IntArray, found: model.Topics, left_out: dict[str, str]
+) -> NDArray[np.float64] | None:
+    words = context.words.take(positions)
+    ends = np.cumsum(words.table.lengths)
+    terms = [words.terms[i] for i in words.ids.tolist()]
+    documents = [terms[end - n : end] for end, n in zip(ends.tolist(), words.table.lengths.tolist(), strict=True)]
+    try:
+        return model.cv_coherence(documents, found.words)
+    except ImportError:
+        missing = MissingDependencyError(
+            "c_v coherence needs the package 'gensim', which is not installed.", fix="pip install 'agnews-exp[nlp]'"
+        )
+        left_out["c_v coherence"] = str(missing)
+        return None
+
+
+def _bertopic(context: EdaContext, n: int, metrics: dict[str, float]) -> dict[str, str]:
+    """Add BERTopic's numbers; return why not."""
+    try:
+        maker = import_module("bertopic").BERTopic
+        texts = [context.train.texts[i] for i in context.sample(n, "bertopic").tolist()]
+        vectors = context.sentence_embeddings.transform(texts)
+    except ImportError:
+        missing = MissingDependencyError(
+            "BERTopic needs the package 'bertopic', which is not installed.", fix="pip install bertopic"
+        )
+        return {"BERTopic": str(missing)}
+    except MissingDependencyError as error:
+        return {"BERTopic": str(error)}
+    assigned = np.array(maker(calculate_probabilities=False).fit_transform(texts, vectors)[0])
+    metrics["bertopic_documents"] = float(len(texts))
+    metrics["bertopic_topics"] = float(len(set(assigned[assigned >= 0].tolist())))
+    metrics["bertopic_outliers"] = float((assigned < 0).mean())
+    return {}

@@ -1,0 +1,264 @@
+"""Performing the parts of an exploration: each is kept as soon as it is done, and not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import OmegaConf
+
+from agnews_exp import __version__
+from agnews_exp.analyses.context import Findings
+from agnews_exp.analyses.exploration.context import EdaContext
+from agnews_exp.analyses.performing import FINDINGS, SUMMARY
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.targets import check_arguments, resolve_target
+from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.files import atomic_path
+from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.statistics.inputs import plain as plain_values
+from agnews_exp.reference.ag_news_notebooks.published import verdicts, verdicts_markdown
+from agnews_exp.tracking.record import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+_FORMAT: Final = 1
+_SETTINGS: Final = frozenset({"name", "folder", "seed", "texts"})
+"""Keys of the group that are no parts."""
+
+PUBLISHED: Final = "published"
+"""Name of the table of published numbers, and its key in findings.json."""
+
+Report = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class EdaConfig:
+    """A checked exploration.
+
+    Attributes:
+        checked: The configuration of data and split, as a run has it.
+        settings: ``name``, ``folder``, ``seed``, ``texts``.
+        parts: ``_target_`` and checked arguments of each part that is on, by name.
+    """
+
+    checked: CheckedConfig
+    settings: Mapping[str, Any]
+    parts: Mapping[str, dict[str, Any]]
+
+    @property
+    def folder(self) -> Path:
+        """Where the exploration lies."""
+        return Path(self.checked.run.paths.output_dir) / "eda" / str(self.settings["folder"])
+
+
+def compose_eda(overrides: list[str]) -> EdaConfig:
+    """Compose and check an exploration.
+
+    Args:
+        overrides: Words of the command line, such as ``["data=sample", "eda=fast", "eda.topics=null"]``.
+
+    Raises:
+        ConfigError: Something of it is unknown or out of range.
+    """
+    chosen = [] if any(word.startswith("eda=") for word in overrides) else ["eda=full"]
+    plain = to_plain(compose_config([*chosen, *overrides]))
+    group: dict[str, Any] = plain.pop("eda")
+    checked = check_config(OmegaConf.create(plain))
+    settings = {key: group[key] for key in sorted(_SETTINGS)}
+    if not isinstance(settings["seed"], int) or settings["seed"] < 0:
+        raise ConfigError(f"eda.seed={settings['seed']!r}: it is a whole number, at least 0.", fix="eda.seed=42")
+    if not isinstance(settings["texts"], bool):
+        raise ConfigError(f"eda.texts={settings['texts']!r}: it is true or false.", fix="eda.texts=true")
+    if settings["folder"] is None:
+        fraction = "" if checked.run.data_fraction == 1 else f"-{checked.run.data_fraction:g}"
+        choice = "" if settings["name"] == "full" else f"-{settings['name']}"
+        settings["folder"] = f"{checked.run.data.name}{fraction}{choice}"
+    elif not isinstance(settings["folder"], str) or Path(settings["folder"]).name != settings["folder"]:
+        raise ConfigError(f"eda.folder={settings['folder']!r} is no name of a folder.", fix="eda.folder=my-corpus")
+    parts = {}
+    for name, component in group.items():
+        if name in _SETTINGS or component is None:
+            continue
+        arguments = {k: v for k, v in component.items() if k != "_target_"}
+        target = resolve_target(component.get("_target_"), f"eda.{name}._target_")
+        parts[name] = {"_target_": component["_target_"]}
+        parts[name] |= check_arguments(target, arguments, f"eda.{name}", ("context",))
+    return EdaConfig(checked, settings, parts)
+
+
+def perform_eda(
+    config: EdaConfig, splits: Splits, *, force: bool = False, report: Report | None = None
+) -> dict[str, Any]:
+    """Perform the parts that the folder does not have yet for these rows and settings.
+
+    Args:
+        config: What to do.
+        splits: The rows.
+        force: Repeat finished parts too.
+        report: Called with a part's name and status before it (``running``) and after it.
+
+    Returns:
+        The content of findings.json.
+
+    Raises:
+        ConfigError: Another exploration is at work in the folder.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = config.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):  # beside it: MLflow gets all of the folder
+            return _perform_all(config, splits, force, report)
+    except Timeout as error:
+        raise ConfigError(
+            f"Another exploration is at work in {folder}.", fix="wait until it has ended, or eda.folder=another-name"
+        ) from error
+
+
+def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report | None) -> dict[str, Any]:
+    folder = config.folder
+    earlier = {} if force else (read_json(folder / FINDINGS) or {})
+    kept: dict[str, Any] = earlier.get("parts", {}) if earlier.get("format") == _FORMAT else {}
+    context = EdaContext(
+        splits=splits, folder=folder, cache_dir=Path(config.checked.run.paths.cache_dir),
+        seed=int(config.settings["seed"]), show_texts=bool(config.settings["texts"]),
+    )  # fmt: skip
+    content = _header(config, splits)
+    for name, old in kept.items():
+        if name not in config.parts:  # switched off since
+            _remove_files(folder, old)
+    for name, component in config.parts.items():
+        key = _part_key(content["identity"], name, component)
+        old = kept.get(name, {})
+        if old.get("key") == key and old.get("status") == "finished" and _files_there(folder, old):
+            content["parts"][name] = old
+            status = "kept"
+        else:
+            if report:
+                report(name, "running")
+            _remove_files(folder, old)
+            content["parts"][name] = {"key": key} | _perform(context, name, component)
+            status = content["parts"][name]["status"]
+            # The parts still to come keep what an earlier call has of them, should this one be cut off.
+            waiting = {n: kept[n] for n in config.parts if n in kept and n not in content["parts"]}
+            write_json(folder / FINDINGS, content | {"parts": content["parts"] | waiting})
+        if report:
+            report(name, status)
+    _finish(context, content)
+    return content
+
+
+def _header(config: EdaConfig, splits: Splits) -> dict[str, Any]:
+    parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    data = {
+        "name": config.checked.run.data.name,
+        "source": splits.source,
+        "location": splits.location,
+        "checksum": splits.data_checksum,
+        "data_fraction": config.checked.run.data_fraction,
+        "split_seed": config.checked.run.split_seed,
+        "rows": {split: len(rows) for split, rows in parts.items()},
+        "digests": {split: splits.digest(rows) for split, rows in parts.items()},
+    }
+    identity = _digest(
+        [data["checksum"], data["digests"], config.settings["seed"], config.settings["texts"], __version__]
+    )
+    return {
+        "format": _FORMAT, "name": config.settings["folder"], "choice": config.settings["name"],
+        "settings": dict(config.settings), "class_names": list(splits.class_names), "data": data, "identity": identity,
+        "finished": None, "parts": {},
+    }  # fmt: skip
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _part_key(identity: str, name: str, component: Mapping[str, Any]) -> str:
+    return _digest([identity, name, component])
+
+
+def _files(part: Mapping[str, Any]) -> list[str]:
+    figures = [f"{name}.{kind}" for name in part.get("figures", {}) for kind in ("png", "svg", "csv")]
+    return figures + [f"{name}.csv" for name in part.get("tables", [])]
+
+
+def _files_there(folder: Path, part: Mapping[str, Any]) -> bool:
+    return all((folder / name).is_file() for name in _files(part))
+
+
+def _remove_files(folder: Path, part: Mapping[str, Any]) -> None:
+    for name in _files(part):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _perform(context: EdaContext, name: str, component: Mapping[str, Any]) -> dict[str, Any]:
+    """Perform one part; what it lacks, or that it failed, is a status and not the end of the others."""
+    arguments = {k: v for k, v in component.items() if k != "_target_"}
+    part = resolve_target(component["_target_"], f"eda.{name}._target_")
+    context.figures, context.tables = {}, []
+    start, cpu = time.perf_counter(), time.process_time()
+    found, status, reason = Findings(), "finished", None
+    try:
+        found = part(context, **arguments)
+    except MissingDependencyError as error:
+        status, reason = "left_out", str(error)
+    except Exception as error:
+        log.debug("part %s failed", name, exc_info=True)
+        status = "failed"
+        reason = str(error) if isinstance(error, AgnewsError) else f"{type(error).__name__}: {error}"
+    result = {
+        "status": status,
+        "reason": reason,
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "arguments": arguments,
+        "metrics": plain_values(dict(found.metrics)),
+        "summary": found.summary,
+        "details": plain_values(found.details),
+        "figures": dict(context.figures),
+        "tables": list(context.tables),
+    }
+    if status != "finished":
+        _remove_files(context.folder, result)
+        result |= {"figures": {}, "tables": []}
+    return result
+
+
+def _finish(context: EdaContext, content: dict[str, Any]) -> None:
+    """Compare with what was published, and write summary and findings."""
+    sections = [part["summary"] for part in content["parts"].values() if part["status"] == "finished"]
+    content[PUBLISHED] = []
+    (context.folder / f"{PUBLISHED}.csv").unlink(missing_ok=True)
+    if content["data"]["source"].startswith("ag_news"):
+        found = verdicts(content["parts"])
+        context.table(PUBLISHED, [verdict.to_dict() for verdict in found])
+        content[PUBLISHED] = [verdict.to_dict() for verdict in found]
+        sections.append(verdicts_markdown(found, content["data"]["rows"]["train"]))
+    others = [
+        f"- {name} {part['status'].replace('_', ' ')}: {' '.join(str(part['reason']).split())}"
+        for name, part in content["parts"].items() if part["status"] != "finished"
+    ]  # fmt: skip
+    if others:
+        sections.append("## Left out\n\n" + "\n".join(others))
+    rows = ", ".join(f"{n:,} {split}" for split, n in content["data"]["rows"].items())
+    seconds = sum(part["seconds"] for part in content["parts"].values())
+    head = (
+        f"# Exploration: {content['name']}\n\n{content['data']['source']}, rows: {rows}; seed "
+        f"{content['settings']['seed']}. Training rows only, but for what is said to be of other splits. "
+        f"{seconds:.0f} s."
+    )
+    with atomic_path(context.folder / SUMMARY) as temporary:
+        temporary.write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
+    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(context.folder / FINDINGS, content)

@@ -1,0 +1,307 @@
+"""`agnews compare`: the command around :mod:`agnews_exp.compare.comparison`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agnews_exp.core.paths import run_command
+
+if TYPE_CHECKING:
+    from agnews_exp.compare.comparison import ComparedRuns, Comparison
+    from agnews_exp.evaluation.statistics import BlockPair, ComparisonResult
+
+_SHOWN = ("val/macro_f1", "test/macro_f1")
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the sub-commands.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    _add_run_parsers(commands)
+    _add_compare_parser(commands)
+
+
+def _add_run_parsers(commands: Any) -> None:
+    """Add the sub-commands.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    top = commands.add_parser("top", help="leaderboard of the finished runs")
+    top.add_argument("--metric", default="val/macro_f1", help="what ranks them (default: val/macro_f1)")
+    top.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="may be repeated: model=logreg")
+    top.add_argument("--limit", type=int, default=20)
+    top.add_argument("--json", action="store_true", help="for programs")
+    top.set_defaults(handler=_top)
+
+    diff = commands.add_parser("diff", help="configuration, metrics and answers of two runs, where they differ")
+    diff.add_argument("one", help="run folder or name, or MLflow run id")
+    diff.add_argument("other")
+    diff.add_argument("--all", action="store_true", help="every metric, also where equal, and package versions")
+    diff.set_defaults(handler=_diff)
+
+    tail = commands.add_parser("tail", help="follow the log of a run while it works")
+    tail.add_argument("run", nargs="?", help="run folder or the beginning of its name (default: the newest)")
+    tail.add_argument("--lines", type=int, default=20, help="of what is there already")
+    tail.set_defaults(handler=_tail)
+
+
+def _plain() -> dict[str, Any]:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+
+    return to_plain(compose_config([]))
+
+
+def _top(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from agnews_exp.compare.leaderboard import FIELDS, rank_runs
+    from agnews_exp.tracking.lookup import short_name
+    from agnews_exp.tracking.record import finished_runs
+
+    output_dir = Path(_plain()["paths"]["output_dir"])
+    groups = rank_runs(finished_runs(output_dir), options.metric, options.filter)
+    if options.json:
+        entries = [e for group in groups for e in group[: options.limit]]
+        keys = [*FIELDS, "metrics"]
+        print(json.dumps([{"run": str(e.folder.path)} | {k: e.result.get(k) for k in keys} for e in entries], indent=1))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if not groups:
+        asked = f" that answers {' '.join(options.filter)}" if options.filter else ""
+        console.print(
+            f"There is no finished run{asked} in {output_dir} yet.\nfirst  {run_command()} experiment=quickstart"
+        )
+        return
+    shown = list(dict.fromkeys([options.metric, *_SHOWN]))
+    for group in groups:
+        data = group[0].result["data"]
+        rows = ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if name != "train")
+        title = f"{data['source']}, rows: {rows}, by {options.metric}"
+        table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+        table.add_column("#", justify="right")
+        table.add_column("run", overflow="fold", ratio=1)
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
+        for name in ("fraction", "seed"):
+            table.add_column(name, justify="right")
+        table.add_column("id", no_wrap=True)
+        for rank, entry in enumerate(group[: options.limit], start=1):
+            values = [_number(entry.result["metrics"].get(name)) for name in shown]
+            facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
+            table.add_row(str(rank), str(entry.result["name"]), *values, *facts, short_name(entry.folder, output_dir))
+        console.print(table)
+        if len(group) > options.limit:
+            console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
+        console.print()
+    best = groups[0]
+    if len(best) > 1:
+        words = " ".join(short_name(entry.folder, output_dir) for entry in best[:2])
+        console.print(f"next   agnews compare {words}", soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from agnews_exp.compare.difference import difference
+    from agnews_exp.core.errors import ConfigError
+    from agnews_exp.evaluation.metrics import HEADLINE
+    from agnews_exp.tracking.lookup import find_runs, short_name
+
+    plain = _plain()
+    runs = find_runs(plain, [options.one, options.other])
+    if len(runs) != 2:
+        raise ConfigError(f"'{options.one}' and '{options.other}' are {len(runs)} run(s); a difference needs two.")
+    found = difference(*runs)
+    console = Console(highlight=False)
+    names = [short_name(run, Path(plain["paths"]["output_dir"])) for run in runs]
+
+    def table(title: str, content: Any, form: Callable[[Any], str] = str) -> None:
+        view = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+        for column in ("", *names):
+            view.add_column(column, overflow="fold", justify="left" if not column else "right")
+        for key, (one, other) in content.items():
+            view.add_row(key, form(one), form(other))
+        console.print(view, "")
+
+    if found.config:
+        table("configuration", found.config)
+    else:
+        console.print("The configurations are equal.\n")
+    if options.all and found.packages:
+        table("packages", found.packages)
+    headline = [f"{split}/{name}" for split in ("cv", "val", "test") for name in HEADLINE]
+    kept = found.metrics if options.all else [m for m in headline if m in found.metrics]
+    metrics = {m: found.metrics[m] for m in kept if options.all or len(set(found.metrics[m])) > 1}
+    if metrics:
+        table("metrics", metrics, _number)
+    if found.answers is None:
+        console.print("The runs were judged on different rows: their numbers and answers do not compare.")
+        return
+    for split, counts in found.answers.items():
+        console.print(f"[bold]{split} answers[/bold]  " + ", ".join(f"{k} {n:,}" for k, n in counts.items()))
+    console.print(f"\nnext   agnews compare {' '.join(names)}", soft_wrap=True)
+
+
+def _tail(options: argparse.Namespace) -> None:
+    from agnews_exp.core.errors import ConfigError
+    from agnews_exp.tracking.record import STATUS, RunFolder
+
+    output_dir = Path(_plain()["paths"]["output_dir"])
+    if options.run and Path(options.run).is_dir():
+        folders = [Path(options.run)]
+    else:
+        found = [*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]
+        found = [p for p in found if p.parent.name.startswith(options.run or "")]
+        folders = [p.parent for p in sorted(found, key=lambda p: p.stat().st_mtime)]
+    if not folders:
+        asked = f" '{options.run}...'" if options.run else ""
+        raise ConfigError(f"There is no run{asked} in {output_dir}.", fix=f"{run_command()} experiment=quickstart")
+    run = RunFolder(folders[-1])
+    print(f"{run.path}  ({run.status})", flush=True)
+    _follow(run, options.lines)
+
+
+def _follow(run: Any, lines: int) -> None:
+    """Print the log's end and what is added, until the run is no longer running."""
+    log = run.path / "run.log"
+    position = 0
+    first = True
+    while True:
+        running = run.status == "running"  # asked before the log is read, so that its last lines are not missed
+        if log.is_file():
+            with log.open("rb") as file:
+                file.seek(position)
+                text = file.read().decode("utf-8", "replace")
+                position = file.tell()
+            if first:
+                text = "".join(text.splitlines(keepends=True)[-lines:])
+                first = False
+            print(text, end="", flush=True)
+        if not running:
+            print(f"{run.path}  ({run.status})")
+            return
+        time.sleep(0.5)
+
+
+def _add_compare_parser(commands: Any) -> None:
+    """Add the sub-commands.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    compare = commands.add_parser(
+        "compare", help="paired statistics of two or more finished runs, over items, folds and seeds"
+    )
+    compare.add_argument("runs", nargs="+", help="run folders or names, MLflow run ids, or MLflow filter strings")
+    compare.add_argument(
+        "--split", choices=("test", "val", "cv"), default="test", help="cv: out-of-fold answers, and tests over folds"
+    )
+    compare.add_argument("--metric", action="append", help="may be repeated (default: macro_f1 and accuracy)")
+    compare.add_argument("--against", help="compare all with this run only (its name)")
+    compare.add_argument("--resamples", type=int, default=10_000)
+    compare.add_argument("--seed", type=int, default=0)
+    compare.add_argument("--mlflow", action="store_true", help="log the comparison as an MLflow run")
+    compare.add_argument("--output", type=Path, help="folder (default: outputs/comparisons/<name>)")
+    compare.set_defaults(handler=_compare)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from agnews_exp.compare.comparison import compare_runs, load_comparable, to_markdown, write_comparison
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.core.errors import ConfigError, unknown_name
+    from agnews_exp.tracking.lookup import find_runs
+
+    if options.resamples < 100:
+        raise ConfigError(f"--resamples {options.resamples} is too few for an interval.", fix="--resamples 10000")
+    plain = to_plain(compose_config([]))
+    compared = load_comparable(find_runs(plain, options.runs), options.split)
+    if options.against is not None and options.against not in compared.predictions:
+        raise unknown_name("run for --against", options.against, list(compared.predictions))
+    console = Console(highlight=False)
+    with console.status("comparing"):
+        found = compare_runs(
+            compared,
+            metrics=options.metric or ("macro_f1", "accuracy"),
+            resamples=options.resamples,
+            seed=options.seed,
+            against=options.against,
+        )
+        words = [options.split, *map(str, compared.folders.values())]
+        identity = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
+        folder = options.output or Path(plain["paths"]["output_dir"]) / "comparisons" / identity
+        write_comparison(folder, found, compared)
+    console.print(Markdown(to_markdown(found, compared)))
+    names = ", ".join(sorted(path.name for path in folder.glob("*.*")))
+    console.print(f"\nwritten to {folder} ({names})", soft_wrap=True)
+    if options.mlflow:
+        console.print(f"logged as MLflow run {_log(plain, folder, found, compared)}")
+    else:
+        console.print("next   the same with --mlflow logs it; agnews ui opens it", soft_wrap=True)
+
+
+def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: ComparedRuns) -> str:
+    """Log a comparison's files, and its figures as metrics, as a run of its own."""
+    from agnews_exp.tracking.store import prepare_store
+
+    settings = plain["tracking"]
+    uri, experiment_id = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    tags = {"kind": "comparison", "mlflow.note.content": (folder / "comparison.md").read_text(encoding="utf-8")}
+    run_id = str(client.create_run(experiment_id, run_name="comparison", tags=tags).info.run_id)
+    client.log_param(run_id, "split", compared.split)
+    client.log_param(run_id, "n_items", len(compared.labels))
+    for number, path in enumerate(compared.folders.values()):
+        client.log_param(run_id, f"run_{number}", path.name)
+    for name, value in _metrics(found).items():
+        client.log_metric(run_id, name, value)
+    client.log_artifacts(run_id, str(folder))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _metrics(found: Comparison) -> dict[str, float]:
+    """Return a comparison's finite figures, named ``<figure>/<pair>``; a pair alone has no name."""
+    from agnews_exp.evaluation.metrics import metric_class_name
+
+    def tail(pair: ComparisonResult | BlockPair) -> str:
+        return "/" + metric_class_name(f"{pair.name_a} - {pair.name_b}") if len(found.pairs) > 1 else ""
+
+    values: dict[str, float] = {}
+    for pair in found.pairs:
+        for metric, compared in pair.metrics.items():
+            values[f"difference/{metric}{tail(pair)}"] = compared.bootstrap.difference.estimate
+            values[f"p_randomisation/{metric}{tail(pair)}"] = compared.randomisation.p_value
+        values |= {f"p_mcnemar{tail(pair)}": pair.p_value, f"p_holm{tail(pair)}": pair.p_holm}
+    for block in found.blocks:
+        for pair_over in block.pairs:
+            end = f"{block.kind}/{block.metric}{tail(pair_over)}"
+            values |= {f"difference_{end}": pair_over.test.difference, f"p_{end}": pair_over.test.p_value}
+            values[f"p_holm_{end}"] = pair_over.p_holm
+        if block.friedman is not None:
+            values[f"p_friedman_{block.kind}/{block.metric}"] = block.friedman.p_value
+    return {name: value for name, value in values.items() if math.isfinite(value)}

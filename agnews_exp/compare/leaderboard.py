@@ -1,0 +1,114 @@
+"""`agnews top`: the finished runs of a project, best first, never two that were judged on different rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.core.errors import ConfigError, StorageError, unknown_name
+from agnews_exp.tracking.record import CONFIG, RunFolder, read_config
+
+log = logging.getLogger(__name__)
+
+_NEEDED: tuple[str, ...] = (
+    "name",
+    "metrics",
+    "data_fraction",
+    "seed",
+    "data.source",
+    "data.rows",
+    "data.evaluation_checksum",
+)
+
+FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split_seed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished run.
+
+    Attributes:
+        folder: Its record.
+        result: Its result.json.
+        value: The metric that ranks it.
+    """
+
+    folder: RunFolder
+    result: Mapping[str, Any]
+    value: float
+
+
+def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = ()) -> list[list[Entry]]:
+    """Rank finished runs.
+
+    Args:
+        runs: Finished records.
+        metric: Such as ``val/macro_f1``.
+        filters: ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
+
+    Returns:
+        One list for each data set and split, that of the newest run first; in each the best run first. Higher is
+        better but for losses, times and sizes.
+
+    Raises:
+        ConfigError: A filter is malformed, or no run has the metric.
+    """
+    wanted = [_parsed(word) for word in filters]
+    groups: dict[str, list[Entry]] = {}
+    known: set[str] = set()
+    for run in runs:
+        try:
+            result = run.needed_result(*_NEEDED)
+            if not all(_matches(run.path, result, key, value) for key, value in wanted):
+                continue
+        except StorageError as error:
+            log.warning("%s The run is left out.", error.message)
+            continue
+        known |= set(result["metrics"])
+        if metric in result["metrics"]:
+            entry = Entry(run, result, float(result["metrics"][metric]))
+            groups.setdefault(str(result["data"]["evaluation_checksum"]), []).append(entry)
+    if known and not groups:
+        raise unknown_name("metric", metric, sorted(known))
+    sign = 1 if lower_is_better(metric) else -1
+    for group in groups.values():
+        group.sort(key=lambda entry: sign * entry.value)
+    return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether a smaller value of a metric is the better one."""
+    words = ("loss", "latency", "size_mb", "memory", "time/", "ece", "brier", "nll", "cost")
+    return any(word in metric for word in words)
+
+
+def _parsed(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--filter {word}: it must be key=value.", fix="--filter model=linear_svc")
+    return key.strip(), value.strip()
+
+
+def _matches(path: Path, result: Mapping[str, Any], key: str, value: str) -> bool:
+    if key in FIELDS:
+        found = result.get(key)
+    elif key == "data":
+        found = result["data"]["name"]
+    else:
+        found = _configured(path, key)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        try:
+            return float(found) == float(value)
+        except ValueError:
+            return False
+    return str(found).lower() == value.lower()
+
+
+def _configured(path: Path, key: str) -> Any:
+    found: Any = read_config(path / CONFIG)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

@@ -1,0 +1,67 @@
+"""The table at the end of a run, and the command for the next step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.core.paths import is_checkout
+from agnews_exp.evaluation.metrics import HEADLINE
+
+
+def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, warning: str | None) -> None:
+    """Print a finished run's metrics, where it lies, and what to do next."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    metrics, data, timings = result["metrics"], result["data"], result["timings"]
+    if skipped:
+        console.print(
+            f"\n[bold]Already finished[/bold] (fingerprint {result['fingerprint']}): this is the stored result; "
+            "repeat it with force=true."
+        )
+    rows = data["rows"]
+    table = Table(title=str(result["name"]), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    n_folds = len(next(iter(result["folds"].values()), []))
+    if n_folds:
+        table.add_column(f"cv, {n_folds} folds", justify="right")
+    for split, n in rows.items():
+        table.add_column(f"{split} ({n:,})", justify="right")
+    for name in HEADLINE:
+        if f"val/{name}" in metrics:
+            over_folds = (
+                f"{metrics[f'cv/{name}']:.4f} ±{metrics[f'cv/{name}_std']:.4f}" if f"cv/{name}" in metrics else ""
+            )
+            values = [f"{metrics[f'{split}/{name}']:.4f}" if f"{split}/{name}" in metrics else "-" for split in rows]
+            table.add_row(name, *([over_folds] if n_folds else []), *values)
+    console.print()
+    console.print(table)
+    speed = f"{metrics['throughput_batch']:,.0f} texts/s" if "throughput_batch" in metrics else "not measured"
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in timings.items() if value >= 0.05)
+    console.print(f"data   {data['source']} ({data['location']})")
+    console.print(f"cost   {seconds}; prediction {speed}; model {metrics['model_size_mb']:.1f} MB")
+    if "distil/val_agreement" in metrics:
+        console.print(f"taught {_teacher(metrics)}")
+    console.print(f"run    {_short(folder)}")
+    if "test" not in rows:
+        console.print("test   not scored (evaluation.score_test=false, as in the trials of a search)")
+    if warning:
+        console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
+    in_checkout = "  (or: make ui)" if is_checkout() else ""
+    console.print(f"next   agnews ui{in_checkout}   compare the runs in MLflow at http://127.0.0.1:5000\n")
+
+
+def _teacher(metrics: Mapping[str, float]) -> str:
+    found = {split: metrics.get(f"distil/teacher_{split}_macro_f1") for split in ("val", "test")}
+    scores = ", ".join(f"{split} {value:.4f}" for split, value in found.items() if value is not None)
+    return f"by a teacher of macro-F1 {scores}; they agree on {metrics['distil/val_agreement']:.1%} of the val rows"
+
+
+def _short(folder: Path) -> str:
+    relative = os.path.relpath(folder)
+    return str(folder) if relative.startswith("..") else relative

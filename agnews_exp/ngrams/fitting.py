@@ -1,0 +1,818 @@
+"""Fitting and looking up: own counts, shared counts or a finished matrix on disk, whichever is at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.data.cache import DEFAULT_SIZE_LIMIT, ArrayCache, CacheEntry, cache_key, digest_texts
+from agnews_exp.ngrams.counting import (
+    STREAM_LIMIT,
+    Block,
+    Counts,
+    KeyTooWideError,
+    NgramSpec,
+    NgramTable,
+    alphabetical_keys,
+    chunks,
+    count_texts,
+    cut_rows,
+    pack_terms,
+    prepare,
+    reader_for,
+    run_threads,
+    split_keys,
+    term_strings,
+    unpack_terms,
+)
+
+_LOG_TABLE = 4096
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How counts become values.
+
+    Attributes:
+        binary: Every count becomes one first.
+        tfidf: Whether the other attributes apply; without it the values are counts.
+        sublinear: tf becomes 1 + ln(tf).
+        idf: float64 (n_columns,), or None for no factor.
+        norm: ``l1``, ``l2`` or None.
+        factor: What every value is multiplied with in the end.
+    """
+
+    binary: bool = False
+    tfidf: bool = False
+    sublinear: bool = False
+    idf: NDArray[np.float64] | None = None
+    norm: str | None = None
+    factor: float = 1.0
+
+    def description(self) -> bytes:
+        """Return all of it as bytes, for the key of a cached matrix."""
+        idf = b"" if self.idf is None else self.idf.tobytes()
+        return repr((self.binary, self.tfidf, self.sublinear, self.norm, self.factor, len(idf))).encode() + idf
+
+    def scheme(self) -> int:
+        """Return the kernel's number for the kind of values."""
+        from agnews_exp.ngrams import kernels as kernels
+
+        if not self.tfidf:
+            return kernels.COUNTS
+        return {"l1": kernels.L1, "l2": kernels.L2, None: kernels.RAW}[self.norm]
+
+
+def _index_type(stored: int) -> type:
+    return np.int32 if stored <= np.iinfo(np.int32).max else np.int64
+
+
+class _Output:
+    """The arrays of the whole matrix, which blocks fill at the same time.
+
+    Args:
+        n_blocks: Number of blocks.
+        stored: Number of stored values, where it is known beforehand: then each block writes straight to its place.
+    """
+
+    def __init__(self, n_blocks: int, stored: int | None) -> None:
+        self._whole: tuple[NDArray[Any], NDArray[np.float64]] | None = None
+        if stored is not None:
+            self._whole = np.empty(stored, _index_type(stored)), np.empty(stored, np.float64)
+        self._sizes: list[Any] = [None] * n_blocks
+        self._pieces: list[Any] = [None] * n_blocks
+        self._begin = 0
+        self._next = 0
+        self._failed = False
+        self._turn = threading.Condition()
+
+    def claim(self, i: int, sizes: NDArray[np.int64], stored: int) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
+        """Return where block i writes (indices, values), once all blocks before it have claimed their places.
+
+        Returns:
+            None when another block has failed.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == i or self._failed)
+            if self._failed:
+                return None
+            self._sizes[i] = sizes
+            place = slice(self._begin, self._begin + stored)
+            self._begin, self._next = place.stop, i + 1
+            self._turn.notify_all()
+            if self._whole is not None:
+                return self._whole[0][place], self._whole[1][place]
+            self._pieces[i] = np.empty(stored, np.int32), np.empty(stored, np.float64)
+            return self._pieces[i]  # type: ignore[no-any-return]
+
+    def fail(self) -> None:
+        """Let no block wait for one that will not come."""
+        with self._turn:
+            self._failed = True
+            self._turn.notify_all()
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
+        """Return values, indices and indptr."""
+        indptr: NDArray[Any] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._sizes])).astype(
+            _index_type(self._begin)
+        )
+        if self._whole is not None:
+            return self._whole[1], self._whole[0], indptr
+        indices, values = np.empty(self._begin, indptr.dtype), np.empty(self._begin, np.float64)
+        # Every piece is let go once copied, and fresh memory counts only where it was written: the peak is the
+        # matrix and one piece.
+        end = self._begin
+        while self._pieces:
+            index, value = self._pieces.pop()
+            begin = end - len(value)
+            indices[begin:end] = index
+            values[begin:end] = value
+            end = begin
+        return values, indices, indptr
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some columns of a matrix: the n-grams of one vectoriser.
+
+    Attributes:
+        block_at: Gives block i (called from any thread) and the column of each of its numbers, -1 for none.
+        n_blocks: Number of blocks.
+        n_columns: Number of columns.
+        stored: Number of stored values, or None where it is not known.
+        weighting: How counts become values.
+    """
+
+    block_at: Callable[[int], tuple[Block, NDArray[np.int32]]]
+    n_blocks: int
+    n_columns: int
+    stored: int | None
+    weighting: Weighting
+
+
+class _PartFiller:
+    """One thread's work space for one part."""
+
+    def __init__(self, part: Part, first_column: int) -> None:
+        weighting = part.weighting
+        self._part = part
+        self._first_column = first_column
+        self._idf = np.empty(0) if weighting.idf is None else weighting.idf
+        self._bucket = np.empty(part.n_columns + 1, np.int32)
+        self._rows, self._found = np.empty(0, np.uint16), np.empty(1, np.int32)
+        self.sizes = np.empty(0, np.int64)
+
+    def sort(self, i: int) -> int:
+        """Sort block i; return its number of stored values and leave those of its rows in ``sizes``."""
+        from agnews_exp.ngrams.kernels import sort_block
+
+        block, columns = self._part.block_at(i)
+        most = block.occurrences
+        if len(self._rows) < most:
+            self._rows, self._found = np.empty(most, np.uint16), np.empty(most + 1, np.int32)
+        self.sizes = np.empty(len(block.starts), np.int64)
+        stored: int = sort_block(
+            block.stream,
+            block.starts,
+            block.ends,
+            columns,
+            self._part.n_columns,
+            self._found,
+            self._bucket,
+            self._rows,
+            self.sizes,
+        )
+        return stored
+
+    def fill(self, begins: NDArray[np.int64], logs: NDArray[np.float64], place: Any) -> None:
+        """Write the sorted block, each row at its place."""
+        from agnews_exp.ngrams.kernels import fill_block
+
+        weighting = self._part.weighting
+        fill_block(
+            self._bucket,
+            self._rows,
+            self.sizes,
+            self._part.n_columns,
+            weighting.binary,
+            weighting.scheme(),
+            weighting.sublinear,
+            logs,
+            self._idf,
+            float(weighting.factor),
+            self._first_column,
+            begins,
+            np.empty(len(self.sizes), np.int64),
+            *place,
+        )
+
+
+def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
+    """Return (values, indices, indptr) of a canonical CSR matrix: columns ascending in each row, none twice.
+
+    Args:
+        parts: The parts side by side; their blocks must hold the same rows.
+        n_jobs: Number of threads.
+    """
+    n_blocks = parts[0].n_blocks
+    first_columns = np.cumsum([0, *(part.n_columns for part in parts)]).tolist()
+    stored = [part.stored for part in parts]
+    output = _Output(n_blocks, None if None in stored else sum(s for s in stored if s is not None))
+    queue = iter(range(n_blocks))
+    lock = threading.Lock()
+    logs = np.log(np.maximum(np.arange(_LOG_TABLE, dtype=np.float64), 1.0)) + 1.0
+
+    def work(_: int) -> None:
+        try:
+            fill()
+        except BaseException:
+            output.fail()
+            raise
+
+    def fill() -> None:
+        fillers = [_PartFiller(part, first) for part, first in zip(parts, first_columns, strict=False)]
+        while True:
+            with lock:
+                i = next(queue, -1)
+            if i < 0:
+                return
+            total = sum(filler.sort(i) for filler in fillers)
+            sizes = np.sum([filler.sizes for filler in fillers], axis=0)
+            place = output.claim(i, sizes, total)
+            if place is None:
+                return
+            begins = np.cumsum(sizes) - sizes
+            for filler in fillers:
+                filler.fill(begins, logs, place)
+                begins = begins + filler.sizes
+
+    run_threads(work, range(max(1, min(n_jobs, n_blocks))))
+    return output.arrays()
+
+
+class Vocabulary:
+    """Looks the n-grams of texts up in a fixed set of terms.
+
+    Args:
+        spec: What the terms are made of.
+        terms: The terms; term i is column i.
+
+    Raises:
+        KeyTooWideError: The terms do not fit into 64-bit keys.
+    """
+
+    def __init__(self, spec: NgramSpec, terms: Sequence[str]) -> None:
+        self.spec = spec
+        self.size = len(terms)
+        parts = [term.split(" ") for term in terms] if spec.analyzer == "word" else terms
+        known = sorted({symbol for part in parts for symbol in part})
+        self._reader = reader_for(spec, known)
+        self._lock = threading.Lock()
+        numbers = {name: i for i, name in enumerate(self._reader.names(), start=1)}
+        keys = np.zeros(len(terms), np.uint64)
+        for j in range(spec.max_n):
+            column = [numbers[part[j]] if j < len(part) else 0 for part in parts]
+            keys = (keys << np.uint64(spec.bits)) | np.asarray(column, np.uint64)
+        # Terms longer than any n-gram (a token of another pattern may hold a blank) can never be found.
+        fits = np.asarray([len(part) <= spec.max_n for part in parts], bool)
+        self._table = NgramTable(self.size)
+        self._numbers = np.flatnonzero(fits).astype(np.int32)
+        self._table.add(keys[fits], np.zeros(2 * int(fits.sum()), np.int64))
+
+    def part(self, texts: Sequence[str], weighting: Weighting) -> Part:
+        """Return the part of a matrix that these texts make; see :func:`build_matrix`."""
+        todo = chunks(texts)
+        return Part(
+            lambda i: (self._find(texts[todo[i][0] : todo[i][1]]), self._numbers),
+            len(todo),
+            self.size,
+            None,
+            weighting,
+        )
+
+    def _find(self, texts: Sequence[str]) -> Block:
+        from agnews_exp.ngrams.kernels import find_ngrams
+
+        with self._lock:
+            rows = self._reader.read(prepare(texts, self.spec))
+        stream = np.empty(rows.most_ngrams(self.spec), np.int32)
+        ends = np.empty(len(texts), np.int64)
+        used = find_ngrams(
+            rows.symbols,
+            rows.segments,
+            rows.row_segments,
+            self.spec.min_n,
+            self.spec.max_n,
+            self.spec.bits,
+            self.spec.within_words,
+            self._table.table,
+            self._table.shift,
+            np.empty(rows.most_in_row(self.spec), np.uint64),
+            stream,
+            ends,
+        )
+        return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
+
+
+_EXACT_FLOAT32 = 1 << 24
+
+
+class CountedRows(Protocol):
+    """N-grams counted over the rows that a vectoriser is fitted on (all of a corpus, or some of its rows)."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def tf(self) -> NDArray[np.int64]:
+        """Occurrences of each n-gram in these rows."""
+
+    @property
+    def df(self) -> NDArray[np.int64]:
+        """Rows that hold each n-gram; 0 for one that only other rows hold."""
+
+    def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the numbers of the chosen n-grams in alphabetical order."""
+
+    def terms(self, numbers: NDArray[np.intp]) -> list[str]:
+        """Return n-grams as strings."""
+
+    def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
+        """Hand over the blocks of these rows with the column of each of their numbers; None where not kept."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a vocabulary, as the parameters of scikit-learn's CountVectorizer.
+
+    Attributes:
+        min_df: Least number (int) or share (float) of rows.
+        max_df: Most.
+        max_features: Most terms; those with the most occurrences stay.
+    """
+
+    min_df: float | int
+    max_df: float | int
+    max_features: int | None
+
+
+def select(counted: CountedRows, limits: Limits, dtype: np.dtype[Any], binary: bool) -> NDArray[np.intp]:
+    """Return the numbers of the n-grams that form the vocabulary, in alphabetical order.
+
+    Args:
+        counted: The counts over the rows to fit on.
+        limits: Bounds.
+        dtype: Type of the matrix that scikit-learn would sum up: it decides how ties are broken.
+        binary: Whether an n-gram counts once per row.
+
+    Raises:
+        ValueError: No n-gram at all, contradictory bounds, or none left: scikit-learn's own messages.
+        KeyTooWideError: scikit-learn's sums would not be exact, so its choice cannot be foreseen.
+    """
+    df = counted.df
+    present = df > 0
+    if not present.any():
+        raise ValueError("empty vocabulary; perhaps the documents only contain stop words")
+    n_rows = counted.n_rows
+    most, least = _in_rows(limits.max_df, n_rows), _in_rows(limits.min_df, n_rows)
+    if most < least:
+        raise ValueError("max_df corresponds to < documents than min_df")
+    kept = counted.alphabetical(present & (df <= most) & (df >= least))
+    if limits.max_features is not None and len(kept) > limits.max_features:
+        weight = (df if binary else counted.tf)[kept]
+        if dtype == np.float32 and weight.max() >= _EXACT_FLOAT32:
+            raise KeyTooWideError
+        # The same unstable sort of the same numbers in the same order and type, so that ties fall the same way.
+        sums = weight.astype(np.int64 if dtype.kind == "i" else dtype)
+        kept = kept[np.sort((-sums).argsort()[: limits.max_features])]
+    if len(kept) == 0:
+        raise ValueError("After pruning, no terms remain. Try a lower min_df or a higher max_df.")
+    return kept
+
+
+def _in_rows(bound: Any, n_rows: int) -> Any:
+    """Return a bound as a number of rows: an integer is one already, a float is a share."""
+    return bound if isinstance(bound, Integral) else bound * n_rows
+
+
+def columns_of(kept: NDArray[np.intp], n_ngrams: int) -> NDArray[np.int32]:
+    """Return the column of each n-gram: its place among the kept ones, else -1."""
+    columns = np.full(n_ngrams, -1, np.int32)
+    columns[kept] = np.arange(len(kept), dtype=np.int32)
+    return columns
+
+
+_active: list[ArrayCache] = []
+
+
+@contextlib.contextmanager
+def cached_matrices(cache_dir: Path, *, size_limit: int = DEFAULT_SIZE_LIMIT) -> Iterator[ArrayCache]:
+    """Let all fast vectorisers of this process keep what ``fit_transform`` and ``transform`` return on disk.
+
+    An entry's key is a hash of the texts and of every setting that matters, so another corpus, fold or parameter
+    never gets it.
+
+    Args:
+        cache_dir: Folder of the cache.
+        size_limit: Bytes that it may hold.
+    """
+    cache = ArrayCache(cache_dir, size_limit)
+    _active.append(cache)
+    try:
+        yield cache
+    finally:
+        _active.remove(cache)
+
+
+def active_cache() -> ArrayCache | None:
+    """Return the cache of the innermost open context."""
+    return _active[-1] if _active else None
+
+
+_VERSION = 1
+
+
+class CorpusCounts:
+    """All n-grams of a corpus: every occurrence in every row.
+
+    Args:
+        spec: What was counted.
+        entry: Arrays ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
+            ``name_text``, ``name_lengths``.
+    """
+
+    def __init__(self, spec: NgramSpec, entry: CacheEntry) -> None:
+        arrays = entry.arrays
+        self.spec = spec
+        self.stream: NDArray[np.int32] = arrays["stream"]
+        self.row_ends: NDArray[np.int64] = arrays["row_ends"]
+        self.lengths: NDArray[np.int64] = arrays["lengths"]
+        self.keys: NDArray[np.uint64] = arrays["keys"]
+        self.order: NDArray[np.int64] = arrays["order"]
+        self.names = unpack_terms(arrays["name_text"], arrays["name_lengths"])
+
+
+def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[str, NDArray[Any]]:
+    counts = count_texts(texts, spec, n_jobs, keep=True)
+    assert counts.blocks is not None
+    row_ends = np.zeros(len(texts) + 1, np.int64)
+    row = total = 0
+    for block in counts.blocks:
+        row_ends[row + 1 : row + 1 + len(block.ends)] = block.ends + total
+        row += len(block.ends)
+        total += len(block.stream)
+    stream = np.empty(total, np.int32)
+    while counts.blocks:
+        block = counts.blocks.pop()
+        numbers = counts.numbering[block.worker]
+        stream[total - len(block.stream) : total] = block.stream if numbers is None else numbers[block.stream]
+        total -= len(block.stream)
+    order = np.argsort(alphabetical_keys(split_keys(counts.keys, spec), counts.names, spec))
+    text, lengths = pack_terms(counts.names)
+    return {
+        "stream": stream,
+        "row_ends": row_ends,
+        "lengths": np.fromiter(map(len, texts), np.int64, len(texts)),
+        "keys": counts.keys,
+        "order": order,
+        "name_text": text,
+        "name_lengths": lengths,
+    }
+
+
+class CorpusRows:
+    """The n-grams of some rows of a counted corpus (see :class:`~agnews_exp.ngrams.fitting.CountedRows`).
+
+    Args:
+        corpus: The counts.
+        rows: int64, rows of the corpus; one may occur more than once.
+        n_jobs: Number of threads.
+    """
+
+    def __init__(self, corpus: CorpusCounts, rows: NDArray[np.int64], n_jobs: int) -> None:
+        self.corpus = corpus
+        self.n_rows = len(rows)
+        self._rows = rows
+        self._starts = corpus.row_ends[rows]
+        self._ends = corpus.row_ends[rows + 1]
+        sums = self._sum(n_jobs)
+        self.tf: NDArray[np.int64] = np.ascontiguousarray(sums[:, 0])
+        self.df: NDArray[np.int64] = sums[:, 1]
+
+    def _sum(self, n_jobs: int) -> NDArray[np.int64]:
+        from agnews_exp.ngrams.kernels import sum_columns
+
+        n = len(self.corpus.keys)
+        parts = np.array_split(np.arange(self.n_rows), max(1, min(n_jobs, self.n_rows)))
+        sums = [np.zeros(2 * n, np.int64) for _ in parts]
+
+        def work(i: int) -> None:
+            sum_columns(self.corpus.stream, self._starts[parts[i]], self._ends[parts[i]], sums[i])
+
+        run_threads(work, range(len(parts)))
+        total = np.zeros((n, 2), np.int64)
+        for part in sums:
+            pairs = part.reshape(-1, 2)
+            total[:, 0] += pairs[:, 0]
+            total[:, 1] += pairs[:, 1] >> 32
+        return total
+
+    def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the numbers of the chosen n-grams in alphabetical order."""
+        order = self.corpus.order
+        return np.asarray(order[mask[order]], np.intp)
+
+    def terms(self, numbers: NDArray[np.intp]) -> list[str]:
+        """Return n-grams as strings."""
+        spec = self.corpus.spec
+        return term_strings(split_keys(self.corpus.keys[numbers], spec), self.corpus.names, spec)
+
+    def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]]:
+        """Return the blocks of these rows with the column of each n-gram."""
+        return corpus_blocks(self.corpus, self._rows, columns)
+
+
+def corpus_blocks(
+    corpus: CorpusCounts, rows: NDArray[np.int64], columns: NDArray[np.int32]
+) -> list[tuple[Block, NDArray[np.int32]]]:
+    """Cut rows into blocks as :func:`~agnews_exp.ngrams.counting.chunks` cuts their texts."""
+    starts, ends = corpus.row_ends[rows], corpus.row_ends[rows + 1]
+    return [
+        (Block(corpus.stream, starts[first:last], ends[first:last]), columns)
+        for first, last in cut_rows(corpus.lengths[rows] + 1)
+    ]
+
+
+class SharedCounts:
+    """The corpus whose counts the vectorisers of this process share.
+
+    Args:
+        texts: All rows that will be fitted on or transformed, of any split, in any order.
+        cache: Where counts are kept for other processes; None keeps them in memory only.
+    """
+
+    def __init__(self, texts: Sequence[str], cache: ArrayCache | None) -> None:
+        self._row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        self._cache = cache
+        self._counted: dict[NgramSpec, CorpusCounts | None] = {}
+        self._digest: str | None = None
+        self._lock = threading.Lock()
+
+    def rows_of(self, texts: Sequence[str]) -> NDArray[np.int64] | None:
+        """Return the row of each text, or None when one of them is not in the corpus."""
+        rows = list(map(self._row_of.get, texts))
+        return None if None in rows else np.asarray(rows, np.int64)
+
+    def counts(self, spec: NgramSpec, n_jobs: int) -> CorpusCounts | None:
+        """Return the counts, made now or before; None when they would be too large or need wider keys."""
+        with self._lock:
+            if spec not in self._counted:
+                self._counted[spec] = self._count(spec, n_jobs)
+            return self._counted[spec]
+
+    def _count(self, spec: NgramSpec, n_jobs: int) -> CorpusCounts | None:
+        texts = list(self._row_of)
+        if sum(map(len, texts)) * (spec.max_n - spec.min_n + 1) > STREAM_LIMIT:
+            return None
+        try:
+            if self._cache is None:
+                return CorpusCounts(spec, CacheEntry(_count_corpus(texts, spec, n_jobs), {}))
+            if self._digest is None:
+                self._digest = digest_texts(texts)
+            key = cache_key(_VERSION, self._digest, repr(spec))
+            entry = self._cache.get_or_build("ngrams", key, lambda: (_count_corpus(texts, spec, n_jobs), {}))
+            return CorpusCounts(spec, entry)
+        except KeyTooWideError:
+            return None
+
+
+_active_shared: list[SharedCounts] = []
+
+
+@contextlib.contextmanager
+def shared_counts(
+    texts: Sequence[str], *, cache_dir: Path | None = None, size_limit: int = DEFAULT_SIZE_LIMIT
+) -> Iterator[SharedCounts]:
+    """Let all fast vectorisers of this process count these texts once, while the context is open.
+
+    They recognise texts by their content, as they are given to ``fit`` and ``transform`` (so after any cleaning);
+    texts that are not among these are counted as usual. Results are the same inside and outside.
+
+    Args:
+        texts: Rows of all splits.
+        cache_dir: Folder in which other processes find the counts; None keeps them in memory.
+        size_limit: Bytes that the folder may hold.
+    """
+    shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir, size_limit))
+    _active_shared.append(shared)
+    try:
+        yield shared
+    finally:
+        _active_shared.remove(shared)
+
+
+def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[CorpusCounts, NDArray[np.int64]] | None:
+    """Return the counts that hold all of these texts, and their rows; None when no open context has them."""
+    for shared in reversed(_active_shared):
+        rows = shared.rows_of(texts)
+        if rows is not None and (corpus := shared.counts(spec, n_jobs)) is not None:
+            return corpus, rows
+    return None
+
+
+Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
+"""Values, indices and indptr of a CSR matrix."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitRequest:
+    """Everything that a fit depends on, besides the texts.
+
+    Attributes:
+        spec: What is counted.
+        limits: Bounds of the vocabulary.
+        dtype: Type of scikit-learn's count matrix (see :func:`~agnews_exp.ngrams.fitting.select`).
+        binary: Whether an n-gram counts once per row.
+        weigh: Given document frequencies and number of rows, how counts become values.
+        weights: ``weigh`` in words, for the key of a cached matrix.
+    """
+
+    spec: NgramSpec
+    limits: Limits
+    dtype: np.dtype[Any]
+    binary: bool
+    weigh: Callable[[NDArray[np.int64], int], Weighting]
+    weights: str
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a fit found.
+
+    Attributes:
+        term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
+        term_lengths: Likewise.
+        df: int64, rows of the fit that hold each term.
+        matrix: The rows of the fit; None when not asked for.
+        lookup: Finds the terms in other texts.
+        part: What the matrix can be built from; None when not asked for.
+    """
+
+    term_text: NDArray[np.uint8]
+    term_lengths: NDArray[np.int32]
+    df: NDArray[np.int64]
+    matrix: Arrays | None
+    lookup: Lookup
+    part: Part | None = None
+
+
+class Lookup:
+    """Finds the terms of a fitted vectoriser in texts.
+
+    Args:
+        spec: What the terms are made of.
+        term_text: The terms, packed.
+        term_lengths: The terms, packed.
+        counted: A counted corpus and the column of each of its n-grams, where the fit used one.
+    """
+
+    def __init__(
+        self,
+        spec: NgramSpec,
+        term_text: NDArray[np.uint8],
+        term_lengths: NDArray[np.int32],
+        counted: tuple[CorpusCounts, NDArray[np.int32]] | None = None,
+    ) -> None:
+        self.spec = spec
+        self._packed = term_text, term_lengths
+        self._counted = counted
+        self._vocabulary: Vocabulary | None = None
+        self._lock = threading.Lock()
+
+    def matrix(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Arrays:
+        """Return the rows of texts.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
+        cache = active_cache()
+        if cache is None:
+            return build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)
+        text, lengths = self._packed
+        parts = (text.tobytes(), lengths.tobytes(), repr(self.spec), weighting.description(), digest_texts(texts))
+        return _arrays(
+            cache.get_or_build(
+                "matrices",
+                cache_key("rows", _VERSION, *parts),
+                lambda: (_named(build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)), {}),
+            )
+        )
+
+    def part(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Part:
+        """Return what the rows of texts can be built from, past the cache of matrices.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
+        if self._counted is not None:
+            found = find_counted(texts, self.spec, n_jobs)
+            if found is not None and found[0] is self._counted[0]:
+                blocks = corpus_blocks(found[0], found[1], self._counted[1])
+                return Part(blocks.__getitem__, len(blocks), len(self._packed[1]), None, weighting)
+        with self._lock:
+            if self._vocabulary is None:
+                self._vocabulary = Vocabulary(self.spec, unpack_terms(*self._packed))
+        return self._vocabulary.part(texts, weighting)
+
+
+def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_matrix: bool) -> Learned:
+    """Fit on texts.
+
+    Args:
+        texts: Rows.
+        request: What to fit.
+        n_jobs: Number of threads; changes nothing but the time.
+        want_matrix: Whether the rows of these texts are needed as well.
+
+    Raises:
+        KeyTooWideError: scikit-learn has to do it.
+        ValueError: As :func:`~agnews_exp.ngrams.fitting.select`.
+    """
+    cache = active_cache() if want_matrix else None
+    if cache is None:
+        return _with_matrix(learn_part(texts, request, n_jobs, want_matrix), n_jobs)
+    made: list[Learned] = []
+
+    def build() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        new = _with_matrix(learn_part(texts, request, n_jobs, True), n_jobs)
+        made.append(new)
+        assert new.matrix is not None
+        rest: dict[str, NDArray[Any]] = {"term_text": new.term_text, "term_lengths": new.term_lengths, "df": new.df}
+        return _named(new.matrix) | rest, {}
+
+    settings = repr((request.spec, request.limits, request.dtype.name, request.binary, request.weights))
+    entry = cache.get_or_build("matrices", cache_key("fit", _VERSION, digest_texts(texts), settings), build)
+    if made:
+        return made[0]
+    text, lengths = np.array(entry.arrays["term_text"]), np.array(entry.arrays["term_lengths"])
+    return Learned(text, lengths, np.array(entry.arrays["df"]), _arrays(entry), Lookup(request.spec, text, lengths))
+
+
+def _with_matrix(learned: Learned, n_jobs: int) -> Learned:
+    if learned.part is None:
+        return learned
+    return replace(learned, matrix=build_matrix([learned.part], n_jobs), part=None)
+
+
+def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool = True) -> Learned:
+    """Fit on texts, past the cache of matrices, and return what their rows can be built from instead of them.
+
+    Arguments and errors are those of :func:`learn`.
+    """
+    spec = request.spec
+    found = find_counted(texts, spec, n_jobs)
+    counted: Counts | CorpusRows
+    # Without a matrix to fill, the occurrences need not be kept.
+    if found is None:
+        counted = count_texts(texts, spec, n_jobs, keep=None if want_part else False)
+    else:
+        counted = CorpusRows(*found, n_jobs)
+    kept = select(counted, request.limits, request.dtype, request.binary)
+    columns = columns_of(kept, len(counted.df))
+    text, lengths = pack_terms(counted.terms(kept))
+    df = counted.df[kept]
+    lookup = Lookup(spec, text, lengths, None if found is None else (found[0], columns))
+    part = None
+    if want_part:
+        weighting = request.weigh(df, len(texts))
+        blocks: list[Any] | None = counted.take_rows(columns)
+        # A term is stored once for every row that holds it, so the matrix has its final size from the start.
+        stored = int(df.sum())
+        if blocks is None:
+            part = replace(lookup.part(texts, weighting, n_jobs), stored=stored)
+        else:
+            part = Part(lambda i: _take(blocks, i), len(blocks), len(kept), stored, weighting)
+    return Learned(text, lengths, df, None, lookup, part)
+
+
+def _take(blocks: list[Any], i: int) -> Any:
+    """Return an item and forget it, so that its memory is free once it has been used."""
+    block, blocks[i] = blocks[i], None
+    return block
+
+
+def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    return dict(zip(("values", "indices", "indptr"), arrays, strict=True))
+
+
+def _arrays(entry: CacheEntry) -> Arrays:
+    return entry.arrays["values"], entry.arrays["indices"], entry.arrays["indptr"]

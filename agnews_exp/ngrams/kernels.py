@@ -1,0 +1,697 @@
+"""Compiled loops over n-grams: counting them all, looking known ones up, joining the tables of several threads.
+
+An n-gram of symbols is one exact 64-bit key: its symbols side by side, ``bits`` each, the first one highest, shorter
+n-grams padded with zeros on the right. So equal keys are equal n-grams, and keys made of alphabetical ranks sort as
+the strings do. Keys live in an open-addressing table of pairs (key, number + 1) with linear probing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+@functools.cache
+def kernels_available() -> bool:
+    """Return whether numba can be used; the first time it cannot, say so once."""
+    try:
+        import numba  # noqa: F401
+    except Exception as error:  # a broken installation raises anything from OSError to SystemError
+        warnings.warn(
+            f"numba cannot be used ({error}): n-grams are counted by scikit-learn, with the same result but slowly",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a kernel on its first call, without the GIL, and keep the machine code on disk.
+
+    numba stores the code in ``NUMBA_CACHE_DIR``, else beside the module, else (installed read-only) in the user's
+    cache folder. Where none of these can be written it refuses to cache at all: then every process compiles anew,
+    which is slower but still right. A shared temporary folder is no alternative, because numba runs what it finds
+    there.
+    """
+    import numba
+
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
+
+
+KNOWN, WORD, SPACE = np.uint8(1), np.uint8(2), np.uint8(4)
+"""Bits of a code point's class: looked at, matched by ``\\w``, matched by ``\\s``."""
+
+_SEED = np.uint64(0xCBF29CE484222325)
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
+_FOLD = np.uint64(29)
+
+
+@compiled
+def encode_characters(
+    codes: Any,
+    starts: Any,
+    ends: Any,
+    classes: Any,
+    lookup: Any,
+    alphabet: Any,
+    limit: int,
+    within_words: bool,
+    frozen: bool,
+    symbols: Any,
+    segments: Any,
+    row_segments: Any,
+) -> int:
+    """Turn rows of code points into symbols, with white space treated as scikit-learn's analyzers do.
+
+    Two or more white-space characters become one blank; a single one stays as it is. ``within_words`` (``char_wb``)
+    makes one segment of every word, with a blank on both sides.
+
+    Args:
+        codes: Shape (n,), uint32 code points of all rows.
+        starts: Shape (rows,), first position of each row in ``codes``.
+        ends: Shape (rows,), position after the last of each row.
+        classes: Shape (0x110000,), uint8 bits per code point.
+        lookup: Shape (0x110000,), uint32 symbol per code point, 0 for none; extended unless ``frozen``.
+        alphabet: Code point of each symbol; entry 0 holds the number of symbols.
+        limit: Largest symbol that fits into a key.
+        within_words: Whether segments are words.
+        frozen: Whether unknown code points end the segment instead of becoming symbols.
+        symbols: Output, at least 2 n + 2 rows long.
+        segments: Output, start of each segment in ``symbols`` and the end of the last.
+        row_segments: Output, shape (rows + 1,), first segment of each row.
+
+    Returns:
+        The number of segments, or -1 when the alphabet grew beyond ``limit``.
+    """
+    n = 0
+    k = 0
+    segments[0] = 0
+    for row in range(len(starts)):
+        row_segments[row] = k
+        i = starts[row]
+        end = ends[row]
+        inside = False
+        while i <= end:
+            # One extra round at the end of a row closes the last word.
+            pad = False
+            code = np.uint32(32)
+            if i == end:
+                if not (within_words and inside):
+                    break
+                pad = True
+                inside = False
+                i += 1
+            else:
+                code = codes[i]
+                if classes[code] & SPACE:
+                    if within_words:
+                        i += 1
+                        if not inside:
+                            continue
+                        inside = False
+                        pad = True
+                        code = np.uint32(32)
+                    else:
+                        j = i + 1
+                        while j < end and classes[codes[j]] & SPACE:
+                            j += 1
+                        if j - i > 1:
+                            code = np.uint32(32)
+                        i = j
+                elif within_words and not inside:
+                    inside = True
+                    code = np.uint32(32)
+                else:
+                    i += 1
+            symbol = lookup[code]
+            if symbol == 0 and not frozen:
+                alphabet[0] += 1
+                if alphabet[0] > limit:
+                    return -1
+                symbol = np.uint32(alphabet[0])
+                alphabet[symbol] = code
+                lookup[code] = symbol
+            if symbol != 0:
+                symbols[n] = symbol
+                n += 1
+            if (pad or symbol == 0) and n > segments[k]:
+                k += 1
+                segments[k] = n
+        if n > segments[k]:
+            k += 1
+            segments[k] = n
+    row_segments[len(starts)] = k
+    return k
+
+
+@compiled
+def intern_tokens(
+    codes: Any,
+    starts: Any,
+    ends: Any,
+    classes: Any,
+    shortest: int,
+    table: Any,
+    arena: Any,
+    arena_ends: Any,
+    state: Any,
+    frozen: bool,
+    symbols: Any,
+    segments: Any,
+    row_segments: Any,
+) -> int:
+    r"""Find the maximal runs of ``\w`` that have at least ``shortest`` characters, and number them.
+
+    With ``shortest=2`` these are the matches of scikit-learn's default pattern ``(?u)\b\w\w+\b``.
+
+    Args:
+        codes: As in :func:`encode_characters`.
+        starts: As in :func:`encode_characters`.
+        ends: As in :func:`encode_characters`.
+        classes: As in :func:`encode_characters`.
+        shortest: Least number of characters of a token.
+        table: Shape (2 * size,), uint64, size a power of two with room for all new tokens: pairs (hash, symbol).
+        arena: uint32 code points of all distinct tokens, with room for all new ones.
+        arena_ends: End of token s in ``arena`` at index s; entry 0 is 0.
+        state: int64, entry 0 the number of tokens.
+        frozen: As in :func:`encode_characters`.
+        symbols: Output.
+        segments: Output.
+        row_segments: Output.
+
+    Returns:
+        The number of segments.
+    """
+    mask = np.uint64(len(table) // 2 - 1)
+    n = 0
+    k = 0
+    segments[0] = 0
+    for row in range(len(starts)):
+        row_segments[row] = k
+        i = starts[row]
+        end = ends[row]
+        while i < end:
+            if not classes[codes[i]] & WORD:
+                i += 1
+                continue
+            start = i
+            digest = _SEED
+            while i < end and classes[codes[i]] & WORD:
+                digest = (digest ^ np.uint64(codes[i])) * _PRIME
+                i += 1
+            length = i - start
+            if length < shortest:
+                continue
+            digest = (digest ^ (digest >> _FOLD)) * _PRIME
+            digest = (digest ^ (digest >> _FOLD)) | _ONE
+            place = digest & mask
+            symbol = np.uint32(0)
+            while True:
+                found = table[place * np.uint64(2)]
+                if found == 0:
+                    break
+                if found == digest:
+                    candidate = np.int64(table[place * np.uint64(2) + _ONE])
+                    first = arena_ends[candidate - 1]
+                    if arena_ends[candidate] - first == length:
+                        same = True
+                        for j in range(length):
+                            if arena[first + j] != codes[start + j]:
+                                same = False
+                                break
+                        if same:
+                            symbol = np.uint32(candidate)
+                            break
+                place = (place + _ONE) & mask
+            if symbol == 0 and not frozen:
+                state[0] += 1
+                first = arena_ends[state[0] - 1]
+                for j in range(length):
+                    arena[first + j] = codes[start + j]
+                arena_ends[state[0]] = first + length
+                symbol = np.uint32(state[0])
+                table[place * np.uint64(2)] = digest
+                table[place * np.uint64(2) + _ONE] = np.uint64(symbol)
+            if symbol != 0:
+                symbols[n] = symbol
+                n += 1
+            elif n > segments[k]:
+                k += 1
+                segments[k] = n
+        if n > segments[k]:
+            k += 1
+            segments[k] = n
+    row_segments[len(starts)] = k
+    return k
+
+
+COUNTS, L1, L2, RAW = 0, 1, 2, 3
+"""What the values become: plain counts, TF-IDF scaled by the 1-norm or the 2-norm, or TF-IDF as it is."""
+
+
+@compiled
+def sort_block(
+    stream: Any,
+    starts: Any,
+    ends: Any,
+    columns: Any,
+    n_columns: int,
+    found: Any,
+    bucket: Any,
+    rows: Any,
+    sizes: Any,
+) -> int:
+    """Order the n-grams of a block of rows by column, rows within a column in order (one counting sort).
+
+    Equal n-grams of one row end up side by side, so no table per row is needed to add them up.
+
+    Args:
+        stream: int32 n-gram numbers.
+        starts: First position of each row of the block in ``stream``.
+        ends: Position after the last of each row.
+        columns: int32 column of each n-gram number, -1 for none.
+        n_columns: Number of columns.
+        found: Work space, int32, one longer than the occurrences of the block.
+        bucket: Work space and output, int32 (n_columns + 1,): where each column's rows end in ``rows``.
+        rows: Output, uint16: block row of every occurrence, by column.
+        sizes: Output, int64 (rows of the block,): number of distinct columns of each row.
+
+    Returns:
+        The number of stored values of the block.
+    """
+    bucket[:] = 0
+    used = 0
+    for row in range(len(starts)):
+        before = used
+        for e in range(starts[row], ends[row]):
+            column = columns[stream[e]]
+            found[used] = column
+            if column >= 0:
+                used += 1
+                bucket[column + 1] += 1
+        sizes[row] = used - before
+    for column in range(n_columns):
+        bucket[column + 1] += bucket[column]
+    begin = 0
+    for row in range(len(starts)):
+        end = begin + sizes[row]
+        sizes[row] = 0
+        for e in range(begin, end):
+            column = found[e]
+            place = bucket[column]
+            rows[place] = row
+            bucket[column] = place + 1
+        begin = end
+    total = 0
+    begin = 0
+    for column in range(n_columns):
+        end = int(bucket[column])
+        last = -1
+        for e in range(begin, end):
+            row = int(rows[e])
+            new = int(row != last)
+            sizes[row] += new
+            total += new
+            last = row
+        begin = end
+    return total
+
+
+@compiled
+def fill_block(
+    bucket: Any,
+    rows: Any,
+    sizes: Any,
+    n_columns: int,
+    binary: bool,
+    scheme: int,
+    sublinear: bool,
+    logs: Any,
+    idf: Any,
+    factor: float,
+    first_column: int,
+    begins: Any,
+    places: Any,
+    indices: Any,
+    values: Any,
+) -> None:
+    """Write the sorted block of :func:`sort_block` as rows of a CSR matrix and weigh them.
+
+    Args:
+        bucket: From :func:`sort_block`.
+        rows: From :func:`sort_block`.
+        sizes: From :func:`sort_block`.
+        n_columns: Number of columns.
+        binary: Whether every count becomes one.
+        scheme: COUNTS, L1, L2 or RAW.
+        sublinear: Whether a count tf becomes 1 + ln(tf).
+        logs: 1 + ln(tf) at index tf for small tf.
+        idf: float64 (n_columns,), or empty for none.
+        factor: What every value is multiplied with in the end.
+        first_column: Number of the first column.
+        begins: int64 (rows of the block,): where each row's values begin in ``indices`` and ``values``.
+        places: Work space, int64 (rows of the block,).
+        indices: Output: columns of the values, ascending within a row.
+        values: Output, float64.
+    """
+    n_rows = len(sizes)
+    places[:] = begins
+    begin = 0
+    for column in range(n_columns):
+        end = bucket[column]
+        weight = 1.0
+        if len(idf) > 0:
+            weight = idf[column]
+        e = begin
+        while e < end:
+            row = rows[e]
+            count = 1
+            e += 1
+            while e < end and rows[e] == row:
+                count += 1
+                e += 1
+            if binary:
+                count = 1
+            value = float(count)
+            if scheme != COUNTS:
+                if sublinear:
+                    value = logs[count] if count < len(logs) else math.log(value) + 1.0
+                value *= weight
+            place = places[row]
+            indices[place] = first_column + column
+            values[place] = value
+            places[row] = place + 1
+        begin = end
+    for row in range(n_rows):
+        begin = begins[row]
+        end = begin + sizes[row]
+        total = 0.0
+        if scheme == L2:
+            for e in range(begin, end):
+                total += values[e] * values[e]
+            total = math.sqrt(total)
+        elif scheme == L1:
+            for e in range(begin, end):
+                total += abs(values[e])
+        if total > 0.0:
+            for e in range(begin, end):
+                values[e] /= total
+        if factor != 1.0:
+            for e in range(begin, end):
+                values[e] *= factor
+
+
+@compiled
+def sum_columns(stream: Any, starts: Any, ends: Any, sums: Any) -> None:
+    """Add up occurrences and rows of every n-gram over some rows.
+
+    Args:
+        stream: int32 n-gram numbers.
+        starts: First position of each row in ``stream``.
+        ends: Position after the last of each row.
+        sums: Output, int64, zero at first: occurrences at 2 i, rows << 32 | last row at 2 i + 1.
+    """
+    low = np.int64(0xFFFFFFFF)
+    high = np.int64(1) << np.int64(32)
+    for row in range(len(starts)):
+        stamp = np.int64(row + 1)
+        for e in range(starts[row], ends[row]):
+            number = stream[e]
+            sums[2 * number] += 1
+            seen = sums[2 * number + 1]
+            if seen & low != stamp:
+                sums[2 * number + 1] = ((seen & ~low) + high) | stamp
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_ZERO, _ONE_COUNT_KERNELS, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
+_LOW = np.int64(0xFFFFFFFF)
+_HIGH = np.int64(1) << np.int64(32)
+
+
+@compiled
+def key_masks(max_n: int, bits: int) -> Any:
+    """Return uint64 (max_n + 1,): the bits that an n-gram of n symbols takes, at index n."""
+    masks = np.zeros(max_n + 1, np.uint64)
+    one = (_ONE_COUNT_KERNELS << np.uint64(bits)) - _ONE_COUNT_KERNELS
+    for n in range(1, max_n + 1):
+        masks[n] = masks[n - 1] | (one << np.uint64(bits * (max_n - n)))
+    return masks
+
+
+@compiled
+def gather_keys(
+    symbols: Any,
+    segments: Any,
+    first: int,
+    last: int,
+    min_n: int,
+    max_n: int,
+    bits: int,
+    masks: Any,
+    within_words: bool,
+    gathered: Any,
+) -> int:
+    """Write the key of every n-gram in some segments.
+
+    Args:
+        symbols: uint32 symbols.
+        segments: Start of each segment and the end of the last.
+        first: First segment.
+        last: Segment after the last.
+        min_n: Shortest n-gram.
+        max_n: Longest n-gram.
+        bits: Bits per symbol.
+        masks: From :func:`key_masks`.
+        within_words: Whether a segment shorter than ``min_n`` counts as one n-gram (``char_wb``).
+        gathered: Output, uint64.
+
+    Returns:
+        The number of keys.
+    """
+    width = np.uint64(bits)
+    full = masks[max_n]
+    count = 0
+    for k in range(first, last):
+        a = segments[k]
+        b = segments[k + 1]
+        final = b - min_n
+        shortest = min_n
+        if final < a:
+            if not within_words:
+                continue
+            final = a
+            shortest = b - a
+        window = _ZERO
+        for j in range(a, a + max_n):
+            window = window << width
+            if j < b:
+                window |= np.uint64(symbols[j])
+        for p in range(a, final + 1):
+            for n in range(shortest, min(max_n, b - p) + 1):
+                gathered[count] = window & masks[n]
+                count += 1
+            window = (window << width) & full
+            if p + max_n < b:
+                window |= np.uint64(symbols[p + max_n])
+    return count
+
+
+@compiled
+def count_ngrams(
+    symbols: Any,
+    segments: Any,
+    row_segments: Any,
+    first_row: int,
+    row_base: int,
+    min_n: int,
+    max_n: int,
+    bits: int,
+    within_words: bool,
+    table: Any,
+    shift: int,
+    room: int,
+    keys: Any,
+    sums: Any,
+    state: Any,
+    gathered: Any,
+    stream: Any,
+    stream_ends: Any,
+) -> int:
+    """Count the n-grams of rows, adding new ones to the table, until it has no room for a row.
+
+    A row is done in three loops (make its keys, find their numbers, add them up), because the processor then waits
+    for many places of the table at once: a third faster than one loop.
+
+    Args:
+        symbols: uint32 symbols of the rows.
+        segments: Start of each segment and the end of the last.
+        row_segments: First segment of each row and the end of the last.
+        first_row: Row to begin with (where an earlier call stopped).
+        row_base: Number of row 0 in the corpus, plus one: distinct for all rows of a table.
+        min_n: As in :func:`gather_keys`.
+        max_n: As in :func:`gather_keys`.
+        bits: As in :func:`gather_keys`.
+        within_words: As in :func:`gather_keys`.
+        table: Shape (2 * size,), uint64.
+        shift: 64 - log2(size).
+        room: Number of n-grams that the table and ``keys`` can take.
+        keys: Key of n-gram number i at index i.
+        sums: int64, occurrences at 2 i, rows << 32 | last row at 2 i + 1.
+        state: int64: number of n-grams, length of the stream.
+        gathered: Work space, uint64, room for the n-grams of the longest row.
+        stream: Output, int32 number of every n-gram occurrence in order; when it has no room for all rows, each
+            row's overwrite those of the row before.
+        stream_ends: Output, end of each row in ``stream``; empty to overwrite.
+
+    Returns:
+        The row that did not fit, or the number of rows when all are done.
+    """
+    masks = key_masks(max_n, bits)
+    wrap = np.uint64(len(table) // 2 - 1)
+    down = np.uint64(shift)
+    keep = len(stream_ends) > 0
+    count = state[0]
+    out = state[1]
+    for row in range(first_row, len(row_segments) - 1):
+        first = row_segments[row]
+        last = row_segments[row + 1]
+        most = (segments[last] - segments[first]) * (max_n - min_n + 1) + (last - first)
+        if count + most > room:
+            state[0] = count
+            state[1] = out
+            return row
+        found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
+        for i in range(found):
+            key = gathered[i]
+            place = (key * _MIX) >> down
+            number = np.int64(0)
+            while True:
+                other = table[_TWO * place]
+                if other == key:
+                    number = np.int64(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                    break
+                if other == _ZERO:
+                    number = count
+                    count += 1
+                    table[_TWO * place] = key
+                    table[_TWO * place + _ONE_COUNT_KERNELS] = np.uint64(count)
+                    keys[number] = key
+                    sums[2 * number] = 0
+                    sums[2 * number + 1] = 0
+                    break
+                place = (place + _ONE_COUNT_KERNELS) & wrap
+            stream[out + i] = number
+        stamp = np.int64(row_base + row)
+        for i in range(found):
+            number = np.int64(stream[out + i])
+            sums[2 * number] += 1
+            seen = sums[2 * number + 1]
+            # Without a branch: whether a row has seen an n-gram before is hard to predict.
+            sums[2 * number + 1] = (seen & ~_LOW) + (_HIGH * np.int64(seen & _LOW != stamp) | stamp)
+        if keep:
+            out += found
+            stream_ends[row] = out
+    state[0] = count
+    state[1] = out
+    return len(row_segments) - 1
+
+
+@compiled
+def find_ngrams(
+    symbols: Any,
+    segments: Any,
+    row_segments: Any,
+    min_n: int,
+    max_n: int,
+    bits: int,
+    within_words: bool,
+    table: Any,
+    shift: int,
+    gathered: Any,
+    stream: Any,
+    stream_ends: Any,
+) -> int:
+    """Write the number of every n-gram occurrence that is in the table; arguments as in :func:`count_ngrams`.
+
+    Returns:
+        The length of the stream.
+    """
+    masks = key_masks(max_n, bits)
+    wrap = np.uint64(len(table) // 2 - 1)
+    down = np.uint64(shift)
+    out = 0
+    for row in range(len(row_segments) - 1):
+        first = row_segments[row]
+        last = row_segments[row + 1]
+        found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
+        for i in range(found):
+            key = gathered[i]
+            place = (key * _MIX) >> down
+            while True:
+                other = table[_TWO * place]
+                if other == key:
+                    stream[out] = np.int64(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                    out += 1
+                    break
+                if other == _ZERO:
+                    break
+                place = (place + _ONE_COUNT_KERNELS) & wrap
+        stream_ends[row] = out
+    return out
+
+
+@compiled
+def insert_keys(
+    new_keys: Any, new_sums: Any, table: Any, shift: int, keys: Any, sums: Any, count: int, numbers: Any
+) -> int:
+    """Add keys with their sums to a table that has room for all of them.
+
+    Args:
+        new_keys: Keys to add, distinct among themselves.
+        new_sums: Their sums, laid out as in :func:`count_ngrams`; counted over rows that the table has not seen.
+        table: As in :func:`count_ngrams`.
+        shift: As in :func:`count_ngrams`.
+        keys: Keys of the table, extended.
+        sums: Sums of the table, extended and increased.
+        count: Number of keys in the table.
+        numbers: Output, the table's number of each new key.
+
+    Returns:
+        The number of keys in the table afterwards.
+    """
+    wrap = np.uint64(len(table) // 2 - 1)
+    down = np.uint64(shift)
+    for i in range(len(new_keys)):
+        key = new_keys[i]
+        place = (key * _MIX) >> down
+        number = 0
+        while True:
+            found = table[_TWO * place]
+            if found == key:
+                number = int(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                break
+            if found == _ZERO:
+                number = count
+                count += 1
+                table[_TWO * place] = key
+                table[_TWO * place + _ONE_COUNT_KERNELS] = np.uint64(count)
+                keys[number] = key
+                sums[2 * number] = 0
+                sums[2 * number + 1] = 0
+                break
+            place = (place + _ONE_COUNT_KERNELS) & wrap
+        sums[2 * number] += new_sums[2 * i]
+        sums[2 * number + 1] += new_sums[2 * i + 1] & ~_LOW
+        numbers[i] = number
+    return count

@@ -1,0 +1,1 @@
+"""Published results, as data that a run can be set beside."""

@@ -1,0 +1,1 @@
+"""Published numbers of seven notebooks on AG News."""

@@ -1,0 +1,65 @@
+"""The runner that a configured model's family needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.data.corpus import Splits
+from agnews_exp.runners.protocol import Runner, SourceRun
+
+
+def make_runner(
+    checked: CheckedConfig,
+    *,
+    folder: Path | None = None,
+    fingerprint: str = "",
+    curves: Callable[[Mapping[str, float], int, int], None] | None = None,
+    sources: Mapping[str, SourceRun] | None = None,
+) -> Runner:
+    """Return the runner of the configured model's family.
+
+    Args:
+        checked: The checked configuration.
+        folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
+        fingerprint: The run's fingerprint.
+        curves: Takes points of training curves: values by name, step, time in ms.
+        sources: The finished runs that a cascade or a student builds on, by the key that names each.
+    """
+    family = checked.run.model.family
+    if "teacher" in checked.plain["model"]:
+        from agnews_exp.runners.distil_runner import DistilRunner
+
+        return DistilRunner(checked, sources or {}, folder=folder, fingerprint=fingerprint, curves=curves)
+    if family == "classical":
+        from agnews_exp.runners.sklearn_runner import SklearnRunner
+
+        return SklearnRunner(checked)
+    if family == "transformer":
+        from agnews_exp.runners.lightning_runner import LightningRunner
+
+        return LightningRunner(checked, folder=folder, fingerprint=fingerprint, curves=curves)
+    if family == "cascade":
+        from agnews_exp.runners.cascade_runner import CascadeRunner
+
+        return CascadeRunner(checked, sources or {}, folder)
+    raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
+
+
+@contextmanager
+def prepared(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
+    """Share work among all fits of a run (folds, final fit) and, through the cache, among runs.
+
+    For classical models the n-grams of all rows are counted once; each fit still takes its vocabulary and weights
+    from its own training rows alone.
+    """
+    if checked.run.model.family != "classical":
+        yield
+        return
+    from agnews_exp.runners.sklearn_runner import shared_features
+
+    with shared_features(checked, splits):
+        yield

@@ -1,0 +1,403 @@
+"""What `conf/study/<profile>.yaml` may say."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import psutil
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from agnews_exp.config.compose import header_of
+from agnews_exp.config.schema import Fraction
+from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.paths import config_folder
+from agnews_exp.sweeps.processes import cpu_count, visible_gpus
+
+_STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,59}$"
+Seconds = Annotated[float, Field(ge=0)]
+Status = Literal["finished", "failed", "left_out", "pending", "running"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StepSettings(_Settings):
+    """One command, or one for each of several runs.
+
+    Attributes:
+        words: The command's words after ``agnews``, with placeholders in braces.
+        each: Placeholders that ``{run}`` stands for in turn; empty: one command.
+        folder: What it leaves behind, relative to outputs/; null: runs and sweeps alone.
+        package: A Python package without which it is left out.
+        extra: The extra that brings the package.
+    """
+
+    words: str
+    each: list[str] = []
+    folder: str | None = None
+    package: str | None = None
+    extra: str | None = None
+
+
+class StageSettings(_Settings):
+    """One stage.
+
+    Attributes:
+        title: What people read.
+        fixed: Measured seconds that do not depend on the rows.
+        per_10k: Measured seconds for 10,000 training rows, on two cores.
+        trainings: How many trainings of the transformer on its share of the rows it amounts to.
+        competes: Whether its classical runs on all rows may be called the best one.
+        sums_up: Whether it is done again whenever another stage has done something (the report).
+        steps: Its commands.
+    """
+
+    title: str
+    fixed: Seconds = 0.0
+    per_10k: Seconds = 0.0
+    trainings: Seconds = 0.0
+    competes: bool = False
+    sums_up: bool = False
+    steps: list[StepSettings] = Field(min_length=1)
+
+
+class TransformerSettings(_Settings):
+    """One candidate for the study's transformer.
+
+    Attributes:
+        words: Its overrides, such as ``model=minilm``.
+        fraction: Share of the study's training rows that it is trained on.
+        gpu: Whether it needs a GPU.
+        hub: Whether its weights come from the hub.
+        package: A Python package without which it cannot be had.
+        extra: The extra that brings the package.
+        fixed: Measured seconds of a training that do not depend on the rows.
+        per_10k: Measured seconds for 10,000 training rows of one epoch, on two cores or one GPU.
+    """
+
+    words: str
+    fraction: Fraction = 1.0
+    gpu: bool = False
+    hub: bool = False
+    package: str | None = None
+    extra: str | None = None
+    fixed: Seconds = 0.0
+    per_10k: Seconds = 0.0
+
+
+class StudySettings(_Settings):
+    """A study.
+
+    Attributes:
+        name: Of its folder, and the tag of its runs; null: the profile's, with six digits of the words that change it.
+        words: Overrides of every run, such as ``data=ag_news``.
+        leave_out: Stages not to do.
+        jobs: Jobs of a sweep at once; null: one for every core, transformers one at a time (or one for every GPU).
+        transformer: One of ``transformers``, or auto: the first that this machine can do.
+        transformers: Candidates, the best first.
+        options: Values that the stages' commands refer to.
+        stages: The stages, in order.
+    """
+
+    name: Annotated[str, Field(pattern=_STUDY_NAME)] | None = None
+    words: list[str] = []
+    leave_out: list[str] = []
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    transformer: str = "auto"
+    transformers: dict[str, TransformerSettings] = Field(min_length=1)
+    options: dict[str, Any] = {}
+    stages: dict[str, StageSettings] = Field(min_length=1)
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _as_words(cls, value: Any) -> Any:
+        return shlex.split(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class AskedStudy:
+    """A study as it was asked for.
+
+    Attributes:
+        profile: The YAML's name.
+        name: The study's name.
+        settings: What the YAML and the ``study.`` words say.
+        words: Overrides of every run, but for ``data_fraction``.
+        fraction: ``data_fraction`` of the whole study, of which stages take their shares.
+        given: The words of the command line.
+    """
+
+    profile: str
+    name: str
+    settings: StudySettings
+    words: tuple[str, ...]
+    fraction: float
+    given: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The command that repeats it."""
+        return shlex.join(["agnews", "study", self.profile, *self.given])
+
+
+def transformer_choice(settings: StudySettings) -> Mapping[str, TransformerSettings]:
+    """Return the candidates for the transformer that the settings leave."""
+    if settings.transformer == "auto":
+        return settings.transformers
+    return {settings.transformer: settings.transformers[settings.transformer]}
+
+
+GROUP = "study"
+_SHARED = ("data", "data_fraction", "subset", "split_seed", "trainer", "tracking", "tags", "hydra.launcher")
+"""What a study hands on to its runs; everything else is a stage's own choice."""
+
+_NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "tracking", "tags", "hydra.launcher")
+"""Words that say how a study is worked off, not what it is."""
+
+
+def profiles() -> dict[str, str]:
+    """Return the profiles with what their YAML's first line says."""
+    found = sorted(path.stem for path in (config_folder() / GROUP).glob("*.yaml"))
+    return {name: header_of(GROUP, name) for name in found}
+
+
+def ask(profile: str, given: Sequence[str]) -> AskedStudy:
+    """Read a profile and apply the words of the command line.
+
+    Args:
+        profile: Name of a YAML in conf/study/.
+        given: Overrides: ``study.<key>=...`` change the study, others go to its runs.
+
+    Raises:
+        ConfigError: An unknown profile, key or stage, a bad value, or an override that stages choose themselves.
+    """
+    known = profiles()
+    if profile not in known:
+        raise unknown_name("study", profile, list(known))
+    own = [word for word in given if _key(word).startswith(f"{GROUP}.")]
+    shared = [word for word in given if word not in own]
+    for word in shared:
+        _check_shared(word)
+    settings = _checked(_with_words(_composed(profile), own))
+    _check_names(settings)
+    words = _merged(settings.words, shared)
+    fraction = _fraction([word for word in words if _key(word) == "data_fraction"])
+    return AskedStudy(
+        profile,
+        settings.name or _name(profile, given),
+        settings,
+        tuple(word for word in words if _key(word) != "data_fraction"),
+        fraction,
+        tuple(given),
+    )
+
+
+def _composed(profile: str) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(config_folder())):
+        config = compose(config_name=f"{GROUP}/{profile}")[GROUP]
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _with_words(config: DictConfig, words: Sequence[str]) -> DictConfig:
+    OmegaConf.set_struct(config, False)
+    root = OmegaConf.create({GROUP: config})
+    for word in words:
+        if word.startswith(("+", "~")) or "=" not in word:
+            raise ConfigError(f"Cannot read '{word}'.", fix="write study.key=value")
+        key, _, _ = word.partition("=")
+        *parents, last = key.split(".")[1:]
+        node: Any = root[GROUP]
+        for part in parents:
+            node = _child(node, part, key)
+        # Options of a stage's step are a list, which OmegaConf replaces as a whole.
+        _child(node, last, key)
+        try:
+            value = OmegaConf.from_dotlist([f"value={word.partition('=')[2]}"])["value"]
+        except Exception as error:
+            raise ConfigError(f"Cannot read the value of '{word}'.", fix="quote it for the shell") from error
+        OmegaConf.update(root, key, value, merge=False)
+    return root
+
+
+def _child(node: Any, part: str, key: str) -> Any:
+    if not isinstance(node, DictConfig) or part not in node:
+        allowed = [str(k) for k in node] if isinstance(node, DictConfig) else []
+        raise unknown_name(f"key in '{key}'", part, allowed)
+    return node._get_node(part)
+
+
+def _checked(root: DictConfig) -> StudySettings:
+    from agnews_exp.config.targets import explain_validation
+
+    try:
+        plain = OmegaConf.to_container(root, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"conf/study: {str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    try:
+        return StudySettings.model_validate(plain[GROUP])
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, GROUP)) from error
+
+
+def _check_names(settings: StudySettings) -> None:
+    for name in settings.leave_out:
+        if name not in settings.stages:
+            raise unknown_name("stage in study.leave_out", name, list(settings.stages))
+    if settings.transformer not in ("auto", *settings.transformers):
+        raise unknown_name("study.transformer", settings.transformer, ["auto", *settings.transformers])
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _is_under(key: str, places: Sequence[str]) -> bool:
+    return any(key == place or key.startswith((f"{place}.", f"{place}/")) for place in places)
+
+
+def _check_shared(word: str) -> None:
+    key = _key(word)
+    if "=" not in word or word.startswith("-"):
+        raise ConfigError(f"'{word}' is no override.", fix="write key=value: data=sample data_fraction=0.1")
+    if _is_under(key, ("paths",)):
+        raise ConfigError(f"'{word}': the commands of a study share one project root.", fix="set AGNEWS_ROOT=<folder>")
+    if not _is_under(key, _SHARED):
+        raise ConfigError(
+            f"'{word}': the stages of a study choose this themselves.\n  allowed: {', '.join(_SHARED)}, study.<key>",
+            fix="see `agnews study --help` and conf/study/",
+        )
+
+
+def _merged(words: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Return both; of two with the same key the later one. Another choice of a group drops the keys below it."""
+    keys = {_key(word) for word in later}
+    return [word for word in words if not _is_under(_key(word), tuple(keys))] + list(later)
+
+
+def _fraction(words: Sequence[str]) -> float:
+    if not words:
+        return 1.0
+    try:
+        value = float(words[-1].partition("=")[2])
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ConfigError(f"{words[-1]}: one number above 0 and at most 1 is needed; a stage takes its shares of it.")
+    return value
+
+
+def _name(profile: str, given: Sequence[str]) -> str:
+    """Return the profile's name, with six digits where the command asks for another study than the profile's."""
+    science = sorted(word for word in given if not _is_under(_key(word), _NOT_IDENTITY))
+    if not science:
+        return profile
+    return f"{profile}-{hashlib.sha256(chr(10).join(science).encode()).hexdigest()[:6]}"
+
+
+_HUB_SECONDS = 10.0
+_GIB_A_JOB = 2.0
+"""Memory of a classical job on all of AG News, with room to spare."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores, GPUs and memory (GiB) that a study may use."""
+
+    cores: int = field(default_factory=cpu_count)
+    gpus: tuple[str, ...] = field(default_factory=lambda: tuple(visible_gpus()))
+    memory: float = field(default_factory=lambda: psutil.virtual_memory().total / 2**30)
+
+    @property
+    def slowness(self) -> float:
+        """How much longer than on two cores computing takes; more than eight cores count for nothing."""
+        return 2.0 / min(self.cores, 8)
+
+
+def launcher_words(machine: Machine, jobs: int | None, *, transformer: bool) -> list[str]:
+    """Return the launcher's overrides of a sweep.
+
+    Nearly all classical models compute in one thread: one job for every core. A transformer takes all cores: one job at
+    a time, or one for every GPU.
+
+    Args:
+        machine: This machine.
+        jobs: Jobs at once as the user has set them, whatever is trained; None leaves the choice to this function.
+        transformer: Whether the sweep trains a transformer.
+    """
+    if jobs is None and transformer:
+        words = [f"hydra.launcher.n_jobs={max(1, len(machine.gpus))}"]
+        return [*words, "hydra.launcher.gpus_per_job=1"] if len(machine.gpus) > 1 else words
+    chosen = jobs or max(1, min(machine.cores, int(machine.memory / _GIB_A_JOB)))
+    return [f"hydra.launcher.n_jobs={chosen}"]
+
+
+def missing_package(package: str | None, extra: str | None) -> str | None:
+    """Return why a package's work is left out, or None when the package is there (or none is needed)."""
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    return f"{package} is not installed" + (f" (extra {extra})" if extra else "")
+
+
+def choose_transformer(
+    candidates: Mapping[str, TransformerSettings], machine: Machine
+) -> tuple[str | None, dict[str, str]]:
+    """Return the first candidate that can be had, or None, and why those before it cannot.
+
+    Args:
+        candidates: By name, the best first.
+        machine: This machine.
+    """
+    refused: dict[str, str] = {}
+    for name, candidate in candidates.items():
+        reason = _refusal(candidate, machine)
+        if reason is None:
+            return name, refused
+        refused[name] = reason
+    return None, refused
+
+
+def _refusal(candidate: TransformerSettings, machine: Machine) -> str | None:
+    if candidate.gpu and not machine.gpus:
+        return "no GPU"
+    if reason := missing_package(candidate.package, candidate.extra):
+        return reason
+    return _missing_weights(candidate.words) if candidate.hub else None
+
+
+def _missing_weights(words: str) -> str | None:
+    """Ask the local cache for a model's weights, then the hub."""
+    from agnews_exp.config.compose import compose_config
+
+    try:
+        model = compose_config(words.split()).model
+    except ConfigError as error:
+        return error.message.splitlines()[0]
+    if model.get("pretrained_path"):
+        return None
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    repository, revision, file = str(model.pretrained), str(model.revision), "model.safetensors"
+    if isinstance(try_to_load_from_cache(repository, file, revision=revision), str | os.PathLike):
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return f"the weights of {repository} are not here, and HF_HUB_OFFLINE is set"
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=_HUB_SECONDS)
+    except Exception as error:  # whatever a network can do
+        return f"the weights of {repository} cannot be had ({type(error).__name__})"
+    return None

@@ -1,0 +1,693 @@
+"""The sweep's folder: its identity, its copy of the configuration, its lock, and its jobs' states.
+
+``outputs/sweeps/<name>/`` holds sweep.json, conf/ (the configuration as it was at the start), a run folder a job
+(0/, 1/, ...), jobs/ (states), logs/, and at the end jobs.csv, aggregate.csv and aggregate.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from agnews_exp import __version__
+from agnews_exp.config.validation import to_plain
+from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
+from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, run_command
+from agnews_exp.core.process import explain_exit
+from agnews_exp.tracking import record
+from agnews_exp.tracking.sync import is_gone
+
+Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
+SETTLED = ("finished", "pruned")
+"""Ends that a repeat of the command leaves alone."""
+
+SCORE_TEST = "evaluation.score_test"
+"""What a search switches off for its trials: the test set is scored once, for the one that was chosen."""
+
+_LOG_TAIL_BYTES = 20_000
+BAD_INPUT = 2
+_CHECKSUM = "crc32"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes:
+        num: Its number, which is also the name of its folder.
+        overrides: Its overrides, such as ``("model=logreg", "data_fraction=0.25")``.
+        env: Environment of this job alone, beside what every job of the sweep gets.
+    """
+
+    num: int
+    overrides: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a job has come.
+
+    Attributes:
+        num: The job's number.
+        overrides: Its overrides.
+        status: What became of its last attempt.
+        reason: Why it failed, in a line.
+        traceback: The Python traceback of a failure, where there is one.
+        attempts: How often it was started by this and earlier calls of the sweep.
+        seconds: Wall time of the last attempt.
+        max_rss_mb: Peak resident memory of the last attempt, in MiB.
+        exit_code: Exit code of the last attempt; negative is a signal.
+        objective: What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or
+            the last reported value of a pruned one.
+        run: Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
+    """
+
+    num: int
+    overrides: tuple[str, ...]
+    status: Status = "waiting"
+    reason: str | None = None
+    traceback: str | None = None
+    attempts: int = 0
+    seconds: float | None = None
+    max_rss_mb: float | None = None
+    exit_code: int | None = None
+    objective: float | None = None
+    run: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> JobState | None:
+        """Return the stored state, or None when there is none that can be read, or it is not what was written."""
+        content = record.read_json(path)
+        if content is None or content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
+            return None
+        known = {f.name for f in fields(cls)}
+        kept = {k: v for k, v in content.items() if k in known}
+        return cls(**kept | {"overrides": tuple(kept["overrides"])})
+
+    def write(self, path: Path) -> None:
+        """Store the state atomically."""
+        content = asdict(self)
+        record.write_json(path, content | {_CHECKSUM: _checksum(content)})
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else ended it with SIGKILL: the kernel for want of memory, or a user; not its timeout."""
+        return self.exit_code == -signal.SIGKILL and self.reason == explain_exit(self.exit_code)
+
+    def words(self, swept: Collection[str] | None = None) -> str:
+        """Return the overrides as text to read: of the keys that vary where these are known, numbers rounded."""
+        shown = [w for w in self.overrides if not swept or override_key(w) in swept]
+        return " ".join(f"{key}{sign}{short_number(value)}" for key, sign, value in (w.partition("=") for w in shown))
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def short_number(text: str) -> str:
+    """Return a long decimal number with four significant digits, any other text as it is."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return f"{value:.4g}" if len(text) > 8 and "." in text and math.isfinite(value) else text
+
+
+def override_key(word: str) -> str:
+    """Return the key of an override, without the signs and packages of Hydra's grammar."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return all numbers of a result.json: its metrics, and its timings as ``time/<stage>`` in seconds."""
+    return {**result["metrics"], **{f"time/{stage}": float(s) for stage, s in result["timings"].items()}}
+
+
+def judge(
+    job: Job, before: JobState, folder: Path, *, code: int, timed_out: float | None, objective: str | None = None
+) -> JobState:
+    """Say how an attempt ended, from its run record, its report and its exit code.
+
+    Args:
+        job: The job.
+        before: Its state while it ran.
+        folder: The sweep's folder.
+        code: Exit code; negative is a signal.
+        timed_out: The timeout in seconds when that is what ended it.
+        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
+    """
+    changes: dict[str, Any] = {"exit_code": code, "reason": None, "traceback": None}
+    run = record.RunFolder(folder / str(job.num))
+    result = run.result()
+    report = record.read_json(report_path(folder, job.num)) or {}
+    if result is not None:
+        changes |= {"status": "finished", "objective": result.get("objective"), "run": str(job.num)}
+    elif report.get("status") in SETTLED:
+        changes |= {k: report.get(k) for k in ("status", "objective", "run", "reason")}
+        if report["status"] == "finished":
+            result = record.RunFolder(Path(os.path.normpath(folder / str(report["run"])))).result()
+    else:
+        changes |= _failure(run, log_path(folder, job.num), code, timed_out)
+    if result is not None and objective is not None:
+        changes["objective"] = numbers_of(result).get(objective)
+    return JobState(**asdict(before) | changes)
+
+
+def _failure(run: record.RunFolder, log: Path, code: int, timed_out: float | None) -> dict[str, Any]:
+    stored = record.read_json(run.path / record.STATUS) or {}
+    tail = _tail(log)
+    reason = stored.get("reason")
+    if timed_out is not None:
+        reason = f"no end within the timeout of {timed_out:g} s"
+    elif reason is None:
+        said = [line for line in tail.splitlines() if line.startswith("error: ")]
+        last = said[-1].removeprefix("error: ") if said else None
+        reason = last if code > 0 and last else explain_exit(code)
+    trace = stored.get("traceback") or (None if code == BAD_INPUT else _last_traceback(tail))
+    if stored.get("status") == "running":
+        run.abandon("failed", str(reason), traceback=trace)
+    return {"status": "failed", "reason": str(reason).splitlines()[0], "traceback": trace}
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_traceback(text: str) -> str | None:
+    start = text.rfind("Traceback (most recent call last)")
+    return text[start:].strip() if start >= 0 else None
+
+
+def state_path(folder: Path, num: int) -> Path:
+    """Return where a job's state is stored."""
+    return folder / "jobs" / f"{num}.json"
+
+
+def report_path(folder: Path, num: int) -> Path:
+    """Return where a job's process reports to (see :mod:`agnews_exp.tracking.record`)."""
+    return folder / "jobs" / f"{num}.report.json"
+
+
+def log_path(folder: Path, num: int) -> Path:
+    """Return where everything goes that a job prints."""
+    return folder / "logs" / f"{num}.log"
+
+
+def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> str:
+    """Return the shell command that repeats one job on its own.
+
+    Args:
+        overrides: The job's overrides.
+        configs: Configuration folders to compose from, the main one first; none takes the project's own.
+    """
+    return f"{run_command()} {shlex.join([*config_words(configs), *single(overrides)])}"
+
+
+def config_words(configs: Sequence[Path]) -> list[str]:
+    """Return Hydra's words for configuration folders, the main one first."""
+    return [f"--config-{'dir' if number else 'path'}={path}" for number, path in enumerate(configs)]
+
+
+def single(overrides: Sequence[str]) -> list[str]:
+    """Return a job's overrides as those of a run that is no sweep: an experiment file may ask for one by itself."""
+    sweeping = any(override_key(word) == "experiment" for word in overrides)
+    return [*overrides, *(["hydra.mode=RUN"] if sweeping else [])]
+
+
+def is_maximised(metric: str) -> bool:
+    """Return whether more of a metric is better."""
+    return not any(
+        part in metric for part in ("loss", "error", "time/", "ece", "brier", "latency", "size_mb", "memory")
+    )
+
+
+def task_plain(config: DictConfig) -> dict[str, Any]:
+    """Return the resolved task config of a sweep's command, without Hydra's node."""
+    task = copy.deepcopy(config)
+    with read_write(task), open_dict(task):
+        del task["hydra"]
+    return to_plain(task)
+
+
+def command_words(config: DictConfig) -> list[str]:
+    """Return the overrides of the sweep's command as they were given."""
+    task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    hydra = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    assert isinstance(task, list)
+    assert isinstance(hydra, list)
+    return [str(w) for w in [*task, *hydra] if not str(w).startswith("hydra.mode=")]
+
+
+def config_sources(config: DictConfig) -> list[Path]:
+    """Return the configuration folders to copy: the main one, then those of --config-dir."""
+    found: dict[str, list[Path]] = {}
+    for source in config.hydra.runtime.config_sources:
+        if source.schema == "file" and os.path.isdir(source.path):  # noqa: PTH112
+            found.setdefault(source.provider, []).append(Path(source.path))
+    return [*found.get("main", []), *found.get("command-line", [])]
+
+
+def clean_words(words: Sequence[str]) -> tuple[str, ...]:
+    """Return a job's overrides without those that concern the sweep as a whole."""
+    return tuple(w for w in words if not w.lstrip("+~").startswith("sweep."))
+
+
+_LOCK = ".lock"
+LOCK_SECONDS = 60.0
+"""How long to wait for the last processes of an earlier call to end."""
+
+
+class WorkLock:
+    """The lock of one folder: a file descriptor that a call's child processes inherit.
+
+    Args:
+        folder: The folder; it is made when the lock is taken.
+        what: What the folder is, for the error: ``The sweep 'x'``.
+        fix: What to do when another process works in it.
+    """
+
+    def __init__(self, folder: Path, what: str, fix: str) -> None:
+        self._folder, self._what, self._fix = folder, what, fix
+        self.descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the folder for this process and the children that get the descriptor.
+
+        Raises:
+            ConfigError: Another process works in it.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _locked(descriptor):
+            owner = self._owner()
+            if owner is not None or time.monotonic() > deadline:
+                os.close(descriptor)
+                who = f"process {owner}" if owner else "processes of an earlier call"
+                raise ConfigError(f"{self._what} is being worked on by {who}.", fix=self._fix)
+            time.sleep(0.1)
+        self.descriptor = descriptor
+        self._claim(descriptor)
+
+    @staticmethod
+    def _claim(descriptor: int) -> None:
+        import psutil
+
+        os.ftruncate(descriptor, 0)
+        content = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+        os.pwrite(descriptor, json.dumps(content).encode(), 0)
+
+    def _owner(self) -> int | None:
+        """Return the parent process that holds the lock, or None when only its leftovers do."""
+        import psutil
+
+        content = record.read_json(self._folder / _LOCK)
+        if content is None:
+            return None
+        try:
+            alive = abs(psutil.Process(content["pid"]).create_time() - content["started"]) < 1
+        except psutil.Error:
+            return None
+        return int(content["pid"]) if alive else None
+
+    @property
+    def active(self) -> bool:
+        """Whether a process works in the folder now."""
+        try:
+            descriptor = os.open(self._folder / _LOCK, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            return not _locked(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the folder back."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+def _locked(descriptor: int) -> bool:
+    """Try to take the lock on an open file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_ASK_SECONDS = 10.0
+_MISSING_SECONDS = 20.0
+"""How long a job must be missing from SLURM's queue before it counts as gone; file systems and queues lag."""
+
+
+class SlurmQueue:
+    """What SLURM's queue says, asked every ten seconds at most.
+
+    submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
+    for without end.
+    """
+
+    def __init__(self) -> None:
+        self._asked = -_ASK_SECONDS
+        self._ids: set[str] | None = None
+        self._missing: dict[str, float] = {}
+
+    def has_lost(self, job_id: str) -> bool:
+        """Return whether a job has been missing from the queue for a while.
+
+        Args:
+            job_id: SLURM's id, such as ``17`` or ``17_3``.
+        """
+        now = time.monotonic()
+        if now - self._asked >= _ASK_SECONDS:
+            self._ids, self._asked = self._ask(), now
+        if self._ids is None or job_id in self._ids:
+            self._missing.pop(job_id, None)
+            return False
+        return now - self._missing.setdefault(job_id, now) >= _MISSING_SECONDS
+
+    @staticmethod
+    def _ask() -> set[str] | None:
+        """Return the ids of the user's jobs that are queued or run; None when there is no answer."""
+        command = shutil.which("squeue")
+        if command is None:
+            return None
+        words = [command, "--me", "--noheader", "--array", "--format=%i"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        return set(done.stdout.split()) if done.returncode == 0 else None
+
+
+def note_path(folder: Path, num: int) -> Path:
+    """Return where the scheduler's id of a job is kept while it is queued or runs.
+
+    Args:
+        folder: The sweep's folder.
+        num: The job's number.
+    """
+    return folder / "jobs" / f"{num}.submitted.json"
+
+
+def wait_until_gone(folder: Path, num: int) -> None:
+    """Return when nothing of an earlier call works on a job any more; at once where nothing does.
+
+    Args:
+        folder: The sweep's folder.
+        num: The job's number.
+
+    Raises:
+        MissingDependencyError: The job is SLURM's, and submitit is not installed.
+    """
+    found = _submitted(folder, num) or _process(folder / str(num))
+    if found is None:
+        return
+    what, at_work = found
+    told = False
+    while at_work():
+        if not told:
+            log.warning("Job %d of an earlier call is still at work (%s): waiting for it. Ctrl-C ends this.", num, what)
+            told = True
+        time.sleep(_POLL_SECONDS)
+    note_path(folder, num).unlink(missing_ok=True)
+
+
+def _submitted(folder: Path, num: int) -> tuple[str, Callable[[], bool]] | None:
+    note = record.read_json(note_path(folder, num))
+    if note is None:
+        return None
+    if note["cluster"] == "slurm":
+        return f"SLURM job {note['id']}", _slurm_watch(note)
+    if note["host"] != platform.node():
+        return None
+    return f"submitit process {note['id']}", lambda: not is_gone(int(note["id"]), float(note["submitted"]))
+
+
+def _slurm_watch(note: dict[str, Any]) -> Callable[[], bool]:
+    try:
+        from submitit import SlurmJob
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"SLURM job {note['id']} of an earlier call may still run, and submitit, which knows, is not installed.",
+            fix="pip install 'agnews-exp[submitit]'",
+        ) from error
+    job: Any = SlurmJob(folder=note["folder"], job_id=note["id"])
+    queue = SlurmQueue()
+    return lambda: not job.done() and not queue.has_lost(note["id"])
+
+
+def _process(run: Path) -> tuple[str, Callable[[], bool]] | None:
+    """Look for a process on this machine that says it works in a run folder."""
+    status, environment = (record.read_json(run / name) for name in (record.STATUS, record.ENVIRONMENT))
+    if not status or not environment or status.get("status") != "running":
+        return None
+    if environment.get("hostname") != platform.node():
+        return None
+    pid, started = int(status["pid"]), datetime.fromisoformat(status["updated"]).timestamp()
+    # A worker may live on after the job's end, so the job's own status counts too.
+    return f"process {pid}", lambda: record.RunFolder(run).status == "running" and not is_gone(pid, started)
+
+
+SWEEP, CONF, BEST = "sweep.json", "conf", "best.json"
+START = f"start one: {run_command()} -m model=linear_svc,logreg data_fraction=0.25,1.0"
+
+
+class SweepFolder:
+    """One sweep's folder.
+
+    Args:
+        path: The folder; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = WorkLock(
+            path,
+            f"The sweep '{path.name}'",
+            "wait for it, or end it; sweep.name=<another> starts a sweep of its own",
+        )
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    def snapshot(self, number: int) -> Path:
+        """Return where the sweep's copy of a configuration folder lies: 0 is the main one, then --config-dir's."""
+        return self.path / (CONF if number == 0 else f"{CONF}_{number}")
+
+    @property
+    def snapshots(self) -> list[Path]:
+        """The copied configuration folders, the main one first."""
+        return [self.snapshot(n) for n in range(int(self.info().get("configs", 1)))]
+
+    def info(self) -> dict[str, Any]:
+        """Return the content of sweep.json, empty when there is none."""
+        return record.read_json(self.path / SWEEP) or {}
+
+    def update(self, **changes: Any) -> None:
+        """Change some keys of sweep.json."""
+        record.write_json(self.path / SWEEP, self.info() | changes)
+
+    def acquire(self) -> None:
+        """Take the sweep for this process and its children.
+
+        The job server and the jobs inherit the lock, so it is free only when the last of them is gone.
+
+        Raises:
+            ConfigError: Another process works on this sweep.
+        """
+        self._lock.acquire()
+
+    @property
+    def lock(self) -> int | None:
+        """The lock's file descriptor, for child processes; None while it is not held."""
+        return self._lock.descriptor
+
+    @property
+    def active(self) -> bool:
+        """Whether a process works on this sweep now."""
+        return self._lock.active
+
+    def release(self) -> None:
+        """Give the sweep back."""
+        self._lock.release()
+
+    def state(self, num: int) -> JobState | None:
+        """Return a job's stored state."""
+        return JobState.read(state_path(self.path, num))
+
+    def store(self, state: JobState) -> None:
+        """Store a job's state."""
+        state.write(state_path(self.path, state.num))
+
+    def states(self) -> list[JobState]:
+        """Return the states of all jobs that were planned, by number."""
+        paths = [p for p in (self.path / "jobs").glob("*.json") if p.stem.isdigit()]
+        found = [JobState.read(p) for p in paths]
+        return sorted((s for s in found if s is not None), key=lambda s: s.num)
+
+    def run_of(self, state: JobState) -> record.RunFolder | None:
+        """Return the finished run record of a job, or None when there is none or it is damaged."""
+        if state.run is None:
+            return None
+        run = record.RunFolder(Path(os.path.normpath(self.path / state.run)))
+        return run if run.result() is not None else None
+
+    def is_settled(self, state: JobState | None) -> bool:
+        """Whether a job needs no further attempt: it finished (and its record is still there) or was pruned."""
+        if state is None or state.status not in SETTLED:
+            return False
+        return state.status == "pruned" or self.run_of(state) is not None
+
+    def has_checkpoint(self, num: int) -> bool:
+        """Whether an unfinished attempt left a state that training can go on from."""
+        return (self.path / str(num) / CHECKPOINTS / RESUME_FILE).is_file()
+
+    def clear(self, num: int) -> None:
+        """Remove what an unfinished attempt left in the job's folder, unless it can go on; its log is kept."""
+        if self.has_checkpoint(num):
+            (self.path / str(num) / record.STATUS).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.path / str(num), ignore_errors=True)
+        report_path(self.path, num).unlink(missing_ok=True)
+        log_path(self.path, num).parent.mkdir(exist_ok=True)
+
+
+def best_job(folder: SweepFolder, states: Sequence[JobState]) -> JobState | None:
+    """Return the finished job with the best objective; None when none has finished, or there are several goals."""
+    maximise = folder.info().get("maximise")
+    scored = [s for s in states if s.status == "finished" and s.objective is not None]
+    if not scored or maximise is None:
+        return None
+    return (max if maximise else min)(scored, key=lambda s: s.objective or 0.0)
+
+
+def find_sweep(sweeps: Path, name: str) -> SweepFolder:
+    """Return a sweep's folder.
+
+    Args:
+        sweeps: Folder of all sweeps.
+        name: The sweep's name, or the beginning of a single one's.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    known = sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
+    meant = [name] if name in known else [other for other in known if other.startswith(name)]
+    if len(meant) == 1:
+        return SweepFolder(sweeps / meant[0])
+    if meant:
+        raise ConfigError(
+            f"'{name}' is the beginning of {len(meant)} sweeps: {', '.join(meant)}", fix="give more of it"
+        )
+    if not known:
+        raise ConfigError(f"There is no sweep '{name}', nor any other, in {sweeps}.", fix=START)
+    error = unknown_name("sweep", name, known)
+    error.fix = error.fix or "agnews sweeps list"
+    raise error
+
+
+def snapshot_config(source: Path, target: Path) -> None:
+    """Copy a configuration folder; ``target`` is either complete or not there."""
+    if target.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".conf."))
+    shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    temporary.chmod(0o755)
+    temporary.rename(target)
+
+
+def config_digest(folders: Sequence[Path]) -> str:
+    """Return the hash of all YAML files below some folders: names and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*.yaml") if p.is_file()):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+_NOT_IDENTITY = re.compile(
+    r"^[+~]{0,2}(sweep\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
+    r"|hydra\.sweeper\.(n_trials|n_jobs|max_failure_rate|plots))"
+)
+"""Overrides that say how a sweep is worked off, not what it is: changing them goes on with the same sweep."""
+
+
+def identity(words: Sequence[str], digest: str) -> str:
+    """Return 8 hex digits: the same command on the same configuration is the same sweep."""
+    kept = [w for w in words if not _NOT_IDENTITY.match(w)]
+    content = json.dumps({"words": kept, "conf": digest, "version": __version__})
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def choose_folder(
+    sweeps: Path, label: str, settings: Mapping[str, Any], words: Sequence[str], digest: str, *, force: bool
+) -> SweepFolder:
+    """Return the folder that this command works in: a new one, or the one that it goes on with.
+
+    Args:
+        sweeps: Folder of all sweeps.
+        label: Readable part of a name that we make up.
+        settings: The ``sweep`` group; its ``name`` wins.
+        words: The command's overrides.
+        digest: :func:`config_digest` of the configuration.
+        force: Do not go on with a finished sweep: take the next free name.
+
+    Raises:
+        ConfigError: ``sweep.name`` is taken by another command.
+    """
+    key = identity(words, digest)
+    base = settings.get("name") or f"{slug(label)}-{key}"
+    for number in range(1, 1000):
+        folder = SweepFolder(sweeps / (base if number == 1 else f"{base}-{number}"))
+        info = folder.info()
+        if not info:
+            return folder
+        if settings.get("name") and info.get("identity") != identity(words, str(info.get("conf"))):
+            raise ConfigError(
+                f"sweep.name={base} belongs to another command: {info.get('command')}",
+                fix=f"choose another sweep.name, or go on with that one: sweep.resume={base}",
+            )
+        if not (force and info.get("status") == "finished"):
+            return folder
+    raise ConfigError(f"There are 999 sweeps named {base}.", fix="delete some, or set sweep.name")
+
+
+def slug(text: str) -> str:
+    """Return a short text that is safe as a file name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:48] or "sweep"

@@ -1,0 +1,275 @@
+"""The sweeper behind `-m`: every combination once, remembered, so that a repeat runs only what is missing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.sweeps.job import MODULE
+from agnews_exp.sweeps.state import command_words, config_words, find_sweep, task_plain
+
+if TYPE_CHECKING:
+    from agnews_exp.sweeps.processes import Source
+    from agnews_exp.sweeps.session import SweepSession
+    from agnews_exp.sweeps.state import Job, SweepFolder
+
+
+class SessionSweeper(Sweeper):
+    """A sweeper whose jobs belong to a :class:`agnews_exp.sweeps.session.SweepSession`."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Any
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take the command's config and build the launcher."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def resume_other(self) -> None:
+        """Become the stored command of another sweep when ``sweep.resume`` asks for it; else return."""
+        redirect(self.config)
+
+    def work(self, session: SweepSession, source: Source, *, batch: int, check: Sequence[Job] = ()) -> None:
+        """Run jobs until the source has none left.
+
+        Args:
+            session: The sweep.
+            source: Where jobs come from.
+            batch: How many jobs a launcher other than ours gets at once.
+            check: Jobs of which at least one must have a valid configuration (hydra/launcher=process only).
+        """
+        from agnews_exp.sweeps.clusters import work_through
+        from agnews_exp.sweeps.processes import ProcessLauncher
+
+        if isinstance(self.launcher, ProcessLauncher):
+            self.launcher.work(session, source, check)
+        else:
+            work_through(self.launcher, session, source, self.config, self.hydra_context, batch=batch)
+
+
+class SearchSweeper(SessionSweeper):
+    """Optuna's study over jobs; the rules of names and spaces are those of hydra-optuna-sweeper.
+
+    Args:
+        sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
+        direction: ``maximize`` or ``minimize``, one for every objective; null knows the usual metrics.
+        objectives: Metrics of a finished job; null is ``evaluation.primary``; several give a Pareto set.
+        storage: URL of the study's database; null is a sqlite file of its own under ``outputs/optuna/``.
+        study_name: Name in that database; null is the sweep's name.
+        n_trials: How many trials there are in all, those of earlier calls included.
+        n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.
+        max_failure_rate: Give up when more than this share of at least five trials has failed.
+        pruner: ``name`` (none, median, hyperband, successive_halving, percentile, threshold) and its arguments.
+        plots: Whether to draw history, importances and the like at the end.
+        custom_search_space: Dotted path of a function ``(config, trial)`` that adds to the space.
+        params: The space, such as ``{model.C: 'tag(log, interval(0.01, 100))'}``; the command's own entries win.
+    """
+
+    def __init__(
+        self,
+        sampler: Any,
+        direction: Any = None,
+        objectives: list[str] | None = None,
+        storage: str | None = None,
+        study_name: str | None = None,
+        n_trials: int = 20,
+        n_jobs: int = 1,
+        max_failure_rate: float = 0.5,
+        pruner: dict[str, Any] | None = None,
+        plots: bool = True,
+        custom_search_space: str | None = None,
+        params: DictConfig | None = None,
+    ) -> None:
+        self.settings = {
+            "sampler": sampler, "direction": direction, "objectives": objectives, "storage": storage,
+            "study_name": study_name, "n_trials": n_trials, "n_jobs": n_jobs, "max_failure_rate": max_failure_rate,
+            "pruner": pruner, "plots": plots, "custom_search_space": custom_search_space, "params": params,
+        }  # fmt: skip
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the trials that are missing.
+
+        Args:
+            arguments: The command's task overrides.
+
+        Raises:
+            SweepFailed: Too many trials failed.
+            ConfigError: Something about the search makes no sense.
+        """
+        from agnews_exp.sweeps.search import Search, check_settings, read_space, report_search
+        from agnews_exp.sweeps.session import SweepSession
+
+        self.resume_other()
+        primary = str(self.config.evaluation.primary)
+        settings = check_settings(self.settings, primary)
+        space = read_space(settings.params, arguments)
+        maximise = settings.directions[0] == "maximize" if len(settings.directions) == 1 else None
+        objective = None if maximise is None or settings.objectives == [primary] else settings.objectives[0]
+        label = next((a.split("=", 1)[1] for a in arguments if a.startswith("experiment=")), "search")
+        with SweepSession(
+            self.config, label, list(space.distributions), kind="search", maximise=maximise, objective=objective
+        ) as session:
+            search = Search(settings, space, session, self.config)
+            if not search.complete:
+                self.work(session, search, batch=settings.n_jobs)
+            elif session.folder.info().get("status") != "finished":
+                session.begin(search.total)
+            session.finish(search.total, lambda folder: report_search(search, folder), accept=search.acceptable)
+
+
+def redirect(config: DictConfig) -> None:
+    """Become the stored command when ``sweep.resume`` is set; else return.
+
+    Raises:
+        ConfigError: There is no such sweep, or the command says more than how to go on.
+    """
+    plain = task_plain(config)
+    name = plain["sweep"]["resume"]
+    if name is None:
+        return
+    sweeps = Path(plain["paths"]["output_dir"]) / "sweeps"
+    folder = find_sweep(sweeps, str(name))
+    info = folder.info()
+    given = [w for w in command_words(config) if not w.startswith("sweep.resume=")]
+    allowed = ("hydra.launcher.", "hydra/launcher=", "hydra.sweeper.n_trials=", "hydra.verbose=", "paths.")
+    for word in given:
+        if not word.startswith(allowed):
+            raise ConfigError(
+                f"sweep.resume={name} takes the sweep's own command, so '{word}' has no place beside it.",
+                fix=f"leave it out; the command was: {info.get('command')}",
+            )
+    keys = {w.split("=", 1)[0] for w in given}
+    stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
+    words = [*stored, *given, f"sweep.name={folder.name}"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(  # noqa: S606
+        sys.executable,
+        [
+            *(sys.executable, "-m", MODULE, "-m"),
+            *config_words(folder.snapshots),
+            *words,
+        ],
+    )
+
+
+_REPORTS = ("study_tables", "distil_table")
+
+
+class GridSweeper(SessionSweeper):
+    """Runs the product of all comma lists, ranges and globs of the command.
+
+    Args:
+        params: Sweeps from the configuration, such as ``{seed: 1,2,3}``; the command's own win.
+        grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
+        report: What to set the runs side by side with at the end: ``study_tables`` (the study's published numbers) or
+            ``distil_table`` (a teacher and its students).
+    """
+
+    def __init__(
+        self,
+        params: dict[str, str] | None = None,
+        grids: list[dict[str, str]] | None = None,
+        report: str | None = None,
+    ) -> None:
+        if report is not None and report not in _REPORTS:
+            raise unknown_name("hydra.sweeper.report", report, _REPORTS)
+        self.params = params or {}
+        self.grids = grids or [{}]
+        self.report = report
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run what is missing of the sweep.
+
+        Args:
+            arguments: The command's task overrides.
+
+        Raises:
+            SweepFailed: Some jobs failed.
+            ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
+        """
+        from agnews_exp.sweeps.processes import JobList
+        from agnews_exp.sweeps.session import SweepSession
+        from agnews_exp.sweeps.state import is_maximised
+
+        self.resume_other()
+        label = label_of(parse_overrides(arguments, self.hydra_context))
+        grid: list[list[str]] = []
+        swept: list[str] = []
+        for block in self.grids:
+            words = [*(f"{k}={v}" for k, v in (self.params | block).items()), *arguments]
+            overrides = parse_overrides(words, self.hydra_context)
+            grid += expand(overrides)
+            # What differs between grids tells jobs apart just as what is swept within one.
+            keys = [o.key_or_group for o in overrides if o.is_sweep_override() or o.key_or_group in block]
+            swept += [key for key in keys if key not in swept]
+        maximise = is_maximised(str(self.config.evaluation.primary))
+        with SweepSession(self.config, label, swept, kind="grid", maximise=maximise) as session:
+            pending = session.plan(grid)
+            source = JobList(pending, len(grid))
+            unseen = all((s := session.folder.state(j.num)) is None or s.attempts == 0 for j in pending)
+            check = pending if len(pending) == len(grid) and unseen else []
+            if pending:
+                self.work(session, source, batch=len(pending), check=check)
+            elif session.folder.info().get("status") != "finished":
+                session.begin(len(grid))  # all jobs are done, but the call that did the last one did not end well
+            session.finish(len(grid), self._report())
+
+    def _report(self) -> Callable[[SweepFolder], dict[str, Any]] | None:
+        if self.report is None:
+            return None
+        if self.report == "distil_table":
+            from agnews_exp.compare.distil_table import distil_report
+
+            return distil_report
+        from agnews_exp.reference.ag_news_notebooks.study_tables import study_report
+
+        return study_report
+
+
+def parse_overrides(words: Sequence[str], context: HydraContext) -> list[Override]:
+    """Parse Hydra overrides."""
+    return OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(words))
+
+
+def expand(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return every job's overrides: the product of all sweeps, the last one varying fastest.
+
+    Raises:
+        ConfigError: A continuous interval, which only a search can sweep.
+    """
+    choices: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_delete() or not override.is_sweep_override():
+            line = override.input_line
+            choices[key] = [line] if line is not None else [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise ConfigError(
+                f"{override.input_line}: a grid cannot sweep an interval.", fix="hydra/sweeper=optuna searches it"
+            )
+    return [list(words) for words in itertools.product(*choices.values())]
+
+
+def label_of(overrides: Sequence[Override]) -> str:
+    """Return a readable name of a sweep: the experiment, if one is named, and what is swept."""
+    experiment = [str(o.value()) for o in overrides if o.key_or_group == "experiment" and not o.is_sweep_override()]
+    swept = [(o.key_or_group or "").split(".")[-1].split("/")[-1] for o in overrides if o.is_sweep_override()]
+    return "-".join([*experiment, *swept]) or "sweep"
