@@ -26,10 +26,10 @@ from agnews_exp.analyses.robustness.shift import (
 from agnews_exp.core.errors import DataError
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-from agnews_exp.evaluation.statistics.inputs import plain
 from agnews_exp.tracking.record_files import write_confusion_figure
 
 Part = Literal["headers", "footers", "quotes"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.metrics import names_of_classes
 from agnews_exp.evaluation.proper_scores import (
     BrierDecomposition,
@@ -24,7 +25,6 @@ from agnews_exp.evaluation.proper_scores import (
     one_hot,
 )
 from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, draw_hits, reliability_curve
-from agnews_exp.evaluation.statistics.inputs import Result
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.inputs import class_indices, probability_matrix
 from agnews_exp.evaluation.proper_scores import one_hot
-from agnews_exp.evaluation.statistics.inputs import class_indices, probability_matrix
 
 FloatArray = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError, unknown_name
+from agnews_exp.evaluation.inputs import FloatArray, class_indices, same_length
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics.inputs import class_indices, same_length
 
 HEADLINE = ("macro_f1", "accuracy", "weighted_f1", "cohen_kappa", "mcc", "log_loss")
 """The metrics of the summary table, in its order."""
@@ -118,9 +118,6 @@ def classification_report_table(
     averages = {m: float(np.mean([row[m] for row in rows])) for m in ("precision", "recall", "f1")}
     rows.append({"class": "macro average", **averages, "support": len(y_true)})
     return rows
-
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

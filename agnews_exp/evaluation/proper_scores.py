@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, probability_matrix
+from agnews_exp.evaluation.inputs import Result, class_indices, probability_matrix
 
 FloatArray = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ import numpy as np
 from agnews_exp.core.errors import DataError, StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, FloatArray, log_probabilities, softmax
+from agnews_exp.evaluation.inputs import plain, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics.inputs import plain, probability_matrix
 
 ScoreSource = Literal["decision_scores", "log_probabilities"]
 NONE = "none"

@@ -13,7 +13,7 @@ from agnews_exp.analyses.exploration.context import EdaContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import check_config
-from agnews_exp.evaluation.statistics.inputs import plain
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 

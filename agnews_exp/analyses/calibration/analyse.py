@@ -14,11 +14,11 @@ from pydantic import Field
 from agnews_exp.analyses.context import AnalysisContext, Findings
 from agnews_exp.analyses.figures import new_figure, save_png
 from agnews_exp.evaluation.calibration import confidences
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.recalibration import CalibrationStudy, study_calibration
 from agnews_exp.evaluation.reliability import ReliabilityCurve, consistency_bars, reliability_curve
 from agnews_exp.evaluation.score_calibration import NONE, save_calibrator, uncalibrated
 from agnews_exp.evaluation.statistics import BootstrapInterval
-from agnews_exp.evaluation.statistics.inputs import plain
 
 FloatArray = NDArray[np.float64]
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"

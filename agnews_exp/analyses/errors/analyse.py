@@ -31,9 +31,9 @@ from agnews_exp.analyses.errors.tables import cached_near_duplicates
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.calibrators import CALIBRATORS
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import confusion_matrix
 from agnews_exp.evaluation.score_calibration import score_source, scores_for_calibration
-from agnews_exp.evaluation.statistics.inputs import plain
 
 
 def analyse(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.calibrators import log_probabilities
+from agnews_exp.evaluation.inputs import Result, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
-from agnews_exp.evaluation.statistics.inputs import Result, probability_matrix
 
 FloatArray = NDArray[np.float64]
 

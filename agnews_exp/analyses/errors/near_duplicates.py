@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-from agnews_exp.evaluation.statistics.inputs import Result
 
 IntArray = NDArray[np.int64]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.analyses.errors.confusions import BoolArray, Rate, rate
-from agnews_exp.evaluation.statistics.inputs import Result, adjust
+from agnews_exp.evaluation.inputs import Result, adjust
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

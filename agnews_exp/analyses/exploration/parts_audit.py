@@ -18,7 +18,7 @@ from agnews_exp.analyses.exploration.context import TFIDF, EdaContext
 from agnews_exp.analyses.exploration.measures.leakage import Probe, find_artefacts, find_sources, probe
 from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.core.errors import DataError, MissingDependencyError
-from agnews_exp.evaluation.statistics.inputs import plain
+from agnews_exp.evaluation.inputs import plain
 
 BoolArray = NDArray[np.bool_]
 

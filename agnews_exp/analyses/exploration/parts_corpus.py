@@ -12,8 +12,8 @@ from agnews_exp.analyses.errors.tables import markdown_table
 from agnews_exp.analyses.exploration import drawing
 from agnews_exp.analyses.exploration.context import EdaContext
 from agnews_exp.analyses.exploration.measures.lengths import describe_lengths, measure_lengths
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import plain
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
 
 

@@ -27,8 +27,8 @@ from agnews_exp.analyses.exploration.spacy_pipelines import load_spacy
 from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import plain
 
 _NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
 """Capitalised words that name a day, a month, or the text's source."""

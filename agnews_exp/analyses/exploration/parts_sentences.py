@@ -19,8 +19,8 @@ from agnews_exp.analyses.exploration.measures.syntax import tree_depth
 from agnews_exp.analyses.exploration.spacy_pipelines import load_spacy
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import plain
 
 Identify = Callable[[str], tuple[str, float]]
 

@@ -17,8 +17,8 @@ from agnews_exp.analyses.exploration.measures.similarity import describe_space, 
 from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import plain
 
 
 def document_map(

@@ -17,7 +17,7 @@ from agnews_exp.analyses.exploration.measures import topics as model
 from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.analyses.figures import new_figure
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.statistics.inputs import plain
+from agnews_exp.evaluation.inputs import plain
 
 
 def topics(

@@ -14,8 +14,8 @@ from agnews_exp.analyses.exploration.context import EdaContext
 from agnews_exp.analyses.exploration.measures import vocabulary as laws
 from agnews_exp.analyses.exploration.measures.ngrams import chi2_scores, count_ngrams, weighted_log_odds
 from agnews_exp.analyses.exploration.measures.words import IntArray, index_words
+from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import plain
 
 _SIZES = {1: "words", 2: "bigrams", 3: "trigrams"}
 

@@ -24,7 +24,7 @@ from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.statistics.inputs import plain as plain_values
+from agnews_exp.evaluation.inputs import plain as plain_values
 from agnews_exp.reference.ag_news_notebooks.published import verdicts, verdicts_markdown
 from agnews_exp.tracking.record import read_json, write_json
 

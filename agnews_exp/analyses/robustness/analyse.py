@@ -32,7 +32,7 @@ from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_table
 from agnews_exp.data.datamodule import derive_seed
 from agnews_exp.data.files import Columns, Labels
-from agnews_exp.evaluation.statistics.inputs import plain
+from agnews_exp.evaluation.inputs import plain
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

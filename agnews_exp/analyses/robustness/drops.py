@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.robustness.perturbations import Variant
+from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
-from agnews_exp.evaluation.statistics.inputs import Result
 
 METRICS = ("accuracy", "macro_f1")
 

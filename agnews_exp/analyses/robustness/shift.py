@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics.inputs import Result
 
 FloatArray = NDArray[np.float64]
 

@@ -3,6 +3,7 @@
 A pure array library: numpy arrays in, frozen dataclasses out (each with ``to_dict()``).
 """
 
+from agnews_exp.evaluation.inputs import adjust
 from agnews_exp.evaluation.metrics import COUNT_METRICS, count_metric, undirected_confusions
 from agnews_exp.evaluation.statistics.bootstrap import (
     BootstrapInterval,
@@ -27,7 +28,6 @@ from agnews_exp.evaluation.statistics.effect_size import (
     effect_sizes,
     pooled_cohens_d,
 )
-from agnews_exp.evaluation.statistics.inputs import adjust
 from agnews_exp.evaluation.statistics.mcnemar import (
     ClassTest,
     DetectableDifference,

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import CountMetric, FloatArray, Margins, count_metric, names_of_classes
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, same_length
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.inputs import Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
 from agnews_exp.evaluation.statistics.effect_size import EffectSizes, effect_sizes
-from agnews_exp.evaluation.statistics.inputs import Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.statistics.mcnemar import (
     METHODS,
     ClassTest,

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import cohen_kappa, confusion_matrix, margins_of_confusion, names_of_classes
-from agnews_exp.evaluation.statistics.inputs import Result, class_indices, open_interval, same_length
 from agnews_exp.evaluation.statistics.mcnemar import PairedCounts
 
 

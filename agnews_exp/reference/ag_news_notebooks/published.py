@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.tables import markdown_table
+from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.metrics import metric_class_name
-from agnews_exp.evaluation.statistics.inputs import Result
 from agnews_exp.reference.ag_news_notebooks.study_tables import published
 
 HOLDS: Final = "holds"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.attributes import NO_AGENCY, OTHER_AGENCY, agencies, artefacts
-from agnews_exp.evaluation.statistics.inputs import Result
+from agnews_exp.evaluation.inputs import Result
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

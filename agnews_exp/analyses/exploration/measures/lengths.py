@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.evaluation.statistics.inputs import Result
+from agnews_exp.evaluation.inputs import Result
 
 
 @dataclass(frozen=True)

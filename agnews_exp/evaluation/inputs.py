@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from agnews_exp.core.errors import DataError, unknown_name
-from agnews_exp.evaluation.metrics import FloatArray
 
+FloatArray = NDArray[np.float64]
 Adjustment = Literal["holm", "benjamini_hochberg"]
 
 
