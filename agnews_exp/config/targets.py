@@ -25,6 +25,7 @@ from agnews_exp.core.paths import config_folder
 _OWN = (
     "agnews_exp.data",
     "agnews_exp.features",
+    "agnews_exp.ngrams",
     "agnews_exp.models",
     "agnews_exp.analyses",
     "agnews_exp.analyses.exploration",

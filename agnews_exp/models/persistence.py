@@ -134,8 +134,8 @@ _TRUSTED = frozenset(
 )
 """Types from elsewhere that are trusted beyond skops' own list: containers of numbers, and boosters."""
 
-_OWN = ("agnews_exp.features.", "agnews_exp.models.")
-_OWN_CLASS = re.compile(r"agnews_exp\.(features|models)(\.[a-z_]+)+\._?[A-Z]\w*\Z")
+_OWN = ("agnews_exp.features.", "agnews_exp.ngrams.", "agnews_exp.models.")
+_OWN_CLASS = re.compile(r"agnews_exp\.(features|ngrams|models)(\.[a-z_]+)+\._?[A-Z]\w*\Z")
 
 
 def trusted_types(path: Path) -> list[str]:

@@ -45,7 +45,9 @@ class StudyTable:
 
 def published(name: str) -> list[dict[str, str]]:
     """Return the rows of a published table: ``models`` or ``pipelines``."""
-    text = files("agnews_exp.reporting").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
+    text = (
+        files("agnews_exp.reference.ag_news_notebooks").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
+    )
     return list(csv.DictReader(text.splitlines()))
 
 
