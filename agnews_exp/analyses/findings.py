@@ -422,7 +422,8 @@ def _block_to_json(block: Block) -> dict[str, Any]:
         return {"block": "chart", "name": block.name}
     kind = type(block).__name__.lower()
     if isinstance(block, Number):
-        return {"block": kind} | _cell_to_json(block)
+        number: dict[str, Any] = _cell_to_json(block)
+        return {"block": kind} | number
     if not isinstance(block, Table):
         return {"block": kind} | asdict(block)
     content = {f.name: getattr(block, f.name) for f in fields(block) if getattr(block, f.name) != f.default}
