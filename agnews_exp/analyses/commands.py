@@ -32,6 +32,7 @@ def add_parsers(commands: Any) -> None:
     own = commands.add_parser("analyse", help="any analysis by name, one of your own too")
     own.add_argument("analysis", help="name of a file under evaluation/analyses")
     _add_analysis(own, "its YAML file")
+    own.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a configuration folder of your own, with the file")
     figures = commands.add_parser("figures", help="draw the charts of a run and of its analyses")
     figures.add_argument("run", help=_RUN)
     figures.add_argument("--svg", action="store_true", help="SVG instead of PNG")
@@ -51,7 +52,7 @@ def _analyse(options: argparse.Namespace) -> None:
 
     from agnews_exp.analyses.findings import to_terminal
     from agnews_exp.analyses.performing import FinishedRun, perform, title_of
-    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_analysis, to_plain
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.tracking.lookup import find_runs
@@ -63,7 +64,9 @@ def _analyse(options: argparse.Namespace) -> None:
             f"'{wrong[0]}' is no option of this analysis.", fix=f"agnews show evaluation=full  ({prefix}*)"
         )
     chosen = f"+evaluation/analyses@evaluation.analyses.{name}={name}"
-    plain = to_plain(compose_config([chosen, *(f"++{prefix}{word}" for word in options.options)]))
+    folder = getattr(options, "config_dir", None)
+    own = extra_folders([f"--config-dir={folder}"]) if folder else []
+    plain = to_plain(compose_config([chosen, *(f"++{prefix}{word}" for word in options.options)], extra=own))
     component = plain["evaluation"]["analyses"][name]
     check_analysis(name, component)
     console = Console(highlight=False)
