@@ -508,7 +508,7 @@ def _terminal_block(block: Block) -> list[Any]:
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
                 side: Any = "right" if block.is_numeric(i) else "left"
-                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i))
+                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i), overflow="fold")
             for row in rows:
                 drawn.add_row(
                     *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
