@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 EXTRAS ?= dev
 
-.PHONY: run test test-slow coverage check audit format ui bench study study-fast docs wheel clean
+.PHONY: run test test-slow coverage check audit mutants format ui bench study study-fast docs wheel clean
 .DEFAULT_GOAL := run
 
 # Set-up runs again only when what is to be installed changes. `make run` needs the package alone, everything else the
@@ -53,6 +53,11 @@ audit: $(READY)  ## known weaknesses of the pinned packages (asks a server), and
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
 	$(BIN)/bandit --quiet --recursive --severity-level high agnews_exp
 	$(BIN)/pip-audit --requirement constraints.txt
+
+mutants: $(READY)  ## break one module in many ways and see which the fast tests notice: make mutants ARGS='agnews_exp.evaluation.routing*'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut
+	$(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
 
 format: $(READY)
 	$(BIN)/ruff format .
