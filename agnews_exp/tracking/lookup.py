@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, nearest
+from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.runners.protocol import SourceRun
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs
