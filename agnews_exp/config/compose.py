@@ -215,7 +215,8 @@ def _explain_grammar(override: str, text: str) -> ConfigError:
     if choices := re.fullmatch(r"choice\((.*)\)", value):  # its types do not take null
         candidates.insert(0, f"{key}={choices[1].replace(' ', '')}")
     reason = text.splitlines()[1] if "\n" in text else text
-    fix = next((shlex.quote(word) for word in candidates if _parses(word)), None)
+    unclosed = value.startswith(("{", "[")) and not value.endswith(("}", "]"))
+    fix = None if unclosed else next((shlex.quote(word) for word in candidates if _parses(word)), None)
     return ConfigError(
         f"Cannot read the override '{_short(override)}': {_short(reason)}",
         fix=fix or "write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",

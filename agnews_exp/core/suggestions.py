@@ -143,7 +143,7 @@ def suggest(typed: str, value: str | None, known: Known) -> list[str]:
         if choice := CHOICE_ALIASES.get(alias):
             offer(choice, 0.97)
     for place, key in enumerate(known.keys):
-        likeness = max(_likeness(last, _plain(key).rpartition(".")[2]), _likeness(word, _plain(key)))
+        likeness = _likeness(last, _plain(key).rpartition(".")[2])
         if likeness >= THRESHOLD:
             # Of equally like ones that which is there comes before one that another choice brings.
             missing = 0.02 if key in known.brings else 0.0
@@ -190,11 +190,11 @@ def _plain(name: str) -> str:
 
 
 def _likeness(one: str, other: str) -> float:
-    """Return difflib's ratio, 0 to 1; single letters are alike only when equal."""
+    """Return difflib's ratio, 0 to 1; names of one or two letters are alike where one letter was typed too much."""
     if one == other:
         return 1.0
     if min(len(one), len(other)) < 3:
-        return 0.0
+        return THRESHOLD if one[:-1] == other else 0.0
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 

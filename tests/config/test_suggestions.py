@@ -66,7 +66,9 @@ def test_the_first_fix_is_the_override_that_was_meant(typed):
 @pytest.mark.parametrize("typed", [k for k, v in SUGGESTED.items() if not v.startswith("-m") and "null," not in v])
 def test_the_fix_composes_when_it_is_pasted(typed):
     words = shlex.split(SUGGESTED[typed])
-    compose_config([*words] if "hydra.sweeper" not in words[0] else ["seed=1"])
+    source = ["data=csv"] if words[0].startswith("data.") else []
+    sweeper = ["hydra/sweeper=optuna"] if words[0].startswith("hydra.sweeper.") else []
+    compose_config([*source, *sweeper, *words])
 
 
 @pytest.mark.parametrize("typed", ["foo=1", "zzzzqq=4", "model.nothing_like_it=1", "x=3"])
