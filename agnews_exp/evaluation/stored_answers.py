@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import DataError, StorageError
 from agnews_exp.core.files import is_intact
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.predictions import Predictions
 
 
@@ -88,7 +88,7 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
 
 
 def _matrix(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    columns = [f"{kind}:{metric_class_name(name)}" for name in class_names]
+    columns = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
     if columns[0] not in table.column_names or table[columns[0]].null_count:
         return None
     return np.column_stack([table[column].to_numpy() for column in columns])

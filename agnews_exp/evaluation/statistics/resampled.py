@@ -19,8 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result, adjust, open_interval
-from agnews_exp.evaluation.metrics import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval
 
 
 @dataclass(frozen=True)
