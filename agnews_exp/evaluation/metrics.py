@@ -74,20 +74,6 @@ def margins_of_confusion(confusion: ArrayLike) -> Margins:
     return Margins(np.diagonal(table, axis1=-2, axis2=-1).copy(), table.sum(axis=-1), table.sum(axis=-2))
 
 
-def undirected_confusions(confusion: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """Return how often two classes are taken for each other, in either direction, most frequent first.
-
-    Args:
-        confusion: Shape (K, K), rows true classes.
-
-    Returns:
-        ``{(i, j): confusion[i, j] + confusion[j, i]}`` for all i < j.
-    """
-    k = len(confusion)
-    pairs = {(i, j): int(confusion[i, j] + confusion[j, i]) for i in range(k) for j in range(i + 1, k)}
-    return dict(sorted(pairs.items(), key=lambda pair: -pair[1]))
-
-
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Divide, with 0/0 = 0 (scikit-learn's ``zero_division=0``)."""
     result: FloatArray = np.divide(

@@ -328,7 +328,7 @@ def bootstrap_metric(
     Args:
         y_true: Shape (n,), class indices.
         output: Shape (n,) class indices for a metric given by name; anything with n rows for a function.
-        metric: A name that :func:`~.margins.count_metric` knows (vectorised), or a function
+        metric: A name that :func:`~agnews_exp.evaluation.metrics.count_metric` knows (vectorised), or a function
             ``(y_true, output) -> float`` (called once per resample, slow).
         resamples: Number of resamples, at least 100.
         level: Nominal coverage.
