@@ -145,7 +145,7 @@ def _against_published(inputs: Inputs) -> Table:
 
 
 def _table(inputs: Inputs) -> Table:
-    header = (
+    header: tuple[str, ...] = (
         "system",
         "family",
         "data fraction",
