@@ -264,7 +264,8 @@ def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
         key = f"evaluation.metrics[{number}]"
         function = resolve_target(path, key)
         name = path.rpartition(".")[2]
-        needs, better = getattr(function, "needs", "labels"), getattr(function, "greater_is_better", None)
+        needs: Any = getattr(function, "needs", "labels")
+        better = getattr(function, "greater_is_better", None)
         if not isinstance(better, bool) or needs not in ("labels", "probabilities"):
             raise ConfigError(
                 f"{key}={path} does not say whether more of it is better, or what it needs.",
