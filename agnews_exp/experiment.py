@@ -20,7 +20,7 @@ from agnews_exp.core.process import JobFailed, Terminated, seed_everything
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.runners.choose import make_runner, prepared
+from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.protocol import SourceRun, Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
@@ -109,6 +109,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
     seed_everything(checked.run.seed)
     stages = Stages(report=study_reporter())
     folder.start(plain, environment)
+    compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
     check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
     sources = source_runs(plain)
@@ -121,6 +122,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
+    compiled()
     with MlflowRun(plain, folder, environment, resumed=resumed is not None) as tracker:
         options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves, "sources": sources}
         result = _fit_and_judge(checked, splits, stages, folder.path, options)

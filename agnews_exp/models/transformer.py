@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from agnews_exp.data.datamodule import Batch, derive_seed
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
