@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agnews_exp import __version__
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import guarded
 
 
 def main() -> None:
     """Entry point of the console script."""
-    guarded(lambda: run_command(sys.argv[1:]))
+    guarded(lambda: run_command(sys.argv[1:]), _explain)
+
+
+def _explain(error: Exception) -> AgnewsError | None:
+    from agnews_exp.config.compose import explain_command
+
+    return explain_command(error)
 
 
 def run_command(arguments: Sequence[str]) -> None:
