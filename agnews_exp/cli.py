@@ -187,7 +187,7 @@ def _ui(options: argparse.Namespace) -> None:
 def _sync(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.tracking.sync import sync_runs
+    from agnews_exp.tracking.mlflow_mirror import sync_runs
 
     done, failed = sync_runs(to_plain(compose_config(options.overrides)))
     print(f"synced {done} run{'' if done == 1 else 's'}" + (f", {failed} failed" if failed else ""))

@@ -194,6 +194,17 @@ def explain_exit(code: int) -> str:
     return f"killed by {name}{hint}"
 
 
+def is_gone(pid: int, started: float) -> bool:
+    """Return whether the process that had ``pid`` at ``started`` (seconds since the epoch) has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() > started + 1 or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 Explain = Callable[[Exception], AgnewsError | None]
 """Gives the user's version of an exception, or None when it knows none."""
 
