@@ -47,6 +47,7 @@ _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 """MLflow's words; it has none for a run that a search gave up on, which tags say."""
 _EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
+_LAST_LOOK_SECONDS = 10.0
 _BUNDLE, _PARAMS_AT_ONCE, _TRIES = 500, 100, 8
 
 
@@ -488,8 +489,8 @@ def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool =
     status = str(info.get("status"))
     status = status if status in _ENDS else "killed"
     since = str(info.get("resumed" if status == "running" else "ended") or info.get("created"))
-    if status == "running" and ended and own.get("host") == platform.node():
-        status = "killed" if is_gone(int(own["pid"]), (_ms(since) or 0) / 1000 + 1) else status
+    if status == "running" and ended and _sweep_is_gone(info, own):
+        status = "killed"
     state = State(status, since, _ms(info.get("created")))
     if run_id is None:
         tags = {"mlflow.source.name": str(info.get("command", "")).split(" -m")[0]}
@@ -547,7 +548,7 @@ def _mirror_reused(sweep: Path, parent: str, store: Store, experiment_id: str) -
         own = State("finished", state.since, state.started_ms)
         tags = {
             "mlflow.parentRunId": parent, "sweep": sweep.name, "sweep.job": num, "reused": _place(run.path, store),
-            "fingerprint": str(result["fingerprint"]), "mlflow.note.content": headline_note(result),
+            "mlflow.note.content": headline_note(result),
         }  # fmt: skip
         run_id = _find_or_create(store, experiment_id, sweep / num, f"{sweep.name}/{num}", own, tags)
         environment = read_json(run.path / record.ENVIRONMENT) or {}
@@ -572,20 +573,47 @@ def mlflow_run_of(plain: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[bool]:
-    """Hold a folder for the only process that mirrors it; yields whether nobody else does."""
+def watched(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder for the only process that mirrors it; yields whether nobody else does.
+
+    Args:
+        folder: A run's or a sweep's folder.
+        wait: Wait for the last look of a worker whose run has ended or was killed.
+    """
     import fcntl
 
     descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + (_LAST_LOOK_SECONDS if wait else 0)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    yield False
+                    return
+                time.sleep(0.2)
+            else:
+                yield True
+                return
     finally:
         os.close(descriptor)
+
+
+def _at_work(root: Path) -> bool:
+    """Return whether somebody works in a run's or a sweep's folder, as far as this machine can see."""
+    if not is_sweep(root):
+        state = run_state(root, ended=True)
+        return state is not None and state.status == "running"
+    info = read_json(root / SWEEP) or {}
+    own = info.get("tracking", {})
+    return info.get("status") == "running" and not _sweep_is_gone(info, own)
+
+
+def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Return whether a sweep that says that it runs was this machine's and its process is gone."""
+    started = (_ms(info.get("resumed") or info.get("created")) or 0) / 1000 + 1
+    return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started)
 
 
 def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -> tuple[int, int]:
@@ -605,7 +633,7 @@ def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -
     store.experiment()
     done = failed = 0
     for root in sorted(_roots(store.output_dir) if folders is None else folders):
-        with watched(root) as free:
+        with watched(root, wait=not _at_work(root)) as free:
             if not free:  # a worker is at it
                 continue
             jobs = sorted(path.parent for path in root.glob(f"*/{record.STATUS}")) if is_sweep(root) else [root]
@@ -629,6 +657,8 @@ def _sync(folder: Path, store: Store) -> int:
     state = run_state(folder, ended=True)
     if state is None or state.status == "running":
         return 0
+    if state.status != "finished" and "fingerprint" not in (read_json(folder / record.STATUS) or {}):
+        return 0  # it never began its work
     experiment = str(RunFolder(folder).config()["tracking"]["experiment"])
     known = noted_run(folder, store.experiment(experiment)[1])[1] == str(state)
     mirror(folder, store, ended=True)

@@ -227,12 +227,15 @@ class RunFolder:
             self._set_status(status, reason=reason, traceback=traceback)
 
     def _set_status(self, status: str, **more: Any) -> None:
+        before = {} if status == "running" else read_json(self.path / STATUS) or {}
         content = {
             "status": status,
-            "started": getattr(self, "_started", None),
+            "started": getattr(self, "_started", before.get("started")),
             "updated": _now(),
             "pid": os.getpid(),
         }
+        if "fingerprint" in before:
+            content["fingerprint"] = before["fingerprint"]
         write_json(self.path / STATUS, content | {k: v for k, v in more.items() if v is not None})
 
     def result(self) -> dict[str, Any] | None:

@@ -294,12 +294,8 @@ def main() -> None:
 
 def _watch_alone(folder: Path, settings: Mapping[str, Any], over: threading.Event, progress: Any) -> str | None:
     """Watch a folder when no other worker does, such as that of a killed call, which ends within seconds."""
-    deadline = time.monotonic() + 4 * ORPHAN_SECONDS
-    while True:
-        with watched(folder) as alone:
-            if alone or time.monotonic() > deadline:
-                return watch(folder, Store(settings, progress), over)
-        time.sleep(LOOK_SECONDS)
+    with watched(folder):
+        return watch(folder, Store(settings, progress), over)
 
 
 def _listen(over: threading.Event, starter: int) -> None:
