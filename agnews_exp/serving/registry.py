@@ -147,8 +147,13 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
     result = run.result() or {}
     facts = {"fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
     facts[_FOLDER_TAG] = _place(plain, run)
-    made = client.create_model_version(
-        name, source=f"models:/{models[-1]}", run_id=run_id, model_id=models[-1], tags=facts
+    known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")  # made by an earlier command
+    made = (
+        known[0]
+        if known
+        else client.create_model_version(
+            name, source=f"models:/{models[-1]}", run_id=run_id, model_id=models[-1], tags=facts
+        )
     )
     version = str(made.version)
     if alias is not None:
