@@ -99,7 +99,7 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
             status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
             folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
         for worker in workers:
-            worker.finish()
+            worker.finish(stopped=killed)
         raise
     notes = [outcome.warning, *(worker.finish() for worker in workers)]
     return replace(outcome, warning="\n".join(note for note in notes if note) or None)

@@ -267,7 +267,7 @@ class SweepSession:
                 if state.status == "running":
                     self.folder.store(self._judge_orphan(state))
             self.folder.update(status="killed" if killed else "failed", ended=_now())
-            self.parent.close()
+            self.parent.close(stopped=killed)
         finally:
             self.folder.release()
 
