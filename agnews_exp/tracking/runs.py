@@ -179,6 +179,9 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
             more = [f"  ... and {len(found) - _MOST_LISTED} more"] if len(found) > _MOST_LISTED else []
             listed = "\n".join([*lines, *more])
             raise ConfigError(f"'{word}' fits {len(found)} runs:\n{listed}", fix="give one's whole name")
+    for folder in finished_runs(output_dir):
+        if folder.path.name.startswith(word) or folder.path.name.endswith(f"-{word}"):
+            folder.needed_result()  # says how it is damaged
     guess = nearest(word, [name for run in known for name in (run.name, run.given_name, run.folder.name)])
     raise ConfigError(
         f"No finished run is called '{word}'." + (f" Did you mean '{guess}'?" if guess else ""),
