@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,28 +87,20 @@ def _draw(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.drawing import draw_folder
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     for folder in find_runs(to_plain(compose_config([])), [options.run]):
         for path in draw_folder(folder.path, ending=".svg" if options.svg else ".png", dark=options.dark):
             print(path)
 
 
-def _log(plain: dict[str, Any], run: Path, folder: Path, metrics: Any) -> str:
-    """Log findings to the MLflow run that the record belongs to."""
-    from agnews_exp.core.errors import AgnewsError
-    from agnews_exp.tracking.record import ANALYSES, TRACKING, read_json
-    from agnews_exp.tracking.store import prepare_store
+def _log(plain: dict[str, Any], run: Path, folder: Path, metrics: Mapping[str, float]) -> str:
+    """Log findings to the MLflow run that the record belongs to; return its id."""
+    from agnews_exp.tracking.mlflow_mirror import mlflow_run_of
+    from agnews_exp.tracking.record import ANALYSES
 
-    note = read_json(run / TRACKING) or {}
-    if not note.get("run_id"):
-        raise AgnewsError(f"{run.name} is not in MLflow.", fix="agnews sync")
-    settings = plain["tracking"]
-    uri, _ = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
+    client, run_id = mlflow_run_of(plain, run)
     for metric, value in metrics.items():
-        client.log_metric(note["run_id"], metric, value)
-    client.log_artifacts(note["run_id"], str(folder), f"{ANALYSES}/{folder.name}")
-    return str(note["run_id"])
+        client.log_metric(run_id, metric, value)
+    client.log_artifacts(run_id, str(folder), f"{ANALYSES}/{folder.name}")
+    return str(run_id)
