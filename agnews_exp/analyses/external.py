@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.resources
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,23 +18,182 @@ from pydantic import Field
 from agnews_exp.analyses.context import AnalysisContext, Findings
 from agnews_exp.analyses.errors.near_duplicates import normalised
 from agnews_exp.analyses.figures import new_figure, open_frame, save_png
-from agnews_exp.analyses.robustness.label_mapping import load_mapping, map_labels
-from agnews_exp.analyses.robustness.shift import (
-    Detection,
-    FloatArray,
-    confidence_scores,
-    detection,
-    known_share,
-    vocabulary,
-)
-from agnews_exp.core.errors import DataError
+from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.evaluation.inputs import Result, plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
 from agnews_exp.tracking.record_files import write_confusion_figure
+
+LabelMapping = Mapping[str, str | None]
+
+
+def shipped_mappings() -> list[str]:
+    """Return the names of the mappings that come with the package."""
+    folder = importlib.resources.files(__package__) / "mappings"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_mapping(name: str) -> LabelMapping:
+    """Return a mapping by its name, or read it from a YAML file: source label or pattern -> class name or null.
+
+    Raises:
+        ConfigError: There is no such mapping or file.
+        DataError: The file holds something else.
+    """
+    import yaml
+
+    if name in shipped_mappings():
+        text = (importlib.resources.files(__package__) / "mappings" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif (path := Path(name).expanduser()).is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise unknown_name("label mapping (nor is it a YAML file)", name, shipped_mappings())
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"{name} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not all(v is None or isinstance(v, str) for v in content.values()):
+        raise DataError(f"{name} must map labels to class names or null, one `label: class` a line.")
+    return {str(label): target for label, target in content.items()}
+
+
+def map_labels(
+    source_labels: Sequence[str], mapping: LabelMapping, class_names: Sequence[str], key: str = "mapping"
+) -> dict[str, int | None]:
+    """Return each source label's class index, or None for a label whose rows are left out.
+
+    Args:
+        source_labels: The different labels of the source.
+        mapping: Source label, or a pattern such as ``talk.politics.*``, -> class name or None. A label that is
+            named itself goes before patterns, of which the first that matches counts. Empty: labels are class names.
+        class_names: K names.
+        key: Configuration key, for messages.
+
+    Raises:
+        ConfigError: The mapping names a class that does not exist, or says nothing of a label.
+    """
+    index = {name: i for i, name in enumerate(class_names)}
+    if not mapping:
+        mapping = {name: name for name in class_names}
+    for target in mapping.values():
+        if target is not None and target not in index:
+            raise unknown_name(f"class in {key}", target, class_names)
+    found: dict[str, int | None] = {}
+    missing = []
+    for label in source_labels:
+        patterns = [label] if label in mapping else [p for p in mapping if fnmatchcase(label, p)]
+        if not patterns:
+            missing.append(label)
+            continue
+        target = mapping[patterns[0]]
+        found[label] = None if target is None else index[target]
+    if missing:
+        guess = nearest(missing[0], list(mapping))
+        raise ConfigError(
+            f"{key} says nothing of the label{'s' if len(missing) > 1 else ''} {', '.join(sorted(missing)[:12])}"
+            f"{', ...' if len(missing) > 12 else ''}.\n  it maps: {', '.join(mapping)}",
+            fix=f"{key}={{'{missing[0]}': {class_names[0]}}} (null leaves its rows out)"
+            + (f"; did you mean the label '{guess}'?" if guess else ""),
+        )
+    return found
+
+
+FloatArray = NDArray[np.float64]
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Detection(Result):
+    """How well a score tells texts of the own source from foreign ones.
+
+    Attributes:
+        score: Its name; higher should mean the own source.
+        auroc: Chance that a text of the own source has the higher score than a foreign one, ties counting half.
+        low: Lower end of DeLong's 95 % interval (1988), on the logit scale.
+        high: Upper end.
+        foreign_accepted: Share of the foreign texts that pass the threshold that 95 % of the own texts pass.
+        own_mean: Mean score of the own texts.
+        foreign_mean: Mean score of the foreign ones.
+    """
+
+    score: str
+    auroc: float
+    low: float
+    high: float
+    foreign_accepted: float
+    own_mean: float
+    foreign_mean: float
+
+
+def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
+    """Return scores of n answers, each of shape (n,), higher for what the model knows.
+
+    ``max_softmax``: the largest probability (Hendrycks and Gimpel 2017), of the model's own probabilities or, where
+    it has none, of the softmax of its decision scores. ``margin``: the highest decision score minus the second (of
+    log-probabilities where there are no scores). ``energy``: log-sum-exp of the decision scores (Liu et al. 2020);
+    absent without scores. Empty for a model that gives labels only.
+    """
+    from scipy.special import logsumexp
+
+    from agnews_exp.evaluation.calibrators import log_probabilities, softmax
+
+    probabilities, scores = predictions.probabilities, predictions.scores
+    found: dict[str, FloatArray] = {}
+    matrix = softmax(scores) if probabilities is None and scores is not None else probabilities
+    if matrix is not None:
+        found["max_softmax"] = np.asarray(matrix.max(axis=1), dtype=np.float64)
+        ranked = np.sort(log_probabilities(matrix) if scores is None else scores, axis=1)
+        found["margin"] = ranked[:, -1] - ranked[:, -2]
+    if scores is not None:
+        found["energy"] = np.asarray(logsumexp(scores, axis=1))
+    return found
+
+
+def vocabulary(texts: Iterable[str]) -> frozenset[str]:
+    """Return the words of texts, in lower case."""
+    return frozenset(word for text in texts for word in _WORD.findall(text.lower()))
+
+
+def known_share(texts: Sequence[str], words: Collection[str]) -> FloatArray:
+    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words."""
+    shares = np.zeros(len(texts))
+    for i, text in enumerate(texts):
+        found = _WORD.findall(text.lower())
+        if found:
+            shares[i] = sum(word in words for word in found) / len(found)
+    return shares
+
+
+def detection(name: str, own: FloatArray, foreign: FloatArray) -> Detection:
+    """Return how well a score tells two sets of texts apart.
+
+    Args:
+        name: The score's name.
+        own: Shape (n,), scores of texts of the own source.
+        foreign: Shape (n',), scores of foreign texts.
+    """
+    from scipy.stats import norm, rankdata
+
+    n, m = len(own), len(foreign)
+    ranks = rankdata(np.concatenate([own, foreign]))
+    # Placements: for each text, the share of the other set's texts that it is above (below).
+    above = (ranks[:n] - rankdata(own)) / m
+    below = 1 - (ranks[n:] - rankdata(foreign)) / n
+    auroc = float(above.mean())
+    variance = float(above.var(ddof=1) / n + below.var(ddof=1) / m) if min(n, m) > 1 else math.nan
+    low, high = auroc, auroc
+    if 0 < auroc < 1 and variance > 0:
+        reach = float(norm.ppf(0.975)) * math.sqrt(variance) / (auroc * (1 - auroc))
+        logit = math.log(auroc / (1 - auroc))
+        low, high = (1 / (1 + math.exp(-(logit + sign * reach))) for sign in (-1, 1))
+    threshold = float(np.quantile(own, 0.05, method="lower"))
+    accepted = float(np.mean(foreign >= threshold))
+    return Detection(name, auroc, low, high, accepted, float(own.mean()), float(foreign.mean()))
+
 
 Part = Literal["headers", "footers", "quotes"]
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from filelock import FileLock
 
-from agnews_exp.analyses.exploration import parts_corpus
+from agnews_exp.analyses.exploration import lengths
 from agnews_exp.analyses.exploration.performing import compose_eda, perform_eda
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.reference.ag_news_notebooks.published import verdicts
@@ -104,7 +104,7 @@ def test_a_part_that_fails_or_is_cut_off_does_not_take_the_others_with_it(tmp_pa
     def broken(*_args, **_more):
         raise ValueError("this text cannot be measured")
 
-    monkeypatch.setattr(parts_corpus, "measure_lengths", broken)
+    monkeypatch.setattr(lengths, "measure_lengths", broken)
     config, content, _ = explore(tmp_path, *only("classes", "lengths", "overlap"))
     assert {n: p["status"] for n, p in content["parts"].items()} == {
         "classes": "finished", "lengths": "failed", "overlap": "finished",
@@ -114,14 +114,14 @@ def test_a_part_that_fails_or_is_cut_off_does_not_take_the_others_with_it(tmp_pa
     def interrupted(*_args, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parts_corpus, "measure_lengths", interrupted)
+    monkeypatch.setattr(lengths, "measure_lengths", interrupted)
     with pytest.raises(KeyboardInterrupt):
         explore(tmp_path, *only("classes", "lengths", "overlap"))
     monkeypatch.undo()
     _, _, statuses = explore(tmp_path, *only("classes", "lengths", "overlap"))
     assert statuses == {"classes": "kept", "lengths": "finished", "overlap": "kept"}
     # One part is done anew, the next is cut off: the third keeps what it had.
-    monkeypatch.setattr(parts_corpus, "measure_lengths", interrupted)
+    monkeypatch.setattr(lengths, "measure_lengths", interrupted)
     with pytest.raises(KeyboardInterrupt):
         explore(tmp_path, *only("classes", "lengths", "overlap"), "eda.lengths.outlier_percentile=90", "eda.seed=1")
     monkeypatch.undo()

@@ -7,9 +7,9 @@ import csv
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.exploration.context import EdaContext
-from agnews_exp.analyses.exploration.parts_language import entities
-from agnews_exp.analyses.exploration.parts_sentences import dependencies, languages
+from agnews_exp.analyses.exploration.corpus import EdaContext
+from agnews_exp.analyses.exploration.language import languages
+from agnews_exp.analyses.exploration.parsing import dependencies, entities
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.data.corpus import Splits, TextRows
 

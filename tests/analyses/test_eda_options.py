@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agnews_exp.analyses.exploration.context import EdaContext
+from agnews_exp.analyses.exploration.corpus import EdaContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import check_config

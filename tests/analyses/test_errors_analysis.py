@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agnews_exp.analyses import external
+from agnews_exp.analyses import external, robustness
 from agnews_exp.analyses.context import AnalysisContext
 from agnews_exp.analyses.errors import analyse as errors
-from agnews_exp.analyses.robustness import analyse as robustness
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from agnews_exp import __version__
 from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.exploration.context import EdaContext
+from agnews_exp.analyses.exploration.corpus import EdaContext
 from agnews_exp.analyses.performing import FINDINGS, SUMMARY
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments, resolve_target

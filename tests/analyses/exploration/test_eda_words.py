@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-from agnews_exp.analyses.exploration.measures import vocabulary as laws
-from agnews_exp.analyses.exploration.measures.lengths import describe_lengths, measure_lengths
-from agnews_exp.analyses.exploration.measures.ngrams import chi2_scores, count_ngrams, weighted_log_odds
-from agnews_exp.analyses.exploration.measures.words import index_words
+from agnews_exp.analyses.exploration import vocabulary as laws
+from agnews_exp.analyses.exploration.corpus import index_words
+from agnews_exp.analyses.exploration.lengths import describe_lengths, measure_lengths
+from agnews_exp.analyses.exploration.ngrams import chi2_scores, count_ngrams, weighted_log_odds
 
 WORDS = ["oil", "prices", "rise", "the", "of", "a", "in", "Iraq", "U", "game", "win", "team's", "x"]
 

@@ -1,4 +1,4 @@
-"""What typing errors, letter case, feed residue, other words and missing words cost a run's model on test rows."""
+"""Robustness: how much typing errors, letter case, feed residue, other words and missing words cost a run's model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from pydantic import Field
 from agnews_exp.analyses.context import AnalysisContext, Findings
 from agnews_exp.analyses.figures import new_figure, open_frame, save_png
 from agnews_exp.analyses.performing import steps
-from agnews_exp.analyses.robustness.drops import Drop, measure_drop
-from agnews_exp.analyses.robustness.perturbations import (
+from agnews_exp.analyses.perturbations import (
     DESCRIPTIONS,
     WITHOUT_STRENGTH,
     WORDS,
@@ -32,7 +31,60 @@ from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_table
 from agnews_exp.data.datamodule import derive_seed
 from agnews_exp.data.files import Columns, Labels
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.evaluation.inputs import Result, plain
+from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
+
+METRICS = ("accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Drop(Result):
+    """One variant's effect.
+
+    Attributes:
+        variant: What was done to the texts.
+        metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
+        changed_texts: Share of texts that the perturbation changed at all.
+        changed_answers: Share of rows that get another class than unchanged.
+    """
+
+    variant: Variant
+    metrics: dict[str, PairedBootstrap]
+    changed_texts: float
+    changed_answers: float
+
+
+def measure_drop(
+    variant: Variant,
+    labels: NDArray[np.int64],
+    clean: NDArray[np.int64],
+    perturbed: NDArray[np.int64],
+    changed_texts: float,
+    *,
+    class_names: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Drop:
+    """Return a variant's effect with paired bootstrap intervals over the rows.
+
+    Args:
+        variant: What was done.
+        labels: Shape (n,), true class indices.
+        clean: Shape (n,), classes given to the texts as they are.
+        perturbed: Shape (n,), classes given to the changed texts.
+        changed_texts: Share of texts that were changed.
+        class_names: K names.
+        resamples: Bootstrap resamples.
+        seed: Of the resampling.
+    """
+    metrics = {
+        metric: bootstrap_difference(
+            labels, perturbed, clean, metric, resamples=resamples, seed=seed, class_names=class_names
+        )
+        for metric in METRICS
+    }
+    return Drop(variant, metrics, changed_texts, float(np.mean(clean != perturbed)))
+
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

@@ -1,7 +1,8 @@
-"""Documents in space: a map of their TF-IDF, sentence embeddings, and how far typos move them."""
+"""Classes and texts in space: similar classes, a map, sentence embeddings, and how far typos move a text."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,160 @@ from pydantic import Field
 from agnews_exp.analyses.context import Findings
 from agnews_exp.analyses.errors.tables import markdown_table
 from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.context import EdaContext
-from agnews_exp.analyses.exploration.measures.similarity import describe_space, row_cosines
-from agnews_exp.analyses.exploration.wording import reasons
-from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
+from agnews_exp.analyses.exploration.corpus import EdaContext, class_pairs, pair_name, reasons
+from agnews_exp.analyses.figures import new_figure
+from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.evaluation.inputs import Result, plain
 from agnews_exp.evaluation.metrics import metric_class_name
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:
+    """Return the mean row of each class scaled to length 1, shape (K, m); zeros for a class without rows.
+
+    Args:
+        matrix: Shape (n, m), sparse or dense.
+        labels: Shape (n,).
+        n_classes: K.
+    """
+    from scipy.sparse import csr_array
+
+    rows = np.arange(len(labels))
+    member = csr_array((np.ones(len(labels)), (labels, rows)), shape=(n_classes, len(labels)))
+    sums = member @ matrix
+    dense = np.asarray(sums.toarray() if hasattr(sums, "toarray") else sums, dtype=np.float64)
+    lengths = np.linalg.norm(dense, axis=1, keepdims=True)
+    centroids: FloatArray = dense / np.where(lengths > 0, lengths, 1)
+    return centroids
+
+
+def merge_tree(similarity: FloatArray) -> FloatArray:
+    """Return scipy's linkage of average distances 1 - similarity, shape (K - 1, 4).
+
+    Args:
+        similarity: Shape (K, K), K >= 2, symmetric, at most 1.
+    """
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    distance = np.clip(1 - (similarity + similarity.T) / 2, 0, None)
+    np.fill_diagonal(distance, 0)
+    tree: FloatArray = linkage(squareform(distance, checks=False), method="average")
+    return tree
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace(Result):
+    """How embeddings lie in their space.
+
+    Attributes:
+        isotropy: Mean cosine of random pairs of texts: 0 where directions are used evenly, near 1 in a narrow cone.
+        within: Mean cosine of random pairs of the same class.
+        between: Mean cosine of random pairs of different classes.
+        spread: Mean Euclidean distance of each class's embeddings to their centroid, by class.
+    """
+
+    isotropy: float
+    within: float
+    between: float
+    spread: dict[str, float]
+
+
+def describe_space(
+    embeddings: NDArray[np.floating[Any]], labels: IntArray, class_names: tuple[str, ...], n_pairs: int, seed: int
+) -> tuple[EmbeddingSpace, FloatArray, NDArray[np.bool_]]:
+    """Describe n embeddings.
+
+    Args:
+        embeddings: Shape (n, d), n >= 2.
+        labels: Shape (n,).
+        class_names: K names.
+        n_pairs: Random pairs of two different texts.
+        seed: Of the pairs.
+
+    Returns:
+        The description; the cosine of each pair, shape (n_pairs,); whether the two are of the same class.
+    """
+    vectors = np.asarray(embeddings, dtype=np.float64)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    rng = np.random.default_rng(seed)
+    first = rng.integers(len(unit), size=n_pairs)
+    second = (first + rng.integers(1, len(unit), size=n_pairs)) % len(unit)
+    cosines: FloatArray = (unit[first] * unit[second]).sum(axis=1)
+    same = labels[first] == labels[second]
+    spread = {}
+    for k, name in enumerate(class_names):
+        if len(own := vectors[labels == k]):
+            spread[name] = float(np.linalg.norm(own - own.mean(axis=0), axis=1).mean())
+    within = float(cosines[same].mean()) if same.any() else float("nan")
+    between = float(cosines[~same].mean()) if (~same).any() else float("nan")
+    return EmbeddingSpace(float(cosines.mean()), within, between, spread), cosines, same
+
+
+def row_cosines(one: Any, other: Any) -> FloatArray:
+    """Return the cosine of row i of one matrix and row i of the other, shape (n,); 0 where a row is all zeros."""
+    from scipy.sparse import csr_array, issparse
+
+    if issparse(one):
+        a, b = csr_array(one), csr_array(other)
+        product = np.asarray((a * b).sum(axis=1)).ravel()
+        norms = [np.sqrt(np.asarray((m * m).sum(axis=1)).ravel()) for m in (a, b)]
+    else:
+        product = (one * other).sum(axis=1)
+        norms = [np.linalg.norm(m, axis=1) for m in (one, other)]
+    scale = norms[0] * norms[1]
+    cosines: FloatArray = np.divide(product, scale, out=np.zeros(len(product)), where=scale > 0)
+    return cosines
+
+
+def similarity(context: EdaContext) -> Findings:
+    """Compare classes by the cosine of their mean TF-IDF rows, and join the most similar ones step by step.
+
+    Args:
+        context: The corpus.
+
+    Returns:
+        ``centroid_cosine/<class>-<class>``.
+    """
+    centroids = class_centroids(context.tfidf.matrix, context.train.labels, context.n_classes)
+    cosines = centroids @ centroids.T
+    rows = class_pairs(context.names, cosines, "cosine")
+    metrics = {f"centroid_cosine/{pair_name(row)}": float(row["cosine"]) for row in rows[:200]}
+    _draw_similarity(context, cosines, rows)
+    ranked = sorted(rows, key=lambda row: -float(row["cosine"]))
+    listed = [[f"{r['class']} – {r['other']}", f"{float(r['cosine']):.3f}"] for r in ranked[:10]]
+    summary = "## Similar classes\n\nCosine of the classes' mean TF-IDF rows, most similar first.\n\n"
+    summary += markdown_table(["classes", "cosine"], listed, 1)
+    return Findings(metrics, summary, {"cosine": cosines.tolist(), "headline": ", ".join(listed[0]) if listed else ""})
+
+
+def _draw_similarity(context: EdaContext, cosines: NDArray[np.float64], rows: list[dict[str, Any]]) -> None:
+    from scipy.cluster.hierarchy import dendrogram
+
+    k = context.n_classes
+    figure = new_figure(4.6 + 0.75 * k, max(2.9, 1.2 + 0.42 * k))
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+    order = list(range(k))
+    if k > 1:
+        tree = dendrogram(
+            merge_tree(cosines), orientation="left", no_labels=True, ax=left, color_threshold=0,
+            above_threshold_color="black",
+        )  # fmt: skip
+        order = tree["leaves"][::-1]
+    left.spines[["top", "left", "right"]].set_visible(False)
+    left.set_yticks([])
+    left.set_xlabel("1 - cosine at which groups join", fontsize=8)
+    left.tick_params(labelsize=8)
+    names = [context.names[i] for i in order]
+    low = float(cosines.min())
+    drawing.heat_map(
+        cosines[np.ix_(order, order)], names, names, "cosine of centroids", low=max(0.0, low - 0.1), axes=right,
+        hide_diagonal=True,
+    )  # fmt: skip
+    context.draw("class_similarity", "Similarity of classes", figure, rows)
 
 
 def document_map(

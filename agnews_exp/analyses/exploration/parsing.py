@@ -1,0 +1,258 @@
+"""Names in texts and the build of their sentences, by spaCy where it is installed."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+
+from agnews_exp.analyses.context import Findings
+from agnews_exp.analyses.errors.attributes import AGENCIES
+from agnews_exp.analyses.errors.tables import markdown_table
+from agnews_exp.analyses.exploration import drawing
+from agnews_exp.analyses.exploration.corpus import EdaContext, box_part, by_class, extremes, reasons
+from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
+from agnews_exp.analyses.perturbations import make_variant, perturb
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import plain
+from agnews_exp.evaluation.metrics import metric_class_name
+
+_CAPITALISED: Final = r"[A-Z][\w&'’-]*\w|[A-Z]"
+_SEQUENCE: Final = re.compile(rf"(?:{_CAPITALISED})(?:[ ](?:(?:of|the|for|de|al)[ ])?(?:{_CAPITALISED}))*")
+_SENTENCE_START: Final = re.compile(r"(?:^|[.!?;:](?:\\)?[\"'”’)]*\s+|\s-{1,2}\s+)[\"'“‘(]*$")
+
+
+def capitalised_sequences(text: str) -> list[str]:
+    """Return the runs of capitalised words of a text: a cheap stand-in for named entities.
+
+    A run of one word that opens a sentence says nothing and is left out. Headlines in title case are taken for one long
+    name, so runs of more than four capitalised words are left out too. There are no types (person, place), and names
+    that open a sentence alone are missed.
+    """
+    found = []
+    for match in _SEQUENCE.finditer(text):
+        words = match.group().split(" ")
+        if sum(word[0].isupper() for word in words) > 4 or len(match.group()) < 2:
+            continue
+        if len(words) == 1 and _SENTENCE_START.search(text[max(0, match.start() - 6) : match.start()]):
+            continue
+        found.append(match.group())
+    return found
+
+
+def load_spacy(model: str, what: str, exclude: Sequence[str] = ()) -> Any:
+    """Load an installed pipeline.
+
+    Args:
+        model: Its name, or its folder.
+        what: What needs it, for the message: "typed entities".
+        exclude: Components that are not needed.
+
+    Raises:
+        MissingDependencyError: spaCy or the pipeline is not installed, or cannot be read.
+    """
+    try:
+        return import_module("spacy").load(model, exclude=list(exclude))
+    except (ImportError, OSError, ValueError) as error:
+        what_is_missing = "the package 'spacy'" if isinstance(error, ImportError) else f"spaCy's pipeline '{model}'"
+        raise MissingDependencyError(
+            f"{what.capitalize()} need {what_is_missing}, which is not installed.",
+            fix=f"pip install spacy && python -m spacy download {model}",
+        ) from error
+
+
+def tree_depth(heads: Sequence[int]) -> int:
+    """Return the most ancestors that a word of a parsed text has; 0 for one word, or none.
+
+    Args:
+        heads: For each word the position of its head; a root is its own head.
+
+    Raises:
+        ValueError: The heads make a circle.
+    """
+    depths: list[int | None] = [None] * len(heads)
+    for word in range(len(heads)):
+        path = []
+        at = word
+        while depths[at] is None and heads[at] != at:
+            path.append(at)
+            at = heads[at]
+            if len(path) > len(heads):
+                raise ValueError("the heads make a circle")
+        depth = depths[at] or 0
+        depths[at] = depth
+        for passed in reversed(path):
+            depth += 1
+            depths[passed] = depth
+    return max((depth or 0 for depth in depths), default=0)
+
+
+_NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
+"""Capitalised words that name a day, a month, or the text's source."""
+
+Find = Callable[[list[str]], list[list[tuple[str, str]]]]
+
+
+def entities(
+    context: EdaContext,
+    *,
+    n_documents: Annotated[int, Field(ge=1)] = 10000,
+    spacy_model: str | None = "en_core_web_sm",
+    spacy_documents: Annotated[int, Field(ge=1)] = 1000,
+    n_top: Annotated[int, Field(ge=1, le=100)] = 12,
+) -> Findings:
+    """Count names by class: with spaCy where it and its model are installed, else runs of capitalised words.
+
+    Args:
+        context: The corpus.
+        n_documents: Training texts that runs of capitalised words are looked for in.
+        spacy_model: Name of an installed spaCy pipeline; null does not look for one.
+        spacy_documents: Training texts that spaCy reads: it is some hundred times as slow.
+        n_top: Names of each class to list.
+
+    Returns:
+        ``names_per_text/<class>``, ``names_jaccard/<class>-<class>``; with spaCy ``entities/<type>``.
+    """
+    left_out = {}
+    find: Find = _proxy
+    method, n = "runs of capitalised words (no types; days, months and agencies left out)", n_documents
+    if spacy_model is not None:
+        try:
+            find, method, n = _spacy(spacy_model), f"spaCy {spacy_model}", spacy_documents
+        except MissingDependencyError as error:
+            left_out["spaCy entities"] = str(error)
+    positions = context.sample(n, "entities")
+    found = find([context.train.texts[i] for i in positions.tolist()])
+    labels = context.train.labels[positions]
+    per_class: list[Counter[str]] = [Counter() for _ in context.names]
+    types: Counter[str] = Counter()
+    for label, names in zip(labels.tolist(), found, strict=True):
+        per_class[label].update(name for name, _ in names)
+        types.update(kind for _, kind in names if kind)
+    frequent = sorted({name for counts in per_class for name, c in counts.items() if c >= 2})
+    used = np.array([[counts[name] >= 2 for name in frequent] for counts in per_class], dtype=bool)
+    shared = jaccard_matrix(used.reshape(context.n_classes, len(frequent)))
+    metrics = {"documents": float(len(positions))} | {f"entities/{k}": float(v) for k, v in types.items()}
+    rows: list[dict[str, Any]] = []
+    for k, name in enumerate(context.names):
+        n_texts = int((labels == k).sum())
+        metrics[f"names_per_text/{metric_class_name(name)}"] = per_class[k].total() / max(1, n_texts)
+        top = sorted(per_class[k].items(), key=lambda item: (-item[1], item[0]))[:n_top]
+        rows += [{"class": name, "name": entity, "count": count} for entity, count in top]
+        for j in range(k + 1, context.n_classes):
+            pair = f"{metric_class_name(name)}-{metric_class_name(context.names[j])}"
+            metrics[f"names_jaccard/{pair}"] = float(shared[k, j])
+    lists = {name: [(str(r["name"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
+    if any(lists.values()):
+        figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "occurrences")
+        context.draw("entities", "Most frequent names by class", figure, rows)
+    cells = [
+        [name, f"{metrics[f'names_per_text/{metric_class_name(name)}']:.2f}", ", ".join(n for n, _ in lists[name])]
+        for name in context.names
+    ]
+    summary = (
+        f"## Names\n\nFound by {method} in {len(positions):,} training texts.\n\n"
+        + markdown_table(
+            ["class", "names a text", "most frequent"], [[c.replace("|", "\\|") for c in r] for r in cells]
+        )
+        + reasons(left_out)
+    )
+    rates = {name: metrics[f"names_per_text/{metric_class_name(name)}"] for name in context.names}
+    details = {
+        "method": method,
+        "headline": f"names a text: {extremes(rates)}",
+        "types": dict(types),
+        "jaccard": shared,
+        "left_out": left_out,
+    }
+    return Findings(metrics, summary, plain(details))
+
+
+def _proxy(texts: list[str]) -> list[list[tuple[str, str]]]:
+    plain_texts = perturb(texts, range(len(texts)), make_variant("html_removed", 1.0), seed=0)
+    return [[(name, "") for name in capitalised_sequences(text) if _may_be_name(name)] for text in plain_texts]
+
+
+def _may_be_name(words: str) -> bool:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return words not in _NO_NAMES and words.lower() not in ENGLISH_STOP_WORDS
+
+
+def _spacy(model: str) -> Find:
+    pipeline = load_spacy(model, "typed entities", exclude=["lemmatizer", "parser"])
+
+    def find(texts: list[str]) -> list[list[tuple[str, str]]]:
+        return [[(e.text, e.label_) for e in document.ents] for document in pipeline.pipe(texts, batch_size=64)]
+
+    return find
+
+
+def dependencies(
+    context: EdaContext,
+    *,
+    spacy_model: str = "en_core_web_sm",
+    n_documents: Annotated[int, Field(ge=1)] = 500,
+    n_top: Annotated[int, Field(ge=1, le=100)] = 12,
+) -> Findings:
+    """Parse sentences: how deep their trees are, and what verbs they turn on.
+
+    Args:
+        context: The corpus.
+        spacy_model: Name or folder of a spaCy pipeline with a dependency parser.
+        n_documents: Training texts to parse.
+        n_top: Root verbs of each class to list.
+
+    Returns:
+        ``tree_depth/<class>``, the mean over texts of the most ancestors that a word has; ``sentences``, the mean
+        number of sentences that the parser sees.
+
+    Raises:
+        MissingDependencyError: spaCy or the pipeline is not installed, or the pipeline has no parser.
+    """
+    pipeline = load_spacy(spacy_model, "dependency trees", exclude=["ner"])
+    if "parser" not in pipeline.pipe_names:
+        raise MissingDependencyError(
+            f"spaCy's pipeline '{spacy_model}' has no dependency parser.",
+            fix="eda.dependencies.spacy_model=en_core_web_sm",
+        )
+    positions = context.sample(n_documents, "dependencies")
+    labels = context.train.labels[positions]
+    depths, n_sentences = np.zeros(len(positions)), np.zeros(len(positions))
+    verbs: list[Counter[str]] = [Counter() for _ in context.names]
+    texts = [context.train.texts[i] for i in positions.tolist()]
+    for number, document in enumerate(pipeline.pipe(texts, batch_size=64)):
+        depths[number] = tree_depth([token.head.i for token in document])
+        roots = [sentence.root for sentence in document.sents]
+        n_sentences[number] = len(roots)
+        verbs[labels[number]].update(_verb(root) for root in roots if root.pos_ in ("VERB", "AUX", ""))
+    groups = by_class(context, positions, depths)
+    means = box_part(context, "tree_depth", "Depth of dependency trees by class", groups, "most ancestors of a word")
+    rows: list[dict[str, Any]] = [
+        {"class": name, "verb": verb, "count": count}
+        for name, counts in zip(context.names, verbs, strict=True)
+        for verb, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n_top]
+    ]
+    lists = {name: [(str(r["verb"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
+    if any(lists.values()):
+        figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "sentences")
+        context.draw("root_verbs", "Most frequent root verbs by class", figure, rows)
+    cells = [[name, ", ".join(verb for verb, _ in lists[name]), f"{mean:.2f}"] for name, mean in means.items()]
+    summary = (
+        f"## Sentences\n\nspaCy {spacy_model} on {len(texts):,} training texts, {n_sentences.mean():.2f} sentences a "
+        "text. Depth: the most ancestors that a word of the text has.\n\n"
+        + markdown_table(["class", "most frequent root verbs", "mean depth"], cells, 1)
+    )
+    metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
+    metrics |= {f"tree_depth/{metric_class_name(name)}": mean for name, mean in means.items()}
+    return Findings(metrics, summary, plain({"headline": f"depth: {extremes(means)}", "verbs": lists}))
+
+
+def _verb(root: Any) -> str:
+    return str(root.lemma_ or root.lower_).lower()
