@@ -6,24 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
 from agnews_exp.analyses.errors import attributes
 from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors.confusions import find_label_noise
-from agnews_exp.analyses.errors.tables import cached_near_duplicates, excerpt, markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import TFIDF, EdaContext, reasons
+from agnews_exp.analyses.errors.tables import cached_near_duplicates
+from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
+from agnews_exp.analyses.findings import Column, Findings, Number, Table, Text
 from agnews_exp.core.errors import DataError, MissingDependencyError
-from agnews_exp.evaluation.inputs import Result, plain
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from agnews_exp.drawing import Chart, Series, heat_map
 
 _MORE: Final[dict[str, re.Pattern[str]]] = {
     "escaped bracket lt; gt;": re.compile(r"&?[lg]t;"),
@@ -63,7 +58,7 @@ def find_sources(texts: Sequence[str], min_rows: int) -> dict[str, BoolArray]:
 
 
 @dataclass(frozen=True)
-class Probe(Result):
+class Probe:
     """How well artefacts alone predict the class.
 
     Attributes:
@@ -130,24 +125,20 @@ def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, f
     )
 
 
-BoolArray = NDArray[np.bool_]
+_KINDS: Final = {"exact": "same words", "near": "near-duplicates", "strict": "nearly identical"}
 
 
-_SAME, _NEAR, _STRICT = "same words", "near-duplicates", "nearly identical"
-_KINDS = {_SAME: "exact", _NEAR: "near", _STRICT: "strict"}
-
-
-def _places(context: EdaContext) -> tuple[list[str], dict[str, slice]]:
+def _places(corpus: ExploredCorpus) -> tuple[list[str], dict[str, slice]]:
     """Return the texts of all splits and where each split's lie."""
-    every = [text for rows in context.parts.values() for text in rows.texts]
-    ends = np.cumsum([len(rows) for rows in context.parts.values()]).tolist()
+    every = [text for rows in corpus.parts.values() for text in rows.texts]
+    ends = np.cumsum([len(rows) for rows in corpus.parts.values()]).tolist()
     return every, {
-        name: slice(end - len(rows), end) for (name, rows), end in zip(context.parts.items(), ends, strict=True)
+        name: slice(end - len(rows), end) for (name, rows), end in zip(corpus.parts.items(), ends, strict=True)
     }
 
 
 def duplicates(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     similarity: Annotated[float, Field(ge=0.1, le=1)] = 0.5,
     shingle_words: Annotated[int, Field(ge=1, le=10)] = 3,
@@ -157,7 +148,7 @@ def duplicates(
     """Count texts that are the same or nearly so, within each split and across splits.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         similarity: Jaccard similarity of word shingles from which on two texts are near-duplicates.
         shingle_words: Words of a shingle.
         permutations: Length of the MinHash signatures.
@@ -169,84 +160,80 @@ def duplicates(
         duplicate in the other, and ``exact_share/...`` and their like; ``near_conflicts/<split>-train``: those whose
         nearest one bears another label.
     """
-    every, places = _places(context)
-    exact = near.exact_duplicates(every)
-    counts = {_SAME: near.count_across(exact, places)}
+    every, places = _places(corpus)
+    found = near.exact_duplicates(every)
+    counts = {"exact": near.count_across(found, places)}
     left_out: dict[str, str] = {}
-    found = exact
     settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
     try:
-        found = cached_near_duplicates(context.cache_dir, every, settings)
-        counts[_NEAR] = near.count_across(found, places)
+        found = cached_near_duplicates(corpus.cache_dir, every, settings)
+        counts["near"] = near.count_across(found, places)
         alike = found.similarity >= strict
         kept = near.NearDuplicates(found.keys, found.first[alike], found.second[alike], found.similarity[alike])
-        counts[_STRICT] = near.count_across(kept, places)
+        counts["strict"] = near.count_across(kept, places)
     except MissingDependencyError as error:
         left_out["near-duplicates"] = str(error)
-    copies = Counter(context.train.texts)
-    metrics = {"identical/train": float(sum(n for n in copies.values() if n > 1))}
-    rows = []
+    metrics = {"identical/train": float(sum(n for n in Counter(corpus.train.texts).values() if n > 1))}
+    rows, shares, labels = [], [], []
     for kind, by in counts.items():
         for split, where in by.items():
-            total = len(context.parts[split])
-            for other, count in where.items():
-                key = _KINDS[kind]
-                metrics |= {f"{key}/{split}-{other}": float(count), f"{key}_share/{split}-{other}": count / total}
-                rows.append({"kind": kind, "rows_of": split, "also_in": other, "rows": count, "share": count / total})
-    listed = _listed(context, found, places, metrics)
-    context.table("near_duplicates", listed)
-    figure, grid = drawing.panels(len(counts), columns=3, height=2.3, width=9.5)
-    for axes, (kind, by) in zip(grid, counts.items(), strict=True):
-        matrix = np.array([[100 * c / len(context.parts[s]) for c in w.values()] for s, w in by.items()])
-        drawing.heat_map(matrix, [f"{s} rows" for s in by], [f"in {s}" for s in by], "% of the rows", axes=axes)
-        axes.set_title(kind, fontsize=9, loc="left")
-    context.draw("duplicates", "Rows with a duplicate, by split", figure, rows)
-    cells = [
-        [k, s, *(f"{c:,} ({c / len(context.parts[s]):.2%})" for c in w.values())]
-        for k, by in counts.items() for s, w in by.items()
-    ]  # fmt: skip
+            total = len(corpus.parts[split])
+            metrics |= {f"{kind}/{split}-{other}": float(count) for other, count in where.items()}
+            metrics |= {f"{kind}_share/{split}-{other}": count / total for other, count in where.items()}
+            rows += [(_KINDS[kind], split, other, count, count / total) for other, count in where.items()]
+            shares.append([count / total for count in where.values()])
+            labels.append(f"{_KINDS[kind]}: {split} rows")
+    listed = _conflicts(corpus, found, places, metrics)
     conflicts = ", ".join(
-        f"{int(metrics[f'near_conflicts/{s}-train'])} of {int(metrics[f'matched/{s}-train'])} {s} rows"
-        for s in ("val", "test") if f"matched/{s}-train" in metrics
-    )  # fmt: skip
-    head = ["kind", "rows of", *(f"also in {s}" for s in places)]
-    summary = (
-        "## Duplicates\n\nRows that have one, in their own split another row. Same words: letter case and punctuation "
-        f"aside; near-duplicates: Jaccard similarity of {shingle_words}-word sequences of {similarity:g} or more "
-        f"(nearly identical: {strict:g}), the same words included.\n\n{markdown_table(head, cells, 3)}\n\n"
-        f"Another label than its nearest duplicate in train has: {conflicts}." + reasons(left_out)
+        f"{metrics[f'near_conflicts/{split}-train']:.0f} of {metrics[f'matched/{split}-train']:.0f} {split} rows"
+        for split in ("val", "test")
     )
-    return Findings(metrics, summary, plain({"counts": counts, "left_out": left_out}))
+    title = "Rows with a duplicate, by split"
+    note = (
+        "Rows that have one, in their own split another row. Same words: letter case and punctuation aside; "
+        f"near-duplicates: Jaccard similarity of {shingle_words}-word sequences of {similarity:g} or more (nearly "
+        f"identical: {strict:g}), the same words included. Another label than its nearest duplicate in train has: "
+        f"{conflicts}."
+    )
+    texts = (*corpus.text_column, *(Column("train_text", width=column.width) for column in corpus.text_column))
+    ids = (Column("row_id", "id"), Column("train_row_id", "id"))
+    columns = ("split", *ids, Column("similarity", ".3f"), "label", "train_label", *texts)
+    totals = ("kind", "rows of", "also in", "rows", Column("share", ".2%"))
+    in_train = f"{metrics.get('near_share/train-train', metrics['exact_share/train-train']):.2%} of train has a double"
+    in_test = f"{metrics.get('near/test-train', metrics['exact/test-train']):.0f} test rows have one in train"
+    blocks = (
+        Table("duplicates", title, totals, tuple(rows), note=note),
+        heat_map("duplicates", title, np.array(shares), labels, [f"in {split}" for split in places], form=".2%",
+                 caption="Share of the rows."),
+        Table("near_duplicates", "Validation and test rows with a duplicate in train, those with another label first",
+              columns, listed, shown=10),
+    )  # fmt: skip
+    return Findings(f"{in_train}, {in_test}", blocks, metrics, {"left_out": left_out})
 
 
-def _listed(
-    context: EdaContext, found: near.NearDuplicates, places: dict[str, slice], metrics: dict[str, float]
-) -> list[dict[str, Any]]:
-    """Return the validation and test rows with a (near-)duplicate in train; count those with another label."""
+def _conflicts(
+    corpus: ExploredCorpus, found: near.NearDuplicates, places: dict[str, slice], metrics: dict[str, float]
+) -> tuple[tuple[str | int | float, ...], ...]:
+    """Return the validation and test rows with a duplicate in train, and count them and those with another label."""
     listed = []
-    train = context.train
+    train, names = corpus.train, corpus.names
     for split in ("val", "test"):
-        rows = context.parts[split]
+        rows = corpus.parts[split]
         matches = near.best_matches(found, places[split], places["train"])
-        conflicts = 0
-        for i in np.flatnonzero(matches.found).tolist():
-            at = int(matches.position[i])
-            differs = bool(rows.labels[i] != train.labels[at])
-            conflicts += differs
-            row = {"split": split, "row_id": int(rows.row_ids[i]), "train_row_id": int(train.row_ids[at]),
-                   "similarity": float(matches.similarity[i]), "label": context.names[rows.labels[i]],
-                   "train_label": context.names[train.labels[at]]}  # fmt: skip
-            listed.append(row | ({"text": rows.texts[i], "train_text": train.texts[at]} if context.show_texts else {}))
-        metrics |= {
-            f"near_conflicts/{split}-train": float(conflicts),
-            f"matched/{split}-train": float(matches.found.sum()),
-        }
-    listed.sort(key=lambda r: (r["label"] == r["train_label"], -r["similarity"]))
-    return listed
+        where = np.flatnonzero(matches.found)
+        at = matches.position[where]
+        metrics[f"near_conflicts/{split}-train"] = float((rows.labels[where] != train.labels[at]).sum())
+        metrics[f"matched/{split}-train"] = float(len(where))
+        listed += [
+            (split, int(rows.row_ids[i]), int(train.row_ids[j]), float(matches.similarity[i]), names[rows.labels[i]],
+             names[train.labels[j]], *corpus.shown(rows.texts[i]), *corpus.shown(train.texts[j]))
+            for i, j in zip(where.tolist(), at.tolist(), strict=True)
+        ]  # fmt: skip
+    return tuple(sorted(listed, key=lambda row: (row[4] == row[5], -row[3])))
 
 
 def artefacts(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     folds: Annotated[int, Field(ge=2, le=20)] = 5,
     min_source_rows: Annotated[int, Field(ge=1)] = 100,
@@ -254,7 +241,7 @@ def artefacts(
     """Count what feeds left in the texts, and predict the class from that alone.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         folds: Folds of the probe's cross-validation on training rows.
         min_source_rows: Sources that fewer texts of all splits name are counted together.
 
@@ -262,48 +249,50 @@ def artefacts(
         ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``,
         ``probe/sources_accuracy`` (named sources alone), ``probe/residue_accuracy`` (the rest alone).
     """
-    every, places = _places(context)
-    marks = find_artefacts(every)
-    sources = find_sources(every, min_source_rows)
-    found = {name: v for name, v in (marks | sources).items() if v.any()}
-    in_train = {name: v[places["train"]] for name, v in found.items()}
-    labels = context.train.labels
-    metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in (marks | sources).items()}
+    every, places = _places(corpus)
+    every_mark = find_artefacts(every) | find_sources(every, min_source_rows)
+    metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in every_mark.items()}
+    found = {name: v for name, v in every_mark.items() if v.any()}
+    order = sorted(found, key=lambda name: (name.startswith("source: "), -metrics[f"share/{name}"]))
     rows = []
-    for split, part in context.parts.items():
-        for name, v in found.items():
-            here = v[places[split]]
-            rows.append(
-                {"artefact": name, "split": split, "class": "all", "rows": int(here.sum()), "share": float(here.mean())}
-            )
-            for k, label in enumerate(context.names):
-                own = here[part.labels == k]
-                rows.append({"artefact": name, "split": split, "class": label, "rows": int(own.sum()),
-                             "share": float(own.mean()) if len(own) else 0.0})  # fmt: skip
-    by_class = {name: [float(v[labels == k].mean()) if (labels == k).any() else 0.0 for k in range(context.n_classes)]
-                for name, v in in_train.items()}  # fmt: skip
-    shown = sorted(by_class, key=lambda name: (name.startswith("source: "), -metrics[f"share/{name}"]))[:32]
-    series = {label: [100 * by_class[name][k] for name in shown] for k, label in enumerate(context.names)}
-    if shown:
-        figure = drawing.dot_rows(shown, series, "share of the class's training texts [%]", logarithmic=True)
-        context.draw("artefacts", "What feeds left in the texts, by class", figure, rows)
-    probes = _probes(context, in_train, folds)
-    for name, result in probes.items():
-        metrics |= {f"probe/{name}accuracy": result.accuracy, f"probe/{name}macro_f1": result.macro_f1}
-    cells = [[n, *(_share(rows, n, s, "all") for s in places), *(f"{x:.1%}" for x in by_class[n])] for n in shown]
-    head = ["artefact", *(f"of {s}" for s in places), *context.names]
-    summary = f"## Artefacts\n\n{markdown_table(head, cells, len(head) - 1)}\n\n{_probe_text(probes, metrics)}"
-    return Findings(metrics, summary, plain({"by_class": by_class, "probes": probes}))
+    by_class: dict[str, list[float]] = {}
+    for split, part in corpus.parts.items():
+        for name in order:
+            here = found[name][places[split]]
+            shares = [float(own.mean()) if len(own := here[part.labels == k]) else 0.0 for k in range(corpus.n_classes)]
+            rows.append((name, split, int(here.sum()), float(here.mean()), *shares))
+            if split == "train":
+                by_class[name] = shares
+    in_train = {name: v[places["train"]] for name, v in found.items()}
+    probes = _probes(corpus, in_train, folds)
+    for prefix, result in probes.items():
+        metrics |= {f"probe/{prefix}accuracy": result.accuracy, f"probe/{prefix}macro_f1": result.macro_f1}
+    if not rows:
+        return Findings("No artefact was found.", (Text("No artefact was found.", "Artefacts"),), metrics)
+    shown = order[:32]
+    series = tuple(
+        Series(label, tuple(100 * by_class[name][k] for name in shown), tuple(shown))
+        for k, label in enumerate(corpus.names)
+    )
+    title, x_title = "What feeds left in the texts, by class", "share of the class's training texts [%]"
+    columns = ("artefact", "split", "rows", Column("share", ".2%"), *(Column(name, "share") for name in corpus.names))
+    blocks = [
+        Table("artefacts", title, columns, tuple(rows), shown=len(shown)),
+        Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
+    ]
+    headline = f"{len(found)} kinds of artefacts"
+    if probes:
+        whole = probes[""]
+        metrics |= {"probe/majority": whole.majority, "probe/texts_with_any": whole.share_with_any}
+        headline = f"alone they tell the class at {whole.accuracy:.1%}, chance {whole.majority:.1%}"
+        blocks += _probe_tables(corpus, probes)
+    return Findings(headline, tuple(blocks), metrics)
 
 
-def _share(rows: list[dict[str, Any]], name: str, split: str, label: str) -> str:
-    (row,) = (r for r in rows if (r["artefact"], r["split"], r["class"]) == (name, split, label))
-    return f"{row['share']:.2%}"
-
-
-def _probes(context: EdaContext, found: dict[str, BoolArray], folds: int) -> dict[str, Probe]:
-    labels = context.train.labels
-    counts = np.bincount(labels, minlength=context.n_classes)
+def _probes(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> dict[str, Probe]:
+    """Return what all marks, named sources alone and the rest alone tell, by the prefix of their metrics."""
+    labels = corpus.train.labels
+    counts = np.bincount(labels, minlength=corpus.n_classes)
     folds = min(folds, int(counts[counts > 0].min()))
     if folds < 2 or (counts > 0).sum() < 2:
         return {}
@@ -313,31 +302,31 @@ def _probes(context: EdaContext, found: dict[str, BoolArray], folds: int) -> dic
         "residue_": {n: v for n, v in found.items() if not n.startswith("source: ")},
     }
     return {
-        name: probe(group, labels, context.n_classes, folds=folds, seed=context.seed)
-        for name, group in groups.items() if group
+        prefix: probe(group, labels, corpus.n_classes, folds=folds, seed=corpus.seed)
+        for prefix, group in groups.items() if group
     }  # fmt: skip
 
 
-def _probe_text(probes: dict[str, Probe], metrics: dict[str, float]) -> str:
-    if "" not in probes:
-        return "No artefact was found."
+def _probe_tables(corpus: ExploredCorpus, probes: dict[str, Probe]) -> list[Table]:
     whole = probes[""]
-    metrics |= {"probe/majority": whole.majority, "probe/texts_with_any": whole.share_with_any}
-    parts = [
-        f"{what}: accuracy {probes[key].accuracy:.1%}, macro-F1 {probes[key].macro_f1:.3f}"
-        for key, what in (("", "all of it"), ("sources_", "named sources alone"), ("residue_", "the rest alone"))
-        if key in probes
-    ]
-    return (
-        f"Leakage probe: a logistic regression that sees only which artefacts a text holds, no word of it "
-        f"({whole.folds}-fold cross-validation on {whole.rows:,} training rows). {'; '.join(parts)}; always the "
-        f"largest class: {whole.majority:.1%}. {whole.share_with_any:.1%} of the texts hold at least one artefact, and "
-        f"of these it names {whole.accuracy_with_any:.1%} right."
+    said = {"": "all of it", "sources_": "named sources alone", "residue_": "the rest alone"}
+    rows = [(said[prefix], Number(p.accuracy, "share"), Number(p.macro_f1, ".3f")) for prefix, p in probes.items()]
+    rows.append(("always the largest class", Number(whole.majority, "share"), Number(None)))
+    note = (
+        f"A logistic regression that sees only which artefacts a text holds, no word of it ({whole.folds}-fold "
+        f"cross-validation on {whole.rows:,} training rows). {whole.share_with_any:.1%} of the texts hold at least one "
+        f"artefact, and of these it names {whole.accuracy_with_any:.1%} right."
     )
+    pull = tuple((name, *values) for name, values in whole.pull.items())
+    return [
+        Table("artefact_probe", "Leakage probe", ("it sees", "accuracy", "macro-F1"), tuple(rows), note=note),
+        Table("artefact_pull", "Log-odds that an artefact adds to each class",
+              ("artefact", *(Column(name, ".2f") for name in corpus.names)), pull, folded=True),
+    ]  # fmt: skip
 
 
 def label_noise(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     folds: Annotated[int, Field(ge=2, le=20)] = 5,
     alpha: Annotated[float, Field(gt=0)] = 1e-5,
@@ -346,7 +335,7 @@ def label_noise(
     """List training rows whose label is probably wrong: confident learning on out-of-fold probabilities.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         folds: Folds; TF-IDF and model are fitted inside each.
         alpha: Regularisation of the model, a logistic regression by stochastic gradient descent.
         n_listed: Rows of the list, most doubtful first.
@@ -363,47 +352,42 @@ def label_noise(
 
     from agnews_exp.ngrams import TfidfVectorizer, shared_counts
 
-    labels, texts = context.train.labels, context.train.texts
-    counts = np.bincount(labels, minlength=context.n_classes)
+    labels, texts, names = corpus.train.labels, corpus.train.texts, corpus.names
+    counts = np.bincount(labels, minlength=corpus.n_classes)
     if counts.min() < folds:
         raise DataError(
             f"A class has {counts.min()} training rows, fewer than {folds} folds.", fix="a larger data_fraction"
         )
-    classifier = SGDClassifier(loss="log_loss", alpha=alpha, random_state=context.seed, max_iter=30)
+    classifier = SGDClassifier(loss="log_loss", alpha=alpha, random_state=corpus.seed, max_iter=30)
     model = make_pipeline(TfidfVectorizer(**TFIDF), classifier)
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=context.seed)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=corpus.seed)
     with shared_counts(texts):  # one count of the corpus serves all folds
         probabilities = cross_val_predict(model, texts, labels, cv=splitter, method="predict_proba")
     noise = find_label_noise(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((context.n_classes, context.n_classes), dtype=np.int64)
+    matrix = np.zeros((corpus.n_classes, corpus.n_classes), dtype=np.int64)
     np.add.at(matrix, (labels[noise.rows], predicted[noise.rows]), 1)
-    figure = drawing.heat_map(
-        matrix.astype(np.float64), [f"labelled {n}" for n in context.names], [f"looks like {n}" for n in context.names],
-        "rows", form=",.0f", hide_diagonal=True,
-    )  # fmt: skip
-    pairs = [
-        {"label": a, "suggested": b, "rows": int(matrix[i, j])}
-        for i, a in enumerate(context.names) for j, b in enumerate(context.names) if i != j
-    ]  # fmt: skip
-    context.draw("label_noise", "Labels that are probably wrong", figure, pairs)
-    listed = [
-        {"row_id": int(context.train.row_ids[i]), "label": context.names[labels[i]],
-         "suggested": context.names[predicted[i]], "label_probability": float(p)}
-        | ({"text": texts[i]} if context.show_texts else {})
-        for i, p in zip(noise.rows[:n_listed].tolist(), noise.self_confidence.tolist(), strict=False)
-    ]  # fmt: skip
-    context.table("label_noise_rows", listed)
-    accuracy = float((predicted == labels).mean())
-    metrics = {"share": noise.share, "rows": float(len(noise.rows)), "out_of_fold_accuracy": accuracy}
-    cells = [
-        [str(r["row_id"]), r["label"], r["suggested"], f"{r['label_probability']:.4f}", excerpt(r.get("text", ""))]
-        for r in listed[:10]
-    ]
-    summary = (
-        f"## Doubtful labels\n\nConfident learning (cleanlab) on out-of-fold probabilities of a linear model "
-        f"({folds} folds, accuracy {accuracy:.1%}) doubts {len(noise.rows):,} of {len(labels):,} training labels "
-        f"({noise.share:.2%}). They are candidates to read: where the model is wrong with confidence, it doubts a "
-        "right label.\n\n" + markdown_table(["row", "label", "looks like", "probability of the label", "text"], cells)
+    pairs = sorted(
+        ((a, b, int(matrix[i, j])) for i, a in enumerate(names) for j, b in enumerate(names) if i != j),
+        key=lambda row: -row[2],
     )
-    return Findings(metrics, summary, plain({"matrix": matrix}))
+    listed = tuple(
+        (int(corpus.train.row_ids[i]), names[labels[i]], names[predicted[i]], float(p), *corpus.shown(texts[i]))
+        for i, p in zip(noise.rows[:n_listed].tolist(), noise.self_confidence.tolist(), strict=False)
+    )
+    accuracy = float((predicted == labels).mean())
+    note = (
+        f"Confident learning (cleanlab) on out-of-fold probabilities of a linear model ({folds} folds, accuracy "
+        f"{accuracy:.1%}) doubts {len(noise.rows):,} of {len(labels):,} training labels ({noise.share:.2%}). They are "
+        "candidates to read: where the model is wrong with confidence, it doubts a right label."
+    )
+    title = "Labels that are probably wrong"
+    columns = (Column("row_id", "id"), "label", "suggested", Column("label_probability", "metric"), *corpus.text_column)
+    blocks = (
+        Table("label_noise_rows", title, columns, listed, note=note, shown=10),
+        heat_map("label_noise", title, matrix, [f"labelled {n}" for n in names], [f"looks like {n}" for n in names],
+                 form=",.0f", blank_diagonal=True, caption="Training rows."),
+        Table("label_noise", "Doubtful rows by label", ("label", "suggested", "rows"), tuple(pairs), shown=10),
+    )  # fmt: skip
+    metrics = {"share": noise.share, "rows": float(len(noise.rows)), "out_of_fold_accuracy": accuracy}
+    return Findings(f"{noise.share:.2%} of the labels doubted", blocks, metrics)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.errors.tables import write_csv
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.drawing import save_figure
+from agnews_exp.analyses.findings import Column, Table
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
+from agnews_exp.drawing import Chart, box_series
 from agnews_exp.evaluation.metrics import metric_class_name
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 _WORD: Final = re.compile(r"\w+")
+
+TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
+"""Word TF-IDF of single words and pairs; the terms of fewer than three texts are left out where there are that many."""
 
 
 def split_words(text: str) -> list[str]:
@@ -134,26 +134,20 @@ class Weighted:
 
 
 @dataclass(eq=False)
-class EdaContext:
-    """One corpus, as a part of its exploration sees it.
+class ExploredCorpus:
+    """A corpus with what several parts of its exploration need, each found when first asked for.
 
     Attributes:
         splits: Its rows.
-        folder: Where files go; exists.
         cache_dir: The project's cache.
         seed: Of every random choice.
-        show_texts: Whether files may hold texts of the corpus.
-        figures: Name -> title of the figures that the part at work has saved.
-        tables: Names of the CSV files that it wrote beside them.
+        show_texts: Whether tables may hold texts of the corpus.
     """
 
     splits: Splits
-    folder: Path
     cache_dir: Path
     seed: int
     show_texts: bool = True
-    figures: dict[str, str] = field(default_factory=dict)
-    tables: list[str] = field(default_factory=list)
 
     @property
     def train(self) -> TextRows:
@@ -222,68 +216,79 @@ class EdaContext:
         size = min(n, len(self.train))
         return np.sort(self.rng(purpose).choice(len(self.train), size, replace=False)).astype(np.int64)
 
-    def draw(self, name: str, title: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Save a figure as PNG and SVG with the tidy data behind it as CSV."""
-        save_figure(self.folder, name, figure)
-        write_csv(self.folder / f"{name}.csv", rows)
-        self.figures[name] = title
+    @property
+    def text_column(self) -> tuple[Column, ...]:
+        """The column of a table that holds texts of the corpus, where tables may hold any."""
+        return (Column("text", width=90),) if self.show_texts else ()
 
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a CSV file without a figure; nothing where there are no rows."""
-        if rows:
-            write_csv(self.folder / f"{name}.csv", rows)
-            self.tables.append(name)
+    def shown(self, text: str) -> tuple[str, ...]:
+        """Return the cell of that column."""
+        return (text,) if self.show_texts else ()
+
+    def by_class(self, positions: IntArray, values: FloatArray) -> dict[str, FloatArray]:
+        """Return the finite values of each class that has any.
+
+        Args:
+            positions: Shape (n,), training rows.
+            values: Shape (n,), one of each.
+        """
+        labels, keep = self.train.labels[positions], np.isfinite(values)
+        groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
+        return {name: own for name, own in groups.items() if len(own)}
 
 
-Groups = dict[str, NDArray[np.float64]]
+def by_class_metrics(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Return ``<prefix>/<class>`` for the value of each class."""
+    return {f"{prefix}/{metric_class_name(name)}": float(value) for name, value in values.items()}
 
 
-def by_class(context: EdaContext, positions: IntArray, values: NDArray[np.float64]) -> Groups:
-    """Return the finite values of each class that has any.
+def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str], float]:
+    """Return the value of each pair of classes.
 
     Args:
-        context: The corpus.
-        positions: Shape (n,), rows of train.
-        values: Shape (n,), one of each.
+        names: K names.
+        matrix: Shape (K, K), symmetric.
     """
-    labels = context.train.labels[positions]
-    keep = np.isfinite(values)
-    groups = {name: values[keep & (labels == k)] for k, name in enumerate(context.names)}
-    return {name: own for name, own in groups.items() if len(own)}
-
-
-def box_part(context: EdaContext, name: str, title: str, groups: Groups, xlabel: str,
-             limits: tuple[float, float] | None = None) -> dict[str, float]:  # fmt: skip
-    """Draw boxes and return each group's mean."""
-    rows = []
-    for group, values in groups.items():
-        p5, q25, median, q75, p95 = np.percentile(values, [5, 25, 50, 75, 95]).tolist()
-        rows.append({"class": group, "texts": len(values), "mean": float(values.mean()), "sd": float(values.std()),
-                     "p5": p5, "q25": q25, "median": median, "q75": q75, "p95": p95})  # fmt: skip
-    context.draw(name, title, drawing.box_rows(groups, xlabel, limits), rows)
-    return {str(row["class"]): float(row["mean"]) for row in rows}
-
-
-def extremes(means: dict[str, float]) -> str:
-    """Return the highest and the lowest of some means, for a line."""
-    if not means:
-        return ""
-    high, low = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    return f"{high} {means[high]:.2f} to {low} {means[low]:.2f}"
-
-
-def reasons(left_out: Mapping[str, str]) -> str:
-    """Return a list of what was left out of a part and why, to stand at its end; nothing when nothing was."""
-    lines = [f"- left out, {what}: {' '.join(why.split())}" for what, why in left_out.items()]
-    return "\n\n" + "\n".join(lines) if lines else ""
-
-
-def class_pairs(names: tuple[str, ...], matrix: NDArray[np.float64], key: str) -> list[dict[str, Any]]:
-    """Return one row for each pair of classes, with the value of a symmetric matrix of shape (K, K) under a key."""
     i, j = np.triu_indices(len(names), 1)
-    return [{"class": names[a], "other": names[b], key: float(matrix[a, b])} for a, b in zip(i, j, strict=True)]
+    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i, j, strict=True)}
 
 
-def pair_name(row: dict[str, Any]) -> str:
-    """Return the name of a pair of classes in metrics, such as ``World-Sports``."""
-    return f"{metric_class_name(str(row['class']))}-{metric_class_name(str(row['other']))}"
+def pair_metrics(prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
+    return {f"{prefix}/{metric_class_name(a)}-{metric_class_name(b)}": v for (a, b), v in list(pairs.items())[:200]}
+
+
+def extremes(values: Mapping[str, float]) -> str:
+    """Return the highest and the lowest value with their names, such as ``Sports 4.03 to World 2.45``."""
+    if not values:
+        return ""
+    high, low = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    return f"{high} {values[high]:.2f} to {low} {values[low]:.2f}"
+
+
+def boxes(
+    name: str, title: str, x_title: str, groups: Mapping[str, FloatArray], x_range: tuple[float, float] | None = None
+) -> tuple[Table, Chart]:
+    """Return a number of texts as a row and as a box for each group.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        x_title: The number, with its unit.
+        groups: Group to its values, shape (n,), n at least 1.
+        x_range: Ends of the chart's axis.
+    """
+    shares = (5, 25, 50, 75, 95)
+    rows = [
+        (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())
+        for group, values in groups.items()
+    ]
+    columns = (
+        "class",
+        "texts",
+        *(Column(said, ".4g") for said in ("mean", "sd", *(f"{share} %" for share in shares))),
+    )
+    series = tuple(box_series(group, values) for group, values in groups.items())
+    caption = "Box: quartiles; line: median; whiskers: 5th to 95th percentile; dot: mean."
+    chart = Chart(name, title, "box", x_title, "", series, caption=caption, x_range=x_range)
+    return Table(name, title, columns, tuple(rows)), chart

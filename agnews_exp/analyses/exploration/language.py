@@ -11,16 +11,12 @@ from importlib import import_module
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import excerpt, markdown_table
-from agnews_exp.analyses.exploration.corpus import EdaContext, box_part, by_class, extremes, reasons
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, by_class_metrics, extremes
+from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
 
 _WORD: Final = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
 _VOWELS: Final = re.compile(r"[aeiouy]+")
@@ -52,11 +48,8 @@ def flesch_reading_ease(text: str) -> float:
     return 206.835 - 1.015 * len(words) / sentences - 84.6 * sum(map(syllables, words)) / len(words)
 
 
-Identify = Callable[[str], tuple[str, float]]
-
-
 def languages(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=1)] = 5000,
     min_probability: Annotated[float, Field(gt=0, lt=1)] = 0.9,
@@ -68,7 +61,7 @@ def languages(
     language is found with some certainty count.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts to look at.
         min_probability: How certain the language must be for a text to count as one of another language.
         n_listed: Texts in other languages to list.
@@ -81,52 +74,46 @@ def languages(
         MissingDependencyError: py3langid is not installed.
     """
     identify = _identifier()
-    positions = context.sample(n_documents, "languages")
-    raw = [context.train.texts[i] for i in positions.tolist()]
+    positions = corpus.sample(n_documents, "languages")
+    raw = [corpus.train.texts[i] for i in positions.tolist()]
     texts = perturb(raw, range(len(raw)), make_variant("html_removed", 1.0), seed=0)
     found = [identify(text) if text.strip() else ("", 0.0) for text in texts]
-    certain = np.array([probability >= min_probability for _, probability in found])
-    counts = Counter(language for (language, _), sure in zip(found, certain.tolist(), strict=True) if sure)
+    sure = np.array([probability >= min_probability for _, probability in found])
+    language_of = np.array([language for language, _ in found])
+    counts = Counter(language_of[sure].tolist())
     if not counts:
-        return Findings({"documents": float(len(raw)), "uncertain": 1.0}, "## Languages\n\nNo text's is certain.", {})
+        said = Text("The language of no text is certain.", "Languages")
+        return Findings(said.text, (said,), {"documents": float(len(raw)), "uncertain": 1.0})
     main = counts.most_common(1)[0][0]
-    other = np.array([sure and language != main for (language, _), sure in zip(found, certain.tolist(), strict=True)])
-    labels = context.train.labels[positions]
-    context.table("other_languages", [
-        {"row_id": int(context.train.row_ids[positions[i]]), "class": context.names[labels[i]],
-         "language": found[i][0], "probability": found[i][1]}
-        | ({"text": raw[i]} if context.show_texts else {})
+    other = sure & (language_of != main)
+    labels = corpus.train.labels[positions]
+    uncertain = float(1 - sure.mean())
+    metrics = {"documents": float(len(raw)), "uncertain": uncertain, "other_share": float(other.mean())}
+    metrics |= {f"share/{language}": n / len(raw) for language, n in counts.items()}
+    rows = []
+    for language, n in counts.most_common():
+        by_class = np.bincount(labels[sure & (language_of == language)], minlength=corpus.n_classes)
+        rows.append((language, n, n / len(raw), *by_class.tolist()))
+    listed = tuple(
+        (int(corpus.train.row_ids[positions[i]]), corpus.names[labels[i]], *found[i], *corpus.shown(raw[i]))
         for i in np.flatnonzero(other)[:n_listed].tolist()
-    ])  # fmt: skip
-    metrics = {
-        "documents": float(len(raw)),
-        "uncertain": float(1 - certain.mean()),
-        "other_share": float(other.mean()),
-    } | {f"share/{language}": n / len(raw) for language, n in counts.items()}
-    cells = [
-        [language, f"{n:,}", f"{n / len(raw):.2%}", *(
-            f"{sum(f[0] == language and bool(s) for f, s, y in zip(found, certain, labels, strict=True) if y == k):,}"
-            for k in range(context.n_classes)
-        )]
-        for language, n in counts.most_common(10)
-    ]  # fmt: skip
-    examples = [
-        f"- {found[i][0]} ({found[i][1]:.2f}), row {context.train.row_ids[positions[i]]}: {excerpt(raw[i])}"
-        for i in np.flatnonzero(other)[: 5 if context.show_texts else 0].tolist()
-    ]
-    summary = (
-        f"## Languages\n\npy3langid on {len(raw):,} training texts without HTML residue: {other.sum():,} "
-        f"({other.mean():.2%}) are in another language than {main} with a probability of {min_probability:g} or more; "
-        f"{1 - certain.mean():.1%} of the texts are not certain. Read them before you drop them: lists of names and "
-        "tables of results are taken for other languages.\n\n"
-        + markdown_table(["language", "texts", "share", *context.names], cells, 2 + context.n_classes)
-        + ("\n\n" + "\n".join(examples) if examples else "")
     )
-    headline = f"{other.mean():.2%} not in {main}, {1 - certain.mean():.1%} uncertain"
-    return Findings(metrics, summary, plain({"headline": headline, "main": main, "languages": dict(counts)}))
+    note = (
+        f"py3langid on {len(raw):,} training texts without HTML residue: {other.sum():,} ({other.mean():.2%}) are in "
+        f"another language than {main} with a probability of {min_probability:g} or more; {uncertain:.1%} of the texts "
+        "are not certain. Read them before you drop them: lists of names and tables of results are taken for other "
+        "languages."
+    )
+    columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
+    blocks = (
+        Table("languages", "Languages", ("language", "texts", Column("share", ".2%"), *corpus.names), tuple(rows),
+              note=note, shown=10),
+        Table("other_languages", "Texts in other languages", columns, listed, shown=5),
+    )  # fmt: skip
+    return Findings(f"{other.mean():.2%} not in {main}, {uncertain:.1%} uncertain", blocks, metrics)
 
 
-def _identifier() -> Identify:
+def _identifier() -> Callable[[str], tuple[str, float]]:
     try:
         langid = import_module("py3langid.langid")
         model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
@@ -144,7 +131,7 @@ def _identifier() -> Identify:
 
 
 def readability(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=1)] = 5000,
     method: Literal["auto", "rules", "textstat"] = "auto",
@@ -152,18 +139,18 @@ def readability(
     """Measure the Flesch reading ease of each class's texts.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts to read.
-        method: ``textstat`` looks syllables up (package textstat, as the study did), ``rules`` counts groups of vowels;
-            ``auto`` takes the former where it is installed.
+        method: ``textstat`` looks syllables up (package textstat), ``rules`` counts groups of vowels; ``auto`` takes
+            the former where it is installed.
 
     Returns:
         ``flesch/<class>``, the mean.
     """
-    positions = context.sample(n_documents, "readability")
-    texts = [context.train.texts[i] for i in positions.tolist()]
+    positions = corpus.sample(n_documents, "readability")
+    texts = [corpus.train.texts[i] for i in positions.tolist()]
     left_out, used = {}, "syllables by groups of vowels"
-    scores: NDArray[np.float64] | None = None
+    scores: FloatArray | None = None
     if method != "rules":
         try:
             scores, used = _textstat(texts), "textstat"
@@ -171,18 +158,17 @@ def readability(
             if method == "textstat":
                 raise
             left_out["textstat"] = str(error)
-    groups = by_class(context, positions, np.array(list(map(flesch_reading_ease, texts))) if scores is None else scores)
-    means = box_part(context, "readability", "Reading ease by class", groups, "Flesch reading ease", (-40, 110))
-    cells = [[name, f"{mean:.2f}", f"{np.median(groups[name]):.2f}"] for name, mean in means.items()]
-    summary = (
-        f"## Readability\n\nFlesch reading ease ({used}) of {len(texts):,} training texts: 60 to 70 is plain English, "
-        f"below 30 very difficult.\n\n{markdown_table(['class', 'mean', 'median'], cells, 2)}{reasons(left_out)}"
-    )
-    metrics = {f"flesch/{metric_class_name(name)}": mean for name, mean in means.items()}
-    return Findings(metrics, summary, {"method": used, "headline": extremes(means), "left_out": left_out})
+    if scores is None:
+        scores = np.array([flesch_reading_ease(text) for text in texts])
+    groups = corpus.by_class(positions, scores)
+    means = {name: float(values.mean()) for name, values in groups.items()}
+    text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
+    drawn = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
+    metrics = by_class_metrics("flesch", means)
+    return Findings(extremes(means), (Text(text, "Readability"), *drawn), metrics, {"left_out": left_out})
 
 
-def _textstat(texts: list[str]) -> NDArray[np.float64]:
+def _textstat(texts: list[str]) -> FloatArray:
     try:
         ease = import_module("textstat").flesch_reading_ease
         with contextlib.redirect_stdout(io.StringIO()):  # NLTK says there that it could not fetch its word list
@@ -194,11 +180,11 @@ def _textstat(texts: list[str]) -> NDArray[np.float64]:
         ) from error
 
 
-def polarity(context: EdaContext, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
+def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
     """Measure the polarity of each class's texts, from -1 to 1, with TextBlob or else VADER.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts to read.
 
     Returns:
@@ -208,17 +194,16 @@ def polarity(context: EdaContext, *, n_documents: Annotated[int, Field(ge=1)] = 
         MissingDependencyError: Neither is installed with its word list.
     """
     score, method = _polarity()
-    positions = context.sample(n_documents, "polarity")
-    values = np.array([score(context.train.texts[i]) for i in positions.tolist()], dtype=np.float64)
-    groups = by_class(context, positions, values)
-    means = box_part(context, "polarity", "Polarity by class", groups, f"polarity ({method})", (-1, 1))
-    cells = [[name, f"{mean:.4f}", f"{(groups[name] == 0).mean():.1%}"] for name, mean in means.items()]
-    summary = f"## Polarity\n\n{method} on {len(values):,} training texts, from -1 to 1.\n\n" + markdown_table(
-        ["class", "mean", "texts with exactly 0"], cells, 2
-    )
-    metrics = {f"polarity/{metric_class_name(name)}": mean for name, mean in means.items()}
+    positions = corpus.sample(n_documents, "polarity")
+    values = np.array([score(corpus.train.texts[i]) for i in positions.tolist()], dtype=np.float64)
+    groups = corpus.by_class(positions, values)
+    means = {name: float(own.mean()) for name, own in groups.items()}
+    zeros = ", ".join(f"{name} {(own == 0).mean():.1%}" for name, own in groups.items())
+    text = f"{method} on {len(values):,} training texts, from -1 to 1. Exactly 0: {zeros}."
+    drawn = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
-    return Findings(metrics, summary, {"method": method, "headline": extremes(means), "left_out": left_out})
+    metrics = by_class_metrics("polarity", means)
+    return Findings(extremes(means), (Text(text, "Polarity"), *drawn), metrics, {"left_out": left_out})
 
 
 def _polarity() -> tuple[Callable[[str], float], str]:

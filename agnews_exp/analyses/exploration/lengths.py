@@ -2,125 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext
-from agnews_exp.evaluation.inputs import Result, plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray, by_class_metrics
+from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.drawing import Chart, Series
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
 
-
-@dataclass(frozen=True)
-class LengthStatistics(Result):
-    """The distribution of a length.
-
-    Attributes:
-        group: Whose lengths: a class, or ``all``.
-        unit: ``characters``, ``words`` (between blanks) or ``characters per word``.
-        rows: Number of texts.
-        mean: Mean.
-        std: Standard deviation (n - 1).
-        minimum: Shortest.
-        q25: Lower quartile.
-        median: Median.
-        q75: Upper quartile.
-        p95: 95th percentile.
-        p99: 99th percentile.
-        maximum: Longest.
-    """
-
-    group: str
-    unit: str
-    rows: int
-    mean: float
-    std: float
-    minimum: float
-    q25: float
-    median: float
-    q75: float
-    p95: float
-    p99: float
-    maximum: float
+_LONG: Final = 70  # words; the share of longer texts is a number of its own, whatever the percentiles are
 
 
-@dataclass(frozen=True, eq=False)
-class Lengths:
-    """Lengths of n texts, shape (n,) each.
-
-    Attributes:
-        characters: Characters, blanks included.
-        words: Words between blanks.
-        word_length: characters / (words + 1), as the study defined its average word length.
-    """
-
-    characters: NDArray[np.int64]
-    words: NDArray[np.int64]
-
-    @property
-    def word_length(self) -> NDArray[np.float64]:
-        """Shape (n,)."""
-        return self.characters / (self.words + 1)
-
-
-def measure_lengths(texts: Sequence[str]) -> Lengths:
-    """Return the lengths of texts."""
-    characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return Lengths(characters, np.fromiter((len(t.split()) for t in texts), dtype=np.int64, count=len(texts)))
-
-
-def describe_lengths(group: str, unit: str, values: NDArray[Any]) -> LengthStatistics:
-    """Describe a sample of lengths.
-
-    Args:
-        group: A name.
-        unit: A name.
-        values: Shape (n,), n >= 1.
-    """
-    q25, median, q75, p95, p99 = np.percentile(values, [25, 50, 75, 95, 99]).tolist()
-    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    low, high = float(values.min()), float(values.max())
-    return LengthStatistics(group, unit, len(values), float(values.mean()), std, low, q25, median, q75, p95, p99, high)
-
-
-def classes(context: EdaContext) -> Findings:
+def classes(corpus: ExploredCorpus) -> Findings:
     """Count the rows of each class in each split.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
 
     Returns:
         ``rows/<split>``, ``empty/<split>``, ``imbalance/train``: rows of the largest class over those of the smallest.
     """
     metrics: dict[str, float] = {}
-    rows: list[dict[str, Any]] = []
-    cells = []
-    for split, part in context.parts.items():
-        counts = np.bincount(part.labels, minlength=context.n_classes)
+    rows, series = [], []
+    for split, part in corpus.parts.items():
+        counts = np.bincount(part.labels, minlength=corpus.n_classes).tolist()
         metrics[f"rows/{split}"] = float(len(part))
         metrics[f"empty/{split}"] = float(sum(not text.strip() for text in part.texts))
-        for name, count in zip(context.names, counts.tolist(), strict=True):
-            rows.append({"split": split, "class": name, "rows": count, "share": count / len(part)})
-        cells.append([split, f"{len(part):,}", *(f"{c:,} ({c / len(part):.1%})" for c in counts)])
-    train = np.bincount(context.train.labels, minlength=context.n_classes)
+        rows += [(split, name, count, count / len(part)) for name, count in zip(corpus.names, counts, strict=True)]
+        series.append(Series(split, tuple(100 * count / len(part) for count in counts), corpus.names))
+    train = np.bincount(corpus.train.labels, minlength=corpus.n_classes)
     metrics["imbalance/train"] = float(train.max() / max(1, train.min()))
-    series = {split: [100 * r["share"] for r in rows if r["split"] == split] for split in context.parts}
-    figure = drawing.grouped_bars(context.names, series, "share of the split's rows [%]")
-    context.draw("class_shares", "Classes of each split", figure, rows)
-    table = markdown_table(["split", "rows", *context.names], cells, 1 + context.n_classes)
-    return Findings(metrics, f"## Classes\n\n{table}", {"counts": rows})
+    title = "Classes of each split"
+    chart = Chart("class_shares", title, "bars", "share of the split's rows [%]", "", tuple(series))
+    table = Table("classes", title, ("split", "class", "rows", Column("share", "share")), tuple(rows))
+    headline = (
+        f"largest to smallest class {metrics['imbalance/train']:.2f}, {metrics['empty/train']:.0f} empty training texts"
+    )
+    return Findings(headline, (table, chart), metrics)
+
+
+def text_lengths(texts: list[str]) -> tuple[IntArray, IntArray]:
+    """Return characters (blanks included) and words (between blanks) of n texts, shape (n,) each."""
+    characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return characters, np.fromiter((len(text.split()) for text in texts), dtype=np.int64, count=len(texts))
+
+
+def describe_lengths(values: ArrayLike) -> dict[str, float]:
+    """Return mean, standard deviation (n - 1), ends and percentiles of a sample.
+
+    Args:
+        values: Shape (n,), n at least 1.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    q25, median, q75, p95, p99 = np.percentile(sample, [25, 50, 75, 95, 99]).tolist()
+    std = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
+    return {
+        "mean": float(sample.mean()), "std": std, "minimum": float(sample.min()), "q25": q25, "median": median,
+        "q75": q75, "p95": p95, "p99": p99, "maximum": float(sample.max()),
+    }  # fmt: skip
 
 
 def lengths(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     outlier_percentile: Annotated[float, Field(gt=50, lt=100)] = 99.0,
     document_sample: Annotated[int, Field(ge=0)] = 20000,
@@ -128,91 +74,71 @@ def lengths(
     """Describe how long texts are.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         outlier_percentile: Texts with more words than this percentile are counted as outliers.
         document_sample: Training texts whose sentences and kinds of characters are measured; 0 leaves that out.
 
     Returns:
         ``words/mean``, ``characters/p99``, ``words_mean/<class>``, ``outliers``, ``document/<feature>`` and their like.
     """
-    measured, labels = measure_lengths(context.train.texts), context.train.labels
-    kinds = {
-        "words": measured.words, "characters": measured.characters, "characters per word": measured.word_length,
-    }  # fmt: skip
+    labels = corpus.train.labels
+    characters, words = text_lengths(corpus.train.texts)
+    # One word more, so that a text without words has a length of words too.
+    units = {"words": words, "characters": characters, "word_length": characters / (words + 1)}
     groups = {"all": np.ones(len(labels), dtype=bool)}
-    groups |= {name: labels == k for k, name in enumerate(context.names) if (labels == k).any()}
-    described = [
-        describe_lengths(group, unit, values[mask]) for unit, values in kinds.items() for group, mask in groups.items()
+    groups |= {name: labels == k for k, name in enumerate(corpus.names) if (labels == k).any()}
+    described = {
+        (unit, group): describe_lengths(values[mask])
+        for unit, values in units.items() for group, mask in groups.items()
+    }  # fmt: skip
+    metrics = {f"{unit}/{name}": value for unit in units for name, value in described[unit, "all"].items()}
+    for name in ("mean", "median"):
+        by_class = {group: described["words", group][name] for group in groups if group != "all"}
+        metrics |= by_class_metrics(f"words_{name}", by_class)
+    limit = float(np.percentile(words, outlier_percentile))
+    metrics |= {"outliers": float((words > limit).sum()), "outlier_words": limit}
+    metrics[f"outlier_share_{_LONG}"] = float((words > _LONG).mean())
+    document = _document_features(corpus, document_sample)
+    metrics |= {f"document/{name}": value for name, value in document.items()}
+    title = "Lengths of the training texts"
+    headline = f"{metrics['words/mean']:.1f} words a text, 99 % have at most {metrics['words/p99']:.0f}"
+    columns = ("unit", "class", "rows", *(Column(name, ".4g") for name in described["words", "all"]))
+    rows = tuple((u.replace("_", " "), g, int(groups[g].sum()), *d.values()) for (u, g), d in described.items())
+    note = (
+        f"Words are what stands between blanks; word length: characters / (words + 1). {metrics['outliers']:,.0f} "
+        f"texts have more than {limit:g} words (percentile {outlier_percentile:g})."
+    )
+    longest = [
+        (int(corpus.train.row_ids[i]), corpus.names[labels[i]], int(words[i]), *corpus.shown(corpus.train.texts[i]))
+        for i in np.argsort(-words, kind="stable")[:50].tolist()
     ]
-    metrics: dict[str, float] = {}
-    for d in described:
-        unit = {"characters per word": "word_length"}.get(d.unit, d.unit)
-        if d.group == "all":
-            metrics |= {f"{unit}/{k}": v for k, v in d.to_dict().items() if isinstance(v, float)}
-        elif unit == "words":
-            metrics[f"words_mean/{metric_class_name(d.group)}"] = d.mean
-            metrics[f"words_median/{metric_class_name(d.group)}"] = d.median
-    limit = float(np.percentile(measured.words, outlier_percentile))
-    outliers = measured.words > limit
-    metrics |= {"outliers": float(outliers.sum()), "outlier_words": limit}
-    metrics["outlier_share_70"] = float((measured.words > 70).mean())  # the limit that the study printed
-    longest = np.argsort(-measured.words, kind="stable")[:50]
-    context.table(
-        "longest_texts",
-        [
-            {
-                "row_id": int(context.train.row_ids[i]),
-                "class": context.names[labels[i]],
-                "words": int(measured.words[i]),
-            }
-            | ({"text": context.train.texts[i]} if context.show_texts else {})
-            for i in longest.tolist()
-        ],
-    )
-    context.table("length_statistics", [d.to_dict() for d in described])
-    _draw_lengths(context, measured.words, limit, outlier_percentile)
-    document = _document_features(context, document_sample)
-    metrics |= {f"document/{k}": v for k, v in document.items()}
-    cells = [
-        [d.unit, d.group, f"{d.mean:.2f}", f"{d.std:.2f}", *(f"{v:.4g}" for v in
-         (d.minimum, d.q25, d.median, d.q75, d.p95, d.p99, d.maximum))]
-        for d in described
-    ]  # fmt: skip
-    head = ["unit", "class", "mean", "sd", "min", "25 %", "median", "75 %", "95 %", "99 %", "max"]
-    share = [f"{context.names[k]} {(outliers & (labels == k)).sum():,}" for k in range(context.n_classes)]
-    summary = (
-        f"## Lengths\n\nWords are what stands between blanks. {outliers.sum():,} texts have more than "
-        f"{limit:g} words (percentile {outlier_percentile:g}): {', '.join(share)}.\n\n{markdown_table(head, cells, 9)}"
-    )
-    return Findings(metrics, summary, plain({"statistics": described, "document_features": document}))
+    columns_of_texts = (Column("row_id", "id"), "class", "words", *corpus.text_column)
+    n_documents = min(document_sample, len(labels))
+    blocks = (
+        Table("length_statistics", title, columns, rows, note=note),
+        _length_chart(corpus, words, limit, outlier_percentile),
+        Table("longest_texts", "Longest texts", columns_of_texts, tuple(longest), shown=5),
+        Table("document_features", f"Means over {n_documents:,} training texts", ("measure", "mean"),
+              tuple(document.items())),
+    )  # fmt: skip
+    return Findings(headline, blocks if document else blocks[:-1], metrics)
 
 
-def _draw_lengths(context: EdaContext, words: np.ndarray, limit: float, percentile: float) -> None:
-    labels = context.train.labels
+def _length_chart(corpus: ExploredCorpus, words: IntArray, limit: float, percentile: float) -> Chart:
     top = int(np.ceil(np.percentile(words, 99.7)))
     edges = np.arange(int(words.min()), max(top, int(words.min()) + 2) + 1)
-    figure, axes = drawing.new_axes()
-    rows = []
-    for k, name in enumerate(context.names):
-        own = words[labels == k]
-        if not len(own):
-            continue
-        shares = np.histogram(own, edges)[0] / len(own)
-        rows += [{"class": name, "words": int(w), "share": float(s)} for w, s in zip(edges, shares, strict=False)]
-        colour, _, dash = drawing.style(k)
-        axes.plot(edges[:-1], 100 * shares, dash, color=colour, label=drawing.shown(name), linewidth=1.4)
-        axes.plot(np.median(own), 0, marker=drawing.style(k)[1], color=colour, markersize=6, clip_on=False, zorder=3)
-    axes.axvline(limit, color=drawing.GREY, linewidth=1, linestyle="--")
-    axes.text(limit, axes.get_ylim()[1], f" {percentile:g} % of texts\n are shorter", fontsize=7.5, va="top")
-    axes.set(xlabel="words; marks on the axis: medians", ylabel="share of the class's texts [%]", xlim=(0, top))
-    axes.set_ylim(bottom=0)
-    if context.n_classes <= 20:
-        axes.legend(frameon=False, fontsize=8)
-    context.draw("lengths", "Words of a text, by class", figure, rows)
+    series = []
+    for name, own in corpus.by_class(np.arange(len(words)), words).items():
+        shares = 100 * np.histogram(own, edges)[0] / len(own)
+        series.append(Series(name, tuple(edges[:-1].tolist()), tuple(shares.tolist())))
+    return Chart(
+        "lengths", "Words of a text, by class", "lines", "words", "share of the class's texts [%]", tuple(series),
+        references=(("x", limit, f"{percentile:g} % are shorter"),), x_range=(0, top),
+    )  # fmt: skip
 
 
-def _document_features(context: EdaContext, n: int) -> dict[str, float]:
+def _document_features(corpus: ExploredCorpus, n: int) -> dict[str, float]:
     if n == 0:
         return {}
-    rows = [document_features(context.train.texts[i]) for i in context.sample(n, "documents").tolist()]
+    rows = [document_features(corpus.train.texts[i]) for i in corpus.sample(n, "documents").tolist()]
     return dict(zip(DOCUMENT_FEATURES, np.mean(rows, axis=0).tolist(), strict=True))

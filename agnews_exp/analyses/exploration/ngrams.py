@@ -7,16 +7,11 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext, IntArray, WordTable
-from agnews_exp.evaluation.inputs import plain
-
-FloatArray = NDArray[np.float64]
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, IntArray, WordTable
+from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.drawing import ranked_bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +125,7 @@ _SIZES = {1: "words", 2: "bigrams", 3: "trigrams"}
 
 
 def ngrams(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_top: Annotated[int, Field(ge=1, le=500)] = 15,
     bigram_documents: Annotated[int, Field(ge=1)] = 10000,
@@ -138,36 +133,34 @@ def ngrams(
     """List the most frequent words, bigrams and trigrams, without stop words.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_top: N-grams of each list.
-        bigram_documents: Training texts of the study's list of bigrams, which counted a sample.
+        bigram_documents: Training texts of a second list of bigrams, ``top_bigrams``: published lists often count a
+            sample.
     """
-    labels = context.train.labels
+    labels, n_classes = corpus.train.labels, corpus.n_classes
     lists: dict[str, list[tuple[str, int]]] = {}
-    rows = []
-    for size, title in _SIZES.items():
-        counted = count_ngrams(context.content_words, labels, context.n_classes, size, min_count=2)
-        lists[title] = counted.top(n_top)
-        rows += [{"of": "all", "kind": title, "ngram": g, "count": c} for g, c in lists[title]]
-        for k, name in enumerate(context.names):
-            rows += [{"of": name, "kind": title, "ngram": g, "count": c} for g, c in counted.top(n_top, of=k)]
-    sample = context.sample(bigram_documents, "bigrams")
-    part = count_ngrams(context.content_words.take(sample), labels[sample], context.n_classes, 2)
-    figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "occurrences", columns=3)
-    context.draw("ngrams", "Most frequent n-grams without stop words", figure, rows)
-    cells = [
-        [*(f"{lists[t][i][0]} ({lists[t][i][1]:,})" if i < len(lists[t]) else "" for t in lists)] for i in range(n_top)
-    ]
-    summary = "## Frequent n-grams\n\nWithout English stop words and single characters, over all training texts.\n\n"
-    summary += markdown_table(list(lists), [[c.replace("|", "\\|") for c in row] for row in cells])
-    bigrams = [ngram for ngram, _ in part.top(n_top)]
+    rows: list[tuple[str, str, str, int]] = []
+    for size, kind in _SIZES.items():
+        counted = count_ngrams(corpus.content_words, labels, n_classes, size, min_count=2)
+        lists[kind] = counted.top(n_top)
+        rows += [("all", kind, ngram, count) for ngram, count in lists[kind]]
+        for k, name in enumerate(corpus.names):
+            rows += [(name, kind, ngram, count) for ngram, count in counted.top(n_top, of=k)]
+    sample = corpus.sample(bigram_documents, "bigrams")
+    part = count_ngrams(corpus.content_words.take(sample), labels[sample], n_classes, 2)
+    title = "Most frequent n-grams without stop words"
+    blocks = (
+        ranked_bars("ngrams", title, "occurrences in the training texts", lists, columns=3),
+        Table("ngrams", f"{title}, by class", ("of", "kind", "n-gram", "count"), tuple(rows), shown=0),
+    )
     headline = ", ".join(ngram for ngram, _ in lists["bigrams"][:4])
-    details = {"top": lists, "headline": headline, "lists": {"top_bigrams": bigrams}}
-    return Findings({"bigram_documents": float(len(sample))}, summary, plain(details))
+    details = {"lists": {"top_bigrams": [ngram for ngram, _ in part.top(n_top)]}}
+    return Findings(headline, blocks, {"bigram_documents": float(len(sample))}, details)
 
 
 def discriminative(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_top: Annotated[int, Field(ge=1, le=500)] = 12,
     min_count: Annotated[int, Field(ge=1)] = 10,
@@ -176,41 +169,41 @@ def discriminative(
     """Rank words and bigrams by how much they tell a class from the others: log-odds with a Dirichlet prior, and chi2.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_top: Terms of each class.
         min_count: Rarer terms are left out of the log-odds.
         prior_words: Weight of the prior, in words.
     """
-    labels = context.train.labels
-    both = [count_ngrams(context.content_words, labels, context.n_classes, size, min_count) for size in (1, 2)]
+    labels = corpus.train.labels
+    both = [count_ngrams(corpus.content_words, labels, corpus.n_classes, size, min_count) for size in (1, 2)]
     terms = both[0].terms + both[1].terms
     counts = np.hstack([b.counts for b in both])
     by_class: dict[str, list[tuple[str, float]]] = {}
     rows = []
-    if len(terms):
+    if terms:
         scores = weighted_log_odds(counts, prior_words)
-        for k, name in enumerate(context.names):
-            order = np.argsort(-scores[k], kind="stable")[:n_top]
+        for k, name in enumerate(corpus.names):
+            order = np.argsort(-scores[k], kind="stable")[:n_top].tolist()
             by_class[name] = [(terms[i], float(scores[k, i])) for i in order]
             rows += [
-                {"class": name, "term": terms[i], "z": float(scores[k, i]), "in_class": int(counts[k, i]),
-                 "elsewhere": int(counts[:, i].sum() - counts[k, i])}
+                (name, terms[i], float(scores[k, i]), int(counts[k, i]), int(counts[:, i].sum() - counts[k, i]))
                 for i in order
-            ]  # fmt: skip
-        figure = drawing.bar_panels(by_class, "log-odds against the other classes [z]")
-        context.draw("log_odds", "Words that tell a class from the others", figure, rows)
-    chi2 = chi2_scores(context.tfidf.matrix, labels)
-    order = np.argsort(-chi2, kind="stable")[:20]
-    ranked = [(context.tfidf.names[i], float(chi2[i])) for i in order]
-    figure = drawing.bar_panels({"all classes": ranked}, "chi2 of TF-IDF")
-    context.draw("chi2", "Terms with the highest chi2", figure, [{"term": t, "chi2": v} for t, v in ranked])
-    cells = [[name, ", ".join(t for t, _ in found).replace("|", "\\|")] for name, found in by_class.items()]
-    summary = (
-        "## Words that tell classes apart\n\nBy weighted log-odds with an informative Dirichlet prior of "
-        f"{prior_words:g} words (Monroe, Colaresi and Quinn 2008), strongest first; terms with {min_count} occurrences "
-        f"or more.\n\n{markdown_table(['class', 'words and bigrams'], cells)}\n\n"
-        f"Highest chi2 (word TF-IDF): {', '.join(f'{t} {v:.0f}' for t, v in ranked)}."
+            ]
+    chi2 = chi2_scores(corpus.tfidf.matrix, labels)
+    ranked = [(corpus.tfidf.names[i], float(chi2[i])) for i in np.argsort(-chi2, kind="stable")[:20].tolist()]
+    title = "Words that tell a class from the others"
+    note = (
+        f"Weighted log-odds with an informative Dirichlet prior of {prior_words:g} words (Monroe, Colaresi and Quinn "
+        f"2008), strongest first; terms with {min_count} occurrences or more."
+    )
+    columns = ("class", "term", Column("z", ".2f"), "in class", "elsewhere")
+    top_title = "Terms with the highest chi2"
+    blocks = (
+        ranked_bars("log_odds", title, "log-odds against the other classes [z]", by_class),
+        Table("log_odds", title, columns, tuple(rows), note=note, shown=0),
+        ranked_bars("chi2", top_title, "chi2 of TF-IDF", {"all classes": ranked}),
+        Table("chi2", top_title, ("term", Column("chi2", ".1f")), tuple(ranked), shown=0),
     )
     headline = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])
-    lists = {"chi2_top20": [term for term, _ in ranked]}
-    return Findings({"terms": float(len(terms))}, summary, {"log_odds": by_class, "headline": headline, "lists": lists})
+    details = {"lists": {"chi2_top20": [term for term, _ in ranked]}}
+    return Findings(headline, blocks if rows else blocks[2:], {"terms": float(len(terms))}, details)

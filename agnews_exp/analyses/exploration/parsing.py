@@ -12,16 +12,20 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
 from agnews_exp.analyses.errors.attributes import AGENCIES
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext, box_part, by_class, extremes, reasons
+from agnews_exp.analyses.exploration.corpus import (
+    ExploredCorpus,
+    boxes,
+    by_class_metrics,
+    class_pairs,
+    extremes,
+    pair_metrics,
+)
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
+from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.drawing import ranked_bars
 
 _CAPITALISED: Final = r"[A-Z][\w&'’-]*\w|[A-Z]"
 _SEQUENCE: Final = re.compile(rf"(?:{_CAPITALISED})(?:[ ](?:(?:of|the|for|de|al)[ ])?(?:{_CAPITALISED}))*")
@@ -100,7 +104,7 @@ Find = Callable[[list[str]], list[list[tuple[str, str]]]]
 
 
 def entities(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=1)] = 10000,
     spacy_model: str | None = "en_core_web_sm",
@@ -110,7 +114,7 @@ def entities(
     """Count names by class: with spaCy where it and its model are installed, else runs of capitalised words.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts that runs of capitalised words are looked for in.
         spacy_model: Name of an installed spaCy pipeline; null does not look for one.
         spacy_documents: Training texts that spaCy reads: it is some hundred times as slow.
@@ -127,51 +131,46 @@ def entities(
             find, method, n = _spacy(spacy_model), f"spaCy {spacy_model}", spacy_documents
         except MissingDependencyError as error:
             left_out["spaCy entities"] = str(error)
-    positions = context.sample(n, "entities")
-    found = find([context.train.texts[i] for i in positions.tolist()])
-    labels = context.train.labels[positions]
-    per_class: list[Counter[str]] = [Counter() for _ in context.names]
+    positions = corpus.sample(n, "entities")
+    found = find([corpus.train.texts[i] for i in positions.tolist()])
+    labels = corpus.train.labels[positions]
+    per_class: list[Counter[str]] = [Counter() for _ in corpus.names]
     types: Counter[str] = Counter()
     for label, names in zip(labels.tolist(), found, strict=True):
         per_class[label].update(name for name, _ in names)
         types.update(kind for _, kind in names if kind)
     frequent = sorted({name for counts in per_class for name, c in counts.items() if c >= 2})
     used = np.array([[counts[name] >= 2 for name in frequent] for counts in per_class], dtype=bool)
-    shared = jaccard_matrix(used.reshape(context.n_classes, len(frequent)))
-    metrics = {"documents": float(len(positions))} | {f"entities/{k}": float(v) for k, v in types.items()}
-    rows: list[dict[str, Any]] = []
-    for k, name in enumerate(context.names):
-        n_texts = int((labels == k).sum())
-        metrics[f"names_per_text/{metric_class_name(name)}"] = per_class[k].total() / max(1, n_texts)
-        top = sorted(per_class[k].items(), key=lambda item: (-item[1], item[0]))[:n_top]
-        rows += [{"class": name, "name": entity, "count": count} for entity, count in top]
-        for j in range(k + 1, context.n_classes):
-            pair = f"{metric_class_name(name)}-{metric_class_name(context.names[j])}"
-            metrics[f"names_jaccard/{pair}"] = float(shared[k, j])
-    lists = {name: [(str(r["name"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
-    if any(lists.values()):
-        figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "occurrences")
-        context.draw("entities", "Most frequent names by class", figure, rows)
-    cells = [
-        [name, f"{metrics[f'names_per_text/{metric_class_name(name)}']:.2f}", ", ".join(n for n, _ in lists[name])]
-        for name in context.names
-    ]
-    summary = (
-        f"## Names\n\nFound by {method} in {len(positions):,} training texts.\n\n"
-        + markdown_table(
-            ["class", "names a text", "most frequent"], [[c.replace("|", "\\|") for c in r] for r in cells]
-        )
-        + reasons(left_out)
-    )
-    rates = {name: metrics[f"names_per_text/{metric_class_name(name)}"] for name in context.names}
-    details = {
-        "method": method,
-        "headline": f"names a text: {extremes(rates)}",
-        "types": dict(types),
-        "jaccard": shared,
-        "left_out": left_out,
+    shared = jaccard_matrix(used.reshape(corpus.n_classes, len(frequent)))
+    n_texts = np.maximum(np.bincount(labels, minlength=corpus.n_classes), 1).tolist()
+    totals = zip(corpus.names, per_class, n_texts, strict=True)
+    rates = {name: counts.total() / texts for name, counts, texts in totals}
+    metrics = {"documents": float(len(positions))} | {f"entities/{kind}": float(v) for kind, v in types.items()}
+    metrics |= by_class_metrics("names_per_text", rates)
+    metrics |= pair_metrics("names_jaccard", class_pairs(corpus.names, shared))
+    rows, lists = _most_frequent(corpus.names, per_class, n_top)
+    title = "Most frequent names by class"
+    note = f"Found by {method} in {len(positions):,} training texts."
+    columns = ("class", Column("names a text", ".2f"), Column("most frequent", width=120))
+    blocks = (
+        Table("names", "Names", columns,
+              tuple((name, rates[name], ", ".join(n for n, _ in lists[name])) for name in corpus.names), note=note),
+        ranked_bars("entities", title, "occurrences", lists),
+        Table("entities", title, ("class", "name", "count"), rows, folded=True, shown=0),
+    )  # fmt: skip
+    details = {"left_out": left_out}
+    return Findings(f"names a text: {extremes(rates)}", blocks if rows else blocks[:1], metrics, details)
+
+
+def _most_frequent(
+    names: Sequence[str], per_class: Sequence[Counter[str]], n: int
+) -> tuple[tuple[tuple[str, str, int], ...], dict[str, list[tuple[str, float]]]]:
+    """Return each class's most frequent things as rows and as lists; equals by name."""
+    lists = {
+        name: [(thing, float(count)) for thing, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))[:n]]
+        for name, counts in zip(names, per_class, strict=True)
     }
-    return Findings(metrics, summary, plain(details))
+    return tuple((name, thing, int(count)) for name, pairs in lists.items() for thing, count in pairs), lists
 
 
 def _proxy(texts: list[str]) -> list[list[tuple[str, str]]]:
@@ -195,7 +194,7 @@ def _spacy(model: str) -> Find:
 
 
 def dependencies(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     spacy_model: str = "en_core_web_sm",
     n_documents: Annotated[int, Field(ge=1)] = 500,
@@ -204,7 +203,7 @@ def dependencies(
     """Parse sentences: how deep their trees are, and what verbs they turn on.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         spacy_model: Name or folder of a spaCy pipeline with a dependency parser.
         n_documents: Training texts to parse.
         n_top: Root verbs of each class to list.
@@ -222,37 +221,32 @@ def dependencies(
             f"spaCy's pipeline '{spacy_model}' has no dependency parser.",
             fix="eda.dependencies.spacy_model=en_core_web_sm",
         )
-    positions = context.sample(n_documents, "dependencies")
-    labels = context.train.labels[positions]
+    positions = corpus.sample(n_documents, "dependencies")
+    labels = corpus.train.labels[positions]
     depths, n_sentences = np.zeros(len(positions)), np.zeros(len(positions))
-    verbs: list[Counter[str]] = [Counter() for _ in context.names]
-    texts = [context.train.texts[i] for i in positions.tolist()]
+    verbs: list[Counter[str]] = [Counter() for _ in corpus.names]
+    texts = [corpus.train.texts[i] for i in positions.tolist()]
     for number, document in enumerate(pipeline.pipe(texts, batch_size=64)):
         depths[number] = tree_depth([token.head.i for token in document])
         roots = [sentence.root for sentence in document.sents]
         n_sentences[number] = len(roots)
-        verbs[labels[number]].update(_verb(root) for root in roots if root.pos_ in ("VERB", "AUX", ""))
-    groups = by_class(context, positions, depths)
-    means = box_part(context, "tree_depth", "Depth of dependency trees by class", groups, "most ancestors of a word")
-    rows: list[dict[str, Any]] = [
-        {"class": name, "verb": verb, "count": count}
-        for name, counts in zip(context.names, verbs, strict=True)
-        for verb, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n_top]
-    ]
-    lists = {name: [(str(r["verb"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
-    if any(lists.values()):
-        figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "sentences")
-        context.draw("root_verbs", "Most frequent root verbs by class", figure, rows)
-    cells = [[name, ", ".join(verb for verb, _ in lists[name]), f"{mean:.2f}"] for name, mean in means.items()]
-    summary = (
-        f"## Sentences\n\nspaCy {spacy_model} on {len(texts):,} training texts, {n_sentences.mean():.2f} sentences a "
-        "text. Depth: the most ancestors that a word of the text has.\n\n"
-        + markdown_table(["class", "most frequent root verbs", "mean depth"], cells, 1)
+        verbs[labels[number]].update(
+            str(root.lemma_ or root.lower_).lower() for root in roots if root.pos_ in ("VERB", "AUX", "")
+        )
+    groups = corpus.by_class(positions, depths)
+    means = {name: float(values.mean()) for name, values in groups.items()}
+    rows, lists = _most_frequent(corpus.names, verbs, n_top)
+    text = (
+        f"spaCy {spacy_model} on {len(texts):,} training texts, {n_sentences.mean():.2f} sentences a text. Depth: the "
+        "most ancestors that a word of the text has."
+    )
+    title = "Most frequent root verbs by class"
+    blocks = (
+        Text(text, "Sentences"),
+        *boxes("tree_depth", "Depth of dependency trees by class", "most ancestors of a word", groups),
+        ranked_bars("root_verbs", title, "sentences", lists),
+        Table("root_verbs", title, ("class", "verb", "count"), rows, shown=0),
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
-    metrics |= {f"tree_depth/{metric_class_name(name)}": mean for name, mean in means.items()}
-    return Findings(metrics, summary, plain({"headline": f"depth: {extremes(means)}", "verbs": lists}))
-
-
-def _verb(root: Any) -> str:
-    return str(root.lemma_ or root.lower_).lower()
+    metrics |= by_class_metrics("tree_depth", means)
+    return Findings(f"depth: {extremes(means)}", blocks if rows else blocks[:-2], metrics)

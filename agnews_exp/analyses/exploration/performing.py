@@ -202,7 +202,7 @@ def _remove_files(folder: Path, part: Mapping[str, Any]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _perform(context: EdaContext, name: str, component: Mapping[str, Any]) -> dict[str, Any]:
+def _perform(corpus: ExploredCorpus, name: str, component: Mapping[str, Any]) -> dict[str, Any]:
     """Perform one part; what it lacks, or that it failed, is a status and not the end of the others."""
     arguments = {k: v for k, v in component.items() if k != "_target_"}
     part = resolve_target(component["_target_"], f"eda.{name}._target_")
@@ -235,7 +235,7 @@ def _perform(context: EdaContext, name: str, component: Mapping[str, Any]) -> di
     return result
 
 
-def _finish(context: EdaContext, content: dict[str, Any]) -> None:
+def _finish(corpus: ExploredCorpus, content: dict[str, Any]) -> None:
     """Compare with what was published, and write summary and findings."""
     sections = [part["summary"] for part in content["parts"].values() if part["status"] == "finished"]
     content[PUBLISHED] = []

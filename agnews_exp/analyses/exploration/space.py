@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Literal
@@ -10,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext, class_pairs, pair_name, reasons
-from agnews_exp.analyses.figures import new_figure
+from agnews_exp.analyses.exploration.corpus import (
+    BoolArray,
+    ExploredCorpus,
+    FloatArray,
+    IntArray,
+    boxes,
+    by_class_metrics,
+    class_pairs,
+    pair_metrics,
+)
+from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import Result, plain
-from agnews_exp.evaluation.metrics import metric_class_name
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from agnews_exp.drawing import Chart, Series, heat_map
 
 
 def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:
@@ -59,7 +62,7 @@ def merge_tree(similarity: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class EmbeddingSpace(Result):
+class EmbeddingSpace:
     """How embeddings lie in their space.
 
     Attributes:
@@ -77,7 +80,7 @@ class EmbeddingSpace(Result):
 
 def describe_space(
     embeddings: NDArray[np.floating[Any]], labels: IntArray, class_names: tuple[str, ...], n_pairs: int, seed: int
-) -> tuple[EmbeddingSpace, FloatArray, NDArray[np.bool_]]:
+) -> tuple[EmbeddingSpace, FloatArray, BoolArray]:
     """Describe n embeddings.
 
     Args:
@@ -122,55 +125,54 @@ def row_cosines(one: Any, other: Any) -> FloatArray:
     return cosines
 
 
-def similarity(context: EdaContext) -> Findings:
+def similarity(corpus: ExploredCorpus) -> Findings:
     """Compare classes by the cosine of their mean TF-IDF rows, and join the most similar ones step by step.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
 
     Returns:
         ``centroid_cosine/<class>-<class>``.
     """
-    centroids = class_centroids(context.tfidf.matrix, context.train.labels, context.n_classes)
+    names = corpus.names
+    centroids = class_centroids(corpus.tfidf.matrix, corpus.train.labels, corpus.n_classes)
     cosines = centroids @ centroids.T
-    rows = class_pairs(context.names, cosines, "cosine")
-    metrics = {f"centroid_cosine/{pair_name(row)}": float(row["cosine"]) for row in rows[:200]}
-    _draw_similarity(context, cosines, rows)
-    ranked = sorted(rows, key=lambda row: -float(row["cosine"]))
-    listed = [[f"{r['class']} – {r['other']}", f"{float(r['cosine']):.3f}"] for r in ranked[:10]]
-    summary = "## Similar classes\n\nCosine of the classes' mean TF-IDF rows, most similar first.\n\n"
-    summary += markdown_table(["classes", "cosine"], listed, 1)
-    return Findings(metrics, summary, {"cosine": cosines.tolist(), "headline": ", ".join(listed[0]) if listed else ""})
-
-
-def _draw_similarity(context: EdaContext, cosines: NDArray[np.float64], rows: list[dict[str, Any]]) -> None:
-    from scipy.cluster.hierarchy import dendrogram
-
-    k = context.n_classes
-    figure = new_figure(4.6 + 0.75 * k, max(2.9, 1.2 + 0.42 * k))
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-    order = list(range(k))
-    if k > 1:
-        tree = dendrogram(
-            merge_tree(cosines), orientation="left", no_labels=True, ax=left, color_threshold=0,
-            above_threshold_color="black",
-        )  # fmt: skip
-        order = tree["leaves"][::-1]
-    left.spines[["top", "left", "right"]].set_visible(False)
-    left.set_yticks([])
-    left.set_xlabel("1 - cosine at which groups join", fontsize=8)
-    left.tick_params(labelsize=8)
-    names = [context.names[i] for i in order]
-    low = float(cosines.min())
-    drawing.heat_map(
-        cosines[np.ix_(order, order)], names, names, "cosine of centroids", low=max(0.0, low - 0.1), axes=right,
-        hide_diagonal=True,
+    pairs = class_pairs(names, cosines)
+    ranked = sorted(pairs.items(), key=lambda pair: -pair[1])
+    order, joined = _join(names, cosines)
+    ordered = [names[i] for i in order]
+    title = "Similarity of classes"
+    blocks = (
+        Table("class_similarity", title, ("class", "other", Column("cosine", ".3f")),
+              tuple((*pair, value) for pair, value in ranked), shown=10),
+        heat_map("class_similarity", title, cosines[np.ix_(order, order)], ordered, ordered, blank_diagonal=True,
+                 caption="Cosine of the classes' mean TF-IDF rows; similar classes stand together."),
+        Table("class_tree", "Classes joined step by step, the most similar groups first",
+              ("group", "joins", Column("mean of 1 - cosine", ".3f")), joined),
     )  # fmt: skip
-    context.draw("class_similarity", "Similarity of classes", figure, rows)
+    (one, other), value = ranked[0] if ranked else (("", ""), 0.0)
+    headline = f"{one} – {other}, {value:.3f}" if ranked else ""
+    return Findings(headline, blocks, pair_metrics("centroid_cosine", pairs))
+
+
+def _join(names: tuple[str, ...], cosines: FloatArray) -> tuple[list[int], tuple[tuple[str, str, float], ...]]:
+    """Return the classes in the order of their tree, and its steps."""
+    if len(names) < 2:
+        return list(range(len(names))), ()
+    from scipy.cluster.hierarchy import leaves_list
+
+    tree = merge_tree(cosines)
+    groups = list(names)
+    steps = []
+    for first, second, distance, _ in tree.tolist():
+        one, other = groups[int(first)], groups[int(second)]
+        steps.append((one, other, float(distance)))
+        groups.append(f"{one} + {other}")
+    return leaves_list(tree)[::-1].tolist(), tuple(steps)
 
 
 def document_map(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=10)] = 5000,
     components: Annotated[int, Field(ge=2)] = 50,
@@ -182,7 +184,7 @@ def document_map(
     """Lay documents out in the plane: truncated SVD of their TF-IDF, then UMAP where installed, else t-SNE.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts to lay out.
         components: Dimensions that the SVD keeps.
         method: ``umap`` needs the package umap-learn; ``auto`` takes it where it is installed.
@@ -200,21 +202,31 @@ def document_map(
     from sklearn.decomposition import TruncatedSVD
     from sklearn.preprocessing import normalize
 
-    positions = context.sample(n_documents, "map")
-    labels, matrix = context.train.labels[positions], context.tfidf.matrix[positions]
+    positions = corpus.sample(n_documents, "map")
+    labels, matrix = corpus.train.labels[positions], corpus.tfidf.matrix[positions]
     components = min(components, min(matrix.shape) - 1)
-    svd = TruncatedSVD(components, random_state=context.seed)
+    svd = TruncatedSVD(components, random_state=corpus.seed)
     reduced = normalize(svd.fit_transform(matrix))
-    umap, left_out = _umap(method)
+    left_out: dict[str, str] = {}
+    umap = None
+    if method != "tsne":
+        try:
+            umap = import_module("umap")
+        except ImportError as error:
+            missing = MissingDependencyError(
+                "UMAP needs the package 'umap-learn', which is not installed.", fix="pip install umap-learn"
+            )
+            if method == "umap":
+                raise missing from error
+            left_out["UMAP"] = str(missing)
     if umap is not None:
-        plane, used = umap.UMAP(n_components=2, n_jobs=1, random_state=context.seed).fit_transform(reduced), "UMAP"
+        plane, used = umap.UMAP(n_components=2, n_jobs=1, random_state=corpus.seed).fit_transform(reduced), "UMAP"
     else:
         from sklearn.manifold import TSNE
 
         perplexity = min(perplexity, (len(positions) - 1) / 3)
-        layout = TSNE(2, perplexity=perplexity, max_iter=max_iter, init="pca", random_state=context.seed)
+        layout = TSNE(2, perplexity=perplexity, max_iter=max_iter, init="pca", random_state=corpus.seed)
         plane, used = layout.fit_transform(reduced.astype(np.float32)), "t-SNE"
-    _draw_map(context, plane, labels, positions, used)
     metrics = {
         "documents": float(len(positions)),
         "svd_variance": float(svd.explained_variance_ratio_.sum()),
@@ -222,32 +234,32 @@ def document_map(
         "neighbour_purity_svd": _purity(reduced, labels, neighbours),
     }
     chance = float((np.bincount(labels) / len(labels)) @ (np.bincount(labels) / len(labels)))
-    summary = (
-        f"## Map\n\n{len(positions):,} training texts: TF-IDF, {components} dimensions by SVD "
+    text = (
+        f"{len(positions):,} training texts: TF-IDF, {components} dimensions by SVD "
         f"({metrics['svd_variance']:.1%} of the variance), then {used}. Of a text's {neighbours} nearest neighbours "
         f"{metrics['neighbour_purity_svd']:.1%} share its class before and {metrics['neighbour_purity_2d']:.1%} after "
         f"the last step (by chance {chance:.1%}). Distances between groups mean nothing."
     )
-    summary += reasons(left_out)
-    return Findings(metrics, summary, {"method": used, "left_out": left_out})
+    series, middles, rows = [], [], []
+    for k, name in enumerate(corpus.names):
+        own = np.flatnonzero(labels == k)
+        if len(own):
+            x, y = (tuple(column) for column in plane[own].T.astype(float).tolist())
+            row_ids = corpus.train.row_ids[positions[own]].tolist()
+            series.append(Series(name, x, y, text=tuple(f"{name}, row {row}" for row in row_ids)))
+            middles.append((*np.median(plane[own], axis=0).astype(float).tolist(), name))
+            rows += [(row, name, *place) for row, *place in zip(row_ids, x, y, strict=True)]
+    title = f"Texts in the plane ({used})"
+    chart = Chart(
+        "map", title, "points", f"{used} 1", f"{used} 2", tuple(series), caption=text,
+        annotations=tuple(middles) if len(middles) <= 20 else (),
+    )  # fmt: skip
+    headline = f"{metrics['neighbour_purity_svd']:.0%} of neighbours of the same class"
+    table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=0)
+    return Findings(headline, (Text(text, "Map"), chart, table), metrics, {"left_out": left_out})
 
 
-def _umap(method: str) -> tuple[Any, dict[str, str]]:
-    if method == "tsne":
-        return None, {}
-    try:
-        umap = import_module("umap")
-    except ImportError as error:
-        missing = MissingDependencyError(
-            "UMAP needs the package 'umap-learn', which is not installed.", fix="pip install umap-learn"
-        )
-        if method == "umap":
-            raise missing from error
-        return None, {"UMAP": str(missing)}
-    return umap, {}
-
-
-def _purity(points: NDArray[Any], labels: NDArray[np.int64], neighbours: int) -> float:
+def _purity(points: NDArray[Any], labels: IntArray, neighbours: int) -> float:
     from sklearn.neighbors import NearestNeighbors
 
     k = min(neighbours, len(points) - 1)
@@ -255,34 +267,8 @@ def _purity(points: NDArray[Any], labels: NDArray[np.int64], neighbours: int) ->
     return float((labels[near] == labels[:, None]).mean())
 
 
-def _draw_map(
-    context: EdaContext, plane: NDArray[Any], labels: NDArray[np.int64], positions: NDArray[np.int64], used: str
-) -> None:
-    figure, axes = drawing.new_axes(6.5, 5.6)
-    order = context.rng("map order").permutation(len(labels))  # no class lies on top of all others
-    colours = np.array([drawing.style(k)[0] for k in range(context.n_classes)])
-    # Vector marks of thousands of texts would make a file of megabytes.
-    axes.scatter(
-        plane[order, 0], plane[order, 1], s=4, c=colours[labels[order]], linewidths=0, alpha=0.7, rasterized=True
-    )
-    for k, name in enumerate(context.names[:20]):
-        own = plane[labels == k]
-        if len(own):
-            axes.plot([], [], "o", color=colours[k], label=drawing.shown(name))
-            axes.annotate(
-                drawing.shown(name), np.median(own, axis=0), ha="center", fontsize=9, weight="bold",
-                bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": colours[k], "alpha": 0.85},
-            )  # fmt: skip
-    axes.set(xticks=[], yticks=[], xlabel=f"{used} 1", ylabel=f"{used} 2")
-    rows = [
-        {"row_id": int(context.train.row_ids[p]), "class": context.names[k], "x": float(x), "y": float(y)}
-        for p, k, (x, y) in zip(positions.tolist(), labels.tolist(), plane, strict=True)
-    ]
-    context.draw("map", f"Texts in the plane ({used})", figure, rows)
-
-
 def embeddings(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=2)] = 500,
     n_pairs: Annotated[int, Field(ge=1)] = 10000,
@@ -290,7 +276,7 @@ def embeddings(
     """Describe the space of all-MiniLM-L6-v2 sentence embeddings: isotropy, and the spread of each class.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts to embed.
         n_pairs: Random pairs of them.
 
@@ -300,39 +286,34 @@ def embeddings(
     Raises:
         MissingDependencyError: The extra ``minilm`` is not installed.
     """
-    positions = context.sample(n_documents, "embeddings")
-    labels = context.train.labels[positions]
-    vectors = context.sentence_embeddings.transform([context.train.texts[i] for i in positions.tolist()])
-    space, cosines, same = describe_space(vectors, labels, context.names, n_pairs, context.seed)
+    positions = corpus.sample(n_documents, "embeddings")
+    labels = corpus.train.labels[positions]
+    vectors = corpus.sentence_embeddings.transform([corpus.train.texts[i] for i in positions.tolist()])
+    space, cosines, same = describe_space(vectors, labels, corpus.names, n_pairs, corpus.seed)
     edges = np.linspace(-0.3, 1.0, 53)
-    figure, axes = drawing.new_axes()
-    rows = []
-    for k, (name, mask) in enumerate((("same class", same), ("different classes", ~same))):
-        if not mask.any():
-            continue
-        shares = np.histogram(cosines[mask], edges)[0] / mask.sum()
-        rows += [
-            {"pairs": name, "cosine_from": float(e), "share": float(s)} for e, s in zip(edges, shares, strict=False)
-        ]
-        colour, _, dash = drawing.style(k)
-        axes.stairs(100 * shares, edges, color=colour, linestyle=dash, linewidth=1.5, label=name)
-        axes.axvline(float(cosines[mask].mean()), color=colour, linestyle=":", linewidth=1)
-    axes.set(xlabel="cosine of two sentence embeddings; dotted: means", ylabel="share of pairs [%]")
-    axes.legend(frameon=False, fontsize=8)
-    context.draw("embeddings", "Cosines of sentence embeddings", figure, rows)
-    metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
-    metrics |= {f"spread/{metric_class_name(name)}": value for name, value in space.spread.items()}
-    cells = [[name, f"{value:.3f}"] for name, value in space.spread.items()]
-    summary = (
-        f"## Sentence embeddings\n\nall-MiniLM-L6-v2, {len(positions):,} training texts, {n_pairs:,} random pairs: "
-        f"mean cosine {space.isotropy:.4f} (0: all directions are used), {space.within:.4f} within a class, "
-        f"{space.between:.4f} between classes.\n\n{markdown_table(['class', 'mean distance to centroid'], cells, 1)}"
+    middles = tuple(((edges[:-1] + edges[1:]) / 2).tolist())
+    series = []
+    for name, mask in (("same class", same), ("different classes", ~same)):
+        if mask.any():
+            shares = 100 * np.histogram(cosines[mask], edges)[0] / mask.sum()
+            series.append(Series(f"{name}, mean {cosines[mask].mean():.3f}", middles, tuple(shares.tolist())))
+    text = (
+        f"all-MiniLM-L6-v2, {len(positions):,} training texts, {n_pairs:,} random pairs: mean cosine "
+        f"{space.isotropy:.4f} (0: all directions are used), {space.within:.4f} within a class, {space.between:.4f} "
+        "between classes."
     )
-    return Findings(metrics, summary, plain({"space": space, "documents": len(positions)}))
+    x_title, y_title = "cosine of two sentence embeddings", "share of pairs [%]"
+    blocks = (
+        Chart("embeddings", "Cosines of sentence embeddings", "lines", x_title, y_title, tuple(series), caption=text),
+        Table("embedding_spread", "Sentence embeddings of each class",
+              ("class", Column("mean distance to its centroid", ".3f")), tuple(space.spread.items()), note=text),
+    )  # fmt: skip
+    metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
+    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | by_class_metrics("spread", space.spread))
 
 
 def perturbation(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_documents: Annotated[int, Field(ge=1)] = 50,
     swap_words: Annotated[float, Field(gt=0, le=1)] = 0.3,
@@ -342,7 +323,7 @@ def perturbation(
     """Measure how far small changes of a text move it: cosine of a text and its changed self.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_documents: Training texts.
         swap_words: Share of words in which two letters change places.
         synonym_words: Share of the words with a known synonym that give way to it.
@@ -352,43 +333,45 @@ def perturbation(
     Returns:
         ``similarity/swap``, ``similarity/synonyms`` and their standard deviations.
     """
-    positions = context.sample(n_documents, "perturbation")
-    texts = [context.train.texts[i] for i in positions.tolist()]
-    rows_of = context.train.row_ids[positions].tolist()
-    embed, used, left_out = _embedding(context, space)
+    positions = corpus.sample(n_documents, "perturbation")
+    texts = [corpus.train.texts[i] for i in positions.tolist()]
+    row_ids = corpus.train.row_ids[positions].tolist()
+    embed, used, left_out = _embedding(corpus, space)
     original = embed(texts)
-    metrics, rows, groups = {"documents": float(len(texts))}, [], {}
+    metrics, groups, rows = {"documents": float(len(texts))}, {}, []
     for kind, share in (("swap", swap_words), ("synonyms", synonym_words)):
         variant = make_variant(kind, share)
-        changed = perturb(texts, rows_of, variant, context.seed)
-        cosines = row_cosines(original, embed(changed))
-        groups[variant.label] = cosines
-        metrics |= {f"similarity/{kind}": float(cosines.mean()), f"similarity_sd/{kind}": float(cosines.std())}
+        changed = perturb(texts, row_ids, variant, corpus.seed)
+        cosines = groups[variant.label] = row_cosines(original, embed(changed))
         rows += [
-            {"row_id": row, "change": variant.label, "cosine": float(c), "changed": a != b}
-            for row, c, a, b in zip(rows_of, cosines, texts, changed, strict=True)
+            (row, variant.label, float(cosine), before != after)
+            for row, cosine, before, after in zip(row_ids, cosines, texts, changed, strict=True)
         ]
-    figure = drawing.box_rows(groups, f"cosine with the unchanged text in {used}")
-    context.draw("perturbation", "How far small changes move a text", figure, rows)
-    cells = [[label, f"{v.mean():.4f}", f"{v.std():.4f}", f"{v.min():.4f}"] for label, v in groups.items()]
-    summary = (
-        f"## Perturbed texts\n\n{used}, {len(texts):,} training texts, seeded. It measures the representation only; "
-        f"what a classifier loses is measured by `agnews robustness <run>`.\n\n"
-        + markdown_table(["change", "mean cosine", "sd", "least"], cells, 3)
-        + reasons(left_out)
+        metrics |= {f"similarity/{kind}": float(cosines.mean()), f"similarity_sd/{kind}": float(cosines.std())}
+    text = (
+        f"{used}, {len(texts):,} training texts, seeded. It measures the representation only; what a classifier loses "
+        "is measured by `agnews robustness <run>`."
     )
-    return Findings(metrics, summary, {"space": used, "left_out": left_out})
+    title = "How far small changes move a text"
+    columns = (Column("row_id", "id"), "change", Column("cosine", "metric"), "changed")
+    blocks = (
+        Text(text, "Perturbed texts"),
+        *boxes("perturbation", title, f"cosine with the unchanged text in {used}", groups),
+        Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=0),
+    )
+    headline = f"swapped letters leave a cosine of {metrics['similarity/swap']:.3f}"
+    return Findings(headline, blocks, metrics, {"left_out": left_out})
 
 
-def _embedding(context: EdaContext, space: str) -> tuple[Any, str, dict[str, str]]:
+def _embedding(corpus: ExploredCorpus, space: str) -> tuple[Callable[[list[str]], Any], str, dict[str, str]]:
     left_out = {}
     if space != "tfidf":
         try:
-            return context.sentence_embeddings.transform, "all-MiniLM-L6-v2", {}
+            return corpus.sentence_embeddings.transform, "all-MiniLM-L6-v2", {}
         except MissingDependencyError as error:
             if space == "minilm":
                 raise
             left_out["all-MiniLM-L6-v2"] = str(error)
     from agnews_exp.ngrams import TfidfVectorizer
 
-    return TfidfVectorizer(sublinear_tf=True).fit(context.train.texts).transform, "word TF-IDF", left_out
+    return TfidfVectorizer(sublinear_tf=True).fit(corpus.train.texts).transform, "word TF-IDF", left_out

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext, IntArray, reasons
-from agnews_exp.analyses.figures import new_figure
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, IntArray
+from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import plain
-
-FloatArray = NDArray[np.float64]
+from agnews_exp.drawing import heat_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +43,6 @@ def find_topics(matrix: Any, names: Sequence[str], *, n_topics: int, n_words: in
         max_iter: Iterations at most.
         seed: Of the start.
     """
-    import warnings
-
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
@@ -108,10 +101,15 @@ def cv_coherence(documents: Sequence[Sequence[str]], topics: Sequence[Sequence[s
         topics: Words of each topic; each word stands in some text.
 
     Raises:
-        ImportError: gensim is not installed.
+        MissingDependencyError: gensim is not installed.
     """
-    from gensim.corpora import Dictionary
-    from gensim.models import CoherenceModel
+    try:
+        from gensim.corpora import Dictionary
+        from gensim.models import CoherenceModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            "c_v coherence needs the package 'gensim', which is not installed.", fix="pip install 'agnews-exp[nlp]'"
+        ) from error
 
     texts = [list(words) for words in documents]
     model = CoherenceModel(
@@ -142,7 +140,7 @@ def conditional_entropy_bits(table: IntArray) -> float:
 
 
 def topics(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     n_topics: Annotated[int, Field(ge=2, le=200)] = 20,
     n_documents: Annotated[int, Field(ge=10)] = 10000,
@@ -155,7 +153,7 @@ def topics(
     """Find topics by non-negative matrix factorisation of the TF-IDF of single words.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         n_topics: Topics.
         n_documents: Training texts to factorise.
         n_words: Words that stand for a topic, and over whose pairs its coherence is measured.
@@ -169,20 +167,16 @@ def topics(
         ``class_given_topic``, H(class | topic); ``topic_given_class``, H(topic | class); ``purity``: share of texts
         in the largest class of their topic; with BERTopic ``bertopic_topics`` and ``bertopic_outliers``.
     """
-    positions = context.sample(n_documents, "topics")
-    labels = context.train.labels[positions]
-    columns = context.tfidf.content_columns
-    names = [context.tfidf.names[i] for i in columns.tolist()]
-    matrix = context.tfidf.matrix[positions][:, columns]
+    positions = corpus.sample(n_documents, "topics")
+    labels = corpus.train.labels[positions]
+    columns = corpus.tfidf.content_columns
+    names = [corpus.tfidf.names[i] for i in columns.tolist()]
+    matrix = corpus.tfidf.matrix[positions][:, columns]
     n_topics = min(n_topics, min(matrix.shape))
-    found = find_topics(
-        matrix, names, n_topics=n_topics, n_words=n_words, max_iter=max_iter, seed=context.seed
-    )  # fmt: skip
+    found = find_topics(matrix, names, n_topics=n_topics, n_words=n_words, max_iter=max_iter, seed=corpus.seed)
     coherence = npmi_coherence(matrix, names, found.words)
-    table = topic_table(found.assigned, labels, n_topics, context.n_classes)
-    # Topics of one class stand together, the largest first.
-    order = np.lexsort((-table.sum(axis=1), table.argmax(axis=1)))
-    prior = np.bincount(labels, minlength=context.n_classes)[None, :]
+    table = topic_table(found.assigned, labels, n_topics, corpus.n_classes)
+    prior = np.bincount(labels, minlength=corpus.n_classes)[None, :]
     metrics = {
         "documents": float(len(positions)),
         "coherence_npmi": float(coherence.mean()),
@@ -192,84 +186,68 @@ def topics(
         "purity": float(table.max(axis=1).sum() / max(1, table.sum())),
     }
     left_out: dict[str, str] = {}
-    by_window = _c_v(context, positions, found, left_out) if c_v else None
-    if by_window is not None:
-        metrics["coherence_c_v"] = float(by_window.mean())
-    _draw(context, found, table, order)
-    context.table("topic_words", [
-        {"topic": number + 1, "texts": int(table[t].sum()), "npmi": float(coherence[t])}
-        | ({} if by_window is None else {"c_v": float(by_window[t])})
-        | {"words": " ".join(found.words[t])}
-        for number, t in enumerate(order.tolist())
-    ])  # fmt: skip
-    cells = [
-        [str(number + 1), f"{table[t].sum():,}", context.names[int(table[t].argmax())],
-         f"{table[t].max() / max(1, table[t].sum()):.0%}", f"{coherence[t]:.3f}", ", ".join(found.words[t])]
-        for number, t in enumerate(order.tolist())
-    ]  # fmt: skip
-    left_out |= _bertopic(context, bertopic_documents, metrics) if bertopic else {}
-    also = f", c_v {metrics['coherence_c_v']:.3f}" if by_window is not None else ""
-    summary = (
-        f"## Topics\n\nNMF with {n_topics} topics on {len(positions):,} texts ({found.iterations} iterations): "
-        f"mean coherence {metrics['coherence_npmi']:.3f} (NPMI of {n_words} words over these texts{also}); the "
-        f"topic leaves {metrics['class_given_topic']:.3f} of {metrics['class_entropy']:.3f} bits about the class open; "
-        f"the class leaves {metrics['topic_given_class']:.3f} about the topic; "
-        f"{metrics['purity']:.1%} of the texts are of their topic's largest class.\n\n"
-        + markdown_table(["topic", "texts", "largest class", "its share", "NPMI", "words"], cells)
-        + reasons(left_out)
-    )
-    details = {"topics": [found.words[t] for t in order], "table": table[order], "left_out": left_out}
-    return Findings(metrics, summary, plain(details))
-
-
-def _draw(context: EdaContext, found: Topics, table: np.ndarray, order: np.ndarray) -> None:
+    windows: FloatArray | None = None
+    if c_v:
+        try:
+            windows = cv_coherence(_documents(corpus, positions), found.words)
+            metrics["coherence_c_v"] = float(windows.mean())
+        except MissingDependencyError as error:
+            left_out["c_v coherence"] = str(error)
+    if bertopic:
+        try:
+            metrics |= _bertopic(corpus, bertopic_documents)
+        except MissingDependencyError as error:
+            left_out["BERTopic"] = str(error)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    labels = [f"{n + 1}  {', '.join(found.words[t][:4])}" for n, t in enumerate(order.tolist())]
-    figure = new_figure(3.6 + 0.8 * context.n_classes, 1.2 + 0.27 * len(labels))
-    axes = figure.add_subplot()
-    drawing.heat_map(
-        shares[order], labels, context.names, "share of the topic's texts", form=".0%", high=1.0, axes=axes
+    order = np.lexsort(
+        (-table.sum(axis=1), table.argmax(axis=1))
+    ).tolist()  # those of one class together, largest first
+    rows = tuple(
+        (number, int(table[t].sum()), corpus.names[int(table[t].argmax())], float(shares[t].max()), float(coherence[t]),
+         None if windows is None else float(windows[t]), " ".join(found.words[t]))
+        for number, t in enumerate(order, 1)
+    )  # fmt: skip
+    note = (
+        f"NMF with {n_topics} topics on {len(positions):,} texts ({found.iterations} iterations); NPMI of {n_words} "
+        f"words over these texts. The topic leaves {metrics['class_given_topic']:.3f} of "
+        f"{metrics['class_entropy']:.3f} bits about the class open, the class leaves "
+        f"{metrics['topic_given_class']:.3f} about the topic; "
+        f"{metrics['purity']:.1%} of the texts are of their topic's largest class."
     )
-    rows = [
-        {"topic": n + 1, "words": " ".join(found.words[t]), "class": name, "texts": int(table[t, k])}
-        for n, t in enumerate(order.tolist())
-        for k, name in enumerate(context.names)
-    ]
-    context.draw("topics", "Classes of each topic", figure, rows)
+    columns_ = (
+        "topic", "texts", "largest class", Column("its share", ".0%"), Column("NPMI", ".3f"), Column("c_v", ".3f"),
+        Column("words", width=90),
+    )  # fmt: skip
+    said = [f"{number}  {', '.join(found.words[t][:4])}" for number, t in enumerate(order, 1)]
+    blocks = (
+        Table("topic_words", "Topics found without labels", columns_, rows, note=note),
+        heat_map("topics", "Classes of each topic", shares[order], said, corpus.names, form=".0%", top=1.0,
+                 caption="Shares of the topic's texts."),
+    )  # fmt: skip
+    headline = f"NPMI {metrics['coherence_npmi']:.3f}, H(class|topic) {metrics['class_given_topic']:.2f} bits"
+    return Findings(headline, blocks, metrics, {"left_out": left_out})
 
 
-def _c_v(
-    context: EdaContext, positions: IntArray, found: Topics, left_out: dict[str, str]
-) -> NDArray[np.float64] | None:
-    words = context.words.take(positions)
-    ends = np.cumsum(words.table.lengths)
+def _documents(corpus: ExploredCorpus, positions: IntArray) -> list[list[str]]:
+    words = corpus.words.take(positions)
     terms = [words.terms[i] for i in words.ids.tolist()]
-    documents = [terms[end - n : end] for end, n in zip(ends.tolist(), words.table.lengths.tolist(), strict=True)]
-    try:
-        return cv_coherence(documents, found.words)
-    except ImportError:
-        missing = MissingDependencyError(
-            "c_v coherence needs the package 'gensim', which is not installed.", fix="pip install 'agnews-exp[nlp]'"
-        )
-        left_out["c_v coherence"] = str(missing)
-        return None
+    ends = np.cumsum(words.table.lengths).tolist()
+    return [terms[end - n : end] for end, n in zip(ends, words.table.lengths.tolist(), strict=True)]
 
 
-def _bertopic(context: EdaContext, n: int, metrics: dict[str, float]) -> dict[str, str]:
-    """Add BERTopic's numbers; return why not."""
+def _bertopic(corpus: ExploredCorpus, n: int) -> dict[str, float]:
+    """Return BERTopic's numbers."""
     try:
         maker = import_module("bertopic").BERTopic
-        texts = [context.train.texts[i] for i in context.sample(n, "bertopic").tolist()]
-        vectors = context.sentence_embeddings.transform(texts)
-    except ImportError:
-        missing = MissingDependencyError(
+    except ImportError as error:
+        raise MissingDependencyError(
             "BERTopic needs the package 'bertopic', which is not installed.", fix="pip install bertopic"
-        )
-        return {"BERTopic": str(missing)}
-    except MissingDependencyError as error:
-        return {"BERTopic": str(error)}
+        ) from error
+    texts = [corpus.train.texts[i] for i in corpus.sample(n, "bertopic").tolist()]
+    vectors = corpus.sentence_embeddings.transform(texts)
     assigned = np.array(maker(calculate_probabilities=False).fit_transform(texts, vectors)[0])
-    metrics["bertopic_documents"] = float(len(texts))
-    metrics["bertopic_topics"] = float(len(set(assigned[assigned >= 0].tolist())))
-    metrics["bertopic_outliers"] = float((assigned < 0).mean())
-    return {}
+    return {
+        "bertopic_documents": float(len(texts)),
+        "bertopic_topics": float(len(set(assigned[assigned >= 0].tolist()))),
+        "bertopic_outliers": float((assigned < 0).mean()),
+    }

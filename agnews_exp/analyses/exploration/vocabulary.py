@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.errors.tables import markdown_table
-from agnews_exp.analyses.exploration import drawing
-from agnews_exp.analyses.exploration.corpus import EdaContext, IntArray, class_pairs, index_words, pair_name
-from agnews_exp.evaluation.inputs import Result, plain
-from agnews_exp.evaluation.metrics import metric_class_name
-
-FloatArray = NDArray[np.float64]
+from agnews_exp.analyses.exploration.corpus import (
+    BoolArray,
+    ExploredCorpus,
+    FloatArray,
+    IntArray,
+    by_class_metrics,
+    class_pairs,
+    index_words,
+    pair_metrics,
+)
+from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.drawing import Chart, Series, heat_map
 
 
 @dataclass(frozen=True)
-class PowerLaw(Result):
+class PowerLaw:
     """A straight line in doubly logarithmic axes: ``y = constant * x ** exponent``.
 
     Attributes:
@@ -114,7 +117,7 @@ def corrected_entropy_bits(frequencies: IntArray) -> float:
     return entropy_bits(counts) + (len(counts) - 1) / (2 * float(counts.sum()) * math.log(2))
 
 
-def jaccard_matrix(used: NDArray[np.bool_]) -> FloatArray:
+def jaccard_matrix(used: BoolArray) -> FloatArray:
     """Return the Jaccard similarity of all pairs of sets, shape (K, K).
 
     Args:
@@ -128,29 +131,8 @@ def jaccard_matrix(used: NDArray[np.bool_]) -> FloatArray:
     return shares
 
 
-@dataclass(frozen=True)
-class OutOfVocabulary(Result):
-    """Words of one split that another does not have.
-
-    Attributes:
-        split: The split.
-        types: Its distinct words.
-        tokens: Its words.
-        unknown_types: Share of distinct words that training texts lack.
-        unknown_tokens: Share of words that training texts lack.
-        rows: Share of texts with at least one such word.
-    """
-
-    split: str
-    types: int
-    tokens: int
-    unknown_types: float
-    unknown_tokens: float
-    rows: float
-
-
 def vocabulary(
-    context: EdaContext,
+    corpus: ExploredCorpus,
     *,
     mattr_window: Annotated[int, Field(ge=10)] = 500,
     zipf_ranks: tuple[int, int] = (10, 5000),
@@ -159,7 +141,7 @@ def vocabulary(
     """Fit Zipf's and Heaps' law, and measure how rich each class's language is.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         mattr_window: Words of the moving window of the type-token ratio.
         zipf_ranks: First and last rank that Zipf's law is fitted to: the first words and the rarest ones bend away.
         points: Points of each curve.
@@ -168,171 +150,136 @@ def vocabulary(
         ``vocabulary/size``, ``vocabulary/hapax_share``, ``zipf/exponent``, ``heaps/exponent``, ``entropy/<class>``,
         ``mattr/<class>`` and their like.
     """
-    words = context.words
-    ranked = rank_frequencies(words.frequencies)
+    ranked = rank_frequencies(corpus.words.frequencies)
     hapax = float((ranked == 1).mean()) if len(ranked) else 0.0
     metrics = {"vocabulary/size": float(len(ranked)), "vocabulary/tokens": float(ranked.sum())}
     metrics["vocabulary/hapax_share"] = hapax
-    zipf = _zipf(context, ranked, zipf_ranks, points)
-    heaps = _heaps(context, points)
-    for name, law in (("zipf", zipf), ("heaps", heaps)):
+    said = [f"{len(ranked):,} words", f"{hapax:.0%} of them once only"]
+    blocks: list[Table | Chart] = []
+    laws = (("zipf", "Zipf", *_zipf(corpus, ranked, zipf_ranks, points)), ("heaps", "Heaps", *_heaps(corpus, points)))
+    for name, title, law, chart in laws:
+        blocks += [chart] if chart else []
         if law is not None:
             metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
-    rows = _richness(context, mattr_window)
-    for row in rows:
-        name = metric_class_name(str(row["class"]))
-        metrics |= {f"entropy/{name}": row["entropy_bits"], f"mattr/{name}": row["mattr"]}
-    _draw_richness(context, rows, mattr_window)
-    cells = [
-        [str(r["class"]), f"{r['tokens']:,}", f"{r['types']:,}", f"{r['type_token_ratio']:.4f}", f"{r['mattr']:.4f}",
-         f"{r['hapax_share']:.1%}", f"{r['entropy_bits']:.3f}", f"{r['entropy_corrected_bits']:.3f}"]
-        for r in rows
-    ]  # fmt: skip
-    head = ["class", "words", "distinct", "types / tokens, equal samples", f"MATTR ({mattr_window})", "hapax legomena",
-            "entropy, bits", "corrected"]  # fmt: skip
-    laws_text = [f"{len(ranked):,} distinct words in {int(ranked.sum()):,}; {hapax:.1%} of them occur once."]
-    if zipf is not None:
-        laws_text.append(
-            f"Zipf: frequency ~ rank^{zipf.exponent:.3f} over ranks {zipf.low:g} to {zipf.high:g} "
-            f"(R2 {zipf.r_squared:.4f})."
-        )
-    if heaps is not None:
-        laws_text.append(f"Heaps: distinct words ~ words^{heaps.exponent:.3f} (R2 {heaps.r_squared:.4f}).")
-    summary = (
-        f"## Vocabulary\n\n{' '.join(laws_text)} Words: runs of letters and digits in lower case; entropy: of "
-        f"what stands between blanks, letter case kept, with Miller and Madow's correction beside it.\n\n"
-        f"{markdown_table(head, cells, 7)}"
+            said.append(f"{title} {law.exponent:.2f}")
+    rows = _richness(corpus, mattr_window)
+    metrics |= by_class_metrics("entropy", {row[0]: row[6] for row in rows})
+    metrics |= by_class_metrics("mattr", {row[0]: row[4] for row in rows})
+    columns = (
+        "class", "words", "distinct", Column("types / tokens, equal samples", "metric"),
+        Column(f"MATTR, windows of {mattr_window}", "metric"), Column("hapax legomena", "share"),
+        Column("entropy", ".3f", "bits"), Column("corrected", ".3f", "bits"),
+    )  # fmt: skip
+    title = "Entropy and richness of each class's language"
+    note = (
+        "Words: runs of letters and digits in lower case; entropy: of what stands between blanks, letter case kept, "
+        "with Miller and Madow's correction beside it."
     )
-    return Findings(metrics, summary, plain({"zipf": zipf, "heaps": heaps, "classes": rows}))
+    names = tuple(row[0] for row in rows)
+    measures = ((6, "observed", "entropy of words [bits]"), (7, "corrected", "entropy of words [bits]"),
+                (4, "observed", f"type-token ratio, windows of {mattr_window} words"))  # fmt: skip
+    series = tuple(Series(name, tuple(row[i] for row in rows), names, panel=panel) for i, name, panel in measures)
+    chart = Chart("richness", title, "dots", "", "", series)
+    return Findings(
+        ", ".join(said), (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
+    )
 
 
-def _zipf(context: EdaContext, ranked: IntArray, ranks: tuple[int, int], points: int) -> PowerLaw | None:
+def _zipf(
+    corpus: ExploredCorpus, ranked: IntArray, ranks: tuple[int, int], points: int
+) -> tuple[PowerLaw | None, Chart | None]:
+    if not len(ranked):
+        return None, None
     low, high = ranks[0], min(ranks[1], len(ranked))
     fitted = log_spaced(low, high, points) if high >= 4 * low else np.zeros(0, dtype=np.int64)
-    law = fit_power_law(fitted, ranked[fitted - 1]) if len(fitted) else None
-    if not len(ranked):
-        return law
+    law = fit_power_law(fitted, ranked[fitted - 1])
     at = log_spaced(1, len(ranked), points)
-    figure, axes = drawing.new_axes()
-    axes.loglog(at, ranked[at - 1], "o", color=drawing.COLOURS[0], markersize=3, label="words")
-    if law is not None:
-        label = f"slope {law.exponent:.2f}, ranks {law.low:,.0f} to {law.high:,.0f}"
-        axes.loglog(fitted, law.at(fitted), "-", color=drawing.COLOURS[1], linewidth=1.8, label=label)
-    axes.set(xlabel="rank of the word", ylabel="occurrences")
-    axes.legend(frameon=False, fontsize=8)
-    rows = [{"rank": int(r), "frequency": int(ranked[r - 1])} for r in at]
-    context.draw("zipf", "Zipf's law", figure, rows)
-    return law
+    said = f"slope {law.exponent:.2f}, ranks {law.low:,.0f} to {law.high:,.0f}, R2 {law.r_squared:.4f}" if law else ""
+    titles = ("zipf", "Zipf's law", "rank of the word", "occurrences", "words")
+    return law, _law_chart(titles, at, ranked[at - 1], law, fitted, said)
 
 
-def _heaps(context: EdaContext, points: int) -> PowerLaw | None:
+def _heaps(corpus: ExploredCorpus, points: int) -> tuple[PowerLaw | None, Chart | None]:
     """Follow the vocabulary as texts are read in a random order: one sorted by class or date grows in jumps."""
-    order = context.rng("heaps").permutation(len(context.train))
-    grown = growth(context.words.take(order).ids)
+    order = corpus.rng("heaps").permutation(len(corpus.train))
+    grown = growth(corpus.words.take(order).ids)
     if not len(grown):
-        return None
+        return None, None
     at = log_spaced(1, len(grown), points)
     fitted = at[at >= min(1000, len(grown) // 10)]
     law = fit_power_law(fitted, grown[fitted - 1])
-    figure, axes = drawing.new_axes()
-    axes.loglog(at, grown[at - 1], "o", color=drawing.COLOURS[0], markersize=3, label="training texts, random order")
+    said = f"exponent {law.exponent:.3f}, R2 {law.r_squared:.4f}" if law else ""
+    titles = ("heaps", "Heaps' law", "words read", "distinct words so far", "training texts, random order")
+    return law, _law_chart(titles, at, grown[at - 1], law, fitted, said)
+
+
+def _law_chart(
+    titles: tuple[str, str, str, str, str], x: IntArray, y: IntArray, law: PowerLaw | None, fitted: IntArray, said: str
+) -> Chart:
+    name, title, x_title, y_title, observed = titles
+    series = [Series(observed, tuple(x.tolist()), tuple(y.tolist()))]
     if law is not None:
-        label = f"exponent {law.exponent:.3f}"
-        axes.loglog(fitted, law.at(fitted), "-", color=drawing.COLOURS[1], linewidth=1.8, label=label)
-    axes.set(xlabel="words read", ylabel="distinct words so far")
-    axes.legend(frameon=False, fontsize=8)
-    context.draw("heaps", "Heaps' law", figure, [{"words": int(n), "distinct": int(grown[n - 1])} for n in at])
-    return law
+        series.append(Series(said, tuple(fitted.tolist()), tuple(law.at(fitted).tolist()), dashed=True))
+    return Chart(name, title, "lines", x_title, y_title, tuple(series), log_x=True, log_y=True)
 
 
-def _richness(context: EdaContext, window: int) -> list[dict[str, Any]]:
-    labels, words = context.train.labels, context.words
-    cased = index_words(context.train.texts, str.split)
-    counts = words.class_counts(labels, context.n_classes)
-    cased_counts = cased.class_counts(labels, context.n_classes)
+def _richness(corpus: ExploredCorpus, window: int) -> list[tuple[str, int, int, float, float, float, float, float]]:
+    labels, words = corpus.train.labels, corpus.words
+    counts = words.class_counts(labels, corpus.n_classes)
+    cased_counts = index_words(corpus.train.texts, str.split).class_counts(labels, corpus.n_classes)
     smallest = int(counts.sum(axis=1).min())
-    rows: list[dict[str, Any]] = []
-    for k, name in enumerate(context.names):
-        own = context.rng(f"richness {k}").permutation(np.flatnonzero(labels == k))
+    rows = []
+    for k, name in enumerate(corpus.names):
+        own = corpus.rng(f"richness {k}").permutation(np.flatnonzero(labels == k))
         ids = words.take(own).ids
         used = counts[k][counts[k] > 0]
-        if not len(ids):
-            continue
-        rows.append(
-            {
-                "class": name,
-                "tokens": len(ids),
-                "types": len(used),
-                "type_token_ratio": len(np.unique(ids[:smallest])) / max(1, smallest),
-                "mattr": mattr(ids, window),
-                "hapax_share": float((used == 1).mean()),
-                "entropy_bits": entropy_bits(cased_counts[k]),
-                "entropy_corrected_bits": corrected_entropy_bits(cased_counts[k]),
-            }
-        )
+        if len(ids):
+            ratio = len(np.unique(ids[:smallest])) / max(1, smallest)
+            entropies = entropy_bits(cased_counts[k]), corrected_entropy_bits(cased_counts[k])
+            once = float((used == 1).mean())
+            rows.append((name, len(ids), len(used), ratio, mattr(ids, window), once, *entropies))
     return rows
 
 
-def _draw_richness(context: EdaContext, rows: list[dict[str, Any]], window: int) -> None:
-    figure, grid = drawing.panels(2, columns=2, height=0.26 * len(rows) + 0.9, sharey=True)
-    titles = (("entropy_bits", "entropy of words [bits]"), ("mattr", f"type-token ratio, windows of {window} words"))
-    y = np.arange(len(rows))
-    for axes, (key, title), colour in zip(grid, titles, drawing.COLOURS, strict=False):
-        axes.plot([row[key] for row in rows], y, "o", color=colour, label="observed")
-        if key == "entropy_bits":
-            corrected = [row["entropy_corrected_bits"] for row in rows]
-            axes.plot(corrected, y, "D", color=drawing.COLOURS[2], markerfacecolor="none", label="corrected")
-            axes.legend(frameon=False, fontsize=7.5)
-        axes.set_yticks(y, [drawing.shown(str(row["class"])) for row in rows], fontsize=8)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(title, fontsize=8)
-        axes.tick_params(axis="x", labelsize=8)
-        axes.locator_params(axis="x", nbins=4)
-        axes.grid(axis="both", color="#dddddd", linewidth=0.6)
-    context.draw("richness", "Entropy and richness of each class's language", figure, rows)
-
-
-def overlap(context: EdaContext, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
+def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
     """Measure which words classes share, and which words of validation and test rows the training rows lack.
 
     Args:
-        context: The corpus.
+        corpus: The corpus.
         min_count: A class has a word when it uses it this often: single occurrences are mostly chance.
 
     Returns:
-        ``jaccard/<class>|<class>``, ``oov_tokens/<split>``, ``oov_types/<split>``.
+        ``jaccard/<class>-<class>``, ``oov_tokens/<split>``, ``oov_types/<split>``, ``oov_rows/<split>``.
     """
-    counts = context.words.class_counts(context.train.labels, context.n_classes)
+    counts = corpus.words.class_counts(corpus.train.labels, corpus.n_classes)
     similarity = jaccard_matrix(counts >= min_count)
-    figure = drawing.heat_map(
-        similarity, context.names, context.names, f"Jaccard of words used {min_count}+ times", hide_diagonal=True
-    )
-    rows = class_pairs(context.names, similarity, "jaccard")
-    context.draw("vocabulary_overlap", "Words that classes share", figure, rows)
-    unknown = [_out_of_vocabulary(context, split) for split in ("val", "test")]
-    context.table("out_of_vocabulary", [u.to_dict() for u in unknown])
-    metrics = {f"oov_tokens/{u.split}": u.unknown_tokens for u in unknown}
-    metrics |= {f"oov_types/{u.split}": u.unknown_types for u in unknown}
-    metrics |= {f"oov_rows/{u.split}": u.rows for u in unknown}
-    metrics |= {f"jaccard/{pair_name(row)}": float(row["jaccard"]) for row in rows[:200]}
-    cells = [
-        [u.split, f"{u.tokens:,}", f"{u.unknown_tokens:.2%}", f"{u.types:,}", f"{u.unknown_types:.1%}", f"{u.rows:.1%}"]
-        for u in unknown
-    ]
-    head = ["split", "words", "not in train", "distinct words", "not in train", "texts with such a word"]
-    closest = sorted(rows, key=lambda row: -float(row["jaccard"]))[:3]
-    listed = ", ".join(f"{r['class']} and {r['other']} {float(r['jaccard']):.2f}" for r in closest)
-    summary = f"## Shared vocabulary\n\nMost shared words (Jaccard): {listed}.\n\n{markdown_table(head, cells, 5)}"
-    return Findings(metrics, summary, {"jaccard": similarity.tolist(), "oov": [u.to_dict() for u in unknown]})
+    pairs = class_pairs(corpus.names, similarity)
+    unknown = {split: _out_of_vocabulary(corpus, split) for split in ("val", "test")}
+    metrics = {f"oov_tokens/{split}": row[1] for split, row in unknown.items()}
+    metrics |= {f"oov_types/{split}": row[3] for split, row in unknown.items()}
+    metrics |= {f"oov_rows/{split}": row[4] for split, row in unknown.items()} | pair_metrics("jaccard", pairs)
+    columns = (
+        "split", "words", Column("not in train", ".2%"), "distinct words", Column("distinct, not in train", "share"),
+        Column("texts with such a word", "share"),
+    )  # fmt: skip
+    closest = sorted(pairs.items(), key=lambda pair: -pair[1])
+    blocks = (
+        Table("out_of_vocabulary", "Words that the training texts lack", columns,
+              tuple((split, *row) for split, row in unknown.items())),
+        Table("vocabulary_overlap", "Words that classes share", ("class", "other", Column("Jaccard", ".3f")),
+              tuple((*pair, value) for pair, value in closest), shown=10),
+        heat_map("vocabulary_overlap", "Words that classes share", similarity, corpus.names, corpus.names,
+                 blank_diagonal=True, caption=f"Jaccard similarity of words that a class uses {min_count} times or more."),
+    )  # fmt: skip
+    return Findings(f"{metrics['oov_tokens/test']:.2%} of the test words are in no training text", blocks, metrics)
 
 
-def _out_of_vocabulary(context: EdaContext, split: str) -> OutOfVocabulary:
-    known = frozenset(context.words.terms)
-    words = index_words(context.parts[split].texts)
+def _out_of_vocabulary(corpus: ExploredCorpus, split: str) -> tuple[int, float, int, float, float]:
+    """Return words, the share of them unknown, distinct words, their share, and the share of texts with one."""
+    known = frozenset(corpus.words.terms)
+    words = index_words(corpus.parts[split].texts)
     strange = np.array([term not in known for term in words.terms], dtype=bool)
     hits = strange[words.ids] if len(words.ids) else np.zeros(0, dtype=bool)
     rows = len(np.unique(words.documents[hits])) / max(1, len(words.table))
-    return OutOfVocabulary(
-        split, len(words.terms), len(words.ids), float(strange.mean()) if len(strange) else 0.0,
-        float(hits.mean()) if len(hits) else 0.0, rows,
-    )  # fmt: skip
+    unknown_words, unknown_types = (float(found.mean()) if len(found) else 0.0 for found in (hits, strange))
+    return len(words.ids), unknown_words, len(words.terms), unknown_types, rows
