@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
 from agnews_exp.analyses.errors.near_duplicates import normalised
-from agnews_exp.analyses.figures import new_figure, open_frame, save_png
+from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
+from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.inputs import Result, plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-from agnews_exp.tracking.record_files import write_confusion_figure
 
 LabelMapping = Mapping[str, str | None]
 
@@ -291,8 +291,6 @@ def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
     return [known[part] for part in known if part in parts]
 
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-
 _UNITS = {
     "max_softmax": "largest probability",
     "margin": "highest score minus second",
@@ -301,41 +299,25 @@ _UNITS = {
 }
 
 
-def draw_scores(
-    path: Path, own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]
-) -> None:
-    """Draw one histogram a score: shares of test rows and of external rows."""
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    figure = new_figure(3.6 * columns, 2.6 * rows + 0.5)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, item in zip(grid, found, strict=False):
-        pair = own[item.score], foreign[item.score]
-        edges = np.histogram_bin_edges(np.concatenate(pair), bins=30)
-        for values, colour, style, label in zip(pair, (BLUE, ORANGE), ("-", "--"), ("test", "external"), strict=True):
-            axes.hist(
-                values, bins=edges, weights=np.full(len(values), 100 / len(values)), histtype="stepfilled", alpha=0.25,
-                color=colour,
-            )  # fmt: skip
-            axes.hist(
-                values, bins=edges, weights=np.full(len(values), 100 / len(values)), histtype="step", color=colour,
-                linestyle=style, linewidth=1.2, label=label,
-            )  # fmt: skip
-        axes.set_title(f"{item.score}: AUROC {item.auroc:.3f}", fontsize=9)
-        axes.set_xlabel(_UNITS.get(item.score, item.score), fontsize=8)
-        axes.set_ylabel("rows [%]", fontsize=8)
-        open_frame(axes)
-    for axes in grid[len(found) :]:
-        axes.set_visible(False)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    save_png(figure, path)
+def scores_chart(own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]) -> Chart:
+    """Return the distribution of each score over test rows and over external rows, one panel a score."""
+    series = []
+    for item in found:
+        pair = {"test": own[item.score], "external": foreign[item.score]}
+        edges = np.histogram_bin_edges(np.concatenate(list(pair.values())), bins=30)
+        middles = tuple(((edges[:-1] + edges[1:]) / 2).tolist())
+        panel = f"{_UNITS.get(item.score, item.score)}: AUROC {item.auroc:.3f}"
+        for name, values in pair.items():
+            shares = 100 * np.histogram(values, edges)[0] / len(values)
+            series.append(Series(name, middles, tuple(shares.tolist()), panel=panel))
+    return Chart("scores", "Scores of test rows and of external rows", "lines", "score", "rows [%]", tuple(series))
 
 
 _GROUP = "evaluation.analyses.external"
 _METRICS = ("accuracy", "macro_f1")
 
 
+@analysis("external", title="On texts from another source")
 def analyse(
     context: AnalysisContext,
     *,
@@ -373,7 +355,7 @@ def analyse(
         DataError: The source cannot be read, or the mapping leaves nothing.
     """
     if path is None:
-        return Findings(summary="No external source is configured: set `path` to a labelled file or folder.")
+        return Findings("No external source is configured: set `path` to a labelled file or folder.")
     names = context.splits.class_names
     rows = read_external(
         Path(path).expanduser(),
@@ -405,8 +387,6 @@ def analyse(
     own, foreign = _scores(context, rows, answers)
     found = [detection(name, own[name], foreign[name]) for name in own]
     matrix = confusion_matrix(labels[kept], answers.labels[kept], len(names))
-    write_confusion_figure(context.folder / "confusion_matrix.png", {"external": matrix}, names)
-    draw_scores(context.folder / "scores.png", own, foreign, found)
     train_words = {normalised(text) for text in context.splits.train.texts}
     facts = {
         "path": str(path),
@@ -419,7 +399,16 @@ def analyse(
     metrics = {f"external/{m}": value.estimate for m, value in intervals["external"].items()}
     metrics |= {f"external/auroc_{d.score}": d.auroc for d in found}
     details = facts | {"metrics": intervals, "report": table, "confusion": matrix, "detection": found}
-    return Findings(metrics, _summary(facts, intervals, table, found), plain(details))
+    blocks = (
+        *_tables(facts, intervals, table, found),
+        scores_chart(own, foreign, found),
+        matrix_chart("confusion_matrix", "Confusions on the external rows", matrix, names),
+    )
+    estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
+    headline = (
+        f"macro-F1 {estimates['external']:.4f} on {facts['kept']:,} external rows, {estimates['test']:.4f} on test"
+    )
+    return Findings(headline, blocks, metrics, plain(details))
 
 
 def _take(answers: Predictions, rows: Any) -> Predictions:
@@ -452,49 +441,42 @@ def _by_label(
     return listed
 
 
-def _summary(
+def _tables(
     facts: Mapping[str, Any],
     intervals: Mapping[str, Mapping[str, BootstrapInterval]],
-    table: Sequence[Mapping[str, Any]],
+    report: Sequence[Mapping[str, Any]],
     found: Sequence[Detection],
-) -> str:
-    left_out = facts["rows"] - facts["kept"]
-    lines = [
-        f"## External: {facts['kept']:,} rows of {Path(facts['path']).name}",
-        "",
-        f"{left_out:,} of {facts['rows']:,} rows are left out by the mapping; {facts['empty_texts']:,} texts are "
-        "empty, "
-        f"{facts['in_train']:,} have the same words as a training text.",
-        "",
-        "| rows | accuracy | macro_f1 |",
-        "| --- | ---: | ---: |",
-    ]
-    for split, values in intervals.items():
-        cells = [f"{v.estimate:.4f} [{v.percentile[0]:.4f}, {v.percentile[1]:.4f}]" for v in values.values()]
-        lines.append(f"| {split} | " + " | ".join(cells) + " |")
-    lines += ["", "95 % bootstrap intervals. Where the classes have other shares, compare macro_f1, not accuracy.", ""]
-    lines += ["| class | precision | recall | f1 | rows |", "| --- |" + " ---: |" * 4]
-    for row in table:
-        figures = " | ".join(f"{row[m]:.4f}" for m in ("precision", "recall", "f1"))
-        lines.append(f"| {row['class']} | {figures} | {row['support']:,} |")
-    lines += ["", "| label | class | rows | right |", "| --- | --- | ---: | ---: |"]
-    for row in facts["labels"]:
-        right = "" if row["right"] is None else f"{100 * row['right']:.1f} %"
-        lines.append(f"| {row['label']} | {row['class'] or 'left out'} | {row['rows']:,} | {right} |")
-    lines += [
-        "",
-        "## Does the model notice?",
-        "",
+) -> tuple[Table, ...]:
+    note = (
+        f"{facts['rows'] - facts['kept']:,} of {facts['rows']:,} rows are left out by the mapping; "
+        f"{facts['empty_texts']:,} texts are empty, {facts['in_train']:,} have the same words as a training text. 95 % "
+        "bootstrap intervals. Where the classes have other shares, compare macro_f1, not accuracy."
+    )
+    scores = tuple(
+        (split, *(Number(value.estimate, "metric", *value.percentile) for value in values.values()))
+        for split, values in intervals.items()
+    )
+    measures = ("precision", "recall", "f1")
+    classes = tuple((row["class"], *(float(row[m]) for m in measures), int(row["support"])) for row in report)
+    labels = tuple((r["label"], r["class"] or "left out", r["rows"], r["right"]) for r in facts["labels"])
+    detections = tuple(
+        (d.score, Number(d.auroc, ".3f", d.low, d.high), d.foreign_accepted, d.own_mean, d.foreign_mean) for d in found
+    )
+    noticed = (
         "AUROC: chance that a test row scores higher than an external one (all rows, those left out too), DeLong's "
         "95 % interval; .5 is chance, below it the external rows look more familiar. Accepted: external rows above the "
-        "threshold that 95 % of the test rows pass.",
-        "",
-        "| score | AUROC | accepted | mean, test | mean, external |",
-        "| --- |" + " ---: |" * 4,
-    ]
-    for d in found:
-        lines.append(
-            f"| {d.score} | {d.auroc:.3f} [{d.low:.3f}, {d.high:.3f}] | {100 * d.foreign_accepted:.1f} % | "
-            f"{d.own_mean:.3f} | {d.foreign_mean:.3f} |"
-        )
-    return "\n".join(lines)
+        "threshold that 95 % of the test rows pass."
+    )
+    title = f"{facts['kept']:,} rows of {Path(facts['path']).name}"
+    return (
+        Table("external", title, ("rows", *_METRICS), scores, note=note),
+        Table("classes", "Classes of the external rows", ("class", *(Column(m, "metric") for m in measures), "rows"),
+              classes),
+        Table("labels", "The source's labels", ("label", "class", "rows", Column("right", "share")), labels),
+        Table(
+            "detection", "Does the model notice?",
+            ("score", "AUROC", Column("accepted", "share"), Column("mean, test", ".3f"),
+             Column("mean, external", ".3f")),
+            detections, note=noticed,
+        ),
+    )  # fmt: skip

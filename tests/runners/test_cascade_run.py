@@ -36,7 +36,7 @@ def test_cascade_is_fitted_on_validation_and_judged_like_any_model(run):
 
 
 def test_a_price_turns_cost_into_money_and_another_confidence_is_judged_beside_the_chosen_one(run):
-    options = ("model.price_per_hour=3.6", "model.timing_rows=16", "evaluation.analyses.cascade.study_confidence=0.6")
+    options = ("model.price_per_hour=3.6", "model.timing_rows=16", "evaluation.analyses.cascade.fixed_confidence=0.6")
     done = run(*AT_MOST_A_QUARTER, *options)
     folder = done.folder / "analysis" / "cascade"
     summary = (folder / "summary.md").read_text(encoding="utf-8")

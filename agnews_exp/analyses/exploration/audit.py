@@ -16,7 +16,8 @@ from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors.confusions import find_label_noise
 from agnews_exp.analyses.errors.tables import cached_near_duplicates
 from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
-from agnews_exp.analyses.findings import Column, Findings, Number, Table, Text
+from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.drawing import Chart, Series, heat_map
 
@@ -137,6 +138,7 @@ def _places(corpus: ExploredCorpus) -> tuple[list[str], dict[str, slice]]:
     }
 
 
+@analysis("duplicates", title="Duplicates")
 def duplicates(
     corpus: ExploredCorpus,
     *,
@@ -232,6 +234,7 @@ def _conflicts(
     return tuple(sorted(listed, key=lambda row: (row[4] == row[5], -row[3])))
 
 
+@analysis("artefacts", title="Artefacts")
 def artefacts(
     corpus: ExploredCorpus,
     *,
@@ -268,7 +271,7 @@ def artefacts(
     for prefix, result in probes.items():
         metrics |= {f"probe/{prefix}accuracy": result.accuracy, f"probe/{prefix}macro_f1": result.macro_f1}
     if not rows:
-        return Findings("No artefact was found.", (Text("No artefact was found.", "Artefacts"),), metrics)
+        return Findings("none was found", metrics=metrics)
     shown = order[:32]
     series = tuple(
         Series(label, tuple(100 * by_class[name][k] for name in shown), tuple(shown))
@@ -325,6 +328,7 @@ def _probe_tables(corpus: ExploredCorpus, probes: dict[str, Probe]) -> list[Tabl
     ]  # fmt: skip
 
 
+@analysis("label_noise", title="Doubtful labels")
 def label_noise(
     corpus: ExploredCorpus,
     *,
@@ -367,10 +371,6 @@ def label_noise(
     predicted = probabilities.argmax(axis=1)
     matrix = np.zeros((corpus.n_classes, corpus.n_classes), dtype=np.int64)
     np.add.at(matrix, (labels[noise.rows], predicted[noise.rows]), 1)
-    pairs = sorted(
-        ((a, b, int(matrix[i, j])) for i, a in enumerate(names) for j, b in enumerate(names) if i != j),
-        key=lambda row: -row[2],
-    )
     listed = tuple(
         (int(corpus.train.row_ids[i]), names[labels[i]], names[predicted[i]], float(p), *corpus.shown(texts[i]))
         for i, p in zip(noise.rows[:n_listed].tolist(), noise.self_confidence.tolist(), strict=False)
@@ -387,7 +387,6 @@ def label_noise(
         Table("label_noise_rows", title, columns, listed, note=note, shown=10),
         heat_map("label_noise", title, matrix, [f"labelled {n}" for n in names], [f"looks like {n}" for n in names],
                  form=",.0f", blank_diagonal=True, caption="Training rows."),
-        Table("label_noise", "Doubtful rows by label", ("label", "suggested", "rows"), tuple(pairs), shown=10),
     )  # fmt: skip
     metrics = {"share": noise.share, "rows": float(len(noise.rows)), "out_of_fold_accuracy": accuracy}
     return Findings(f"{noise.share:.2%} of the labels doubted", blocks, metrics)

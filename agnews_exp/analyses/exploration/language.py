@@ -15,6 +15,7 @@ from pydantic import Field
 
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, by_class_metrics, extremes
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 
@@ -48,6 +49,7 @@ def flesch_reading_ease(text: str) -> float:
     return 206.835 - 1.015 * len(words) / sentences - 84.6 * sum(map(syllables, words)) / len(words)
 
 
+@analysis("languages", title="Languages")
 def languages(
     corpus: ExploredCorpus,
     *,
@@ -82,7 +84,7 @@ def languages(
     language_of = np.array([language for language, _ in found])
     counts = Counter(language_of[sure].tolist())
     if not counts:
-        said = Text("The language of no text is certain.", "Languages")
+        said = Text("The language of no text is certain")
         return Findings(said.text, (said,), {"documents": float(len(raw)), "uncertain": 1.0})
     main = counts.most_common(1)[0][0]
     other = sure & (language_of != main)
@@ -130,6 +132,7 @@ def _identifier() -> Callable[[str], tuple[str, float]]:
     return identify
 
 
+@analysis("readability", title="Readability")
 def readability(
     corpus: ExploredCorpus,
     *,
@@ -165,7 +168,7 @@ def readability(
     text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
     drawn = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
     metrics = by_class_metrics("flesch", means)
-    return Findings(extremes(means), (Text(text, "Readability"), *drawn), metrics, {"left_out": left_out})
+    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
 
 
 def _textstat(texts: list[str]) -> FloatArray:
@@ -180,6 +183,7 @@ def _textstat(texts: list[str]) -> FloatArray:
         ) from error
 
 
+@analysis("polarity", title="Polarity")
 def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
     """Measure the polarity of each class's texts, from -1 to 1, with TextBlob or else VADER.
 
@@ -203,7 +207,7 @@ def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)]
     drawn = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
     metrics = by_class_metrics("polarity", means)
-    return Findings(extremes(means), (Text(text, "Polarity"), *drawn), metrics, {"left_out": left_out})
+    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
 
 
 def _polarity() -> tuple[Callable[[str], float], str]:

@@ -10,12 +10,14 @@ from pydantic import Field
 
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray, by_class_metrics
 from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
 
 _LONG: Final = 70  # words; the share of longer texts is a number of its own, whatever the percentiles are
 
 
+@analysis("classes", title="Classes")
 def classes(corpus: ExploredCorpus) -> Findings:
     """Count the rows of each class in each split.
 
@@ -65,6 +67,7 @@ def describe_lengths(values: ArrayLike) -> dict[str, float]:
     }  # fmt: skip
 
 
+@analysis("lengths", title="How long texts are")
 def lengths(
     corpus: ExploredCorpus,
     *,

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, IntArray, WordTable
 from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import ranked_bars
 
 
@@ -124,6 +125,7 @@ def chi2_scores(matrix: Any, labels: IntArray) -> FloatArray:
 _SIZES = {1: "words", 2: "bigrams", 3: "trigrams"}
 
 
+@analysis("ngrams", title="Frequent n-grams")
 def ngrams(
     corpus: ExploredCorpus,
     *,
@@ -159,6 +161,7 @@ def ngrams(
     return Findings(headline, blocks, {"bigram_documents": float(len(sample))}, details)
 
 
+@analysis("discriminative", title="Words that tell classes apart")
 def discriminative(
     corpus: ExploredCorpus,
     *,
@@ -202,7 +205,6 @@ def discriminative(
         ranked_bars("log_odds", title, "log-odds against the other classes [z]", by_class),
         Table("log_odds", title, columns, tuple(rows), note=note, shown=0),
         ranked_bars("chi2", top_title, "chi2 of TF-IDF", {"all classes": ranked}),
-        Table("chi2", top_title, ("term", Column("chi2", ".1f")), tuple(ranked), shown=0),
     )
     headline = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])
     details = {"lists": {"chi2_top20": [term for term, _ in ranked]}}

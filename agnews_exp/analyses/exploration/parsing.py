@@ -23,6 +23,7 @@ from agnews_exp.analyses.exploration.corpus import (
 )
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.drawing import ranked_bars
@@ -103,6 +104,7 @@ _NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIE
 Find = Callable[[list[str]], list[list[tuple[str, str]]]]
 
 
+@analysis("entities", title="Names")
 def entities(
     corpus: ExploredCorpus,
     *,
@@ -148,29 +150,25 @@ def entities(
     metrics = {"documents": float(len(positions))} | {f"entities/{kind}": float(v) for kind, v in types.items()}
     metrics |= by_class_metrics("names_per_text", rates)
     metrics |= pair_metrics("names_jaccard", class_pairs(corpus.names, shared))
-    rows, lists = _most_frequent(corpus.names, per_class, n_top)
+    lists = _most_frequent(corpus.names, per_class, n_top)
     title = "Most frequent names by class"
     note = f"Found by {method} in {len(positions):,} training texts."
     columns = ("class", Column("names a text", ".2f"), Column("most frequent", width=120))
     blocks = (
-        Table("names", "Names", columns,
+        Table("names", "Names by class", columns,
               tuple((name, rates[name], ", ".join(n for n, _ in lists[name])) for name in corpus.names), note=note),
         ranked_bars("entities", title, "occurrences", lists),
-        Table("entities", title, ("class", "name", "count"), rows, folded=True, shown=0),
     )  # fmt: skip
     details = {"left_out": left_out}
-    return Findings(f"names a text: {extremes(rates)}", blocks if rows else blocks[:1], metrics, details)
+    return Findings(f"names a text: {extremes(rates)}", blocks if any(lists.values()) else blocks[:1], metrics, details)
 
 
-def _most_frequent(
-    names: Sequence[str], per_class: Sequence[Counter[str]], n: int
-) -> tuple[tuple[tuple[str, str, int], ...], dict[str, list[tuple[str, float]]]]:
-    """Return each class's most frequent things as rows and as lists; equals by name."""
-    lists = {
-        name: [(thing, float(count)) for thing, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))[:n]]
+def _most_frequent(names: Sequence[str], per_class: Sequence[Counter[str]], n: int) -> dict[str, list[tuple[str, int]]]:
+    """Return each class's most frequent things with their counts; equals by name."""
+    return {
+        name: sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n]
         for name, counts in zip(names, per_class, strict=True)
     }
-    return tuple((name, thing, int(count)) for name, pairs in lists.items() for thing, count in pairs), lists
 
 
 def _proxy(texts: list[str]) -> list[list[tuple[str, str]]]:
@@ -193,6 +191,7 @@ def _spacy(model: str) -> Find:
     return find
 
 
+@analysis("dependencies", title="Sentences")
 def dependencies(
     corpus: ExploredCorpus,
     *,
@@ -235,18 +234,17 @@ def dependencies(
         )
     groups = corpus.by_class(positions, depths)
     means = {name: float(values.mean()) for name, values in groups.items()}
-    rows, lists = _most_frequent(corpus.names, verbs, n_top)
+    lists = _most_frequent(corpus.names, verbs, n_top)
     text = (
         f"spaCy {spacy_model} on {len(texts):,} training texts, {n_sentences.mean():.2f} sentences a text. Depth: the "
         "most ancestors that a word of the text has."
     )
     title = "Most frequent root verbs by class"
     blocks = (
-        Text(text, "Sentences"),
+        Text(text),
         *boxes("tree_depth", "Depth of dependency trees by class", "most ancestors of a word", groups),
         ranked_bars("root_verbs", title, "sentences", lists),
-        Table("root_verbs", title, ("class", "verb", "count"), rows, shown=0),
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
     metrics |= by_class_metrics("tree_depth", means)
-    return Findings(f"depth: {extremes(means)}", blocks if rows else blocks[:-2], metrics)
+    return Findings(f"depth: {extremes(means)}", blocks if any(lists.values()) else blocks[:-1], metrics)

@@ -22,6 +22,7 @@ from agnews_exp.analyses.exploration.corpus import (
     pair_metrics,
 )
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.drawing import Chart, Series, heat_map
@@ -125,6 +126,7 @@ def row_cosines(one: Any, other: Any) -> FloatArray:
     return cosines
 
 
+@analysis("similarity", title="Similar classes")
 def similarity(corpus: ExploredCorpus) -> Findings:
     """Compare classes by the cosine of their mean TF-IDF rows, and join the most similar ones step by step.
 
@@ -171,6 +173,7 @@ def _join(names: tuple[str, ...], cosines: FloatArray) -> tuple[list[int], tuple
     return leaves_list(tree)[::-1].tolist(), tuple(steps)
 
 
+@analysis("map", title="Texts in the plane")
 def document_map(
     corpus: ExploredCorpus,
     *,
@@ -256,7 +259,7 @@ def document_map(
     )  # fmt: skip
     headline = f"{metrics['neighbour_purity_svd']:.0%} of neighbours of the same class"
     table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=0)
-    return Findings(headline, (Text(text, "Map"), chart, table), metrics, {"left_out": left_out})
+    return Findings(headline, (chart, table), metrics, {"left_out": left_out})
 
 
 def _purity(points: NDArray[Any], labels: IntArray, neighbours: int) -> float:
@@ -267,6 +270,7 @@ def _purity(points: NDArray[Any], labels: IntArray, neighbours: int) -> float:
     return float((labels[near] == labels[:, None]).mean())
 
 
+@analysis("embeddings", title="Sentence embeddings")
 def embeddings(
     corpus: ExploredCorpus,
     *,
@@ -312,6 +316,7 @@ def embeddings(
     return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | by_class_metrics("spread", space.spread))
 
 
+@analysis("perturbation", title="How far small changes move a text")
 def perturbation(
     corpus: ExploredCorpus,
     *,
@@ -355,7 +360,7 @@ def perturbation(
     title = "How far small changes move a text"
     columns = (Column("row_id", "id"), "change", Column("cosine", "metric"), "changed")
     blocks = (
-        Text(text, "Perturbed texts"),
+        Text(text),
         *boxes("perturbation", title, f"cosine with the unchanged text in {used}", groups),
         Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=0),
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, IntArray
 from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.drawing import heat_map
 
@@ -139,6 +140,7 @@ def conditional_entropy_bits(table: IntArray) -> float:
     return float((by_topic * totals[:, 0]).sum() / max(1, table.sum()))
 
 
+@analysis("topics", title="Topics")
 def topics(
     corpus: ExploredCorpus,
     *,

@@ -20,6 +20,7 @@ from agnews_exp.analyses.exploration.corpus import (
     pair_metrics,
 )
 from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series, heat_map
 
 
@@ -131,6 +132,7 @@ def jaccard_matrix(used: BoolArray) -> FloatArray:
     return shares
 
 
+@analysis("vocabulary", title="Vocabulary")
 def vocabulary(
     corpus: ExploredCorpus,
     *,
@@ -241,6 +243,7 @@ def _richness(corpus: ExploredCorpus, window: int) -> list[tuple[str, int, int, 
     return rows
 
 
+@analysis("overlap", title="Words that classes and splits share")
 def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
     """Measure which words classes share, and which words of validation and test rows the training rows lack.
 
@@ -269,7 +272,7 @@ def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 
         Table("vocabulary_overlap", "Words that classes share", ("class", "other", Column("Jaccard", ".3f")),
               tuple((*pair, value) for pair, value in closest), shown=10),
         heat_map("vocabulary_overlap", "Words that classes share", similarity, corpus.names, corpus.names,
-                 blank_diagonal=True, caption=f"Jaccard similarity of words that a class uses {min_count} times or more."),
+                 blank_diagonal=True, caption=f"Jaccard similarity of words used {min_count} times or more."),
     )  # fmt: skip
     return Findings(f"{metrics['oov_tokens/test']:.2%} of the test words are in no training text", blocks, metrics)
 
