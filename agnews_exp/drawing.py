@@ -550,7 +550,8 @@ def _rows(chart: Chart, every: Sequence[Series]) -> Spec:
     if n > 1:
         order = list(dict.fromkeys(series.name for series in chart.series))
         encoding["yOffset"] = {"field": "series", "type": "nominal", "scale": {"domain": order}, "sort": None}
-    x: Spec = {"field": "x", "type": "quantitative", "axis": _axis(chart.x_title), "scale": _scale(chart, "x")}
+    axis = _axis(chart.x_title) | {"labelOverlap": "greedy", "labelSeparation": 6}  # panels may be narrow
+    x: Spec = {"field": "x", "type": "quantitative", "axis": axis, "scale": _scale(chart, "x")}
     interval: Spec = {
         "mark": {"type": "rule", "strokeWidth": 1.6},
         "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},

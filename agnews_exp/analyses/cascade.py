@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,26 +219,27 @@ def _charts(
     def line(name: str, x: FloatArray, y: FloatArray, dashed: bool = False) -> Series:
         return Series(name, tuple(x.tolist()), tuple(y.tolist()), dashed=dashed)
 
-    def marks(xs: FloatArray, costs: tuple[float, float]) -> list[tuple[float, float, str]]:
-        alone = [(x, end, f"{name} alone") for x, end, name in zip(costs, ends, names, strict=True)]
-        return [*alone, (float(xs[at]), float(accuracy[at]), "chosen")]
+    def lines(xs: FloatArray) -> tuple[tuple[Literal["x", "y"], float, str], ...]:
+        alone = [("y", end, f"{name} alone") for end, name in zip(ends, names, strict=True)]
+        return (*alone, ("x", float(xs[at]), "chosen on validation"))
 
     low = min(accuracy.min(), *ends) - 0.005
     span = (float(low), float(routers.oracle[1].max()) + 0.005)
     title = f"Routing between {names[0]} and {names[1]}"
-    n = f"{len(routers.right[0]):,} test rows; chosen: the threshold that validation chose."
+    n = f"{len(routers.right[0]):,} test rows."
     return (
         Chart(
             "routing", title, "lines", "texts handed over [%]", "test accuracy",
-            (line("all-knowing router", 100 * routers.oracle[0], routers.oracle[1], True),
-             line("cascade, every threshold", shares, accuracy), line("random router", shares, routers.random, True)),
-            caption=n, annotations=tuple(marks(shares, (0.0, 100.0))), y_range=span,
+            (line("cascade, every threshold", shares, accuracy),
+             line("all-knowing router", 100 * routers.oracle[0], routers.oracle[1], True),
+             line("random router", shares, routers.random, True)),
+            caption=n, references=lines(shares), y_range=span,
         ),
         Chart(
             "routing_cost", f"{title}: its cost", "lines", f"cost of a million texts [{routers.unit}]", "test accuracy",
             (line("cascade, every threshold", routers.cost, accuracy),
              line("Pareto front", routers.cost[front], accuracy[front])),
-            caption=n, annotations=tuple(marks(routers.cost, _alone(routers))), y_range=span,
+            caption=n, references=lines(routers.cost), y_range=span,
         ),
         Chart(
             "risk_coverage", "Error rate among the surest texts", "lines", "coverage: surest texts answered [%]",

@@ -291,7 +291,7 @@ def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -
             said = " ".join(part for part in (block.caption, block.intervals, block.provenance) if part)
             return [f"{mark} {title}", picture, f"<sub>{markdown_text(said)}</sub>" if said else ""]
         case Table(folded=True):
-            return [f"{markdown_text(block.title)}: [CSV]({block.name}.csv)"]
+            return [f"{markdown_text(block.title)}: [CSV]({tables}{block.name}.csv)"]
         case Table():
             return _markdown_table(block, mark, tables)
 
@@ -412,6 +412,8 @@ def _terminal_block(block: Block) -> list[Any]:
             return [said(f"{block.text}  {block.command}", "yellow")]
         case Chart():
             return [said(f"Chart: {block.title} ({block.name})", "dim")]
+        case Table(folded=True):
+            return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
             rows = block.texts(_MOST_TERMINAL_ROWS)
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)

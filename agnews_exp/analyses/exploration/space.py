@@ -258,7 +258,7 @@ def document_map(
         annotations=tuple(middles) if len(middles) <= 20 else (),
     )  # fmt: skip
     headline = f"{metrics['neighbour_purity_svd']:.0%} of neighbours of the same class"
-    table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=0)
+    table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=20)
     return Findings(headline, (chart, table), metrics, {"left_out": left_out})
 
 
@@ -362,7 +362,7 @@ def perturbation(
     blocks = (
         Text(text),
         *boxes("perturbation", title, f"cosine with the unchanged text in {used}", groups),
-        Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=0),
+        Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=20),
     )
     headline = f"swapped letters leave a cosine of {metrics['similarity/swap']:.3f}"
     return Findings(headline, blocks, metrics, {"left_out": left_out})
