@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, Series
@@ -125,7 +125,7 @@ def analyse(
         f"accuracy {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
         f"{chosen['escalation_rate']:.1%} of the texts handed over"
     )
-    blocks = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
+    blocks: tuple[Block, ...] = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
     return Findings(headline, blocks, metrics, details)
 
 
@@ -182,7 +182,7 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
     oracle = float(np.interp(routers.curve.escalation_rate[at], *routers.oracle))
     a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
     thresholds, front = routers.curve.thresholds, pareto_front(routers.cost, routers.curve.accuracy)
-    rows = (
+    rows: tuple[Row, ...] = (
         (f"{routers.names[0]} alone", Number(fast), 0.0, fast_cost),
         (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.bca), share, cost),
         ("random router, as many handed over", Number(float(routers.random[at])), share, cost),
@@ -196,14 +196,15 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
         f"{routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen)."
     )
     names = ("answered_fast", "accuracy_of_fast_there", "accuracy_of_accurate_on_the_rest", "accuracy")
-    fixed_rows = tuple((name, *(Number(row[key], "share" if key == names[0] else "metric") for key in names))
-                       for name, row in fixed.items())  # fmt: skip
+    fixed_rows: list[Row] = []
+    for name, row in fixed.items():
+        fixed_rows.append((name, *(Number(row[key], "share" if key == names[0] else "metric") for key in names)))
     threshold = next(iter(fixed.values()))["threshold"]
     return (
         Table("routing", f"The chosen point on {len(routers.right[0]):,} test rows", columns, rows, note=note),
         Table("fixed_confidence", f"A fixed confidence of {threshold:g}",
               ("confidence", "answered by the fast model", "its accuracy there", "the other's on the rest", "accuracy"),
-              fixed_rows),
+              tuple(fixed_rows)),
     )  # fmt: skip
 
 
@@ -220,7 +221,9 @@ def _charts(
         return Series(name, tuple(x.tolist()), tuple(y.tolist()), dashed=dashed)
 
     def lines(xs: FloatArray) -> tuple[tuple[Literal["x", "y"], float, str], ...]:
-        alone = [("y", end, f"{name} alone") for end, name in zip(ends, names, strict=True)]
+        alone: list[tuple[Literal["x", "y"], float, str]] = [
+            ("y", end, f"{name} alone") for end, name in zip(ends, names, strict=True)
+        ]
         return (*alone, ("x", float(xs[at]), "chosen on validation"))
 
     low = min(accuracy.min(), *ends) - 0.005

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, MissingDependencyError, unknown_name
 from agnews_exp.drawing import Chart, Series
@@ -379,7 +379,12 @@ def _blocks(
          one.throughput)
         for one in latencies
     )  # fmt: skip
-    columns = ("batch size", "calls", *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)), Column("texts/s", "count"))
+    columns: Columns = (
+        "batch size",
+        "calls",
+        *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)),
+        Column("texts/s", "count"),
+    )
     series = tuple(Series(name[:3], sizes, tuple(getattr(one, name) for one in ordered)) for name in percentiles)
     x_title, logarithmic = "texts in a call", len(sizes) > 1
     return (

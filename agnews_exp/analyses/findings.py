@@ -78,6 +78,10 @@ class Column:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
+Columns = tuple[Column | str, ...]
+Row = tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.
@@ -97,8 +101,8 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[Column | str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Columns
+    rows: tuple[Row, ...]
     provenance: str = ""
     note: str = ""
     shown: int | None = None
@@ -205,7 +209,7 @@ def chart_table(chart: Chart) -> Table:
     """Return a chart's data as a table: a row for each point, or for each cell of a heat map."""
     if chart.kind == "heatmap":
         columns, names = chart.labels
-        rows: list[tuple[Cell, ...]] = [
+        rows: list[Row] = [
             (name, column, chart.texts[i][j] if chart.texts else chart.z[i][j])
             for i, name in enumerate(names) for j, column in enumerate(columns)
         ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Column, Table
+from agnews_exp.analyses.findings import Column, Columns, Table
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
@@ -102,12 +102,6 @@ def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_
         lengths[position + 1] = len(words)
         ids.extend([index.setdefault(word, len(index)) for word in words])
     return WordTable(TokenTable(np.array(ids, dtype=np.int64), np.cumsum(lengths)), tuple(index))
-
-
-IntArray = NDArray[np.int64]
-
-TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
-"""The study's word TF-IDF (it also asks for three texts, which a small corpus cannot give)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +219,7 @@ class ExploredCorpus:
         """Return the cell of that column."""
         return (text,) if self.show_texts else ()
 
-    def by_class(self, positions: IntArray, values: FloatArray) -> dict[str, FloatArray]:
+    def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return the finite values of each class that has any.
 
         Args:
@@ -250,7 +244,7 @@ def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str
         matrix: Shape (K, K), symmetric.
     """
     i, j = np.triu_indices(len(names), 1)
-    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i, j, strict=True)}
+    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
 
 
 def pair_metrics(prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
@@ -259,7 +253,7 @@ def pair_metrics(prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[st
 
 
 def extremes(values: Mapping[str, float]) -> str:
-    """Return the highest and the lowest value with their names, such as ``Sports 4.03 to World 2.45``."""
+    """Return the highest and the lowest value with their names, such as ``books 4.03 to games 2.45``."""
     if not values:
         return ""
     high, low = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
@@ -283,7 +277,7 @@ def boxes(
         (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())
         for group, values in groups.items()
     ]
-    columns = (
+    columns: Columns = (
         "class",
         "texts",
         *(Column(said, ".4g") for said in ("mean", "sd", *(f"{share} %" for share in shares))),

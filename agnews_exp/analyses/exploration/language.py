@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, by_class_metrics, extremes
-from agnews_exp.analyses.findings import Column, Findings, Table, Text
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
@@ -106,7 +106,7 @@ def languages(
         "are not certain. Read them before you drop them: lists of names and tables of results are taken for other "
         "languages."
     )
-    columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
+    columns: Columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
     blocks = (
         Table("languages", "Languages", ("language", "texts", Column("share", ".2%"), *corpus.names), tuple(rows),
               note=note, shown=10),
