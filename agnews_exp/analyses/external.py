@@ -402,7 +402,7 @@ def analyse(
     blocks: tuple[Block, ...] = (
         *_tables(facts, intervals, table, found),
         scores_chart(own, foreign, found),
-        matrix_chart("confusion_matrix", "Confusions on the external rows", matrix, names),
+        matrix_chart("confusion_external", "Confusions on the external rows", matrix, names),
     )
     estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
     headline = (

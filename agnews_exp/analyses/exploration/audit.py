@@ -14,7 +14,6 @@ from pydantic import Field
 from agnews_exp.analyses.errors import attributes
 from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors.confusions import find_label_noise
-from agnews_exp.analyses.errors.tables import cached_near_duplicates
 from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
 from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import analysis
@@ -168,7 +167,7 @@ def duplicates(
     left_out: dict[str, str] = {}
     settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
     try:
-        found = cached_near_duplicates(corpus.cache_dir, every, settings)
+        found = near.cached_near_duplicates(corpus.cache_dir, every, settings)
         counts["near"] = near.count_across(found, places)
         alike = found.similarity >= strict
         kept = near.NearDuplicates(found.keys, found.first[alike], found.second[alike], found.similarity[alike])
