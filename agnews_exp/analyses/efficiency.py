@@ -91,6 +91,7 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     finally:
         kg = tracker.stop()
     found = tracker.final_emissions_data
+    # Private: codecarbon says nowhere in public by which meter it measured the processor.
     modes = [str(getattr(part, "_mode", "")) for part in tracker._hardware if type(part).__name__ == "CPU"]
     metered = bool(modes) and all(mode in _METERED for mode in modes)
     parts = ", ".join(str(part) for part in tracker._conf.get("hardware", ()))

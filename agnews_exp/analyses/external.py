@@ -280,6 +280,7 @@ def _read_folder(folder: Path) -> ExternalRows:
 
 
 def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
+    # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
     from sklearn.datasets import _twenty_newsgroups as posts
 
     # In scikit-learn's order.
