@@ -36,7 +36,7 @@ from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Highligh
 from agnews_exp.analyses.performing import AnalysisContext, analysis, steps
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.files import atomic_path
-from agnews_exp.data.datamodule import derive_seed
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.drawing import Chart, Series
 
 PAGE = "articles.html"

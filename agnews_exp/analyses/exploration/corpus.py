@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.findings import Column, Columns, Table
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
@@ -201,8 +202,6 @@ class ExploredCorpus:
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return a generator that depends on the seed and the purpose only."""
-        from agnews_exp.data.datamodule import derive_seed
-
         return np.random.default_rng(derive_seed("eda", purpose, self.seed))
 
     def sample(self, n: int, purpose: str) -> IntArray:
