@@ -18,7 +18,7 @@ from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -229,10 +229,14 @@ class ExploredCorpus:
         groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
         return {name: own for name, own in groups.items() if len(own)}
 
+    def class_metrics(self, prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>`` for the value of each class."""
+        return {f"{prefix}/{column_key(name, self.names)}": float(value) for name, value in values.items()}
 
-def by_class_metrics(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Return ``<prefix>/<class>`` for the value of each class."""
-    return {f"{prefix}/{metric_class_name(name)}": float(value) for name, value in values.items()}
+    def pair_metrics(self, prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
+        keys = {name: column_key(name, self.names) for name in self.names}
+        return {f"{prefix}/{keys[one]}-{keys[other]}": v for (one, other), v in list(pairs.items())[:200]}
 
 
 def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str], float]:
@@ -244,11 +248,6 @@ def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str
     """
     i, j = np.triu_indices(len(names), 1)
     return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
-
-
-def pair_metrics(prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
-    return {f"{prefix}/{metric_class_name(a)}-{metric_class_name(b)}": v for (a, b), v in list(pairs.items())[:200]}
 
 
 def extremes(values: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray, by_class_metrics
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
 from agnews_exp.analyses.findings import Column, Columns, Findings, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series
@@ -97,7 +97,7 @@ def lengths(
     metrics = {f"{unit}/{name}": value for unit in units for name, value in described[unit, "all"].items()}
     for name in ("mean", "median"):
         by_class = {group: described["words", group][name] for group in groups if group != "all"}
-        metrics |= by_class_metrics(f"words_{name}", by_class)
+        metrics |= corpus.class_metrics(f"words_{name}", by_class)
     limit = float(np.percentile(words, outlier_percentile))
     metrics |= {"outliers": float((words > limit).sum()), "outlier_words": limit}
     metrics[f"outlier_share_{_LONG}"] = float((words > _LONG).mean())

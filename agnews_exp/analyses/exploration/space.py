@@ -17,9 +17,7 @@ from agnews_exp.analyses.exploration.corpus import (
     FloatArray,
     IntArray,
     boxes,
-    by_class_metrics,
     class_pairs,
-    pair_metrics,
 )
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
@@ -154,7 +152,7 @@ def similarity(corpus: ExploredCorpus) -> Findings:
     )  # fmt: skip
     (one, other), value = ranked[0] if ranked else (("", ""), 0.0)
     headline = f"{one} – {other}, {value:.3f}" if ranked else ""
-    return Findings(headline, blocks, pair_metrics("centroid_cosine", pairs))
+    return Findings(headline, blocks, corpus.pair_metrics("centroid_cosine", pairs))
 
 
 def _join(names: tuple[str, ...], cosines: FloatArray) -> tuple[list[int], tuple[tuple[str, str, float], ...]]:
@@ -313,7 +311,7 @@ def embeddings(
               ("class", Column("mean distance to its centroid", ".3f")), tuple(space.spread.items()), note=text),
     )  # fmt: skip
     metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
-    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | by_class_metrics("spread", space.spread))
+    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | corpus.class_metrics("spread", space.spread))
 
 
 @analysis("perturbation", title="How far small changes move a text")
