@@ -504,9 +504,9 @@ _MOST_TERMINAL_ROWS = 20
 def to_terminal(blocks: Sequence[Block]) -> Group:
     """Return blocks for a terminal; text is neither read as rich's markup nor sent as control characters."""
     from rich.console import Group
-    from rich.padding import Padding
 
-    return Group(*(Padding(item, (0, 0, 1, 0)) for block in blocks for item in _terminal_block(block)))
+    shown = [_terminal_block(block) for block in blocks]
+    return Group(*(item for items in shown if items for item in (*items, "")))
 
 
 def _terminal_block(block: Block) -> list[Any]:
@@ -514,8 +514,8 @@ def _terminal_block(block: Block) -> list[Any]:
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
-    def said(text: str, style: str = "") -> Any:
-        return RichText(visible(text), style)
+    def said(text: str, style: str = "", *, one_line: bool = False) -> Any:
+        return RichText(visible(text), style, no_wrap=one_line or None, overflow="ellipsis" if one_line else None)
 
     match block:
         case Text():
@@ -534,9 +534,12 @@ def _terminal_block(block: Block) -> list[Any]:
             rows = block.texts(_MOST_TERMINAL_ROWS)
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
-                drawn.add_column(said(column.heading), justify="right" if block.is_numeric(i) else "left")
+                side: Any = "right" if block.is_numeric(i) else "left"
+                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i))
             for row in rows:
-                drawn.add_row(*(said(cell) for cell in row))
+                drawn.add_row(
+                    *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
+                )
             notes = [said(note, "dim") for note in (block.cut_note(len(rows)), block.note) if note]
             return [drawn, *notes]
 

@@ -14,7 +14,10 @@ TARGET = {"_target_": "counting_words.analyse"}
 
 
 MODULE = """
+from agnews_exp.analyses.findings import Findings, Number, Table, Text
 from agnews_exp.analyses.performing import AnalysisContext, analysis
+from agnews_exp.core.errors import DataError
+from agnews_exp.drawing import Chart, Series
 
 
 @analysis("counting", title="How long its texts are")
