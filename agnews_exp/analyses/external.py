@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.analyses.errors.near_duplicates import normalised
+from agnews_exp.analyses.exploration.corpus import split_words
 from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
@@ -103,8 +103,6 @@ def map_labels(
 
 FloatArray = NDArray[np.float64]
 
-_WORD = re.compile(r"\w+")
-
 
 @dataclass(frozen=True)
 class Detection(Result):
@@ -155,14 +153,14 @@ def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
 
 def vocabulary(texts: Iterable[str]) -> frozenset[str]:
     """Return the words of texts, in lower case."""
-    return frozenset(word for text in texts for word in _WORD.findall(text.lower()))
+    return frozenset(word for text in texts for word in split_words(text))
 
 
 def known_share(texts: Sequence[str], words: Collection[str]) -> FloatArray:
     """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words."""
     shares = np.zeros(len(texts))
     for i, text in enumerate(texts):
-        found = _WORD.findall(text.lower())
+        found = split_words(text)
         if found:
             shares[i] = sum(word in words for word in found) / len(found)
     return shares
@@ -375,7 +373,7 @@ def analyse(
     if not kept.any():
         raise DataError(f"{_GROUP}.mapping leaves out all {len(labels):,} rows of {path}.")
     answers = context.model.predict(rows.texts)
-    table = classification_report_table(labels[kept], _take(answers, kept), names)
+    table = classification_report_table(labels[kept], answers.take(np.flatnonzero(kept)), names)
     seed = context.checked.run.split_seed
     judged = {"external": (labels[kept], answers.labels[kept])}
     judged["test"] = context.splits.test.labels, context.answers["test"].labels
@@ -410,13 +408,6 @@ def analyse(
         f"macro-F1 {estimates['external']:.4f} on {facts['kept']:,} external rows, {estimates['test']:.4f} on test"
     )
     return Findings(headline, blocks, metrics, plain(details))
-
-
-def _take(answers: Predictions, rows: Any) -> Predictions:
-    def part(values: Any) -> Any:
-        return None if values is None else values[rows]
-
-    return Predictions(answers.labels[rows], part(answers.scores), part(answers.probabilities))
 
 
 def _scores(
