@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -32,6 +32,9 @@ from agnews_exp.runners.cascade_runner import PARTS, TIMING
 from agnews_exp.tracking.lookup import source_runs
 
 FloatArray = NDArray[np.float64]
+
+_MOST_POINTS = 500
+"""Of a line: more cannot be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +91,10 @@ def analyse(
     asked = model.asked(first)
     answer = routed(first, second, asked)
     routers = _routers(context, model, (first, second), (sources["fast"].name, sources["accurate"].name))
-    coverages = {
-        name: risk_coverage(confidence(a), a.labels == truth)
-        for name, a in ((routers.names[0], first), (routers.names[1], second), ("cascade", answer))
-    }
+    coverages = [
+        (name, risk_coverage(confidence(given), given.labels == truth))
+        for name, given in zip((*routers.names, "cascade"), (first, second, answer), strict=True)
+    ]
     chosen: dict[str, Any] = {"threshold": min(model.threshold, 1.0), "escalation_rate": float(asked.mean())}
     for name in ("accuracy", "macro_f1"):
         chosen[name] = bootstrap_metric(truth, answer.labels, name, resamples=resamples, seed=seed)
@@ -108,7 +111,7 @@ def analyse(
         "test/escalation_rate": chosen["escalation_rate"],
         "test/cascade_minus_accurate_accuracy": chosen["accuracy_minus_accurate"].estimate,
         "test/cost_share": float(routers.cost[at] / _alone(routers)[1]),
-    } | {f"test/aurc_{k}": v for k, v in zip((*PARTS, "cascade"), (c[2] for c in coverages.values()), strict=True)}
+    } | {f"test/aurc_{k}": v for k, v in zip((*PARTS, "cascade"), (c[2] for _, c in coverages), strict=True)}
     details = {
         "chosen": {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in chosen.items()},
         "fixed_confidence": fixed,
@@ -209,7 +212,7 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
 
 
 def _charts(
-    routers: Routers, coverages: Mapping[str, tuple[FloatArray, FloatArray, float]]
+    routers: Routers, coverages: Sequence[tuple[str, tuple[FloatArray, FloatArray, float]]]
 ) -> tuple[Chart, Chart, Chart]:
     """Return accuracy against the share handed over and against the cost, and the error rate among the surest texts."""
     curve, at, names = routers.curve, routers.chosen, routers.names
@@ -218,7 +221,8 @@ def _charts(
     front = pareto_front(routers.cost, accuracy)
 
     def line(name: str, x: FloatArray, y: FloatArray, dashed: bool = False) -> Series:
-        return Series(name, tuple(x.tolist()), tuple(y.tolist()), dashed=dashed)
+        kept = np.unique(np.linspace(0, len(x) - 1, _MOST_POINTS).astype(np.int64))
+        return Series(name, tuple(x[kept].tolist()), tuple(y[kept].tolist()), dashed=dashed)
 
     def lines(xs: FloatArray) -> tuple[tuple[Literal["x", "y"], float, str], ...]:
         alone: list[tuple[Literal["x", "y"], float, str]] = [
@@ -248,7 +252,7 @@ def _charts(
             "risk_coverage", "Error rate among the surest texts", "lines", "coverage: surest texts answered [%]",
             "error rate among them [%]",
             tuple(line(f"{name} (AURC {100 * area:.2f} %)", 100 * coverage, 100 * risk)
-                  for name, (coverage, risk, area) in coverages.items()),
-            y_range=(0.0, float(max(100 * risk[-1] for _, risk, _ in coverages.values())) * 1.6),
+                  for name, (coverage, risk, area) in coverages),
+            y_range=(0.0, float(max(100 * risk[-1] for _, (_, risk, _) in coverages)) * 1.6),
         ),
     )  # fmt: skip

@@ -245,7 +245,7 @@ def document_map(
     for k, name in enumerate(corpus.names):
         own = np.flatnonzero(labels == k)
         if len(own):
-            x, y = (tuple(column) for column in plane[own].T.astype(float).tolist())
+            x, y = (tuple(column) for column in plane[own].T.astype(float).round(4).tolist())
             row_ids = corpus.train.row_ids[positions[own]].tolist()
             series.append(Series(name, x, y, text=tuple(f"{name}, row {row}" for row in row_ids)))
             middles.append((*np.median(plane[own], axis=0).astype(float).tolist(), name))
