@@ -161,8 +161,8 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
     known = runs(plain)
     if word == "latest" and known:
         return known[-1]
-    if _ID.fullmatch(word) and (found := _by_id(known, word)) is not None:
-        return found
+    if _ID.fullmatch(word) and (by_id := _by_id(known, word)) is not None:
+        return by_id
     names = record.names_given(output_dir)
     prints = {run.folder: str(run.result.get("fingerprint", run.folder)) for run in known}
     ways = (
