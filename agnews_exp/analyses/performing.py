@@ -34,7 +34,7 @@ from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_judged, load_splits
-from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, read_json, write_json
+from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, escaped, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +291,7 @@ def stored_config(run: RunFolder) -> CheckedConfig:
     """Return the configuration that a run was started with, checked by today's rules."""
     from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.create(run.config())
+    config = OmegaConf.create(escaped(run.config()))
     assert isinstance(config, DictConfig)
     return check_config(config)
 
