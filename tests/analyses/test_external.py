@@ -7,10 +7,17 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from agnews_exp.analyses.robustness.drops import measure_drop
-from agnews_exp.analyses.robustness.label_mapping import load_mapping, map_labels, shipped_mappings
-from agnews_exp.analyses.robustness.perturbations import Variant
-from agnews_exp.analyses.robustness.shift import confidence_scores, detection, known_share, vocabulary
+from agnews_exp.analyses.external import (
+    confidence_scores,
+    detection,
+    known_share,
+    load_mapping,
+    map_labels,
+    shipped_mappings,
+    vocabulary,
+)
+from agnews_exp.analyses.perturbations import Variant
+from agnews_exp.analyses.robustness import measure_drop
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -24,7 +31,7 @@ NEWSGROUPS = {  # label -> texts in 20news-bydate-test
 }  # fmt: skip
 
 
-def test_newsgroups_map_to_the_row_counts_of_the_study():
+def test_newsgroups_map_to_known_row_counts():
     found = map_labels(list(NEWSGROUPS), load_mapping("newsgroups"), CLASSES)
     rows = {name: sum(NEWSGROUPS[label] for label, k in found.items() if k == i) for i, name in enumerate(CLASSES)}
     assert rows == {"World": 2018, "Sports": 796, "Business": 390, "Sci/Tech": 3534}
