@@ -458,9 +458,12 @@ def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: S
     """Log the saved model, unless an interrupted attempt has logged it; return the logged model's id."""
     from agnews_exp.tracking.logged_model import log_saved
 
-    outputs = store.client.get_run(run_id).outputs
-    if outputs is not None and outputs.model_outputs:
-        return str(outputs.model_outputs[-1].model_id)
+    import mlflow
+
+    run = store.client.get_run(run_id)
+    if run.outputs is not None and run.outputs.model_outputs:
+        return str(run.outputs.model_outputs[-1].model_id)
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where MLflow puts a model, whatever its run's is
     made = log_saved(run_id, folder, class_names, _EXAMPLE_TEXTS)
     store.progress()
     return made
