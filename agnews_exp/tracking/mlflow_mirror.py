@@ -456,9 +456,9 @@ def _log_dataset(run_id: str, data: Mapping[str, Any], store: Store) -> None:
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: Store) -> str:
     """Log the saved model, unless an interrupted attempt has logged it; return the logged model's id."""
-    from agnews_exp.tracking.logged_model import log_saved
-
     import mlflow
+
+    from agnews_exp.tracking.logged_model import log_saved
 
     run = store.client.get_run(run_id)
     if run.outputs is not None and run.outputs.model_outputs:
