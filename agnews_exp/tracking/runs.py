@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, nearest
+from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel, SourceRun
 from agnews_exp.tracking import record
@@ -154,14 +155,14 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
     """
     output_dir = Path(plain["paths"]["output_dir"])
     if (place := _place_of(output_dir, word)) is not None:
-        run = Run(place)
-        run.record.needed_result()
-        return run
+        named = Run(place)
+        named.record.needed_result()
+        return named
     known = runs(plain)
     if word == "latest" and known:
         return known[-1]
-    if _ID.fullmatch(word) and (run := _by_id(known, word)) is not None:
-        return run
+    if _ID.fullmatch(word) and (by_id := _by_id(known, word)) is not None:
+        return by_id
     names = record.names_given(output_dir)
     prints = {run.folder: str(run.result.get("fingerprint", run.folder)) for run in known}
     ways = (
