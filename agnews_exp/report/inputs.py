@@ -13,9 +13,18 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.report.answers import Answers, metric_interval, read_answers
+from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.reference.reading import OwnResult, Reference
 from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, finished_runs, read_json
+
+RESAMPLES = 2000
+"""Of every bootstrap interval in the report; percentile intervals, seed 0."""
 
 _DIGITS = 8
 _LONE_RUN = re.compile(r"(?:runs/)?(\d{8}-\d{6}-\d{6}-[0-9a-f]{6})")
@@ -26,6 +35,46 @@ def stable_name(run: RunFolder, fingerprint: str, output_dir: Path) -> str:
     if run.path.parent.name == "sweeps" or run.path.parent.parent.name == "sweeps":
         return run.path.relative_to(output_dir).as_posix() if run.path.is_relative_to(output_dir) else str(run.path)
     return fingerprint[:_DIGITS]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A run's answers for one split, in the order of the row numbers.
+
+    Attributes:
+        row_ids: Shape (n,), int64.
+        labels: Shape (n,), int64, true class indices.
+        given: Labels, and where stored scores and probabilities.
+    """
+
+    row_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    given: Predictions
+
+
+def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answers | None:
+    """Read predictions.parquet without its data set; None when it is missing or has no rows of the split."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return None
+    table = pq.read_table(path, filters=pc.field("split") == split)
+    if not table.num_rows:
+        return None
+    order = np.argsort(table["row_id"].to_numpy(), kind="stable")
+
+    def column(name: str) -> NDArray[np.int64]:
+        return np.asarray(table[name].to_numpy()[order]).astype(np.int64)
+
+    def matrix(kind: str) -> NDArray[np.float64] | None:
+        names = [f"{kind}:{metric_class_name(name)}" for name in class_names]
+        if names[0] not in table.column_names or table[names[0]].null_count:
+            return None
+        return np.column_stack([table[name].to_numpy()[order] for name in names]).astype(np.float64)
+
+    given = Predictions(column("prediction"), matrix("score"), matrix("probability"))
+    return Answers(column("row_id"), column("label"), given)
 
 
 class RunNames:
@@ -99,8 +148,8 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Its resolved configuration, flat: dotted key to value."""
-        flat = _flat(self.folder.config()) if (self.folder.path / CONFIG).is_file() else {}
-        return {key: self.names.clean(value) if isinstance(value, str) else value for key, value in flat.items()}
+        found = flat(self.folder.config()) if (self.folder.path / CONFIG).is_file() else {}
+        return {key: self.names.clean(value) if isinstance(value, str) else value for key, value in found.items()}
 
     @cached_property
     def scientific(self) -> dict[str, Any]:
@@ -146,8 +195,21 @@ class StoredRun:
         """Return the bootstrap interval of such as ``test/macro_f1`` over the split's rows, or None."""
         split, _, name = metric.partition("/")
         if (split, name) not in self._intervals:
+            from agnews_exp.evaluation.statistics import bootstrap_metric
+
             answers = self.answers(split)
-            self._intervals[split, name] = None if answers is None else metric_interval(answers, name, self.class_names)
+            self._intervals[split, name] = (
+                None
+                if answers is None
+                else bootstrap_metric(
+                    answers.labels,
+                    answers.given.labels,
+                    name,
+                    resamples=RESAMPLES,
+                    seed=0,
+                    class_names=self.class_names,
+                ).percentile
+            )
         return self._intervals[split, name]
 
     def analysis(self, name: str) -> dict[str, Any] | None:
@@ -158,10 +220,10 @@ class StoredRun:
         """Return where an analysis of this run lies, if it does."""
         return self.folder.path / ANALYSES / name
 
-    def summary(self, name: str) -> str:
-        """Return an analysis's summary in Markdown, empty when there is none."""
-        path = self.analysis_folder(name) / "summary.md"
-        return self.names.clean(path.read_text(encoding="utf-8")) if path.is_file() else ""
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """Names of the analyses that it holds, in alphabetical order."""
+        return tuple(sorted(path.parent.name for path in self.analysis_folder("").glob("*/findings.json")))
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -180,15 +242,6 @@ class StoredRun:
         return lines
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
 _SHOWN_KEYS = 3
 _SHARE = re.compile(r"/(accuracy|(macro|micro|weighted)_(f1|precision|recall)|(f1|precision|recall)/.+)$")
 """Metrics between 0 and 1."""
@@ -203,6 +256,25 @@ _UNTOLD = (
     "trainer.progress_bar",
     "data.",
 )
+
+
+def differences(one: Answers, other: Answers, n_classes: int) -> tuple[float, NDArray[np.float64]]:
+    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,).
+
+    Args:
+        one: Answers of the first.
+        other: Answers of the second, for the same rows.
+        n_classes: K.
+    """
+    from agnews_exp.evaluation.metrics import macro_f1
+    from agnews_exp.evaluation.statistics.bootstrap import Cells
+
+    cells = Cells.group(one.labels, [one.given.labels, other.given.labels], n_classes)
+    weights = cells.draw(np.random.default_rng(0), RESAMPLES)
+    drawn = macro_f1(cells.margins(weights, 0)) - macro_f1(cells.margins(weights, 1))
+    counts = cells.counts.astype(np.float64)[None, :]
+    estimate = macro_f1(cells.margins(counts, 0)) - macro_f1(cells.margins(counts, 1))
+    return float(estimate[0]), np.asarray(drawn, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +306,24 @@ class System:
         return frozenset(
             (k, str(v)) for k, v in config.items() if _tells(k) and k != "data_fraction" and not k.endswith(".name")
         ) | {("name", self.first.model), ("features", self.first.features)}
+
+    @property
+    def cost(self) -> float:
+        """Seconds for a text in batches; where that was not measured, seconds of fitting, behind all that were."""
+        speed = self.first.metrics.get("throughput_batch")
+        return 1 / speed if speed else 1e6 + self.first.timings.get("fit", 0.0)
+
+    def own_result(self) -> OwnResult:
+        """Return it as published results are set beside it."""
+        first = self.first
+        keys = dict.fromkeys(key for run in self.runs for key in run.metrics)
+        metrics = {key: mean for key in keys if (mean := self.mean(key)) is not None}
+        spreads = {f"{key}_seeds": sd for key in ("val/macro_f1",) if (sd := self.spread(key)) is not None}
+        findings = {name: found for name in first.analyses if (found := first.analysis(name)) is not None}
+        return OwnResult.of(
+            first.result, first.config, name=self.label, interval=first.interval, findings=findings,
+            metrics={"fit_seconds": first.timings.get("fit", 0.0), **metrics, **spreads},
+        )  # fmt: skip
 
     @property
     def fits_on_validation(self) -> bool:
@@ -272,6 +362,22 @@ class System:
             return (fmean(values), *ends)
         low, high = self.first.interval(metric) or (None, None)
         return (values[0] if values else None), low, high
+
+
+    def joint_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
+        """Return the mean over seeds with a 95 % interval over rows and seeds: would it hold on new rows and new seeds?
+
+        The rows' part is the bootstrap interval of the lowest seed's run, moved to the mean; the seeds' part is the t
+        interval of their mean. The two vary independently, so their squares add.
+        """
+        value, low, high = self.mean_interval(metric)
+        rows = self.first.interval(metric)
+        if len(self.runs) < 2 or rows is None or None in (value, low, high):
+            return value, low, high
+        own, middle = self.first.metrics[metric], float(value or 0)
+        below = ((own - rows[0]) ** 2 + (middle - float(low or 0)) ** 2) ** 0.5
+        above = ((rows[1] - own) ** 2 + (float(high or 0) - middle) ** 2) ** 0.5
+        return middle, max(0.0, middle - below), min(1.0, middle + above)
 
 
 def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
@@ -385,14 +491,15 @@ class Inputs:
 
     Attributes:
         output_dir: The project's output root.
-        name: Of the study, or ``all``.
-        study: study.json, empty without a study.
+        name: Of a study, or ``all``.
+        study: study.json, empty where all runs are taken.
         runs: Finished runs, in an order that does not depend on when they ran.
         left_out: Other finished runs: short name, run's name, reason.
         sweeps: Sweeps with jobs among ``runs``.
         eda: Folders of the audit of the data.
         names: What runs are called wherever their folders are named.
         comparisons: Contents of comparison.json whose runs are all among ``runs``, with their folders.
+        reference: Published results to stand beside, where they were chosen.
         notes: Files that could not be read.
     """
 
@@ -405,6 +512,7 @@ class Inputs:
     eda: tuple[Path, ...]
     names: RunNames
     comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
+    reference: Reference | None = None
     notes: list[str] = field(default_factory=list)
 
     @cached_property
@@ -416,6 +524,36 @@ class Inputs:
     def class_names(self) -> tuple[str, ...]:
         """Class names of the runs."""
         return self.runs[0].class_names
+
+    @cached_property
+    def tied(self) -> tuple[System, ...]:
+        """The best system and those that validation rows do not tell from it, the cheapest first.
+
+        A system is told apart where the 95 % interval of a paired bootstrap of the difference of macro-F1 leaves out
+        zero. The intervals are not adjusted for their number, so that rather too few systems count as tied.
+        """
+        best, found = self.best, [self.best]
+        mine = best.first.answers("val")
+        top = best.first.interval("val/macro_f1")
+        for system in self.systems:
+            theirs, ends = system.first.answers("val"), system.first.interval("val/macro_f1")
+            if system is best or system.fits_on_validation or None in (mine, theirs, top, ends):
+                continue
+            assert mine is not None
+            assert theirs is not None
+            assert top is not None
+            assert ends is not None
+            if ends[1] < top[0] or not np.array_equal(mine.row_ids, theirs.row_ids):
+                continue
+            _, drawn = differences(mine, theirs, len(self.class_names))
+            if np.quantile(drawn, 0.025) <= 0:
+                found.append(system)
+        return tuple(sorted(found, key=lambda system: (system.cost, system.label)))
+
+    @property
+    def chosen(self) -> System:
+        """The cheapest of the systems that validation does not tell from the best."""
+        return self.tied[0]
 
     @property
     def best(self) -> System:
@@ -433,12 +571,13 @@ class Inputs:
         return sorted(found, key=lambda run: (-run.metrics.get("val/macro_f1", 0.0), run.key))
 
 
-def collect(output_dir: Path, study: str | None) -> Inputs:
+def collect(output_dir: Path, study: str | None, reference: Reference | None = None) -> Inputs:
     """Collect a study's runs, or all that share the most common data identity.
 
     Args:
         output_dir: The project's output root.
         study: A name under ``studies/``; None takes all finished runs.
+        reference: Published results to stand beside.
 
     Raises:
         ConfigError: The study is unknown or malformed, or there is no finished run.
@@ -449,7 +588,7 @@ def collect(output_dir: Path, study: str | None) -> Inputs:
     names.add({run.folder.path.name: run.short for run in found})
     chosen, left_out = _of_study(found, content) if content else _of_one_data_set(found)
     if not chosen:
-        what = f"the study '{study}'" if study else str(output_dir)
+        what = f"study '{study}'" if study else str(output_dir)
         raise ConfigError(
             f"There is no finished run in {what} to report on.", fix="python run.py experiment=quickstart"
         )
@@ -465,6 +604,7 @@ def collect(output_dir: Path, study: str | None) -> Inputs:
         eda=tuple(_audits(output_dir, chosen)),
         names=names,
         comparisons=tuple(_comparisons(output_dir, chosen, notes)),
+        reference=reference,
         notes=notes,
     )
 

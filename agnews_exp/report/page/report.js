@@ -3,33 +3,34 @@
   const root = document.documentElement;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const button = document.getElementById("theme");
-  const specs = JSON.parse(document.getElementById("charts").textContent);
+  const drawn = JSON.parse(document.getElementById("drawn").textContent);
   const plots = [...document.querySelectorAll(".plot")];
   let chosen = null;
   try { chosen = window.localStorage.getItem("agnews-report-theme"); } catch { chosen = null; }
 
   const isDark = () => (chosen === null ? dark.matches : chosen === "dark");
-  const colours = () => {
-    const style = getComputedStyle(root);
-    return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim() };
-  };
-  const themed = () => {
-    const { text, line } = colours();
-    return {
-      "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font.color": text,
-      "xaxis.gridcolor": line, "yaxis.gridcolor": line, "xaxis.linecolor": line, "yaxis.linecolor": line,
-    };
-  };
+  const isShown = (place) => place.closest("details:not([open])") === null;
 
+  function draw(place, printed = false) {
+    const spec = structuredClone(drawn.charts[place.dataset.chart]);
+    const config = drawn.themes[isDark() && !printed ? "dark" : "light"];
+    const width = Math.max(300, Math.min(printed ? 680 : place.clientWidth, 900));
+    if ("width" in spec) spec.width = width;
+    if (width < 560) config.axis.labelLimit = 130;
+    place.dataset.drawn = "yes";
+    return window.agnewsDraw(place, spec, { ...config, background: "transparent" })
+      .catch((error) => { place.textContent = "This chart cannot be drawn here; figures/ has it as a picture."; console.error(error); });
+  }
+  const drawShown = (again) => plots.forEach((place) => {
+    if (isShown(place) && (again || !place.dataset.drawn)) draw(place);
+    else if (again) delete place.dataset.drawn;
+  });
   function showTheme() {
     root.dataset.theme = isDark() ? "dark" : "light";
     button.textContent = isDark() ? "Light" : "Dark";
     button.setAttribute("aria-pressed", String(isDark()));
   }
-  function followTheme() {
-    showTheme();
-    for (const place of plots) if (place.dataset.drawn) window.Plotly.relayout(place, themed());
-  }
+  function followTheme() { showTheme(); if (window.agnewsDraw) drawShown(true); }
   button.addEventListener("click", () => {
     chosen = isDark() ? "light" : "dark";
     try { window.localStorage.setItem("agnews-report-theme", chosen); } catch { /* a page from a file may have no storage */ }
@@ -37,24 +38,15 @@
   });
   dark.addEventListener("change", followTheme);
   showTheme();
-
-  function draw(place) {
-    const spec = specs[place.dataset.chart];
-    const { text, line } = colours();
-    const layout = spec.layout;
-    layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
-    layout.font = { color: text, size: 12, family: "system-ui, sans-serif" };
-    for (const axis of [layout.xaxis, layout.yaxis]) { axis.gridcolor = line; axis.linecolor = line; }
-    place.parentElement.classList.add("live");
-    try {
-      window.Plotly.newPlot(place, spec.data, layout, { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });
-      place.dataset.drawn = "yes";
-    } catch (error) {
-      place.parentElement.classList.remove("live"); // the still picture stays
-      console.error(place.dataset.chart, error);
-    }
+  if (window.agnewsDraw) {
+    drawShown(false);
+    document.querySelectorAll("details").forEach((d) => d.addEventListener("toggle", () => drawShown(false)));
+    let wide = window.innerWidth, waiting = 0;
+    window.addEventListener("resize", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => { if (window.innerWidth !== wide) { wide = window.innerWidth; drawShown(true); } }, 200);
+    });
   }
-  if (window.Plotly) plots.forEach(draw);
 
   const number = (cell) => (cell.dataset.v === undefined ? null : Number(cell.dataset.v));
   function compare(a, b) {
@@ -99,10 +91,13 @@
   }, { rootMargin: "-10% 0px -80% 0px" });
   document.querySelectorAll("main section").forEach((section) => seen.observe(section));
 
+  const folded = () => [...document.querySelectorAll("main details")];
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details.stored").forEach((d) => { d.dataset.was = d.open; d.open = true; });
+    folded().forEach((d) => { d.dataset.was = d.open; d.open = true; });
+    if (window.agnewsDraw) plots.forEach((place) => draw(place, true));
   });
   window.addEventListener("afterprint", () => {
-    document.querySelectorAll("details.stored").forEach((d) => { d.open = d.dataset.was === "true"; });
+    folded().forEach((d) => { d.open = d.dataset.was === "true"; });
+    if (window.agnewsDraw) drawShown(true);
   });
 })();

@@ -1,92 +1,29 @@
-"""Writing a report's folder: report.html, report.md, figures and tables."""
+"""Writing a report's folder: report.html (one page that needs nothing else), report.md, figures and tables."""
 
 from __future__ import annotations
 
-import csv
+import base64
+import hashlib
 import html
-import io
+import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from agnews_exp.analyses.findings import Block, Table, markdown_text, to_html, to_markdown, write_table
 from agnews_exp.core.files import atomic_path
-from agnews_exp.core.text import spreadsheet_cell
-from agnews_exp.report.content import Block, Chart, Missing, Picture, Prose, Section, Stored, Table
-from agnews_exp.report.page.html import render_page
-from agnews_exp.report.page.stills import draw_still
-
-_MOST_ROWS = 60
-
-
-def render_markdown(title: str, subtitle: str, date: str, sections: Sequence[Section]) -> str:
-    """Return the whole report."""
-    lines = [f"# {escape(title)}", "", escape(subtitle), "", date, ""]
-    lines += [f"- [{escape(section.title)}](#{_anchor(section.title)})" for section in sections]
-    for section in sections:
-        lines += ["", f"## {escape(section.title)}"]
-        for block in section.blocks:
-            lines += ["", *_block(block)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def escape(words: str) -> str:
-    """Make text of a user's plain in Markdown: no tag, no image, no table's bar."""
-    return html.escape(words, quote=False).replace("|", "\\|").replace("[", "\\[").replace("\n", " ")
-
-
-def _anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
-def _block(block: Block) -> list[str]:
-    match block:
-        case Prose(text):
-            return [escape(text)]
-        case Missing(text, command):
-            return [f"*{escape(text)}* Fill it with `{command.replace('`', '')}`."]
-        case Stored(title, markdown, provenance):
-            return [f"### {escape(title)}", "", _demoted(markdown), "", _small(provenance)]
-        case Table(folded=True):
-            return [f"{escape(block.title)}: [CSV]({block.name}.csv)"]
-        case Table():
-            return _table(block)
-        case Chart() | Picture():
-            alt = escape(block.title).replace("]", "")
-            lines = [f"### {escape(block.title)}", "", f"![{alt}](figures/{block.name}.png)", ""]
-            said = block.intervals if isinstance(block, Chart) else ""
-            return [*lines, _small(f"{block.provenance} {said}".strip())]
-    raise TypeError(block)
-
-
-def _small(words: str) -> str:
-    return f"<sub>{escape(words)}</sub>"
-
-
-def _table(table: Table) -> list[str]:
-    lines = [f"### {escape(table.title)}", "", "| " + " | ".join(map(escape, table.header)) + " |"]
-    right = [
-        bool(table.rows) and all(r[i].sort is not None or r[i].text == "–" for r in table.rows)
-        for i in range(len(table.header))
-    ]
-    lines += ["|" + "|".join(" ---: " if r else " --- " for r in right) + "|"]
-    lines += ["| " + " | ".join(escape(cell.text) for cell in row) + " |" for row in table.rows[:_MOST_ROWS]]
-    if len(table.rows) > _MOST_ROWS:
-        lines += ["", f"The first {_MOST_ROWS} of {len(table.rows):,} rows."]
-    said = [escape(table.note), ""] if table.note else []
-    return [*lines, "", *said, _small(table.provenance) + f" [CSV](tables/{table.name}.csv)"]
-
-
-def _demoted(markdown: str) -> str:
-    """Lower headings by two levels and show tags as text."""
-    markdown = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", markdown)
-    return re.sub(r"^(#+) ", lambda m: "##" + m.group(1) + " ", markdown, flags=re.MULTILINE).strip()
+from agnews_exp.drawing import Chart, page_script, save, theme, vega
+from agnews_exp.report.blocks import Section
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a page says about itself.
+    """A whole report.
 
     Attributes:
         title: Its heading.
@@ -100,6 +37,11 @@ class Report:
     date: str
     sections: tuple[Section, ...]
 
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks, those folded away too."""
+        return [block for section in self.sections for block in (*section.blocks, *section.more)]
+
 
 def write_report(folder: Path, report: Report) -> None:
     """Write a report; figures and tables of an earlier one go.
@@ -107,50 +49,109 @@ def write_report(folder: Path, report: Report) -> None:
     Args:
         folder: Where; made when missing.
         report: What.
+
+    Raises:
+        ValueError: Two blocks would be written to one file.
     """
+    named = [block for block in report.blocks if isinstance(block, Chart | Table)]
+    if twice := {block.name for block in named if sum(other.name == block.name for other in named) > 1}:
+        raise ValueError(f"two blocks of the report are called {sorted(twice)[0]}")
     for part in ("figures", "tables"):
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True, exist_ok=True)
+    for block in named:
+        if isinstance(block, Chart):
+            save(block, folder / "figures" / f"{block.name}.png")
+            save(block, folder / "figures" / f"{block.name}.svg")
+        else:
+            write_table(block, (folder if block.folded else folder / "tables") / f"{block.name}.csv")
+    for name, content in (("report.md", render_markdown(report)), ("report.html", render_page(report))):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def render_markdown(report: Report) -> str:
+    """Return the whole report as Markdown, nothing folded."""
+    lines = [f"# {markdown_text(report.title)}", markdown_text(report.subtitle), report.date]
+    lines.append(
+        "\n".join(f"- [{markdown_text(s.title)}](#{s.title.lower().replace(' ', '-')})" for s in report.sections)
+    )
     for section in report.sections:
-        for block in section.blocks:
-            if isinstance(block, Chart):
-                draw_still(block, folder / "figures" / f"{block.name}.png", folder / "figures" / f"{block.name}.svg")
-            elif isinstance(block, Picture):
-                shutil.copyfile(block.path, folder / "figures" / f"{block.name}.png")
-                if (vector := block.path.with_suffix(".svg")).is_file():
-                    shutil.copyfile(vector, folder / "figures" / f"{block.name}.svg")
-            elif isinstance(block, Table):
-                place = folder if block.folded else folder / "tables"
-                with atomic_path(place / f"{block.name}.csv") as temporary:
-                    temporary.write_text(table_csv(block), encoding="utf-8")
-    with atomic_path(folder / "report.md") as temporary:
-        temporary.write_text(render_markdown(report.title, report.subtitle, report.date, report.sections), "utf-8")
-    with atomic_path(folder / "report.html") as temporary:
-        page = render_page(report.title, report.subtitle, report.date, report.sections, folder / "figures")
-        temporary.write_text(page, encoding="utf-8")
+        blocks = (*section.blocks, *section.more)
+        lines += [
+            f"## {markdown_text(section.title)}",
+            to_markdown(blocks, level=3, figures="figures/", tables="tables/"),
+        ]
+    return "\n\n".join(lines).rstrip() + "\n"
 
 
-def table_csv(table: Table) -> str:
-    """Return a table as CSV, in which no spreadsheet finds a formula."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([spreadsheet_cell(name) for name in table.header])
-    for row in table.rows:
-        writer.writerow([cell.text if cell.sort is not None else spreadsheet_cell(cell.text) for cell in row])
-    # Before Python 3.13 a lone carriage return is not quoted, and would begin a new row.
-    return file.getvalue().replace("\r", " ")
+def render_page(report: Report) -> str:
+    """Return the report as one page.
 
-
-def check_names(sections: Sequence[Section]) -> None:
-    """Check that no two blocks would be written to one file.
-
-    Raises:
-        ValueError: Two blocks have one name.
+    Everything that a user may have written (class names, run names, texts) is escaped; the page's content security
+    policy runs the page's own scripts and no other, and lets nothing be loaded.
     """
-    seen: set[str] = set()
-    for section in sections:
-        for block in section.blocks:
-            if isinstance(block, Chart | Picture | Table):
-                if block.name in seen:
-                    raise ValueError(f"two blocks of the report are called {block.name}")
-                seen.add(block.name)
+    charts = {block.name: vega(block, titled=False) for block in report.blocks if isinstance(block, Chart)}
+    for spec in charts.values():
+        del spec["config"]  # the page has one for each theme
+    drawn = {"charts": charts, "themes": {"light": theme(), "dark": theme(dark=True)}}
+    scripts = [*([_draw_script()] if charts else []), _asset("report.js")]
+    parts = {
+        "title": html.escape(report.title),
+        "subtitle": html.escape(report.subtitle),
+        "date": html.escape(report.date),
+        "hashes": " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+        "style": _asset("report.css"),
+        "contents": "\n".join(f'<li><a href="#{s.name}">{html.escape(s.title)}</a></li>' for s in report.sections),
+        "sections": "\n".join(map(_section, report.sections)),
+        "data": script_json(drawn),
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
+    }
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], _asset("report.html"))
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{html.escape(section.title)}</h2>", to_html(_bare(section.blocks))]
+    if section.more:
+        n = sum(isinstance(block, Chart | Table) for block in section.more)
+        said = f"{'More' if section.blocks else 'Show'}: {f'{n} tables and charts' if n > 1 else 'one table or chart'}" if n else "Not there yet"
+        parts.append(_folded(said, to_html(_bare(section.more))))
+    origins = [
+        f"<p><b>{html.escape(block.title)}</b>: {html.escape(block.provenance)}</p>"
+        for block in (*section.blocks, *section.more)
+        if isinstance(block, Chart | Table) and block.provenance
+    ]
+    if origins:
+        parts.append(_folded("Runs and commands behind these numbers", "\n".join(origins), "origin"))
+    return f'<section id="{section.name}">\n' + "\n".join(parts) + "\n</section>"
+
+
+def _bare(blocks: Sequence[Block]) -> list[Block]:
+    """Return blocks without their origins, which stand together at the end of the section."""
+    return [replace(block, provenance="") if isinstance(block, Chart | Table) else block for block in blocks]
+
+
+def _folded(said: str, inside: str, kind: str = "") -> str:
+    return f'<details class="{f"more {kind}".strip()}">\n<summary>{html.escape(said)}</summary>\n{inside}\n</details>'
+
+
+def script_json(content: Any) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        written = written.replace(sign, f"\\u{ord(sign):04x}")
+    return written
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("agnews_exp.report.page").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _draw_script() -> str:
+    return page_script().replace("</script", "<\\/script")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,334 +1,243 @@
-"""Classical models and feature pipelines: the study's tables with ours beside, over folds and on held-out rows."""
+"""All systems by validation, and how two of them differ; folds, seeds and weights of ensembles behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import sqrt
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from agnews_exp.reference.ag_news_notebooks.published import published
-from agnews_exp.reference.ag_news_notebooks.study_tables import MODELS_TITLE, PIPELINES_TITLE
-from agnews_exp.report.content import (
-    Block,
-    Cell,
-    Chart,
-    Missing,
-    Prose,
-    Section,
-    Series,
-    Table,
-    interval,
-    number,
-    text,
-)
-from agnews_exp.report.inputs import Inputs, StoredRun, System
-from agnews_exp.report.origin import BOOTSTRAP, FOLDS, PUBLISHED, origin
+import numpy as np
 
-_KEYS = (("clean", "Cleaning strategies", ("T08",)), ("tokenizer", "Tokenisers", ("T09",)))
+from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.drawing import Chart, Series
+from agnews_exp.report.blocks import BOOTSTRAP, Section, origin, run_score, score, slug
+from agnews_exp.report.inputs import RESAMPLES, Inputs, StoredRun, System, differences
+from agnews_exp.report.sections.answer import costs
+from agnews_exp.tracking.record import MODEL
+
+log = logging.getLogger(__name__)
+
+_DRAWN, _SHOWN, _BINS, _FOLDED_RUNS = 15, 12, 40, 10
+_FITTED = "Fitted weights, not estimates with a known error: no interval. The size of a weight is not a contribution."
 
 
-def text_handling(inputs: Inputs) -> list[Block]:
-    """Return one table a setting that differs between runs of one model, features and share of the rows."""
-    blocks: list[Block] = []
-    for key, title, covers in _KEYS:
-        arms = _arms(inputs, f"features.{key}")
-        if len(arms) < 2:
-            said = f"{title}: all runs of a model have the same one."
-            blocks.append(Missing(said, "python run.py -m experiment=feature_ablation"))
-            continue
-        rows = tuple(
-            (
-                text(value),
-                text(system.first.model),
-                number(system.mean("val/macro_f1")),
-                number(system.mean("test/macro_f1")),
-                number(system.first.timings.get("features"), ".2f"),
-                number(system.first.fraction, "g"),
-            )
-            for value, system in arms.items()
-        )
-        header = (key, "model", "validation: macro-F1", "test: macro-F1", "features, s", "data fraction")
-        made = origin([system.first for system in arms.values()], ("val", "test"))
-        note = "The study printed such a table but trained on raw text only."
-        blocks.append(Table(f"texts_{key}", title, header, rows, made, note, covers))
-    return blocks
-
-
-def _arms(inputs: Inputs, key: str) -> dict[str, System]:
-    """Return the largest group of systems that differ in a setting, by its value."""
-    groups: dict[tuple[str, str, float], dict[str, System]] = {}
-    for system in inputs.systems:
-        run = system.first
-        if (value := run.config.get(key)) is not None:
-            groups.setdefault((run.model, run.features, run.fraction), {}).setdefault(str(value), system)
-    return max(groups.values(), key=len, default={})
-
-
-_COMMAND = "python run.py -m experiment=study_classical"
-_TOP = 10
-
-
-def classical(inputs: Inputs) -> Section:
-    """Return the 19 models and the 7 pipelines."""
-    models = [(line, _ours(inputs, line, 10)) for line in published("models")]
-    pipelines = [(line, _ours(inputs, line, 5)) for line in published("pipelines")]
-    blocks: list[Block] = []
-    for what, found in (("classical models", models), ("feature pipelines", pipelines)):
-        missing = [line.get("pipeline") or line["model"] for line, run in found if run is None]
-        if len(missing) == len(found):
-            blocks.append(Missing(f"None of the study's {len(found)} {what} is among these runs.", _COMMAND))
-        elif missing:
-            blocks.append(Missing(f"Not among these runs, of the {what}: {', '.join(missing)}.", _COMMAND))
-    if any(run for _, run in models):
-        blocks += [_models_chart(models), _models_table(models)]
-    folds = _fold_scores(inputs)
-    if folds is not None:
-        blocks.append(folds)
-    if any(run for _, run in pipelines):
-        blocks += [*_pipeline_charts(pipelines), _pipelines_table(pipelines)]
-    blocks += [*text_handling(inputs), _trust()]
-    return Section("classical", "Classical models and pipelines", tuple(blocks))
-
-
-def _ours(inputs: Inputs, line: dict[str, str], n_folds: int) -> StoredRun | None:
-    """Return our run of a published row: of the most rows, cross-validated if possible, best in as many folds."""
-    pooling = line.get("pooling") or ""
-    found = [
-        run
-        for run in inputs.runs
-        if run.model == line["model"]
-        and run.features == line["features"]
-        and "test/macro_f1" in run.metrics
-        and (not pooling or str(run.config.get("features.blocks.embeddings.pooling") or "") == pooling)
-    ]
-    return max(found, key=lambda run: (run.fraction, run.n_folds == n_folds, run.n_folds, -run.seed), default=None)
-
-
-def _standard_error(run: StoredRun) -> float | None:
-    spread = run.metrics.get("cv/macro_f1_std")
-    return spread / sqrt(run.n_folds) if spread is not None and run.n_folds else None
-
-
-def _our_series(split: str, rows: Sequence[tuple[str, StoredRun | None]], name: str) -> Series:
-    values, lows, highs = [], [], []
-    metric = f"{split}/macro_f1"
-    for _, run in rows:
-        value = run.metrics.get(metric) if run else None
-        if run is None or value is None:
-            ends: tuple[float | None, float | None] = (None, None)
-        elif split == "cv":
-            error = _standard_error(run)
-            ends = (None, None) if error is None else (value - error, value + error)
-        else:
-            ends = run.interval(metric) or (None, None)
-        values.append(value)
-        lows.append(ends[0])
-        highs.append(ends[1])
-    return Series(name, tuple(values), tuple(label for label, _ in rows), tuple(lows), tuple(highs))
-
-
-def _published_series(rows: Sequence[tuple[str, dict[str, str]]], n_folds: int) -> Series:
-    values = [float(line["cv/macro_f1"]) for _, line in rows]
-    errors = [float(line["cv/macro_f1_std"]) / sqrt(n_folds) for _, line in rows]
-    return Series(
-        f"study, cv ({n_folds} folds)",
-        tuple(values),
-        tuple(label for label, _ in rows),
-        tuple(v - e for v, e in zip(values, errors, strict=True)),
-        tuple(v + e for v, e in zip(values, errors, strict=True)),
-        published=True,
+def models(inputs: Inputs) -> Section:
+    """Return all systems by validation, and behind them test scores, folds, tests and weights."""
+    more: list[Block] = [_final_table(inputs)]
+    if (folds := _fold_scores(inputs)) is not None:
+        more.append(folds)
+    pair = leading_pair(inputs)
+    more += (
+        [Missing("One system alone cannot be compared.", "python run.py model=logreg")]
+        if pair is None
+        else compared(*pair)
     )
+    more += [_stored(path.parent.name, content) for path, content in inputs.comparisons]
+    more += [chart for system in inputs.systems if (chart := _weights(system)) is not None]
+    return Section("models", "Models", (_chart(inputs), _table(inputs)), tuple(more))
 
 
-Found = Sequence[tuple[dict[str, str], StoredRun | None]]
-
-
-def _models_chart(models: Found) -> Chart:
-    rows = [(line["model"], line) for line, _ in models if "dummy" not in line["model"]]
-    ours = [(line["model"], run) for line, run in models if "dummy" not in line["model"]]
-    runs = [run for _, run in ours if run]
-    series = [_published_series(rows, 10)]
-    if any(run.n_folds for run in runs):
-        series.append(_our_series("cv", ours, "ours, cv"))
-    series.append(_our_series("test", ours, "ours, test"))
+def _chart(inputs: Inputs) -> Chart:
+    shown = inputs.systems[:_DRAWN]
+    values, lows, highs = zip(*(system.joint_interval("val/macro_f1") for system in shown), strict=True)
+    more = f" The first {_DRAWN} of {len(inputs.systems)}." if len(inputs.systems) > _DRAWN else ""
     return Chart(
-        "classical_models",
-        f"{MODELS_TITLE}: the study's numbers and ours",
-        "dots",
-        "macro-F1",
-        "",
-        tuple(series),
-        origin(runs, ("cv", "test")),
-        intervals=f"cv: {FOLDS} test: {BOOTSTRAP} {PUBLISHED} Three dummies are left out.",
-        covers=("F15",),
-    )
+        "systems", "Systems by macro-F1 on validation", "dots", "macro-F1 on validation", "",
+        (Series("validation", values, tuple(system.label for system in shown), lows, highs),),
+        origin([system.first for system in shown], ("val",)), BOOTSTRAP + more,
+        "Systems whose bars overlap widely are hardly told apart; the list of the tied ones is in the answer.",
+    )  # fmt: skip
 
 
-def _cells(run: StoredRun | None) -> tuple[Cell, ...]:
-    if run is None:
-        return (number(None),) * 6
-    metrics = run.metrics
-    cv = metrics.get("cv/macro_f1")
-    over_folds = number(None) if cv is None else Cell(f"{cv:.4f} ±{metrics['cv/macro_f1_std']:.4f} ({run.n_folds})", cv)
-    ends = run.interval("test/macro_f1") or (None, None)
-    return (
-        over_folds,
-        number(metrics.get("cv/train_macro_f1")),
-        number(metrics.get("val/macro_f1")),
-        interval(metrics.get("test/macro_f1"), *ends),
-        number(run.timings.get("fit"), ".2f"),
-        number(run.fraction, "g"),
-    )
-
-
-_OURS = (
-    "ours: cv ± sd (folds)",
-    "ours: train in folds",
-    "ours: validation",
-    "ours: test [95 %]",
-    "ours: fit, s",
-    "ours: data fraction",
-)
-
-
-def _models_table(models: Found) -> Table:
-    header = ("model", "study: cv ± sd (10 folds)", "study: train in folds", *_OURS)
+def _table(inputs: Inputs) -> Block:
+    tied = set(inputs.tied)
     rows = [
         (
-            text(line["model"]),
-            _spread(line),
-            number(float(line["cv/train_macro_f1"])),
-            *_cells(run),
+            system.label, score(system, "val/macro_f1"), "yes" if system in tied else "", system.spread("val/macro_f1"),
+            system.mean("cv/macro_f1"), *costs(system), system.first.timings.get("fit"), len(system.runs), system.first.fraction,
         )
-        for line, run in models
-    ]
-    note = (
-        "All numbers are macro-F1. The study fitted features on all training rows before its folds, ours"
-        " are fitted inside"
-        " each fold; sd is over the folds."
-    )
-    runs = [run for _, run in models if run]
+        for system in inputs.systems
+    ]  # fmt: skip
+    columns = (
+        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("tied with the best"),
+        Column("sd over seeds", "metric"), Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
+        Column("size, MB", ".1f"), Column("fit", "time"), Column("seeds", "count"), Column("data fraction", "number"),
+    )  # fmt: skip
+    runs = [run for system in inputs.systems for run in system.runs]
     return Table(
-        "classical_models_table", MODELS_TITLE, header, tuple(rows), origin(runs, ("cv", "val", "test")), note, ("T13",)
+        "systems_table",
+        "All systems, the best on validation first",
+        columns,
+        tuple(rows),
+        provenance=origin(runs, ("val",)),
     )
 
 
-def _spread(line: dict[str, str]) -> Cell:
-    mean = float(line["cv/macro_f1"])
-    return Cell(f"{mean:.4f} ±{float(line['cv/macro_f1_std']):.4f}", mean)
+def _final_table(inputs: Inputs) -> Block:
+    rows = [
+        (s.label, run_score(s.first, "test/macro_f1"), run_score(s.first, "test/accuracy"), s.spread("test/macro_f1"))
+        for s in inputs.systems
+    ]
+    columns = (
+        Column("system"), Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
+        Column("sd over seeds", "metric"),
+    )  # fmt: skip
+    note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
+    made = origin([run for system in inputs.systems for run in system.runs])
+    return Table(
+        "final_evaluation",
+        "Final evaluation of all systems on the test rows",
+        columns,
+        tuple(rows),
+        provenance=made,
+        note=note,
+    )
 
 
 def _fold_scores(inputs: Inputs) -> Chart | None:
-    by_name: dict[str, StoredRun] = {}
-    found = [s.first for s in inputs.systems if s.first.folds.get("macro_f1")]
-    for run in sorted(found, key=lambda run: -run.metrics.get("cv/macro_f1", 0.0)):
-        by_name.setdefault(f"{run.name} ({run.n_folds} folds)", run)
-    shown = dict(list(by_name.items())[:_TOP])
+    found = sorted(
+        (s for s in inputs.systems if s.first.folds.get("macro_f1")), key=lambda s: -s.first.metrics["cv/macro_f1"]
+    )
+    shown = found[:_FOLDED_RUNS]
     if not shown:
         return None
-    series = tuple(Series(name, tuple(run.folds["macro_f1"]), ()) for name, run in shown.items())
+    series = tuple(Series(f"{s.label} ({s.first.n_folds} folds)", tuple(s.first.folds["macro_f1"])) for s in shown)
     return Chart(
-        "fold_scores",
-        f"Scores by fold of the {len(shown)} best in cross-validation",
-        "box",
-        "macro-F1 of one fold",
-        "",
-        series,
-        origin(list(shown.values()), ("cv",)),
-        intervals="Box: quartiles and median over the folds; each point is a fold. Folds share training rows.",
-        covers=("F14",),
-    )
+        "fold_scores", "Scores by fold", "box", "macro-F1 of one fold", "", series, origin([s.first for s in shown], ("cv",)),
+        "Box: quartiles and median over the folds; folds share training rows.",
+        f"The spread of each box is what another fold changes; the {len(shown)} best over folds.",
+    )  # fmt: skip
 
 
-def _pipeline_charts(pipelines: Found) -> list[Chart]:
-    lines = [(line["pipeline"], line) for line, _ in pipelines]
-    ours = [(line["pipeline"], run) for line, run in pipelines]
-    runs = [run for _, run in ours if run]
-    labels = tuple(label for label, _ in lines)
-    made = origin(runs, ("cv", "val"))
-    validation = Series(
-        "study, validation", tuple(float(line["val/macro_f1"]) for _, line in lines), labels, published=True
-    )
-    scores = [_published_series(lines, 5), validation]
-    if any(run.n_folds for run in runs):
-        scores.append(_our_series("cv", ours, "ours, cv"))
-    scores.append(_our_series("val", ours, "ours, validation"))
-    sizes = (
-        Series("study", tuple(float(line["n_features"]) for _, line in lines), labels, published=True),
-        Series("ours", tuple(run.metrics.get("n_features") if run else None for _, run in ours), labels),
-    )
-    zeros = Series("ours", tuple(run.metrics.get("sparsity") if run else None for _, run in ours), labels)
-    counted = "A count, not an estimate: no interval."
+def leading_pair(inputs: Inputs) -> tuple[System, System] | None:
+    """Return the best transformer and the best classical system by validation, else the two best systems."""
+    one, other = inputs.best_of("transformer"), inputs.best_of("classical")
+    if one is not None and other is not None:
+        return one, other
+    clean = [system for system in inputs.systems if not system.fits_on_validation]
+    return (clean[0], clean[1]) if len(clean) > 1 else None
+
+
+def compared(one: System, other: System) -> list[Block]:
+    """Return the verdict on two systems' test answers, the tests behind it, and the bootstrap of the difference."""
+    from agnews_exp.compare.comparison import compare_runs, load_comparable
+
+    a, b = one.first.answers("test"), other.first.answers("test")
+    if a is None or b is None:
+        return [Missing("The stored test answers of the leading systems are gone.", f"{one.first.command} force=true")]
+    made = origin([one.first, other.first], command=f"agnews compare {one.first.short} {other.first.short}")
+    try:
+        loaded = load_comparable([one.first.folder, other.first.folder], "test")
+    except AgnewsError as error:
+        return [Text(f"No paired tests: {error.message}")]
+    pair = compare_runs(loaded, resamples=RESAMPLES, seed=0).pairs[0]
+    estimate, drawn = differences(a, b, len(one.first.class_names))
+    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    counts, edges = np.histogram(drawn, bins=_BINS)
+    series = Series("resamples", tuple(((edges[:-1] + edges[1:]) / 2).tolist()), tuple(counts.tolist()))
+    chart = Chart(
+        "bootstrap_difference", f"Difference of macro-F1 on test: {one.label} minus {other.label}", "columns",
+        "difference of macro-F1 on test", "resamples", (series,), made,
+        f"{estimate:+.4f}, 95 % percentile interval {low:+.4f} to {high:+.4f}; {RESAMPLES:,} resamples of the test rows.",
+        "How the difference varies when the test rows are drawn again; models stay as they are.",
+        references=(("x", 0.0, "no difference"), ("x", low, "2.5 %"), ("x", high, "97.5 %")),
+    )  # fmt: skip
+    effect, corrected = pair.effect, pair.mcnemar["corrected"]
+    rows: list[tuple[str, Any]] = [
+        ("rows right by both", f"{pair.counts.both_right:,}"),
+        (f"right by {pair.name_a} alone", f"{pair.counts.only_a:,}"),
+        (f"right by {pair.name_b} alone", f"{pair.counts.only_b:,}"),
+        ("wrong by both", f"{pair.counts.both_wrong:,}"),
+        ("McNemar, exact: p", f"{pair.mcnemar['exact'].p_value:.3g}"),
+        ("McNemar, continuity-corrected: chi-square", f"{corrected.statistic:.2f}"),
+        ("difference of macro-F1 [95 %]", f"{estimate:+.4f} [{low:+.4f}, {high:+.4f}]"),
+        ("approximate randomisation of macro-F1: p", f"{pair.metrics['macro_f1'].randomisation.p_value:.3g}"),
+        ("odds ratio of rows that one alone gets right", f"{effect.discordant_odds_ratio.estimate:.2f}"),
+        ("Cohen's g", f"{effect.cohens_g.estimate:.3f}"),
+        ("reduction of errors", f"{effect.error_reduction:.1%}"),
+    ]
+    columns = Column("quantity"), Column(f"{pair.name_a} against {pair.name_b}")
+    note = "Rows are resampled, models stay fixed: this says nothing about training anew."
     return [
-        Chart(
-            "pipelines",
-            f"{PIPELINES_TITLE}: macro-F1",
-            "dots",
-            "macro-F1",
-            "",
-            tuple(scores),
-            made,
-            intervals=f"cv: {FOLDS} ours, validation: {BOOTSTRAP} {PUBLISHED} The study stored no"
-            " validation answers, so its"
-            " validation scores have no interval.",
-            covers=("F13",),
-        ),
-        Chart(
-            "pipeline_sizes",
-            "Feature pipelines: columns",
-            "dots",
-            "columns (logarithmic)",
-            "",
-            sizes,
-            made,
-            intervals=counted,
-            log_x=True,
-            covers=("F13",),
-        ),
-        Chart(
-            "pipeline_sparsity",
-            "Feature pipelines: share of zeros",
-            "dots",
-            "share of zeros",
-            "",
-            (zeros,),
-            made,
-            intervals=counted,
-            covers=("F13",),
-        ),
+        Text(pair.verdict),
+        Table("pair", "Two leading systems, paired on the test rows", columns, tuple(rows), provenance=made, note=note),
+        chart,
     ]
 
 
-def _pipelines_table(pipelines: Found) -> Table:
-    header = ("pipeline", "features", "study: cv ± sd (5 folds)", "study: validation", *_OURS, "ours: columns")
-    rows = [
-        (
-            text(line["pipeline"]),
-            text(" ".join(filter(None, (line["features"], line["pooling"])))),
-            _spread(line),
-            number(float(line["val/macro_f1"])),
-            *_cells(run),
-            number(run.metrics.get("n_features") if run else None, ",.0f"),
+def _stored(name: str, content: Mapping[str, Any]) -> Block:
+    rows = []
+    for pair in content["pairs"]:
+        difference = next((m["bootstrap"]["difference"] for m in (pair.get("metrics") or {}).values()), {})
+        ends = difference.get("percentile") or (None, None)
+        rows.append(
+            (
+                pair["name_a"],
+                pair["name_b"],
+                Number(difference.get("estimate"), "change", *ends),
+                pair.get("p_value"),
+                pair.get("p_holm"),
+            )
         )
-        for line, run in pipelines
-    ]
-    note = (
-        "Logistic regression, C = 1. The study's embeddings were GloVe vectors; ours are word2vec of the training rows."
+    columns = (
+        Column("a"),
+        Column("b"),
+        Column("a - b [95 %]", "change"),
+        Column("McNemar p", "p"),
+        Column("p, Holm", "p"),
     )
-    runs = [run for _, run in pipelines if run]
+    made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
     return Table(
-        "pipelines_table",
-        PIPELINES_TITLE,
-        header,
-        tuple(rows),
-        origin(runs, ("cv", "val", "test")),
-        note,
-        ("T10", "T14"),
+        f"comparison_{slug(name)}", f"Stored comparison on {content['split']}", columns, tuple(rows), provenance=made
     )
 
 
-def _trust() -> Prose:
-    return Prose(
-        "The study's numbers here are those of its result files. Its cross-validation saw features (and"
-        " a chi2 selector,"
-        " which reads labels) fitted on all training rows; ours never did."
-    )
+def _weights(system: System) -> Chart | None:
+    """Return a chart of what an ensemble's members weigh, or None where nothing of the kind is stored."""
+    run = system.first
+    found = _blend_weights(run) if run.model == "blend" else _member_weights(run)
+    if found is None:
+        return None
+    per_class = len(next(iter(found.values()))) > 1
+    rows = run.class_names if per_class else ("all classes",)
+    series = tuple(Series(name, tuple(float(v) for v in values), tuple(rows)) for name, values in found.items())
+    what = "weight of each member's own-class probability" if per_class else "weight of each member"
+    return Chart(
+        f"weights_{slug(run.name)}_{slug(run.fingerprint[:6])}", f"{system.label}: {what}", "dots", "weight", "", series,
+        origin([run], ("train",)), _FITTED, "How strongly each member's answer counts.",
+    )  # fmt: skip
+
+
+def _blend_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
+    path = run.folder.path / MODEL / "cascade.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "coefficients" not in content:
+        return None
+    matrix, k = np.asarray(content["coefficients"], dtype=np.float64), len(run.class_names)
+    parts = [str(run.config.get(f"model.{part}") or part) for part in ("fast", "accurate")]
+    return {name: np.diag(matrix[i * k : (i + 1) * k]).tolist() for i, name in enumerate(parts)}
+
+
+def _member_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
+    """Read a stacking's or a weighted vote's weights from its stored model; None where there are none."""
+    if run.model not in ("stacking", "weighted_voting") or not (run.folder.path / MODEL / "manifest.json").is_file():
+        return None
+    from agnews_exp.models.loading import load_model
+
+    try:
+        fitted: Any = load_model(run.folder.path / MODEL)
+    except Exception as error:  # the report stands without these weights
+        log.warning("the model of %s cannot be opened, its weights are left out: %s", run.short, error)
+        return None
+    estimator = getattr(fitted, "estimator", None) or getattr(fitted, "pipeline", None)
+    estimator = getattr(estimator, "steps", [(None, estimator)])[-1][1]
+    if hasattr(estimator, "weights_"):
+        return {name: [value] for name, value in estimator.weights_.items()}
+    final, k = getattr(estimator, "final_estimator_", None), len(run.class_names)
+    matrix = np.asarray(getattr(final, "coef_", np.zeros(0)))
+    names = [name for name, _ in getattr(estimator, "estimators", ())]
+    if not names or matrix.shape != (k, k * len(names)):
+        return None
+    return {name: np.diag(matrix[:, i * k : (i + 1) * k]).tolist() for i, name in enumerate(names)}
