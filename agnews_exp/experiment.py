@@ -268,8 +268,7 @@ def _analyse(
     timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
     """Analyse the run with its model as it was saved: what a later command would load."""
-    from agnews_exp.analyses.context import AnalysisContext
-    from agnews_exp.analyses.performing import analysis_folder, perform_all
+    from agnews_exp.analyses.performing import AnalysisContext, analysis_folder, perform_all
     from agnews_exp.models.loading import load_model
 
     model = load_model(path / record.MODEL)

@@ -35,9 +35,9 @@ def add_parsers(commands: Any) -> None:
 
 def _analyse(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    from agnews_exp.analyses.performing import FinishedRun, perform
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.analyses.performing import FinishedRun, perform, title_of
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_analysis, to_plain
     from agnews_exp.core.errors import ConfigError
@@ -56,9 +56,11 @@ def _analyse(options: argparse.Namespace) -> None:
     for folder in find_runs(plain, [options.run]):
         run = FinishedRun(folder)
         context = run.context(name)
-        findings = perform(component, name, context)
-        console.print(Markdown(f"# {name}: {run.result['name']}\n\n{findings.summary}"))
-        console.print(f"\nwritten to {context.folder}", soft_wrap=True)
+        findings = perform(component, name, context, draw=True)
+        console.print(f"{title_of(name)}: {run.result['name']}", style="bold", markup=False)
+        console.print(f"{findings.headline}\n", markup=False)
+        console.print(to_terminal(findings.blocks))
+        console.print(f"written to {context.folder}", soft_wrap=True, markup=False)
         if options.mlflow:
             console.print(f"logged to MLflow run {_log(plain, folder.path, context.folder, findings.metrics)}")
 
