@@ -1,4 +1,4 @@
-"""`agnews compare`: the command around :mod:`agnews_exp.compare.comparison`."""
+"""`agnews top`, `diff`, `tail` and `compare`: the commands about several finished runs."""
 
 from __future__ import annotations
 
@@ -226,9 +226,10 @@ def _add_compare_parser(commands: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    from agnews_exp.compare.comparison import compare_runs, load_comparable, to_markdown, write_comparison
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.compare.comparison import compare_runs, load_comparable
+    from agnews_exp.compare.findings import write_comparison
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError, unknown_name
@@ -252,8 +253,8 @@ def _compare(options: argparse.Namespace) -> None:
         words = [options.split, *map(str, compared.folders.values())]
         identity = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
         folder = options.output or Path(plain["paths"]["output_dir"]) / "comparisons" / identity
-        write_comparison(folder, found, compared)
-    console.print(Markdown(to_markdown(found, compared)))
+        findings = write_comparison(folder, found, compared)
+    console.print(to_terminal(findings.blocks))
     names = ", ".join(sorted(path.name for path in folder.glob("*.*")))
     console.print(f"\nwritten to {folder} ({names})", soft_wrap=True)
     if options.mlflow:

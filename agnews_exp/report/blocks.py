@@ -11,7 +11,9 @@ from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
 from agnews_exp.report.inputs import RESAMPLES, RunNames, StoredRun, System
 
-BOOTSTRAP = f"Bars: 95 % bootstrap intervals over the rows ({RESAMPLES:,} resamples), and seeds where there are several."
+BOOTSTRAP = (
+    f"Bars: 95 % bootstrap intervals over the rows ({RESAMPLES:,} resamples), and seeds where there are several."
+)
 WILSON = "Bars: 95 % Wilson intervals."
 
 

@@ -363,7 +363,6 @@ class System:
         low, high = self.first.interval(metric) or (None, None)
         return (values[0] if values else None), low, high
 
-
     def joint_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
         """Return the mean over seeds with a 95 % interval over rows and seeds: would it hold on new rows and new seeds?
 

@@ -114,7 +114,11 @@ def _section(section: Section) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>", to_html(_bare(section.blocks))]
     if section.more:
         n = sum(isinstance(block, Chart | Table) for block in section.more)
-        said = f"{'More' if section.blocks else 'Show'}: {f'{n} tables and charts' if n > 1 else 'one table or chart'}" if n else "Not there yet"
+        said = (
+            f"{'More' if section.blocks else 'Show'}: {f'{n} tables and charts' if n > 1 else 'one table or chart'}"
+            if n
+            else "Not there yet"
+        )
         parts.append(_folded(said, to_html(_bare(section.more))))
     origins = [
         f"<p><b>{html.escape(block.title)}</b>: {html.escape(block.provenance)}</p>"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agnews_exp.analyses.findings import Block, Missing, Text, read_findings
+from agnews_exp.analyses.findings import Block, Missing, Text
+from agnews_exp.analyses.performing import stored_findings
+from agnews_exp.core.errors import StorageError
 from agnews_exp.report.blocks import Section, renamed, slug
 from agnews_exp.report.inputs import Inputs, StoredRun
 
@@ -31,10 +33,12 @@ def analyses(inputs: Inputs) -> Section:
 
 
 def _found(run: StoredRun, name: str) -> list[Block]:
-    content = run.analysis(name) or {}
     title = f"{name.capitalize()}: {run.name}"
-    if "blocks" not in content:
-        return [Text("Stored by another version; analyse the run again.", title)]
-    found = read_findings(run.analysis_folder(name), content)
+    try:
+        found = stored_findings(run.folder.path, name)
+    except StorageError as error:
+        return [Text(error.message, title)]
+    if found is None:
+        return []
     prefix = f"{slug(name)}_{slug(run.name)}_{slug(run.fingerprint[:6])}"
     return [Text(found.headline, title), *(renamed(block, prefix, run.names) for block in found.blocks)]
