@@ -242,13 +242,6 @@ def single(overrides: Sequence[str]) -> list[str]:
     return [*overrides, *(["hydra.mode=RUN"] if sweeping else [])]
 
 
-def is_maximised(metric: str) -> bool:
-    """Return whether more of a metric is better."""
-    return not any(
-        part in metric for part in ("loss", "error", "time/", "ece", "brier", "latency", "size_mb", "memory")
-    )
-
-
 def task_plain(config: DictConfig) -> dict[str, Any]:
     """Return the resolved task config of a sweep's command, without Hydra's node."""
     task = copy.deepcopy(config)

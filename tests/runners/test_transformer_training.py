@@ -75,7 +75,7 @@ def test_learning_rate_ends_at_zero_at_the_last_step(make_training, tmp_path):
 
 
 def test_best_weights_are_those_of_the_best_validation(make_training, tmp_path):
-    from agnews_exp.evaluation.metrics import classification_metrics
+    from agnews_exp.evaluation.metrics import judge
     from agnews_exp.models.inference import TextPredictor
     from agnews_exp.models.transformer import predictions_of
     from agnews_exp.runners.training import new_network
@@ -86,7 +86,7 @@ def test_best_weights_are_those_of_the_best_validation(make_training, tmp_path):
     assert [number for number, _ in scores] == list(range(len(scores)))
     weights, answers = training.job.checkpoints.best()
     labels, names = training.job.validation.labels, training.job.class_names
-    kept = classification_metrics(labels, predictions_of(answers), names)["macro_f1"]
+    kept = judge(labels, predictions_of(answers), names)["macro_f1"]
     assert kept == pytest.approx(max(score for _, score in scores), abs=1e-6)
     network = new_network(training.job)
     network.load_state_dict(weights)

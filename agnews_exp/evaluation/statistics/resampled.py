@@ -19,8 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result, adjust, open_interval
-from agnews_exp.evaluation.metrics import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval
 
 
 @dataclass(frozen=True)
@@ -434,13 +433,19 @@ class BlockComparison(Result):
 
 
 def compare_folds(
-    scores: Mapping[str, ArrayLike], metric: str, *, against: str | None = None, alpha: float = 0.05
+    scores: Mapping[str, ArrayLike],
+    metric: str,
+    *,
+    higher_is_better: bool = True,
+    against: str | None = None,
+    alpha: float = 0.05,
 ) -> BlockComparison:
     """Compare models over the folds of one k-fold cross-validation.
 
     Args:
         scores: Each model's k scores, in the order of the folds, which are the same for all.
-        metric: Name of the score; higher is better.
+        metric: Name of the score.
+        higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.
         alpha: Level.
 
@@ -457,7 +462,7 @@ def compare_folds(
     }
     names = [str(fold) for fold in range(len(next(iter(values.values()))))]
     table = {name: dict(zip(names, folds.tolist(), strict=True)) for name, folds in values.items()}
-    friedman = _friedman(values, alpha)
+    friedman = _friedman(values, alpha, higher_is_better)
     notes = [
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
         " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
@@ -468,13 +473,19 @@ def compare_folds(
 
 
 def compare_seeds(
-    scores: Mapping[str, Mapping[int, float]], metric: str, *, against: str | None = None, alpha: float = 0.05
+    scores: Mapping[str, Mapping[int, float]],
+    metric: str,
+    *,
+    higher_is_better: bool = True,
+    against: str | None = None,
+    alpha: float = 0.05,
 ) -> BlockComparison:
     """Compare models, each trained with several seeds on the same rows.
 
     Args:
         scores: Each model's score by seed, two seeds or more.
-        metric: Name of the score; higher is better.
+        metric: Name of the score.
+        higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.
         alpha: Level.
 
@@ -498,7 +509,8 @@ def compare_seeds(
         notes.append(f"{', '.join(fixed)} scores the same with every seed; only the other models' seeds count here.")
     friedman = None
     if len(common) > 1:
-        friedman = _friedman({name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}, alpha)
+        paired = {name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}
+        friedman = _friedman(paired, alpha, higher_is_better)
     elif len(values) > 2:
         notes.append("Friedman's test is left out: it needs two seeds that all models have (seed=1,2,3 for each).")
     if friedman is not None:
@@ -520,10 +532,11 @@ def _pairs(names: Sequence[str], against: str | None) -> list[tuple[str, str]]:
     return [(name, against) for name in names if name != against]
 
 
-def _friedman(values: Mapping[str, FloatArray], alpha: float) -> FriedmanTest | None:
+def _friedman(values: Mapping[str, FloatArray], alpha: float, higher_is_better: bool) -> FriedmanTest | None:
     if len(values) < 3:
         return None
-    return friedman_test(np.stack(list(values.values()), axis=1), list(values), alpha=alpha)
+    table = np.stack(list(values.values()), axis=1)
+    return friedman_test(table, list(values), alpha=alpha, higher_is_better=higher_is_better)
 
 
 def _comparison(
