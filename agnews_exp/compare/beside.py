@@ -78,11 +78,12 @@ def results_table(reference: Reference, own: list[OwnResult]) -> Table:
         form = "metric" if abs(line.value) < 100 else "count"
         low, high = mine.interval(line.key) or (None, None)
         rows.append(
-            (line.system, line.key, Number(line.value, form), Number(mine.metrics[line.key], form, low, high), mine.name,
-             mine.rows.get("train"), judged.verdict, judged.needed)
+            (line.system, line.key, Number(line.value, form), Number(mine.metrics[line.key], form, low, high),
+             mine.name, mine.rows.get("train"), judged.verdict, judged.needed)
         )  # fmt: skip
     columns = (
-        "published system", "metric", "published", "own [95 %]", "own system", Column("own training rows", "count"), "verdict",
+        "published system", "metric", "published", "own [95 %]", "own system", Column("own training rows", "count"),
+        "verdict",
         "a judgement would need",
     )  # fmt: skip
     note = "" if rows else "No run here has the settings of a published system."
@@ -101,7 +102,7 @@ def print_tables(
         root: The project's folder.
 
     Returns:
-        ``note`` (Markdown), ``metrics`` and ``artifacts`` for the sweep's own MLflow run; empty where there is no table.
+        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no table.
     """
     from rich.console import Console
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from agnews_exp.core.text import markdown_cell
 from agnews_exp.evaluation.inputs import Result
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.reference.reading import CONTRADICTED, REPRODUCED, UNJUDGED, Reference
 
 
@@ -90,7 +90,7 @@ def _number(row: Mapping[str, str], ours: float) -> tuple[str, str, str]:
 
 
 def _order(names: list[str], metrics: Mapping[str, Any], prefix: str) -> tuple[str, str, str]:
-    values = {name: metrics.get(prefix + metric_class_name(name)) for name in names}
+    values = {name: metrics.get(prefix + column_key(name, names)) for name in names}
     if None in values.values():
         return "", UNJUDGED, "the classes are others"
     ours = sorted(names, key=lambda name: -float(values[name]))

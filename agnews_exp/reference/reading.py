@@ -150,7 +150,8 @@ class Reference:
         who = ", ".join(str(self.source[key]) for key in ("authors", "year") if self.source.get(key))
         link = f" ({self.source['link']})" if self.source.get("link") else ""
         split = str(self.source.get("split") or "its authors do not say").strip().rstrip(".")
-        return f"The published numbers are those of {who + ': ' if who else ''}{self.source['title']}{link}. Its split: {split}."
+        said = f"The published numbers are those of {who + ': ' if who else ''}{self.source['title']}{link}."
+        return f"{said} Its split: {split}."
 
     def table(self, name: str) -> list[dict[str, str]]:
         """Return the rows of another of its CSVs, such as ``claims``; none where there is no such file."""

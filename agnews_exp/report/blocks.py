@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from agnews_exp.analyses.findings import Block, Number, Table, Text
+from agnews_exp.analyses.findings import Block, Cell, Number, Table, Text
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
 from agnews_exp.report.inputs import RESAMPLES, RunNames, StoredRun, System
@@ -46,6 +46,18 @@ def run_score(run: StoredRun, metric: str) -> Number:
     return Number(run.metrics.get(metric), "metric", low, high)
 
 
+def filled(table: Table) -> Table:
+    """Return a table without the columns in which no row has anything."""
+    kept = [i for i in range(len(table.columns)) if any(has_content(row[i]) for row in table.rows)]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
+
+
+def has_content(cell: Cell) -> bool:
+    """Return whether a cell of a table shows more than a dash."""
+    return (cell.value if isinstance(cell, Number) else cell) not in (None, "")
+
+
 def renamed(block: Block, prefix: str, names: RunNames) -> Block:
     """Return a stored block as a part of the report: under a file name of its own, runs under their names."""
     if isinstance(block, Text):
@@ -80,12 +92,13 @@ def origin(runs: Sequence[StoredRun], splits: Sequence[str] = ("test",), command
         for split in splits
     }
     sizes = ", ".join(f"{split} ({listed((f'{n:,}' for n in ns), 3)} rows)" for split, ns in rows.items() if ns)
+    fractions = [f"{fraction:g}" for fraction in sorted({run.fraction for run in runs})]
     commands = list(dict.fromkeys(run.command for run in runs))
     shown = command or " ; ".join([*commands[:2], *([f"and {len(commands) - 2} more"] if len(commands) > 2 else [])])
     parts = [
         f"{plural(len(runs), 'run')}: {_names(runs)}",
         f"split: {sizes}" if sizes else "",
-        f"data: {listed((run.source for run in runs), 2)}, fraction {listed((f'{f:g}' for f in sorted({r.fraction for r in runs})), 4)}",
+        f"data: {listed((run.source for run in runs), 2)}, fraction {listed(fractions, 4)}",
         f"seed {listed(map(str, sorted({run.seed for run in runs})), 8)}",
         f"device: {listed((run.device for run in runs), 2)}",
         f"command: {shown}",

@@ -13,19 +13,16 @@ from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
 from agnews_exp.reference.reading import Reference, find_reference
+from agnews_exp.report.answer import answer
+from agnews_exp.report.appendix import analyses, published, sources
 from agnews_exp.report.blocks import Section
+from agnews_exp.report.calibration import calibration
+from agnews_exp.report.data import data
+from agnews_exp.report.errors import errors
 from agnews_exp.report.inputs import Inputs, collect
-from agnews_exp.report.page.writing import Report, write_report
-from agnews_exp.report.sections.answer import answer
-from agnews_exp.report.sections.calibration import calibration
-from agnews_exp.report.sections.cost import cost
-from agnews_exp.report.sections.data import data
-from agnews_exp.report.sections.errors import errors
-from agnews_exp.report.sections.models import models
-from agnews_exp.report.sections.published import published
-from agnews_exp.report.sections.sources import sources
-from agnews_exp.report.sections.stored import analyses
-from agnews_exp.report.sections.variations import variations
+from agnews_exp.report.models import cost, models
+from agnews_exp.report.page import Report, write_report
+from agnews_exp.report.variations import variations
 
 log = logging.getLogger(__name__)
 

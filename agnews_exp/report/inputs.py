@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.evaluation.metrics import metric_class_name
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.stored_answers import class_columns
 from agnews_exp.reference.reading import OwnResult, Reference
 from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, finished_runs, read_json
 
@@ -59,22 +59,12 @@ def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answer
 
     if not path.is_file():
         return None
-    table = pq.read_table(path, filters=pc.field("split") == split)
+    table = pq.read_table(path, filters=pc.field("split") == split).sort_by("row_id")
     if not table.num_rows:
         return None
-    order = np.argsort(table["row_id"].to_numpy(), kind="stable")
-
-    def column(name: str) -> NDArray[np.int64]:
-        return np.asarray(table[name].to_numpy()[order]).astype(np.int64)
-
-    def matrix(kind: str) -> NDArray[np.float64] | None:
-        names = [f"{kind}:{metric_class_name(name)}" for name in class_names]
-        if names[0] not in table.column_names or table[names[0]].null_count:
-            return None
-        return np.column_stack([table[name].to_numpy()[order] for name in names]).astype(np.float64)
-
-    given = Predictions(column("prediction"), matrix("score"), matrix("probability"))
-    return Answers(column("row_id"), column("label"), given)
+    ids, labels, given = (table[name].to_numpy().astype(np.int64) for name in ("row_id", "label", "prediction"))
+    matrices = (class_columns(table, kind, class_names) for kind in ("score", "probability"))
+    return Answers(ids, labels, Predictions(given, *matrices))
 
 
 class RunNames:
@@ -207,6 +197,7 @@ class StoredRun:
                     name,
                     resamples=RESAMPLES,
                     seed=0,
+                    jackknife=False,
                     class_names=self.class_names,
                 ).percentile
             )
@@ -518,6 +509,12 @@ class Inputs:
     def systems(self) -> tuple[System, ...]:
         """Models with a test score, seeds of one model together, best validation macro-F1 first."""
         return make_systems([run for run in self.runs if "test/macro_f1" in run.metrics])
+
+    @cached_property
+    def own_metrics(self) -> dict[str, str]:
+        """The user's own metrics of these runs: name and title."""
+        found = (run.result.get("own_metrics") or {} for run in self.runs)
+        return {name: str(entry.get("title") or name) for metrics in found for name, entry in metrics.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:

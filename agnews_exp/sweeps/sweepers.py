@@ -235,7 +235,7 @@ class GridSweeper(SessionSweeper):
             session.finish(len(grid), self._tables)
 
     def _tables(self, folder: SweepFolder) -> dict[str, Any] | None:
-        """Print and write tables that set the runs beside a teacher or beside a chosen reference, where there are any."""
+        """Print and write tables of the runs beside a teacher or a chosen reference, where there are any."""
         from agnews_exp.compare.beside import print_tables
 
         runs = [run for state in folder.states() if (run := folder.run_of(state)) is not None]

@@ -96,7 +96,7 @@ def test_a_claimed_score_is_judged_on_as_many_rows_of_its_corpus_only(
     result: OwnResult, verdict: str, needed: str
 ) -> None:
     line, judged = next(
-        (l, j) for l, j in judge_claims(NOTEBOOKS, [result]) if l["argument"] == "model=logreg test/macro_f1"
+        (one, j) for one, j in judge_claims(NOTEBOOKS, [result]) if one["argument"] == "model=logreg test/macro_f1"
     )
     assert line["id"] == "I1"
     assert judged.verdict == verdict

@@ -12,9 +12,9 @@ from agnews_exp.analyses.findings import Missing, Table, Text
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.drawing import Chart
 from agnews_exp.reference.reading import find_reference
+from agnews_exp.report.answer import answer
 from agnews_exp.report.build import SECTIONS, build_report
 from agnews_exp.report.inputs import collect
-from agnews_exp.report.sections.answer import answer
 from agnews_exp.tracking.record import RunFolder, write_json
 
 StoreRun = Callable[..., RunFolder]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agnews_exp.analyses.findings import Findings, Table, Text, findings_to_json
 from agnews_exp.report.build import build_report
-from agnews_exp.report.page.writing import script_json
+from agnews_exp.report.page import script_json
 from agnews_exp.tracking.record import RunFolder, write_json
 
 HOSTILE = "</script><script>alert('x')</script>\"><img src=x onerror=alert(1)>"

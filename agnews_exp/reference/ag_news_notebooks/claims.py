@@ -174,8 +174,8 @@ def error_reduction(line: Line, reference: Reference, own: Own) -> Judged:
     ratio, saved = float(1 - f1[1][at] / f1[0][at]), wrong[0] - wrong[1]
     parts = [f"{name} {a} to {b}" for name, a, b in zip(CLASSES, *wrong, strict=True)]
     said = (
-        f"{ratio:.1%} is the reduction of 1 - F1 of {named}, in which other classes' errors count too; rows of the class"
-        f" that are answered wrongly: {', '.join(parts)}. The most are saved in {CLASSES[int(saved.argmax())]}."
+        f"{ratio:.1%} is the reduction of 1 - F1 of {named}, in which other classes' errors count too; rows of the"
+        f" class that are answered wrongly: {', '.join(parts)}. The most are saved in {CLASSES[int(saved.argmax())]}."
     )
     return _verdict(abs(ratio - float(line["number"])) < 0.005 and CLASSES[int(saved.argmax())] == most, said)
 
@@ -199,8 +199,8 @@ def best_classical(_: Line, reference: Reference, own: Own) -> Judged:
 
 def fold_deviation(line: Line, reference: Reference, own: Own) -> Judged:
     """Read the standard deviations of its ten best models in its own table."""
-    best = sorted((-one.value, one.system) for one in reference.results if one.split == "cv" and one.metric == "macro_f1"
-                  and one.settings.get("evaluation.folds") == "10")[:10]  # fmt: skip
+    of_ten = [line for line in reference.results if line.settings.get("evaluation.folds") == "10"]
+    best = sorted((-line.value, line.system) for line in of_ten if line.key == "cv/macro_f1")[:10]
     spreads = {name: reference.value(name, "cv", "macro_f1_std") for _, name in best}
     above = {name: sd for name, sd in spreads.items() if sd >= float(line["number"])}
     said = ", ".join(f"{name} {100 * sd:.2f} %" for name, sd in above.items())
@@ -273,7 +273,7 @@ def top_features(line: Line, reference: Reference, own: Own) -> Judged:
 
 
 def family_order(line: Line, reference: Reference, own: Own) -> Judged:
-    """Say whether a metric of an analysis is better for the first-named family: lower for classical, higher for a transformer."""
+    """Say whether a metric of an analysis is lower for the classical run, or higher for the transformer."""
     analysis, of_classical, of_transformer, better = line["argument"].split()
     pair = [_with(own, analysis, family) for family in ("classical", "transformer")]
     if pair[0] is None or pair[1] is None:
@@ -307,7 +307,8 @@ def router(line: Line, reference: Reference, own: Own) -> Judged:
     row = fixed.get("after calibration") or next(iter(fixed.values()), None)
     if run is None or row is None:
         return unjudged(line["command"])
-    said = f"{run.name}, calibrated, confidence {row['threshold']:g}: {key.replace('_', ' ')} {row[key]:.4f} of the test rows"
+    what = f"{key.replace('_', ' ')} {row[key]:.4f} of the test rows"
+    said = f"{run.name}, calibrated, confidence {row['threshold']:g}: {what}"
     return _share(line, reference, run, float(row[key]), how, said)
 
 
@@ -344,7 +345,8 @@ def short_texts(line: Line, reference: Reference, own: Own) -> Judged:
     if run is None or not found.get("by_length"):
         return unjudged(line["command"])
     first, rate = found["by_length"][0], found["overall"]["rate"]
-    said = f"{run.name}, {first['name']}: error rate {first['rate']:.1%} [{first['low']:.1%}, {first['high']:.1%}], all {rate:.1%}"
+    ends = f"[{first['low']:.1%}, {first['high']:.1%}]"
+    said = f"{run.name}, {first['name']}: error rate {first['rate']:.1%} {ends}, all {rate:.1%}"
     told = first["high"] < rate or first["low"] > rate
     return _on(reference, [run], _verdict(first["high"] < rate, said) if told else unjudged("more test rows", said))
 
@@ -376,7 +378,8 @@ def seed_spread(line: Line, reference: Reference, own: Own) -> Judged:
     if best is None:
         return unjudged(line["command"])
     spread = best.metrics["val/macro_f1_seeds"]
-    said = f"{best.name}: sd {100 * spread:.2f} points over seeds; two runs differ by {100 * 2.8 * spread:.2f} by chance (95 %)"
+    chance = f"two runs differ by {100 * 2.8 * spread:.2f} by chance (95 %)"
+    said = f"{best.name}: sd {100 * spread:.2f} points over seeds; {chance}"
     return _on(reference, [best], _verdict(2.8 * spread < float(line["number"]), said))
 
 

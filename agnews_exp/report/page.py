@@ -149,7 +149,7 @@ def script_json(content: Any) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files("agnews_exp.report.page").joinpath(name).read_text(encoding="utf-8")
+    return files("agnews_exp.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache

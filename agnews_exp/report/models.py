@@ -1,4 +1,4 @@
-"""All systems by validation, and how two of them differ; folds, seeds and weights of ensembles behind it."""
+"""All systems by validation, what they cost, and how two of them differ; folds and weights of ensembles behind it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
-from agnews_exp.report.blocks import BOOTSTRAP, Section, origin, run_score, score, slug
+from agnews_exp.report.answer import costs
+from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, origin, run_score, score, slug
 from agnews_exp.report.inputs import RESAMPLES, Inputs, StoredRun, System, differences
-from agnews_exp.report.sections.answer import costs
 from agnews_exp.tracking.record import MODEL
 
 log = logging.getLogger(__name__)
@@ -52,37 +52,35 @@ def _chart(inputs: Inputs) -> Chart:
 
 
 def _table(inputs: Inputs) -> Block:
-    tied = set(inputs.tied)
+    tied, own = set(inputs.tied), inputs.own_metrics
     rows = [
         (
             system.label, score(system, "val/macro_f1"), "yes" if system in tied else "", system.spread("val/macro_f1"),
-            system.mean("cv/macro_f1"), *costs(system), system.first.timings.get("fit"), len(system.runs), system.first.fraction,
+            *(system.mean(f"val/{name}") for name in own), system.mean("cv/macro_f1"), *costs(system), system.first.timings.get("fit"), len(system.runs),
+            system.first.fraction,
         )
         for system in inputs.systems
     ]  # fmt: skip
     columns = (
         Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("tied with the best"),
-        Column("sd over seeds", "metric"), Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
+        Column("sd over seeds", "metric"), *(Column(f"validation {title}", "metric") for title in own.values()),
+        Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
         Column("size, MB", ".1f"), Column("fit", "time"), Column("seeds", "count"), Column("data fraction", "number"),
     )  # fmt: skip
     runs = [run for system in inputs.systems for run in system.runs]
-    return Table(
-        "systems_table",
-        "All systems, the best on validation first",
-        columns,
-        tuple(rows),
-        provenance=origin(runs, ("val",)),
-    )
+    title, made = "All systems, the best on validation first", origin(runs, ("val",))
+    return filled(Table("systems_table", title, columns, tuple(rows), provenance=made))
 
 
 def _final_table(inputs: Inputs) -> Block:
-    rows = [
-        (s.label, run_score(s.first, "test/macro_f1"), run_score(s.first, "test/accuracy"), s.spread("test/macro_f1"))
-        for s in inputs.systems
-    ]
+    own = inputs.own_metrics
+    rows = []
+    for s in inputs.systems:
+        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
+        rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
     columns = (
         Column("system"), Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
-        Column("sd over seeds", "metric"),
+        *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
     )  # fmt: skip
     note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
     made = origin([run for system in inputs.systems for run in system.runs])
@@ -105,7 +103,8 @@ def _fold_scores(inputs: Inputs) -> Chart | None:
         return None
     series = tuple(Series(f"{s.label} ({s.first.n_folds} folds)", tuple(s.first.folds["macro_f1"])) for s in shown)
     return Chart(
-        "fold_scores", "Scores by fold", "box", "macro-F1 of one fold", "", series, origin([s.first for s in shown], ("cv",)),
+        "fold_scores", "Scores by fold", "box", "macro-F1 of one fold", "", series,
+        origin([s.first for s in shown], ("cv",)),
         "Box: quartiles and median over the folds; folds share training rows.",
         f"The spread of each box is what another fold changes; the {len(shown)} best over folds.",
     )  # fmt: skip
@@ -140,7 +139,7 @@ def compared(one: System, other: System) -> list[Block]:
     chart = Chart(
         "bootstrap_difference", f"Difference of macro-F1 on test: {one.label} minus {other.label}", "columns",
         "difference of macro-F1 on test", "resamples", (series,), made,
-        f"{estimate:+.4f}, 95 % percentile interval {low:+.4f} to {high:+.4f}; {RESAMPLES:,} resamples of the test rows.",
+        f"{estimate:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}; {RESAMPLES:,} resamples of the test rows.",
         "How the difference varies when the test rows are drawn again; models stay as they are.",
         references=(("x", 0.0, "no difference"), ("x", low, "2.5 %"), ("x", high, "97.5 %")),
     )  # fmt: skip
@@ -205,7 +204,8 @@ def _weights(system: System) -> Chart | None:
     series = tuple(Series(name, tuple(float(v) for v in values), tuple(rows)) for name, values in found.items())
     what = "weight of each member's own-class probability" if per_class else "weight of each member"
     return Chart(
-        f"weights_{slug(run.name)}_{slug(run.fingerprint[:6])}", f"{system.label}: {what}", "dots", "weight", "", series,
+        f"weights_{slug(run.name)}_{slug(run.fingerprint[:6])}", f"{system.label}: {what}", "dots", "weight", "",
+        series,
         origin([run], ("train",)), _FITTED, "How strongly each member's answer counts.",
     )  # fmt: skip
 
@@ -241,3 +241,50 @@ def _member_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
     if not names or matrix.shape != (k, k * len(names)):
         return None
     return {name: np.diag(matrix[:, i * k : (i + 1) * k]).tolist() for i, name in enumerate(names)}
+
+
+def cost(inputs: Inputs) -> Section:
+    """Return the scatter of score and time, and the table of costs."""
+    measured = [system for system in inputs.systems if system.first.metrics.get("throughput_batch")]
+    first: Block = _scatter(measured) if measured else Missing("No run has measured its speed.", "agnews bench RUN")
+    return Section("cost", "Cost", (first, _cost_table(inputs)))
+
+
+def _scatter(measured: list[System]) -> Chart:
+    families: dict[str, list[tuple[float, float, float | None, float | None, str]]] = {}
+    for system in measured:
+        value, low, high = system.joint_interval("val/macro_f1")
+        milliseconds = 1000 * system.cost
+        said = f"{system.label}: {milliseconds:.3g} ms a text, macro-F1 {value:.4f}"
+        families.setdefault(system.first.family, []).append((milliseconds, value or 0.0, low, high, said))
+    series = tuple(Series(family, *zip(*points, strict=True)) for family, points in families.items())
+    return Chart(
+        "accuracy_cost", "Score against cost", "points",
+        "milliseconds a text in batches (logarithmic; features included)",
+        "macro-F1 on validation", series, origin([system.first for system in measured], ("val",)),
+        "Bars: 95 % intervals over the validation rows or seeds; times are single measurements on one machine.",
+        "Up is better, left is cheaper: what lies below and to the right of another mark is not worth its cost.",
+        log_x=True,
+    )  # fmt: skip
+
+
+def _cost_table(inputs: Inputs) -> Table:
+    names = ("throughput_batch", "latency_single_ms", "latency_p95_ms_1", "model_size_mb", "peak_memory_mb")
+    rows = [
+        (
+            s.label,
+            score(s, "val/macro_f1"),
+            *map(s.first.metrics.get, names),
+            s.first.timings.get("fit"),
+            s.first.fraction,
+        )
+        for s in inputs.systems
+    ]
+    columns = (
+        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
+        Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
+        Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),
+    )  # fmt: skip
+    note = "Vectorising included; other work on the machine slows times."
+    made = origin([s.first for s in inputs.systems], ("train", "val"))
+    return filled(Table("efficiency_table", "What systems cost", columns, tuple(rows), provenance=made, note=note))

@@ -146,12 +146,14 @@ def learning_curves(inputs: Inputs) -> list[Block]:
     made = origin([run for points in curves.values() for system in points.values() for run in system.runs], ("val",))
     columns = (
         Column("model"), Column("training rows", "count"), Column("fraction", "number"), Column("seeds", "count"),
-        Column("validation macro-F1, mean", "metric"), Column("sd over seeds", "metric"), Column("test macro-F1, mean", "metric"),
+        Column("validation macro-F1, mean", "metric"), Column("sd over seeds", "metric"),
+        Column("test macro-F1, mean", "metric"),
     )  # fmt: skip
     return [
         Chart(
             "data_efficiency", "Data efficiency", "lines", "training rows (logarithmic)", "macro-F1 on validation",
-            tuple(series), made, _SEED_BARS, "A curve that still rises at its end would gain from more rows.", log_x=True,
+            tuple(series), made, _SEED_BARS, "A curve that still rises at its end would gain from more rows.",
+            log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
     ]  # fmt: skip

@@ -55,8 +55,9 @@ def _charts(found: list[tuple[System, Answers]]) -> list[Block]:
     made = origin([system.first for system, _ in found])
     return [
         Chart(
-            "reliability", f"Reliability on test, {_BINS} bins", "points", "mean confidence of the bin", "accuracy of the bin",
-            tuple(curves), made, WILSON, "Marks below the diagonal: the model is surer than it is right.", diagonal=True,
+            "reliability", f"Reliability on test, {_BINS} bins", "points", "mean confidence of the bin",
+            "accuracy of the bin", tuple(curves), made, WILSON,
+            "Marks below the diagonal: the model is surer than it is right.", diagonal=True,
             x_range=(0.0, 1.0), y_range=(0.0, 1.0),
         ),
         Chart(
@@ -64,7 +65,8 @@ def _charts(found: list[tuple[System, Answers]]) -> list[Block]:
             "Shares of all rows: no interval.", "How often the model is how sure.",
         ),
         Chart(
-            "confidence_by_answer", "Confidence of right and wrong answers", "dots", "confidence", "", tuple(means), made,
+            "confidence_by_answer", "Confidence of right and wrong answers", "dots", "confidence", "", tuple(means),
+            made,
             "Mark: median; bars: quartiles of the rows.", "The further apart, the better confidence sorts out errors.",
         ),
     ]  # fmt: skip

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
-from agnews_exp.evaluation.metrics import confusion_matrix, metric_class_name
+from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.statistics import accuracy_interval
-from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, origin, run_score, slug
+from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, filled, origin, run_score, slug
 from agnews_exp.report.inputs import Answers, Inputs, System
 
 _MOST_CLASSES, _MOST_PAIRS, _DRAWN_PAIRS = 20, 30, 15
@@ -66,12 +66,16 @@ def _out_of_fold(inputs: Inputs) -> Chart | None:
 def _by_class(systems: Sequence[System]) -> Chart:
     series = []
     for system in systems:
-        scores = [run_score(system.first, f"test/f1/{metric_class_name(name)}") for name in system.first.class_names]
+        scores = [
+            run_score(system.first, f"test/f1/{column_key(name, system.first.class_names)}")
+            for name in system.first.class_names
+        ]
         values, lows, highs = zip(*((s.value, s.low, s.high) for s in scores), strict=True)
         series.append(Series(system.label, values, system.first.class_names, lows, highs))
     return Chart(
         "f1_by_class", "F1 by class on test", "dots", "F1 on test", "", tuple(series),
-        origin([system.first for system in systems]), BOOTSTRAP, "The class with the mark furthest left is the hardest.",
+        origin([system.first for system in systems]), BOOTSTRAP,
+        "The class with the mark furthest left is the hardest.",
     )  # fmt: skip
 
 
@@ -81,7 +85,7 @@ def _class_table(systems: Sequence[System]) -> Table:
         run = system.first
         support = np.array((run.result.get("confusion") or {}).get("test") or [[0]]).sum(axis=1)
         for place, name in enumerate(run.class_names):
-            key = metric_class_name(name)
+            key = column_key(name, run.class_names)
             recall = run.metrics.get(f"test/recall/{key}")
             n = int(support[place]) if place < len(support) else None
             wrong = None if n is None or recall is None else round(n * (1 - recall))
@@ -92,7 +96,7 @@ def _class_table(systems: Sequence[System]) -> Table:
         Column("F1 [95 %]", "metric"), Column("rows", "count"), Column("errors", "count"),
     )  # fmt: skip
     made = origin([system.first for system in systems])
-    return Table("classes", "Classes on test", columns, tuple(rows), provenance=made)
+    return filled(Table("classes", "Classes on test", columns, tuple(rows), provenance=made))
 
 
 def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
@@ -113,7 +117,8 @@ def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
         values, lows, highs = zip(*((s.estimate, s.low, s.high) for s in shares), strict=True)
         series.append(Series(label, values, tuple(row[0] for row in rows[:_DRAWN_PAIRS]), lows, highs))
     chart = Chart(
-        "confused_pairs_chart", "Confused pairs, share of all test rows", "dots", "share of test rows", "", tuple(series),
+        "confused_pairs_chart", "Confused pairs, share of all test rows", "dots", "share of test rows", "",
+        tuple(series),
         made, WILSON, "Pairs at the top hold most of the errors.",
     )  # fmt: skip
     return [chart, Table("confused_pairs", "Confused pairs on test", columns, tuple(rows), provenance=made)]

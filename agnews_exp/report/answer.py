@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agnews_exp.analyses.findings import Block, Column, Table, Text
 from agnews_exp.core.numbers import plural
-from agnews_exp.report.blocks import Section, origin, score
+from agnews_exp.report.blocks import Section, filled, origin, score
 from agnews_exp.report.inputs import Inputs, System
 
 _SHOWN, _WARNINGS = 6, 3
@@ -20,7 +20,8 @@ def answer(inputs: Inputs) -> Section:
 
 
 def _question(inputs: Inputs) -> str:
-    return f"Which of {plural(len(inputs.systems), 'system')} answers best, by macro-F1 on validation rows, and at what cost?"
+    n = plural(len(inputs.systems), "system")
+    return f"Which of {n} answers best, by macro-F1 on validation rows, and at what cost?"
 
 
 def _data(inputs: Inputs) -> str:
@@ -48,11 +49,12 @@ def _final(chosen: System) -> str:
     value = run.metrics["test/macro_f1"]
     low, high = run.interval("test/macro_f1") or (None, None)
     between = f", 95 % interval {low:.4f} to {high:.4f}" if low is not None and high is not None else ""
-    said = f"On the {run.rows.get('test', 0):,} test rows, looked at last, {chosen.label} has macro-F1 {value:.4f}{between}"
+    said = f"On the {run.rows.get('test', 0):,} test rows, looked at last,"
+    said += f" {chosen.label} has macro-F1 {value:.4f}{between}"
     said += f" and accuracy {run.metrics['test/accuracy']:.4f}."
     if (spread := chosen.spread("test/macro_f1")) is not None:
         mean = chosen.mean("test/macro_f1")
-        said += f" That is seed {run.seed}; over {len(chosen.runs)} seeds the mean is {mean:.4f}, standard deviation {spread:.4f}."
+        said += f" That is seed {run.seed}; over {len(chosen.runs)} seeds the mean is {mean:.4f}, sd {spread:.4f}."
     return said
 
 
@@ -66,11 +68,12 @@ def _choice(inputs: Inputs) -> Block:
         Column("size, MB", ".1f"), Column("fit", "time"),
     )  # fmt: skip
     more = f" The first {_SHOWN} of {len(inputs.tied)}." if len(inputs.tied) > _SHOWN else ""
-    return Table(
+    found = Table(
         "choice", "Not told apart on validation, the cheapest first", columns, tuple(rows),
         note=f"Paired bootstrap of the validation rows, 95 %, not adjusted for the number of systems.{more}",
         provenance=origin([system.first for system in inputs.tied], ("val",)),
     )  # fmt: skip
+    return filled(found)
 
 
 def costs(system: System) -> tuple[float | None, float | None]:
@@ -91,7 +94,7 @@ def warnings(inputs: Inputs) -> list[str]:
     scored = len(inputs.systems)
     if scored > 1:
         found.append(
-            f"{scored} systems have a test score: whoever picks by that column picks luck as well; validation chose here."
+            f"{scored} systems have a test score: whoever picks by it picks luck as well; validation chose here."
         )
     if any(system.fits_on_validation for system in inputs.systems):
         found.append(
@@ -101,6 +104,6 @@ def warnings(inputs: Inputs) -> list[str]:
         found.append("the chosen network was trained with one seed: another seed gives another score.")
     if inputs.left_out:
         found.append(
-            f"{plural(len(inputs.left_out), 'finished run')} of the folder is not in this report (see Runs and machines)."
+            f"{plural(len(inputs.left_out), 'finished run')} of the folder left out here: see Runs and machines."
         )
     return found
