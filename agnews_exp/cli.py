@@ -75,7 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
     cache.set_defaults(handler=_cache)
 
     from agnews_exp.analyses import commands as analyses
-    from agnews_exp.analyses.exploration import commands as eda
     from agnews_exp.compare import commands as runs
     from agnews_exp.report import build as report
     from agnews_exp.serving import commands as serving
@@ -83,7 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     from agnews_exp.sweeps import commands as sweeps
 
     analyses.add_parsers(commands)
-    eda.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)

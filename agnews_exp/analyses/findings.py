@@ -201,6 +201,27 @@ def text_block(lines: Iterable[str], title: str = "") -> list[Text]:
 # CSV
 
 
+def chart_table(chart: Chart) -> Table:
+    """Return a chart's data as a table: a row for each point, or for each cell of a heat map."""
+    if chart.kind == "heatmap":
+        columns, names = chart.labels
+        rows: list[tuple[Cell, ...]] = [
+            (name, column, chart.texts[i][j] if chart.texts else chart.z[i][j])
+            for i, name in enumerate(names) for j, column in enumerate(columns)
+        ]  # fmt: skip
+        return Table(chart.name, chart.title, (chart.y_title or "row", chart.x_title or "column", "value"), tuple(rows))
+    if chart.kind == "box":
+        header = ("series", "p5", "q25", "median", "q75", "p95", "mean")
+        return Table(
+            chart.name, chart.title, header, tuple((s.name, *(s.summary or ())) for s in chart.series if s.summary)
+        )
+    rows = [
+        (s.panel, s.name, x, y, s.low[i] if s.low else None, s.high[i] if s.high else None)
+        for s in chart.series for i, (x, y) in enumerate(zip(s.x, s.y, strict=True))
+    ]  # fmt: skip
+    return Table(chart.name, chart.title, ("panel", "series", "x", "y", "low", "high"), tuple(rows))
+
+
 def table_csv(table: Table) -> str:
     """Return a table as CSV: numbers with six digits, intervals in columns of their own, no text a formula.
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agnews_exp.core.text import markdown_cell
 from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.reference.reading import CONTRADICTED, REPRODUCED, UNJUDGED, Reference
@@ -102,24 +101,3 @@ def _list(row: Mapping[str, str], ours: list[str]) -> tuple[str, str, str]:
     common, wanted = sum(term in ours for term in theirs), float(row["tolerance"])
     verdict = REPRODUCED if common / len(theirs) >= wanted else CONTRADICTED
     return "; ".join(ours), verdict, f"{common} of {len(theirs)} are on both lists; {wanted:.0%} wanted"
-
-
-def measures_markdown(reference: Reference, found: list[Measure], n_train: int) -> str:
-    """Return the section that sets published numbers about the corpus beside the own ones.
-
-    Args:
-        reference: The publication.
-        found: Its judged numbers.
-        n_train: Training rows of the exploration.
-    """
-    counts = ", ".join(f"{sum(f.verdict == v for f in found)} {v}" for v in (REPRODUCED, CONTRADICTED, UNJUDGED))
-    cells = [
-        ["number", "source", "published", "ours", "verdict", "how, or why not"],
-        ["---"] * 6,
-        *([f.what, f.source, f.published, f.ours, f.verdict, f.reason] for f in found),
-    ]
-    table = "\n".join("| " + " | ".join(map(markdown_cell, row)) + " |" for row in cells)
-    return (
-        f"## Published numbers beside these\n\n{reference.introduction} Here there are {n_train:,} training rows. "
-        f"Of its numbers: {counts}.\n\n{table}"
-    )

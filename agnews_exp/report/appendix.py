@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from agnews_exp.analyses.findings import Block, Column, Missing, Table, Text
-from agnews_exp.analyses.performing import stored_findings
+from agnews_exp.analyses.performing import FINDINGS, stored_findings, title_of
 from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import StorageError
+from agnews_exp.reference.measures import judge_measures
 from agnews_exp.reference.reading import MARGIN, judge_claims
 from agnews_exp.report.blocks import Section, origin, renamed, slug
 from agnews_exp.report.inputs import Inputs, StoredRun
@@ -38,7 +39,7 @@ def analyses(inputs: Inputs) -> Section:
 
 
 def _found(run: StoredRun, name: str) -> list[Block]:
-    title = f"{name.capitalize()}: {run.name}"
+    title = f"{title_of(name)}: {run.name}"
     try:
         found = stored_findings(run.folder.path, name)
     except StorageError as error:
@@ -71,6 +72,14 @@ def published(inputs: Inputs) -> Section | None:
         )
         columns = ("no.", "claim", "where", "what is wrong with it", "verdict", "found", "a judgement would need")
         more.append(Table("claims", f"Its sentences, one by one ({said})", columns, rows))
+    for place, folder in enumerate(inputs.eda):
+        measures = judge_measures(reference, (read_json(folder / FINDINGS) or {}).get("parts") or {})
+        rows = tuple((m.what, m.source, m.published, m.ours, m.verdict, m.reason) for m in measures)
+        columns = ("number", "where", "published", "here", "verdict", "how, or why not")
+        if rows:
+            more.append(
+                Table(f"published_measures{place or ''}", f"Its numbers about the corpus: {folder.name}", columns, rows)
+            )
     return Section("published", "Published results", tuple(blocks), tuple(more))
 
 

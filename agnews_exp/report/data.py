@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.analyses.findings import Block, Column, Missing, Table, Text, read_findings
+from agnews_exp.analyses.exploration.performing import stored_parts
+from agnews_exp.analyses.findings import Block, Column, Missing, Table, Text
+from agnews_exp.analyses.performing import FINDINGS, title_of
 from agnews_exp.core.errors import StorageError
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.blocks import Section, origin, renamed
@@ -56,15 +59,14 @@ def _classes(inputs: Inputs) -> Chart | None:
 
 
 def _explored(folder: Path) -> list[Block]:
-    """Return the stored findings of one exploration, its parts one after the other."""
-    content = read_json(folder / "findings.json") or {}
+    """Return the stored findings of one exploration, its parts one after the other, and what was left out."""
     blocks: list[Block] = []
-    for name, part in (content.get("parts") or {}).items():
-        if part.get("status") not in ("finished", None):
-            blocks.append(Text(f"Part {name}: {part.get('status')}; {part.get('reason') or 'no reason given'}."))
-        elif "blocks" in part:
-            try:
-                blocks += read_findings(folder, part).blocks
-            except StorageError as error:
-                blocks.append(Text(f"Part {name}: {error.message}"))
-    return blocks
+    try:
+        for name, found in stored_parts(folder).items():
+            named = [replace(b, name=f"{name}_{b.name}") if isinstance(b, Chart | Table) else b for b in found.blocks]
+            blocks += [Text(found.headline, title_of(name)), *named]
+    except StorageError as error:
+        blocks.append(Text(error.message))
+    parts = (read_json(folder / FINDINGS) or {}).get("parts") or {}
+    left = [f"{name}: {part.get('reason')}" for name, part in parts.items() if part.get("status") != "finished"]
+    return [*blocks, *([Text("; ".join(left), "Left out")] if left else [])]

@@ -56,8 +56,8 @@ def _table(inputs: Inputs) -> Block:
     rows = [
         (
             system.label, score(system, "val/macro_f1"), "yes" if system in tied else "", system.spread("val/macro_f1"),
-            *(system.mean(f"val/{name}") for name in own), system.mean("cv/macro_f1"), *costs(system), system.first.timings.get("fit"), len(system.runs),
-            system.first.fraction,
+            *(system.mean(f"val/{name}") for name in own), system.mean("cv/macro_f1"), *costs(system),
+            system.first.timings.get("fit"), len(system.runs), system.first.fraction,
         )
         for system in inputs.systems
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What typing errors, letter case, feed residue, other words and missing words cost a run's model on test rows."""
+"""Robustness: how much typing errors, letter case, feed residue, other words and missing words cost a run's model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
-from agnews_exp.analyses.figures import new_figure, open_frame, save_png
-from agnews_exp.analyses.performing import steps
-from agnews_exp.analyses.robustness.drops import Drop, measure_drop
-from agnews_exp.analyses.robustness.perturbations import (
+from agnews_exp.analyses.findings import Column, Findings, Number, Table, Text, text_block
+from agnews_exp.analyses.performing import AnalysisContext, analysis, steps
+from agnews_exp.analyses.perturbations import (
     DESCRIPTIONS,
     WITHOUT_STRENGTH,
     WORDS,
@@ -32,76 +30,102 @@ from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_table
 from agnews_exp.data.datamodule import derive_seed
 from agnews_exp.data.files import Columns, Labels
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.inputs import Result, plain
+from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
-
-
-def draw_drops(path: Path, drops: Sequence[Drop]) -> None:
-    """Draw the change of macro-F1 and accuracy under every variant, with paired intervals."""
-    if not drops:
-        return
-    figure = new_figure(7.0, 0.27 * len(drops) + 1.5)
-    axes = figure.add_subplot()
-    y = np.arange(len(drops))
-    for metric, label, colour, marker, offset in (
-        ("macro_f1", "macro-F1", BLUE, "o", -0.13),
-        ("accuracy", "accuracy", ORANGE, "s", 0.13),
-    ):
-        intervals = [drop.metrics[metric].difference for drop in drops]
-        middle = np.array([100 * i.estimate for i in intervals])
-        ends = 100 * np.array([i.percentile for i in intervals]).T
-        axes.errorbar(
-            middle, y + offset, xerr=np.clip(np.abs(ends - middle), 0, None), fmt=marker, color=colour, markersize=3.5,
-            capsize=2, linewidth=1, label=label,
-        )  # fmt: skip
-    axes.axvline(0, color=GREY, linewidth=1, linestyle="--")
-    axes.set_yticks(y, [drop.variant.label for drop in drops], fontsize=8)
-    axes.set_ylim(len(drops) - 0.4, -0.6)
-    axes.set_xlabel("change [percentage points], 95 % paired bootstrap interval")
-    open_frame(axes)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    save_png(figure, path)
+_METRICS: Final = ("accuracy", "macro_f1")
 
 
-def draw_strengths(path: Path, drops: Sequence[Drop], metric: str = "macro_f1") -> None:
-    """Draw the metric against the share of words changed, one line a kind.
+@dataclass(frozen=True)
+class Drop(Result):
+    """One variant's effect.
+
+    Attributes:
+        variant: What was done to the texts.
+        metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
+        changed_texts: Share of texts that the perturbation changed at all.
+        changed_answers: Share of rows that get another class than unchanged.
+    """
+
+    variant: Variant
+    metrics: dict[str, PairedBootstrap]
+    changed_texts: float
+    changed_answers: float
+
+
+def measure_drop(
+    variant: Variant,
+    labels: NDArray[np.int64],
+    clean: NDArray[np.int64],
+    perturbed: NDArray[np.int64],
+    changed_texts: float,
+    *,
+    class_names: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Drop:
+    """Return a variant's effect with paired bootstrap intervals over the rows.
+
+    Args:
+        variant: What was done.
+        labels: Shape (n,), true class indices.
+        clean: Shape (n,), classes given to the texts as they are.
+        perturbed: Shape (n,), classes given to the changed texts.
+        changed_texts: Share of texts that were changed.
+        class_names: K names.
+        resamples: Bootstrap resamples.
+        seed: Of the resampling.
+    """
+    metrics = {
+        metric: bootstrap_difference(
+            labels, perturbed, clean, metric, resamples=resamples, seed=seed, class_names=class_names
+        )
+        for metric in _METRICS
+    }
+    return Drop(variant, metrics, changed_texts, float(np.mean(clean != perturbed)))
+
+
+def drops_chart(drops: Sequence[Drop]) -> Chart:
+    """Return the change of macro-F1 and accuracy under every variant, with paired intervals."""
+    labels = tuple(drop.variant.label for drop in drops)
+    series = []
+    for metric, name in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
+        changes = [drop.metrics[metric].difference for drop in drops]
+        low, high = (tuple(100 * change.percentile[end] for change in changes) for end in (0, 1))
+        series.append(Series(name, tuple(100 * change.estimate for change in changes), labels, low, high))
+    return Chart(
+        "drops", "What changed texts cost", "dots", "change [percentage points]", "", tuple(series),
+        intervals="Bars: 95 % paired bootstrap intervals.", references=(("x", 0.0, ""),),
+    )  # fmt: skip
+
+
+def strengths_chart(drops: Sequence[Drop], metric: str = "macro_f1") -> Chart | None:
+    """Return the metric against the share of words changed, one line a kind; None when no kind is left.
 
     Kinds of one strength only are left out, and synonyms, whose strength is a share of the words that the list knows.
-    Nothing is drawn when no kind is left.
     """
-    lines: dict[str, list[Drop]] = {}
+    kinds: dict[str, list[Drop]] = {}
     for drop in drops:
         if drop.variant.kind not in WITHOUT_STRENGTH | WORDS | {"synonyms"}:
-            lines.setdefault(drop.variant.kind, []).append(drop)
-    lines = {kind: sorted(found, key=lambda d: d.variant.strength) for kind, found in lines.items() if len(found) > 1}
-    if not lines:
-        return
-    figure = new_figure(6.4, 4.4)
-    axes = figure.add_subplot()
-    clean = drops[0].metrics[metric].b.estimate
-    for i, (kind, found) in enumerate(lines.items()):
-        x = 100 * np.array([0.0, *(d.variant.strength for d in found)])
-        differences = [d.metrics[metric].difference for d in found]
-        values = np.array([clean, *(clean + d.estimate for d in differences)])
-        low = np.array([clean, *(clean + d.percentile[0] for d in differences)])
-        high = np.array([clean, *(clean + d.percentile[1] for d in differences)])
-        colour = _COLOURS[i % len(_COLOURS)]
-        axes.fill_between(x, low, high, color=colour, alpha=0.10, linewidth=0)
-        axes.plot(
-            x, values, color=colour, marker=_MARKERS[i % len(_MARKERS)], markersize=4, linewidth=1.2,
-            label=DESCRIPTIONS[kind],
-        )  # fmt: skip
-    axes.axhline(clean, color=GREY, linewidth=1, linestyle="--")
-    axes.set_xlabel("words changed [%]")
-    axes.set_ylabel("macro-F1" if metric == "macro_f1" else metric)
-    axes.set_xlim(left=0)
-    open_frame(axes)
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title("bands: unchanged score + 95 % interval of the paired change", fontsize=8, loc="left")
-    save_png(figure, path)
+            kinds.setdefault(drop.variant.kind, []).append(drop)
+    series = []
+    for kind, found in kinds.items():
+        ordered = sorted(found, key=lambda drop: drop.variant.strength)
+        clean = found[0].metrics[metric].b.estimate
+        changes = [drop.metrics[metric].difference for drop in ordered]
+        x = (0.0, *(100 * drop.variant.strength for drop in ordered))
+        y = (clean, *(clean + change.estimate for change in changes))
+        low, high = ((clean, *(clean + change.percentile[end] for change in changes)) for end in (0, 1))
+        if len(found) > 1:
+            series.append(Series(DESCRIPTIONS[kind], x, y, low, high))
+    if not series:
+        return None
+    return Chart(
+        "strengths", "Macro-F1 on changed texts", "lines", "words changed [%]", metric, tuple(series),
+        intervals="Bars: the unchanged score plus the 95 % interval of the paired change.",
+        references=(("y", drops[0].metrics[metric].b.estimate, "unchanged"),),
+    )  # fmt: skip
 
 
 _TITLES = Columns(texts=(1,), label=0, n_fields=3)
@@ -157,6 +181,7 @@ DEFAULT: Final[Strengths] = {
 }
 
 
+@analysis("robustness", title="What changed texts cost")
 def analyse(
     context: AnalysisContext,
     *,
@@ -175,7 +200,7 @@ def analyse(
         perturbations: Strengths by kind; None switches a kind off.
         parts: Try title and description alone, where the data tell them apart.
         resamples: Bootstrap resamples of each interval.
-        n_examples: Rows whose perturbed texts are written to ``examples.csv``.
+        n_examples: Rows whose perturbed texts are listed in ``examples.csv``.
         seed: Of the sample and of the perturbations.
 
     Returns:
@@ -206,17 +231,15 @@ def analyse(
                 )
             )  # fmt: skip
             advance(variant.name)
-    draw_drops(context.folder / "drops.png", drops)
-    draw_strengths(context.folder / "strengths.png", drops)
-    if n_examples:
-        _write_examples(context, rows, texts, n_examples)
     metrics = {
         f"test/{metric}_change_{drop.variant.name}": pair.difference.estimate
         for drop in drops
         for metric, pair in drop.metrics.items()
     }
     details = {"rows": len(rows), "row_ids": rows.row_ids, "variants": {d.variant.name: d for d in drops}}
-    return Findings(metrics, _summary(drops, len(rows), seed, notes), plain(details))
+    worst = min(drops, key=lambda drop: drop.metrics["macro_f1"].difference.estimate) if drops else None
+    headline = f"{worst.variant.label}: {worst.metrics['macro_f1'].difference.estimate:+.4f} macro-F1" if worst else ""
+    return Findings(headline, _blocks(rows, texts, drops, seed, n_examples, notes), metrics, plain(details))
 
 
 def _sample(context: AnalysisContext, n_rows: int, seed: int) -> tuple[TextRows, NDArray[np.int64]]:
@@ -235,43 +258,39 @@ def _parts(context: AnalysisContext, rows: TextRows, positions: NDArray[np.int64
     return {Variant("title_only", 1.0): title, Variant("description_only", 1.0): description}
 
 
-@dataclass(frozen=True)
-class _Example:
-    row_id: int
-    variant: str
-    text: str
-
-
-def _write_examples(context: AnalysisContext, rows: TextRows, texts: Mapping[Variant, list[str]], n: int) -> None:
-    from agnews_exp.analyses.errors.tables import write_csv
-
-    listed = []
-    for i in range(min(n, len(rows))):
-        row_id = int(rows.row_ids[i])
-        listed.append(_Example(row_id, "unchanged", rows.texts[i]))
-        listed += [_Example(row_id, variant.name, changed[i]) for variant, changed in texts.items()]
-    write_csv(context.folder / "examples.csv", [vars(example) for example in listed])
-
-
-def _summary(drops: Sequence[Drop], n_rows: int, seed: int, notes: Sequence[str]) -> str:
-    clean = drops[0].metrics if drops else {}
-    before = ", ".join(f"{name} {pair.b.estimate:.4f}" for name, pair in clean.items())
-    lines = [
-        f"## Robustness on {n_rows:,} test rows",
-        "",
+def _blocks(
+    rows: TextRows, texts: Mapping[Variant, list[str]], drops: Sequence[Drop], seed: int, n: int, notes: Sequence[str]
+) -> tuple[Table | Chart | Text, ...]:
+    if not drops:
+        return tuple(text_block(notes))
+    before = ", ".join(f"{name} {pair.b.estimate:.4f}" for name, pair in drops[0].metrics.items())
+    note = (
         f"Unchanged texts: {before}. Change: perturbed minus unchanged on the same rows, with 95 % paired bootstrap "
         "intervals (percentile); below 0 the model gets worse. Answers changed: rows that get another class, right or "
-        f"wrong. Seed {seed}.",
-        "",
-        "| texts | macro_f1 | change of macro_f1 | change of accuracy | texts changed | answers changed |",
-        "| --- |" + " ---: |" * 5,
+        f"wrong. Seed {seed}."
+    )
+    columns = ("texts", Column("macro_f1", "metric"), "change of macro_f1", "change of accuracy",
+               Column("texts changed", "share"), Column("answers changed", "share"))  # fmt: skip
+    changes = tuple(
+        (
+            drop.variant.label, drop.metrics["macro_f1"].a.estimate,
+            *(Number(change.estimate, "change", *change.percentile) for change in (
+                drop.metrics[metric].difference for metric in ("macro_f1", "accuracy"))),
+            drop.changed_texts, drop.changed_answers,
+        )
+        for drop in drops
+    )  # fmt: skip
+    examples = [
+        (int(rows.row_ids[i]), name, changed[i])
+        for i in range(min(n, len(rows)))
+        for name, changed in (("unchanged", rows.texts), *((v.name, changed) for v, changed in texts.items()))
     ]
-    for drop in drops:
-        f1, accuracy = drop.metrics["macro_f1"], drop.metrics["accuracy"]
-        cells = [drop.variant.label, f"{f1.a.estimate:.4f}"]
-        for pair in (f1, accuracy):
-            low, high = pair.difference.percentile
-            cells.append(f"{pair.difference.estimate:+.4f} [{low:+.4f}, {high:+.4f}]")
-        cells += [f"{100 * drop.changed_texts:.1f} %", f"{100 * drop.changed_answers:.1f} %"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+    example_columns = (Column("row_id", "id"), "variant", Column("text", width=90))
+    strengths = strengths_chart(drops)
+    return (
+        Table("drops", f"Robustness on {len(rows):,} test rows", columns, changes, note=note),
+        *text_block(notes),
+        drops_chart(drops),
+        *([strengths] if strengths else []),
+        *([Table("examples", "Changed texts", example_columns, tuple(examples), folded=True)] if examples else []),
+    )

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from agnews_exp.analyses.exploration.measures import topics as model
-from agnews_exp.analyses.exploration.measures.language import capitalised_sequences, flesch_reading_ease, syllables
-from agnews_exp.analyses.exploration.measures.leakage import find_artefacts, find_sources, probe
-from agnews_exp.analyses.exploration.measures.similarity import class_centroids, describe_space, merge_tree, row_cosines
-from agnews_exp.analyses.exploration.measures.syntax import tree_depth
+from agnews_exp.analyses.exploration import topics as model
+from agnews_exp.analyses.exploration.audit import find_artefacts, find_sources, probe
+from agnews_exp.analyses.exploration.language import flesch_reading_ease, syllables
+from agnews_exp.analyses.exploration.parsing import capitalised_sequences, tree_depth
+from agnews_exp.analyses.exploration.space import class_centroids, describe_space, merge_tree, row_cosines
 
 
 def test_names_are_capitalised_runs_that_do_not_just_open_a_sentence():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-from agnews_exp.analyses.exploration.measures import vocabulary as laws
-from agnews_exp.analyses.exploration.measures.lengths import describe_lengths, measure_lengths
-from agnews_exp.analyses.exploration.measures.ngrams import chi2_scores, count_ngrams, weighted_log_odds
-from agnews_exp.analyses.exploration.measures.words import index_words
+from agnews_exp.analyses.exploration import vocabulary as laws
+from agnews_exp.analyses.exploration.corpus import index_words
+from agnews_exp.analyses.exploration.lengths import describe_lengths, text_lengths
+from agnews_exp.analyses.exploration.ngrams import chi2_scores, count_ngrams, weighted_log_odds
 
 WORDS = ["oil", "prices", "rise", "the", "of", "a", "in", "Iraq", "U", "game", "win", "team's", "x"]
 
@@ -122,13 +122,12 @@ def test_chi2_of_a_constant_column_is_no_nan():
 
 
 def test_lengths_of_texts():
-    measured = measure_lengths(["two words", "", "and  three more"])
-    assert measured.words.tolist() == [2, 0, 3]
-    assert measured.characters.tolist() == [9, 0, 15]
-    assert measured.word_length.tolist() == [3.0, 0.0, 3.75]
-    described = describe_lengths("all", "words", np.arange(1, 102))
-    assert (described.mean, described.median, described.p99, described.maximum) == (51, 51, 100, 101)
-    assert described.std == pytest.approx(np.arange(1, 102).std(ddof=1))
+    characters, words = text_lengths(["two words", "", "and  three more"])
+    assert words.tolist() == [2, 0, 3]
+    assert characters.tolist() == [9, 0, 15]
+    described = describe_lengths(np.arange(1, 102))
+    assert [described[name] for name in ("mean", "median", "p99", "maximum")] == [51, 51, 100, 101]
+    assert described["std"] == pytest.approx(np.arange(1, 102).std(ddof=1))
 
 
 def test_no_words_have_no_richness():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agnews_exp.analyses.exploration.context import EdaContext
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import check_config
@@ -17,7 +17,7 @@ from agnews_exp.evaluation.inputs import plain
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 GROUP = yaml.safe_load((REPO / "conf/eda/full.yaml").read_text(encoding="utf-8"))
 PARTS = {name: part for name, part in GROUP.items() if isinstance(part, dict)}
 
@@ -56,7 +56,7 @@ OTHER_VALUES = {
 }
 
 ELSEWHERE = {
-    "entities": {"spacy_model", "spacy_documents"},  # test_eda_languages.py
+    "entities": {"spacy_model", "spacy_documents"},  # test_languages.py
     "dependencies": {"spacy_model", "n_documents", "n_top"},
     "languages": {"n_listed"},
     "readability": {"method"},  # textstat answers only where its word list is
@@ -86,11 +86,10 @@ def find(tmp_path_factory):
         key = (name, repr(changed))
         if key not in done:
             folder = tmp_path_factory.mktemp("eda")
-            context = EdaContext(splits=splits, folder=folder, cache_dir=folder, seed=0)
+            corpus = ExploredCorpus(splits, folder, seed=0)
             settings = {k: v for k, v in PARTS[name].items() if k != "_target_"} | QUICK.get(name, {}) | changed
-            findings = resolve_target(PARTS[name]["_target_"], name)(context, **settings)
-            files = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.csv"))}
-            done[key] = (plain(dict(findings.metrics)), findings.summary, plain(findings.details), files)
+            findings = resolve_target(PARTS[name]["_target_"], name)(corpus, **settings)
+            done[key] = (plain(dict(findings.metrics)), findings.blocks, plain(findings.details))
         return done[key]
 
     return found
@@ -108,6 +107,6 @@ def test_an_option_changes_what_its_part_finds(find, name, option, value):
 
 def test_every_option_is_tried():
     for name, part in PARTS.items():
-        options = set(inspect.signature(resolve_target(part["_target_"], name)).parameters) - {"context"}
+        options = set(inspect.signature(resolve_target(part["_target_"], name)).parameters) - {"corpus"}
         assert options == set(part) - {"_target_"}, "the file names every option"
         assert options == set(OTHER_VALUES.get(name, {})) | ELSEWHERE.get(name, set()), name

@@ -7,10 +7,17 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from agnews_exp.analyses.robustness.drops import measure_drop
-from agnews_exp.analyses.robustness.label_mapping import load_mapping, map_labels, shipped_mappings
-from agnews_exp.analyses.robustness.perturbations import Variant
-from agnews_exp.analyses.robustness.shift import confidence_scores, detection, known_share, vocabulary
+from agnews_exp.analyses.external import (
+    confidence_scores,
+    detection,
+    known_share,
+    load_mapping,
+    map_labels,
+    shipped_mappings,
+    vocabulary,
+)
+from agnews_exp.analyses.perturbations import Variant
+from agnews_exp.analyses.robustness import measure_drop
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.predictions import Predictions
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.exploration.context import EdaContext
-from agnews_exp.analyses.exploration.parts_language import entities
-from agnews_exp.analyses.exploration.parts_sentences import dependencies, languages
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus
+from agnews_exp.analyses.exploration.language import languages
+from agnews_exp.analyses.exploration.parsing import dependencies, entities
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.data.corpus import Splits, TextRows
 
@@ -22,14 +20,14 @@ GERMAN = "Die Regierung sagte am Dienstag, dass die Gespräche mit den Aufständ
 
 @pytest.fixture
 def explore(tmp_path):
-    """Return ``context(texts, labels) -> EdaContext`` of two classes."""
+    """Return ``corpus(texts, labels) -> ExploredCorpus`` of two classes."""
 
-    def context(texts, labels, **settings):
+    def corpus(texts, labels, **settings):
         rows = TextRows(list(texts), np.array(labels), np.arange(len(texts)))
         splits = Splits(rows, rows, rows, ("World", "Sports"), "made up", "nowhere", "0")
-        return EdaContext(splits=splits, folder=tmp_path, cache_dir=tmp_path, seed=0, **settings)
+        return ExploredCorpus(splits, tmp_path, seed=0, **settings)
 
-    return context
+    return corpus
 
 
 @pytest.fixture(scope="module")
@@ -61,41 +59,37 @@ def parser(tmp_path_factory):
     return str(folder)
 
 
-def test_texts_in_another_language_are_found_and_listed(explore, tmp_path):
-    context = explore([*ENGLISH, GERMAN, *ENGLISH], [0, 1, 0, 0, 1])
-    found = languages(context)
+def test_texts_in_another_language_are_found_and_listed(explore):
+    found = languages(explore([*ENGLISH, GERMAN, *ENGLISH], [0, 1, 0, 0, 1]))
     assert found.metrics["other_share"] == pytest.approx(0.2)
     assert found.metrics["share/de"] == pytest.approx(0.2)
     assert found.metrics["share/en"] == pytest.approx(0.8)
-    with (tmp_path / "other_languages.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    assert (row["row_id"], row["class"], row["language"], row["text"]) == ("2", "World", "de", GERMAN)
-    assert "| de | 1 | 20.00% | 1 | 0 |" in found.summary
+    counts, listed = found.blocks
+    ((row_id, label, language, _, text),) = listed.rows
+    assert (row_id, label, language, text) == (2, "World", "de", GERMAN)
+    assert ("de", 1, 0.2, 1, 0) in counts.rows
 
 
 def test_uncertain_and_empty_texts_are_in_no_language(explore):
-    context = explore([ENGLISH[0], "", "3-2"], [0, 1, 1])
-    found = languages(context)
+    found = languages(explore([ENGLISH[0], "", "3-2"], [0, 1, 1]))
     assert found.metrics["uncertain"] == pytest.approx(2 / 3)
     assert found.metrics["other_share"] == 0
     assert languages(explore(["", ""], [0, 1])).metrics == {"documents": 2.0, "uncertain": 1.0}
 
 
-def test_a_list_of_languages_holds_no_text_where_that_is_not_wanted(explore, tmp_path):
+def test_a_list_of_languages_holds_no_text_where_that_is_not_wanted(explore):
     found = languages(explore([*ENGLISH, GERMAN], [0, 1, 0], show_texts=False))
-    assert "Regierung" not in (tmp_path / "other_languages.csv").read_text() + found.summary
+    assert "Regierung" not in str(found)
 
 
-def test_depth_and_root_verbs_come_from_the_parser(explore, parser, tmp_path):
-    context = explore(["Acme said that dogs bark", "Dogs bark", "Cats sleep"], [0, 1, 1])
-    found = dependencies(context, spacy_model=parser)
+def test_depth_and_root_verbs_come_from_the_parser(explore, parser):
+    corpus = explore(["Acme said that dogs bark", "Dogs bark", "Cats sleep"], [0, 1, 1])
+    found = dependencies(corpus, spacy_model=parser)
     assert found.metrics["tree_depth/World"] == 2
     assert found.metrics["tree_depth/Sports"] == 1
     assert found.metrics["sentences"] == 1
-    with (tmp_path / "root_verbs.csv").open() as file:
-        verbs = {(row["class"], row["verb"]) for row in csv.DictReader(file)}
-    assert verbs == {("World", "said"), ("Sports", "bark"), ("Sports", "sleep")}
-    assert (tmp_path / "tree_depth.png").is_file()
+    *_, verbs = found.blocks
+    assert {s.panel: s.y for s in verbs.series} == {"World": ("said",), "Sports": ("bark", "sleep")}
 
 
 def test_names_get_the_types_that_spacy_gives_them(explore, parser):
@@ -108,9 +102,9 @@ def test_names_get_the_types_that_spacy_gives_them(explore, parser):
 
 def test_a_pipeline_that_is_missing_or_cannot_parse_is_named(explore, tmp_path):
     spacy = pytest.importorskip("spacy")
-    context = explore(["Dogs bark"], [0])
+    corpus = explore(["Dogs bark"], [0])
     with pytest.raises(MissingDependencyError, match="no_such_pipeline"):
-        dependencies(context, spacy_model="no_such_pipeline")
+        dependencies(corpus, spacy_model="no_such_pipeline")
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(MissingDependencyError, match="no dependency parser"):
-        dependencies(context, spacy_model=str(tmp_path / "blank"))
+        dependencies(corpus, spacy_model=str(tmp_path / "blank"))

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.robustness.perturbations import (
+from agnews_exp.analyses.perturbations import (
     NEIGHBOURS,
     PERTURBATIONS,
     Kind,
