@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agnews_exp.analyses.findings import Block, Column, Findings, Number, Table, Text, to_markdown
+from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, Table, Text, to_markdown
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.tracking.record import write_json
@@ -30,6 +30,7 @@ MOST_CLASSES = 10
 """Of more classes the agreement of single answers is in comparison.json only."""
 
 Letters = Mapping[str, str]
+Columns = tuple[Column | str, ...]
 
 
 def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
@@ -138,12 +139,12 @@ def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
         for metric, m in pair.metrics.items():
             cells[pair.name_a].setdefault(metric, m.bootstrap.a)
             cells[pair.name_b].setdefault(metric, m.bootstrap.b)
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (letters[name], name, *(Number(of[m].estimate, "metric", *of[m].bca) for m in metrics))
         for name, of in cells.items()
         if of
-    )
-    return Table("models", "Models", ("", "model", *(f"{metric} [95 %, BCa]" for metric in metrics)), rows)
+    ]
+    return Table("models", "Models", ("", "model", *(f"{metric} [95 %, BCa]" for metric in metrics)), tuple(rows))
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
@@ -157,7 +158,8 @@ def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
 
 
 def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
-    counts, tests = [], []
+    counts: list[tuple[Cell, ...]] = []
+    tests: list[tuple[Cell, ...]] = []
     for r in pairs:
         c, odds = r.counts, r.effect.discordant_odds_ratio
         ratio = Number(odds.estimate, ".2f", odds.low, odds.high)
@@ -166,7 +168,7 @@ def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
         tests.append((_pair(r, letters), *p_values))
     header = ("pair", "both right", "only 1st", "only 2nd", "both wrong", "only 1st / only 2nd [95 %]")
     names = ("McNemar mid-p", "exact", "corrected", "mid-p, Holm", "mid-p, BH")
-    columns = ("pair", *(Column(name, "p") for name in names))
+    columns: Columns = ("pair", *(Column(name, "p") for name in names))
     return [
         Table("items", "Who is right", header, tuple(counts)),
         Table("tests", "Tests over items", columns, tuple(tests)),
@@ -211,22 +213,26 @@ def _agreement(
 
 
 def _block(block: BlockComparison, letters: Letters) -> list[Block]:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for name, scores in block.scores.items():
         values = list(scores.values())
         spread = statistics.fmean(values), statistics.stdev(values), min(values), max(values)
         rows.append((letters[name], len(values), *spread))
-    columns = ("model", block.kind, *(Column(name, "metric") for name in ("mean", "s.d.", "lowest", "highest")))
+    columns: Columns = (
+        "model",
+        block.kind,
+        *(Column(name, "metric") for name in ("mean", "s.d.", "lowest", "highest")),
+    )
     key, title = f"{block.kind}_{block.metric.replace('/', '_')}", f"{block.metric} over {block.kind}"
     over_folds = block.kind == "folds"
-    tests = []
+    tests: list[tuple[Cell, ...]] = []
     for pair in block.pairs:
         difference = Number(pair.test.difference, "change", *pair.test.interval)
         cells = (_pair(pair, letters), difference, pair.test.statistic, pair.test.p_value, pair.p_holm)
         wilcoxon = (pair.wilcoxon.p_value if pair.wilcoxon else None,) if over_folds else ()
         tests.append((*cells, pair.p_benjamini_hochberg, *wilcoxon))
     names = ("Nadeau-Bengio p" if over_folds else "Welch p", "Holm", "BH", *(["Wilcoxon p"] if over_folds else []))
-    test_columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
+    test_columns: Columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
     blocks: list[Block] = [
         Table(f"{key}_scores", title, columns, tuple(rows)),
         Table(f"{key}_tests", f"Tests of {title}", test_columns, tuple(tests)),

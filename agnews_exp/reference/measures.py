@@ -89,10 +89,10 @@ def _number(row: Mapping[str, str], ours: float) -> tuple[str, str, str]:
 
 
 def _order(names: list[str], metrics: Mapping[str, Any], prefix: str) -> tuple[str, str, str]:
-    values = {name: metrics.get(prefix + column_key(name, names)) for name in names}
-    if None in values.values():
+    keys = {name: prefix + column_key(name, names) for name in names}
+    if any(metrics.get(key) is None for key in keys.values()):
         return "", UNJUDGED, "the classes are others"
-    ours = sorted(names, key=lambda name: -float(values[name]))
+    ours = sorted(names, key=lambda name: -float(metrics[keys[name]]))
     return " > ".join(ours), REPRODUCED if ours == names else CONTRADICTED, "the same order"
 
 

@@ -333,7 +333,7 @@ def judge_claims(reference: Reference, own: Sequence[OwnResult]) -> list[tuple[M
         from importlib import import_module
 
         rules |= import_module(f"agnews_exp.reference.{reference.name}.claims").RULES
-    found = []
+    found: list[tuple[Mapping[str, str], Judged]] = []
     for line in reference.table("claims"):
         if line["rule"] not in rules:
             raise unknown_name(f"rule of claim {line['id']} in {reference.folder}", line["rule"], sorted(rules))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from agnews_exp.analyses.findings import Block, Column, Missing, Table, Text
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table, Text
 from agnews_exp.analyses.performing import FINDINGS, stored_findings, title_of
 from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import StorageError
@@ -74,12 +74,11 @@ def published(inputs: Inputs) -> Section | None:
         more.append(Table("claims", f"Its sentences, one by one ({said})", columns, rows))
     for place, folder in enumerate(inputs.eda):
         measures = judge_measures(reference, (read_json(folder / FINDINGS) or {}).get("parts") or {})
-        rows = tuple((m.what, m.source, m.published, m.ours, m.verdict, m.reason) for m in measures)
-        columns = ("number", "where", "published", "here", "verdict", "how, or why not")
-        if rows:
-            more.append(
-                Table(f"published_measures{place or ''}", f"Its numbers about the corpus: {folder.name}", columns, rows)
-            )
+        if measures:
+            found = tuple((m.what, m.source, m.published, m.ours, m.verdict, m.reason) for m in measures)
+            names = ("number", "where", "published", "here", "verdict", "how, or why not")
+            title = f"Its numbers about the corpus: {folder.name}"
+            more.append(Table(f"published_measures{place or ''}", title, names, found))
     return Section("published", "Published results", tuple(blocks), tuple(more))
 
 
@@ -134,6 +133,6 @@ def _machines(inputs: Inputs) -> Table:
         e = run.environment
         packages = ", ".join(f"{k} {v}" for k, v in sorted((e.get("packages") or {}).items()))
         seen[run.device, *(str(e.get(key, "–")) for key in ("platform", "python", "agnews_exp")), packages] += 1
-    rows = tuple((*key, n) for key, n in sorted(seen.items()))
+    rows: tuple[tuple[Cell, ...], ...] = tuple((*key, n) for key, n in sorted(seen.items()))
     columns = ("device", "platform", "Python", "agnews-exp", "packages", "runs")
     return Table("machines", "Machines", columns, rows)

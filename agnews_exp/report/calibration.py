@@ -49,9 +49,8 @@ def _charts(found: list[tuple[System, Answers]]) -> list[Block]:
         histograms.append(Series(system.label, centres, tuple((curve.count / curve.count.sum()).tolist())))
         parts = {name: at for name, at in (("all", right | ~right), ("right", right), ("wrong", ~right)) if at.any()}
         quartiles = np.array([np.quantile(confidence[at], [0.5, 0.25, 0.75]) for at in parts.values()])
-        means.append(
-            Series(system.label, *(tuple(q) for q in (quartiles[:, 0].tolist(), parts, *quartiles[:, 1:].T.tolist())))
-        )
+        middle, first, third = (tuple(values) for values in quartiles.T.tolist())
+        means.append(Series(system.label, middle, tuple(parts), first, third))
     made = origin([system.first for system, _ in found])
     return [
         Chart(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.statistics import accuracy_interval
@@ -107,15 +107,16 @@ def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
     first = next(iter(both.values()))
     pairs = sorted(zip(*np.triu_indices(len(names), 1), strict=True), key=lambda pair: -int(first[pair]))
     made, total = origin([system.first for system, _ in named]), len(named[0][1].labels)
-    rows = [
-        (f"{names[i]} – {names[j]}", *(int(counts[i, j]) for counts in both.values())) for i, j in pairs[:_MOST_PAIRS]
+    labels = tuple(f"{names[i]} – {names[j]}" for i, j in pairs[:_MOST_PAIRS])
+    rows: list[tuple[Cell, ...]] = [
+        (label, *(int(counts[pair]) for counts in both.values())) for label, pair in zip(labels, pairs, strict=False)
     ]
     columns = (Column("classes taken for each other"), *(Column(f"{label}: errors", "count") for label in both))
     series = []
     for label, counts in both.items():
         shares = [accuracy_interval(int(counts[pair]), total) for pair in pairs[:_DRAWN_PAIRS]]
         values, lows, highs = zip(*((s.estimate, s.low, s.high) for s in shares), strict=True)
-        series.append(Series(label, values, tuple(row[0] for row in rows[:_DRAWN_PAIRS]), lows, highs))
+        series.append(Series(label, values, labels[:_DRAWN_PAIRS], lows, highs))
     chart = Chart(
         "confused_pairs_chart", "Confused pairs, share of all test rows", "dots", "share of test rows", "",
         tuple(series),

@@ -169,7 +169,9 @@ def compared(one: System, other: System) -> list[Block]:
 def _stored(name: str, content: Mapping[str, Any]) -> Block:
     rows = []
     for pair in content["pairs"]:
-        difference = next((m["bootstrap"]["difference"] for m in (pair.get("metrics") or {}).values()), {})
+        difference: Mapping[str, Any] = next(
+            (m["bootstrap"]["difference"] for m in (pair.get("metrics") or {}).values()), {}
+        )
         ends = difference.get("percentile") or (None, None)
         rows.append(
             (
@@ -257,11 +259,14 @@ def _scatter(measured: list[System]) -> Chart:
         milliseconds = 1000 * system.cost
         said = f"{system.label}: {milliseconds:.3g} ms a text, macro-F1 {value:.4f}"
         families.setdefault(system.first.family, []).append((milliseconds, value or 0.0, low, high, said))
-    series = tuple(Series(family, *zip(*points, strict=True)) for family, points in families.items())
+    series = []
+    for family, points in families.items():
+        x, y, lows, highs, texts = zip(*points, strict=True)
+        series.append(Series(family, x, y, lows, highs, texts))
     return Chart(
         "accuracy_cost", "Score against cost", "points",
         "milliseconds a text in batches (logarithmic; features included)",
-        "macro-F1 on validation", series, origin([system.first for system in measured], ("val",)),
+        "macro-F1 on validation", tuple(series), origin([system.first for system in measured], ("val",)),
         "Bars: 95 % intervals over the validation rows or seeds; times are single measurements on one machine.",
         "Up is better, left is cheaper: what lies below and to the right of another mark is not worth its cost.",
         log_x=True,

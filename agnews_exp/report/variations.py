@@ -233,7 +233,8 @@ def _training(system: System) -> list[Block]:
         for label, key in keys.items():
             points = _curve(run, key, epochs / steps)
             if points:
-                series.append(Series(label, *(tuple(values) for values in zip(*points, strict=True))))
+                x, y = zip(*points, strict=True)
+                series.append(Series(label, x, y))
         blocks.append(
             Chart(
                 f"training_{name}", f"Training of {system.label}: {title.partition(' (')[0]}", "lines", "epoch", title,
