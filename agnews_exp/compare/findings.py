@@ -133,18 +133,16 @@ def _pair(pair: ComparisonResult | BlockPair, letters: Letters) -> str:
 
 
 def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
-    metrics = list(pairs[0].metrics)
-    cells: dict[str, dict[str, BootstrapInterval]] = {name: {} for name in letters}
+    cells: dict[tuple[str, str], BootstrapInterval] = {}
     for pair in pairs:
         for metric, m in pair.metrics.items():
-            cells[pair.name_a].setdefault(metric, m.bootstrap.a)
-            cells[pair.name_b].setdefault(metric, m.bootstrap.b)
-    rows: list[tuple[Cell, ...]] = [
-        (letters[name], name, *(Number(of[m].estimate, "metric", *of[m].bca) for m in metrics))
-        for name, of in cells.items()
-        if of
-    ]
-    return Table("models", "Models", ("", "model", *(f"{metric} [95 %, BCa]" for metric in metrics)), tuple(rows))
+            cells.setdefault((pair.name_a, metric), m.bootstrap.a)
+            cells.setdefault((pair.name_b, metric), m.bootstrap.b)
+    rows = tuple(
+        (letters[name], name, metric, Number(of.estimate, "metric", *of.bca))
+        for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
+    )
+    return Table("models", "Models", ("", "model", "metric", "value [95 %, BCa]"), rows)
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:

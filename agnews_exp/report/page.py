@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,8 +55,9 @@ def write_report(folder: Path, report: Report) -> None:
         ValueError: Two blocks would be written to one file.
     """
     named = [block for block in report.blocks if isinstance(block, Chart | Table)]
-    if twice := {block.name for block in named if sum(other.name == block.name for other in named) > 1}:
-        raise ValueError(f"two blocks of the report are called {sorted(twice)[0]}")
+    places = Counter((type(block), block.name) for block in named)
+    if twice := [name for (_, name), n in places.items() if n > 1]:
+        raise ValueError(f"two blocks of the report are called {twice[0]}")
     for part in ("figures", "tables"):
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True, exist_ok=True)
