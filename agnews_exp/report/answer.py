@@ -39,7 +39,7 @@ def _answer(inputs: Inputs) -> str:
         return said + " It is told apart from every other system."
     least = min(system.mean("val/macro_f1") or 0.0 for system in tied)
     return (
-        f"{said} Validation does not tell {plural(len(tied), 'system')} within {(value or 0) - least:.4f} apart;"
+        f"{said} Validation does not tell {len(tied)} systems within {(value or 0) - least:.4f} from each other;"
         f" the cheapest of them is {chosen.label}."
     )
 

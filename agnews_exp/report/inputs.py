@@ -576,7 +576,7 @@ def collect(output_dir: Path, study: str | None, reference: Reference | None = N
         reference: Published results to stand beside.
 
     Raises:
-        ConfigError: The study is unknown or malformed, or there is no finished run.
+        ConfigError: A study of this name is unknown or malformed, or there is no finished run.
     """
     content = _study(output_dir, study) if study is not None else {}
     names = RunNames(output_dir)
