@@ -84,14 +84,8 @@ def _final_table(inputs: Inputs) -> Block:
     )  # fmt: skip
     note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
     made = origin([run for system in inputs.systems for run in system.runs])
-    return Table(
-        "final_evaluation",
-        "Final evaluation of all systems on the test rows",
-        columns,
-        tuple(rows),
-        provenance=made,
-        note=note,
-    )
+    title = "Final evaluation of all systems on the test rows"
+    return filled(Table("final_evaluation", title, columns, tuple(rows), provenance=made, note=note))
 
 
 def _fold_scores(inputs: Inputs) -> Chart | None:
