@@ -5,7 +5,8 @@ from __future__ import annotations
 from agnews_exp.analyses.findings import Block, Column, Table, Text
 from agnews_exp.core.numbers import plural
 from agnews_exp.report.blocks import Section, filled, origin, score
-from agnews_exp.report.inputs import Inputs, System
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import System
 
 _SHOWN, _WARNINGS = 6, 3
 

@@ -11,7 +11,8 @@ from agnews_exp.core.errors import StorageError
 from agnews_exp.reference.measures import judge_measures
 from agnews_exp.reference.reading import MARGIN, judge_claims
 from agnews_exp.report.blocks import Section, origin, renamed, slug
-from agnews_exp.report.inputs import Inputs, StoredRun
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import StoredRun
 from agnews_exp.tracking.record import STATUS, TRACKING, read_json
 
 _COMMANDS = {

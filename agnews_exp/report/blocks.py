@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from agnews_exp.analyses.findings import Block, Cell, Number, Table, Text
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
-from agnews_exp.report.inputs import RESAMPLES, RunNames, StoredRun, System
+from agnews_exp.report.systems import RESAMPLES, RunNames, StoredRun, System
 
 BOOTSTRAP = (
     f"Bars: 95 % bootstrap intervals over the rows ({RESAMPLES:,} resamples), and seeds where there are several."

@@ -11,7 +11,8 @@ from agnews_exp.evaluation.calibration import confidences, expected_calibration_
 from agnews_exp.evaluation.proper_scores import labelled_probabilities
 from agnews_exp.evaluation.reliability import reliability_curve
 from agnews_exp.report.blocks import WILSON, Section, origin
-from agnews_exp.report.inputs import Answers, Inputs, System
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import Answers, System
 
 _BINS, _MOST = 10, 20
 

@@ -12,7 +12,8 @@ from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.statistics import accuracy_interval
 from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, filled, origin, run_score, slug
-from agnews_exp.report.inputs import Answers, Inputs, System
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import Answers, System
 
 _MOST_CLASSES, _MOST_PAIRS, _DRAWN_PAIRS = 20, 30, 15
 

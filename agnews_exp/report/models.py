@@ -14,7 +14,8 @@ from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.answer import costs
 from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, origin, run_score, score, slug
-from agnews_exp.report.inputs import RESAMPLES, Inputs, StoredRun, System, differences
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import RESAMPLES, StoredRun, System, differences
 from agnews_exp.tracking.record import MODEL
 
 log = logging.getLogger(__name__)

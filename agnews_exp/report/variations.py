@@ -10,7 +10,8 @@ from typing import Any
 from agnews_exp.analyses.findings import Block, Column, Missing, Table
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.blocks import Section, origin, slug
-from agnews_exp.report.inputs import Inputs, StoredRun, Sweep, System
+from agnews_exp.report.inputs import Inputs, Sweep
+from agnews_exp.report.systems import StoredRun, System
 
 _MOST_POINTS = 200
 _SEED_BARS = "Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap intervals over the rows."

@@ -15,7 +15,8 @@ from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.drawing import Chart
 from agnews_exp.report.build import build_report
-from agnews_exp.report.inputs import RunNames, collect
+from agnews_exp.report.inputs import collect
+from agnews_exp.report.systems import RunNames
 from agnews_exp.report.variations import learning_curves
 from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import RunFolder, write_json
