@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agnews_exp.compare.beside import distillation_table, results_table
+from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.statistics import mcnemar_test
 from agnews_exp.reference.ag_news_notebooks.claims import RULES, paired_counts
@@ -142,19 +142,3 @@ def test_measures_of_a_corpus_are_judged_by_their_rule() -> None:
     assert found["words_median"].verdict == CONTRADICTED
     assert found["entropy_order"].verdict == UNJUDGED
     assert "no words" in found["entropy_order"].reason
-
-
-def test_students_stand_behind_their_teacher_and_other_runs_are_left_out() -> None:
-    data = {"source": "here", "rows": {"train": 100}}
-    metrics = {"val/macro_f1": 0.9, "test/macro_f1": 0.8, "model_size_mb": 1.0}
-    taught = metrics | {"distil/teacher_val_macro_f1": 0.95, "distil/val_agreement": 0.97}
-    student = {"student": {"name": "linear"}, "teacher": "minilm", "alpha": 0.5, "temperature": 2.0}
-    table = distillation_table([
-        ({"metrics": taught, "data": data}, {"model": student}),
-        ({"metrics": metrics, "data": data}, {"model": student | {"alpha": 0.0, "teacher": None}}),
-        ({"metrics": metrics, "data": data}, {"model": {"name": "logreg"}}),
-    ])  # fmt: skip
-    assert [row[:2] for row in table.rows] == [
-        ("teacher: minilm", "labels"), ("linear", "labels"), ("linear", "teacher (alpha 0.5, T 2)"),
-    ]  # fmt: skip
-    assert table.texts()[2][5] == "97.0%"
