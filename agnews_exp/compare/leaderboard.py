@@ -46,12 +46,14 @@ class Entry:
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
+        import pyarrow.compute as pc
+
         from agnews_exp.evaluation.statistics import bootstrap_metric
 
         split, _, name = metric.partition("/")
         try:
             table = read_table(self.folder.path / PREDICTIONS)
-            rows = table.filter([place == split for place in table["split"].to_pylist()])
+            rows = table.filter(pc.equal(table["split"].cast("string"), split))
             labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
             return bootstrap_metric(
                 labels, given, name, resamples=_RESAMPLES, class_names=self.result["class_names"], jackknife=False

@@ -208,10 +208,13 @@ class GridSweeper(SessionSweeper):
             ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
         """
         from agnews_exp.evaluation.metrics import direction
+        from agnews_exp.reference.reading import find_reference
         from agnews_exp.sweeps.processes import JobList
         from agnews_exp.sweeps.session import SweepSession
 
         self.resume_other()
+        if self.config.reference:
+            find_reference(self.config.reference, Path(self.config.paths.root_dir))  # unknown: said before any job
         label = label_of(parse_overrides(arguments, self.hydra_context))
         grid: list[list[str]] = []
         swept: list[str] = []
