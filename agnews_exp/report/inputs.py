@@ -109,7 +109,8 @@ class Inputs:
         """The best system and those that validation rows do not tell from it, the cheapest first.
 
         A system is told apart where the 95 % interval of a paired bootstrap of the difference of macro-F1 leaves out
-        zero; of several seeds the run of the lowest is compared. The intervals are not adjusted for their number, so that rather too few systems count as tied.
+        zero; of several seeds the run of the lowest is compared. The intervals are not adjusted for their number, so
+        that rather too few systems count as tied.
         """
         best, found = self.best, [self.best]
         mine = best.first.answers("val")
