@@ -38,6 +38,7 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _FONT = "Liberation Sans, Arial, Helvetica, DejaVu Sans, sans-serif"
 _LONGEST_LABEL = 260  # pixels
 _MOST_CELLS_WITH_TEXT = 400
+_MOST_MARKED = 40  # points of a line
 _VEGA_LITE = "6.1"
 _BEGINNING = b'{"chart":1'
 
@@ -97,6 +98,8 @@ class Chart:
         log_y: Logarithmic y axis.
         x_range: Ends of the x axis.
         y_range: Ends of the y axis.
+        x_form: How the numbers of the x axis are written: ``share`` is in percent; empty: as they are.
+        y_form: Likewise.
         columns: Panels side by side, where series name panels.
         covers: Identifiers of published figures that it stands beside.
     """
@@ -120,6 +123,8 @@ class Chart:
     log_y: bool = False
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    x_form: str = ""
+    y_form: str = ""
     columns: int = 2
     covers: tuple[str, ...] = ()
 
@@ -435,8 +440,8 @@ def _view(chart: Chart, every: Sequence[Series], width: int | None) -> Spec:
     return spec | ({} if width is None else {"width": width})
 
 
-def _axis(title: str) -> Spec:
-    return {"title": textwrap.wrap(title, 90) or None}
+def _axis(title: str, form: str = "") -> Spec:
+    return {"title": textwrap.wrap(title, 90) or None} | ({"format": "~%"} if form == "share" else {})
 
 
 def _numbers(chart: Chart, axis: Literal["x", "y"]) -> list[float]:
@@ -475,14 +480,15 @@ def _scale(chart: Chart, axis: Literal["x", "y"]) -> Spec:
     return scale | {"domain": [bottom, high + margin]}
 
 
-def _colours(every: Sequence[Series]) -> Spec:
-    """Return the channels that tell series apart: colour and, where marks are drawn, shape."""
+def _colours(every: Sequence[Series], *, marked: bool = True) -> Spec:
+    """Return the channels that tell series apart: colour, and shape where points are marked, else dashes."""
     first: dict[str, Series] = {}
     for series in every:
         first.setdefault(series.name, series)
     names = list(first)
     colours = [GREY if s.published else PALETTE[i % len(PALETTE)] for i, s in enumerate(first.values())]
-    alone = all(series.name == series.panel for series in every)  # the panels' titles say it
+    panels = {series.panel for series in every}
+    alone = len(panels) == len(every) > 1  # the panels' titles say it
     columns = {"columns": 3 if max(map(len, names), default=0) <= 34 else 1}
     legend = columns if len(names) > 1 and not alone else None
     base = {"field": "series", "type": "nominal", "legend": legend}
@@ -493,7 +499,7 @@ def _colours(every: Sequence[Series]) -> Spec:
             "scale": {
                 "domain": names,
                 "range": [
-                    [6, 4] if s.dashed or s.published else _DASHES[i % 4 if len(names) > 1 else 0]
+                    [6, 4] if s.dashed or s.published else _DASHES[0 if marked else i % len(_DASHES)]
                     for i, s in enumerate(first.values())
                 ],
             }
@@ -550,7 +556,8 @@ def _rows(chart: Chart, every: Sequence[Series]) -> Spec:
     if n > 1:
         order = list(dict.fromkeys(series.name for series in chart.series))
         encoding["yOffset"] = {"field": "series", "type": "nominal", "scale": {"domain": order}, "sort": None}
-    x: Spec = {"field": "x", "type": "quantitative", "axis": _axis(chart.x_title), "scale": _scale(chart, "x")}
+    axis = _axis(chart.x_title, chart.x_form) | {"labelOverlap": "greedy", "labelSeparation": 6}  # panels may be narrow
+    x: Spec = {"field": "x", "type": "quantitative", "axis": axis, "scale": _scale(chart, "x")}
     interval: Spec = {
         "mark": {"type": "rule", "strokeWidth": 1.6},
         "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},
@@ -590,9 +597,10 @@ def _marks(chart: Chart, encoding: Spec, size: int) -> Spec:
 
 def _plane(chart: Chart, every: Sequence[Series]) -> Spec:
     """Return columns, lines or points over x and y."""
-    records, channels = _records(chart), _colours(every)
+    records, many = _records(chart), max((len(series.x) for series in chart.series), default=0)
+    channels = _colours(every, marked=many <= _MOST_MARKED)
     categorical = any(isinstance(v, str) for series in chart.series for v in series.x)
-    x: Spec = {"field": "x", "axis": _axis(chart.x_title)}
+    x: Spec = {"field": "x", "axis": _axis(chart.x_title, chart.x_form)}
     if categorical:
         names = list(dict.fromkeys(str(v) for series in chart.series for v in series.x))
         slanted = max(map(len, names)) > 10 and len(names) > 3
@@ -600,7 +608,12 @@ def _plane(chart: Chart, every: Sequence[Series]) -> Spec:
         x["axis"] |= {"labelAngle": -30} if slanted else {"labelAngle": 0}
     else:
         x |= {"type": "quantitative", "scale": _scale(chart, "x")}
-    y: Spec = {"field": "y", "type": "quantitative", "axis": _axis(chart.y_title), "scale": _scale(chart, "y")}
+    y: Spec = {
+        "field": "y",
+        "type": "quantitative",
+        "axis": _axis(chart.y_title, chart.y_form),
+        "scale": _scale(chart, "y"),
+    }
     encoding: Spec = {"color": channels["color"], "tooltip": _TOOLTIP}
     has_intervals = any("low" in record for record in records)
     interval: Spec = {
@@ -620,11 +633,10 @@ def _plane(chart: Chart, every: Sequence[Series]) -> Spec:
             layers.append(_diagonal(chart))
         if has_intervals:
             layers.append(interval)
-        many = max((len(series.x) for series in chart.series), default=0)
         if chart.kind == "lines":
             line = {"type": "line", "strokeWidth": 2.2}
             layers.append({"mark": line, "encoding": {"x": x, "y": y, "strokeDash": channels["strokeDash"]}})
-        if chart.kind == "points" or many <= 40:
+        if chart.kind == "points" or many <= _MOST_MARKED:
             marks = {"x": x, "y": y, "shape": channels["shape"]}
             layers.append(_marks(chart, marks, 55 if many <= 200 else 14))
     return {"data": {"values": records}, "height": 320, "encoding": encoding, "layer": layers}
@@ -675,7 +687,7 @@ def _boxes(chart: Chart) -> Spec:
     scale = _scale(chart, "x")
 
     def across(field: str) -> Spec:
-        return {"field": field, "type": "quantitative", "scale": scale, "axis": _axis(chart.x_title)}
+        return {"field": field, "type": "quantitative", "scale": scale, "axis": _axis(chart.x_title, chart.x_form)}
 
     layers: list[Spec] = [
         {"mark": {"type": "rule", "strokeWidth": 1.4}, "encoding": {"x": across("p5"), "x2": {"field": "p95"}}},

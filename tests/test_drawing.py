@@ -80,6 +80,13 @@ def test_a_chart_survives_being_stored(name, tmp_path):
     json.loads((tmp_path / "c.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_shades_of_a_confusion_matrix_are_shares_of_the_true_class():
+    matrix = np.array([[90, 10], [0, 1000]])
+    once, scaled = matrix_chart("m", "T", matrix, ("a", "b")), matrix_chart("m", "T", matrix * [[10], [1]], ("a", "b"))
+    assert once.z == scaled.z == ((0.9, 0.1), (0.0, 1.0))
+    assert (once.texts[0][0], scaled.texts[0][0]) == ("90 (90.0%)", "900 (90.0%)")
+
+
 def test_an_interval_is_drawn_from_its_low_to_its_high_end():
     spec = vega(CHARTS["dots"])
     first = spec["data"]["values"][0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, Series
@@ -125,7 +125,7 @@ def analyse(
         f"accuracy {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
         f"{chosen['escalation_rate']:.1%} of the texts handed over"
     )
-    blocks = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
+    blocks: tuple[Block, ...] = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
     return Findings(headline, blocks, metrics, details)
 
 
@@ -182,7 +182,7 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
     oracle = float(np.interp(routers.curve.escalation_rate[at], *routers.oracle))
     a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
     thresholds, front = routers.curve.thresholds, pareto_front(routers.cost, routers.curve.accuracy)
-    rows = (
+    rows: tuple[Row, ...] = (
         (f"{routers.names[0]} alone", Number(fast), 0.0, fast_cost),
         (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.bca), share, cost),
         ("random router, as many handed over", Number(float(routers.random[at])), share, cost),
@@ -196,14 +196,15 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
         f"{routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen)."
     )
     names = ("answered_fast", "accuracy_of_fast_there", "accuracy_of_accurate_on_the_rest", "accuracy")
-    fixed_rows = tuple((name, *(Number(row[key], "share" if key == names[0] else "metric") for key in names))
-                       for name, row in fixed.items())  # fmt: skip
+    fixed_rows: list[Row] = []
+    for name, row in fixed.items():
+        fixed_rows.append((name, *(Number(row[key], "share" if key == names[0] else "metric") for key in names)))
     threshold = next(iter(fixed.values()))["threshold"]
     return (
         Table("routing", f"The chosen point on {len(routers.right[0]):,} test rows", columns, rows, note=note),
         Table("fixed_confidence", f"A fixed confidence of {threshold:g}",
               ("confidence", "answered by the fast model", "its accuracy there", "the other's on the rest", "accuracy"),
-              fixed_rows),
+              tuple(fixed_rows)),
     )  # fmt: skip
 
 
@@ -219,26 +220,29 @@ def _charts(
     def line(name: str, x: FloatArray, y: FloatArray, dashed: bool = False) -> Series:
         return Series(name, tuple(x.tolist()), tuple(y.tolist()), dashed=dashed)
 
-    def marks(xs: FloatArray, costs: tuple[float, float]) -> list[tuple[float, float, str]]:
-        alone = [(x, end, f"{name} alone") for x, end, name in zip(costs, ends, names, strict=True)]
-        return [*alone, (float(xs[at]), float(accuracy[at]), "chosen")]
+    def lines(xs: FloatArray) -> tuple[tuple[Literal["x", "y"], float, str], ...]:
+        alone: list[tuple[Literal["x", "y"], float, str]] = [
+            ("y", end, f"{name} alone") for end, name in zip(ends, names, strict=True)
+        ]
+        return (*alone, ("x", float(xs[at]), "chosen on validation"))
 
     low = min(accuracy.min(), *ends) - 0.005
     span = (float(low), float(routers.oracle[1].max()) + 0.005)
     title = f"Routing between {names[0]} and {names[1]}"
-    n = f"{len(routers.right[0]):,} test rows; chosen: the threshold that validation chose."
+    n = f"{len(routers.right[0]):,} test rows."
     return (
         Chart(
             "routing", title, "lines", "texts handed over [%]", "test accuracy",
-            (line("all-knowing router", 100 * routers.oracle[0], routers.oracle[1], True),
-             line("cascade, every threshold", shares, accuracy), line("random router", shares, routers.random, True)),
-            caption=n, annotations=tuple(marks(shares, (0.0, 100.0))), y_range=span,
+            (line("cascade, every threshold", shares, accuracy),
+             line("all-knowing router", 100 * routers.oracle[0], routers.oracle[1], True),
+             line("random router", shares, routers.random, True)),
+            caption=n, references=lines(shares), y_range=span,
         ),
         Chart(
             "routing_cost", f"{title}: its cost", "lines", f"cost of a million texts [{routers.unit}]", "test accuracy",
             (line("cascade, every threshold", routers.cost, accuracy),
              line("Pareto front", routers.cost[front], accuracy[front])),
-            caption=n, annotations=tuple(marks(routers.cost, _alone(routers))), y_range=span,
+            caption=n, references=lines(routers.cost), y_range=span,
         ),
         Chart(
             "risk_coverage", "Error rate among the surest texts", "lines", "coverage: surest texts answered [%]",

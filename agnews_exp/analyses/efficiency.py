@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, MissingDependencyError, unknown_name
 from agnews_exp.drawing import Chart, Series
@@ -91,6 +91,7 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     finally:
         kg = tracker.stop()
     found = tracker.final_emissions_data
+    # Private: codecarbon says nowhere in public by which meter it measured the processor.
     modes = [str(getattr(part, "_mode", "")) for part in tracker._hardware if type(part).__name__ == "CPU"]
     metered = bool(modes) and all(mode in _METERED for mode in modes)
     parts = ", ".join(str(part) for part in tracker._conf.get("hardware", ()))
@@ -379,7 +380,12 @@ def _blocks(
          one.throughput)
         for one in latencies
     )  # fmt: skip
-    columns = ("batch size", "calls", *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)), Column("texts/s", "count"))
+    columns: Columns = (
+        "batch size",
+        "calls",
+        *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)),
+        Column("texts/s", "count"),
+    )
     series = tuple(Series(name[:3], sizes, tuple(getattr(one, name) for one in ordered)) for name in percentiles)
     x_title, logarithmic = "texts in a call", len(sizes) > 1
     return (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.analyses.errors.near_duplicates import normalised
-from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
 from agnews_exp.data.csv_files import ColumnName, read_file
@@ -280,6 +280,7 @@ def _read_folder(folder: Path) -> ExternalRows:
 
 
 def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
+    # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
     from sklearn.datasets import _twenty_newsgroups as posts
 
     # In scikit-learn's order.
@@ -399,10 +400,10 @@ def analyse(
     metrics = {f"external/{m}": value.estimate for m, value in intervals["external"].items()}
     metrics |= {f"external/auroc_{d.score}": d.auroc for d in found}
     details = facts | {"metrics": intervals, "report": table, "confusion": matrix, "detection": found}
-    blocks = (
+    blocks: tuple[Block, ...] = (
         *_tables(facts, intervals, table, found),
         scores_chart(own, foreign, found),
-        matrix_chart("confusion_matrix", "Confusions on the external rows", matrix, names),
+        matrix_chart("confusion_external", "Confusions on the external rows", matrix, names),
     )
     estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
     headline = (
@@ -452,7 +453,7 @@ def _tables(
         f"{facts['empty_texts']:,} texts are empty, {facts['in_train']:,} have the same words as a training text. 95 % "
         "bootstrap intervals. Where the classes have other shares, compare macro_f1, not accuracy."
     )
-    scores = tuple(
+    scores: tuple[Row, ...] = tuple(
         (split, *(Number(value.estimate, "metric", *value.percentile) for value in values.values()))
         for split, values in intervals.items()
     )

@@ -1,7 +1,7 @@
 """Findings: what an analysis, a comparison or a report has to say, written once as blocks and put out in four forms.
 
-A block is a table, a chart, a paragraph, a number or a gap. The writers below turn blocks into Markdown, HTML, a
-terminal's text and CSV; each has one place where text of users is made harmless.
+A block is a table, a chart, a paragraph, a number, a text with weighted words, or a gap. The writers below turn blocks
+into Markdown, HTML, a terminal's text and CSV; each has one place where text of users is made harmless.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class Column:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
+Columns = tuple[Column | str, ...]
+Row = tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.
@@ -97,8 +101,8 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[Column | str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Columns
+    rows: tuple[Row, ...]
     provenance: str = ""
     note: str = ""
     shown: int | None = None
@@ -127,6 +131,8 @@ class Table:
     def cut_note(self, n_shown: int) -> str:
         """Return which rows are shown where some are not."""
         total = self.total or len(self.rows)
+        if total and not n_shown:
+            return f"{total:,} rows in {self.name}.csv."
         return f"The first {n_shown:,} of {total:,} rows; {self.name}.csv has all." if n_shown < total else ""
 
 
@@ -146,7 +152,49 @@ class Missing:
     command: str
 
 
-Block = Table | Chart | Text | Number | Missing
+@dataclass(frozen=True)
+class Highlight:
+    """A text whose words are shaded by a weight each: blue speaks for something, orange against it.
+
+    Attributes:
+        label: Whose weights they are, such as a method's name.
+        text: The text.
+        spans: Begin and end (exclusive) of each word in characters, in ascending order.
+        weights: One a word; the largest gets the full shade.
+        note: About the label.
+        signed: False where weights say how much, not which way: shown in green.
+    """
+
+    label: str
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    weights: tuple[float, ...]
+    note: str = ""
+    signed: bool = True
+
+    def pieces(self, n_strongest: int = 3) -> list[tuple[str, float | None, bool]]:
+        """Return the text in pieces: words with their weight, and what stands between them without one.
+
+        The third of a piece says whether it is among the strongest supporters: these are bold, so that they can be
+        told without colours.
+        """
+        order = sorted(range(len(self.weights)), key=lambda i: -self.weights[i])
+        strongest = {i for i in order[:n_strongest] if self.weights[i] > 0}
+        found: list[tuple[str, float | None, bool]] = []
+        end_before = 0
+        for i, ((begin, end), weight) in enumerate(zip(self.spans, self.weights, strict=True)):
+            found += [(self.text[end_before:begin], None, False), (self.text[begin:end], weight, i in strongest)]
+            end_before = end
+        return [*found, (self.text[end_before:], None, False)]
+
+    @property
+    def strongest(self) -> str:
+        """The three words that support most, strongest first."""
+        words = [(word, weight) for word, weight, top in self.pieces() if top and weight is not None]
+        return ", ".join(word for word, _ in sorted(words, key=lambda pair: -pair[1]))
+
+
+Block = Table | Chart | Text | Number | Missing | Highlight
 
 
 @dataclass(frozen=True)
@@ -205,7 +253,7 @@ def chart_table(chart: Chart) -> Table:
     """Return a chart's data as a table: a row for each point, or for each cell of a heat map."""
     if chart.kind == "heatmap":
         columns, names = chart.labels
-        rows: list[tuple[Cell, ...]] = [
+        rows: list[Row] = [
             (name, column, chart.texts[i][j] if chart.texts else chart.z[i][j])
             for i, name in enumerate(names) for j, column in enumerate(columns)
         ]  # fmt: skip
@@ -272,9 +320,20 @@ def to_markdown(blocks: Sequence[Block], *, level: int = 2, figures: str | None 
     return "\n\n".join(parts)
 
 
+_MARKDOWN = re.compile(r"[\\`*|]|(?<=\])(?=\()|^\[")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+
+
 def markdown_text(text: str) -> str:
     """Return text that Markdown shows as it is: no tag, link, image, emphasis, code, bar or control character."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(visible(" ".join(text.splitlines())), quote=False))
+    plain = _ENTITY.sub("&amp;", visible(" ".join(text.splitlines())))
+    return _TAG.sub("&lt;", _MARKDOWN.sub(r"\\\g<0>", plain))
+
+
+def _inline(piece: str) -> str:
+    """Return a piece of a text: no tag begins in it even where the next piece continues it."""
+    return markdown_text(piece).replace("<", "&lt;") if piece.strip() else " " * bool(piece)
 
 
 def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -> list[str]:
@@ -285,13 +344,16 @@ def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -
             return [f"{markdown_text(block.label)}: **{block}**"]
         case Missing():
             return [f"*{markdown_text(block.text)}* Fill it with `{block.command.replace('`', '')}`."]
+        case Highlight():
+            text = "".join(f"**{_inline(words)}**" if top else _inline(words) for words, _, top in block.pieces())
+            return [f"*{markdown_text(block.label)}*: {text}"]
         case Chart():
             title = markdown_text(block.title)
             picture = "" if figures is None else f"![{title}]({figures}{block.name}.png)"
             said = " ".join(part for part in (block.caption, block.intervals, block.provenance) if part)
             return [f"{mark} {title}", picture, f"<sub>{markdown_text(said)}</sub>" if said else ""]
         case Table(folded=True):
-            return [f"{markdown_text(block.title)}: [CSV]({block.name}.csv)"]
+            return [f"{markdown_text(block.title)}: [CSV]({tables}{block.name}.csv)"]
         case Table():
             return _markdown_table(block, mark, tables)
 
@@ -300,7 +362,7 @@ def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
     rows = table.texts(_MOST_MARKDOWN_ROWS)
     head = [f"{mark} {markdown_text(table.title)}" if table.title else ""]
     if not rows:
-        return [*head, "None.", markdown_text(table.note)]
+        return [*head, table.cut_note(0) or "None.", markdown_text(table.note)]
     rule = ["---:" if table.is_numeric(i) else "---" for i in range(len(table.columns))]
     lines = [[markdown_text(column.heading) for column in table.all_columns], rule]
     lines += [[markdown_text(cell) for cell in row] for row in rows]
@@ -333,6 +395,8 @@ def _html_block(block: Block, stills: Mapping[str, str]) -> str:
             return (f"<h3>{_html(block.title)}</h3>\n" if block.title else "") + f"<p>{_html(block.text)}</p>"
         case Number():
             return f'<p class="number"><span>{_html(block.label)}</span> <b>{_html(block)}</b></p>'
+        case Highlight():
+            return _html_highlight(block)
         case Missing():
             return f'<p class="missing">{_html(block.text)} <code>{_html(block.command)}</code></p>'
         case Chart():
@@ -348,6 +412,56 @@ def _html_block(block: Block, stills: Mapping[str, str]) -> str:
             )
         case Table():
             return _html_table(block)
+
+
+_FOR, _AGAINST, _UNSIGNED = "0,114,178", "213,94,0", "0,158,115"
+"""Blue, vermilion and green of Okabe and Ito's palette, as red, green, blue."""
+
+
+def _html_highlight(block: Highlight) -> str:
+    largest = max((abs(weight) for weight in block.weights), default=0.0) or 1.0
+    parts = []
+    for words, weight, top in block.pieces():
+        if weight is None:
+            parts.append(_html(words))
+            continue
+        colour = (_FOR if weight >= 0 else _AGAINST) if block.signed else _UNSIGNED
+        css = f' style="background:rgba({colour},{0.75 * abs(weight) / largest:.3f})" title="{weight:+.4f}"'
+        bold = ' class="top"' if top else ""
+        parts.append(f"<b{bold}{css}>{_html(words)}</b>")
+    name = f'<div class="name">{_html(block.label)}<small>{_html(block.note)}</small></div>'
+    return f'<div class="highlight">{name}<div class="text">{"".join(parts)}</div></div>'
+
+
+# default-src 'none': whatever a text holds, and whatever escaping missed, no script or image of it is ever loaded.
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.6 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }}
+h1 {{ font-size: 1.4rem; }}
+h3 {{ font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #8886; padding-top: 1rem; }}
+{highlight}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+HIGHLIGHT_CSS = """.highlight { display: grid; grid-template-columns: 11rem 1fr; gap: .2rem 1rem; margin: .8rem 0; }
+.highlight .name { font-weight: 600; font-size: .85rem; }
+.highlight .name small { display: block; font-weight: 400; opacity: .7; line-height: 1.3; }
+.highlight .text { overflow-wrap: anywhere; white-space: pre-wrap; }
+.highlight b { font-weight: 400; border-radius: 3px; padding: 1px 0; }
+.highlight b.top { font-weight: 700; }
+@media (max-width: 40rem) { .highlight { grid-template-columns: 1fr; } }"""
+"""Style of :class:`Highlight` blocks, for a page of one's own."""
+
+
+def html_page(title: str, blocks: Sequence[Block]) -> str:
+    """Return blocks as a page that needs nothing else and runs nothing."""
+    return _PAGE.format(title=_html(title), highlight=HIGHLIGHT_CSS, body=to_html(blocks))
 
 
 def _html_table(table: Table) -> str:
@@ -390,9 +504,9 @@ _MOST_TERMINAL_ROWS = 20
 def to_terminal(blocks: Sequence[Block]) -> Group:
     """Return blocks for a terminal; text is neither read as rich's markup nor sent as control characters."""
     from rich.console import Group
-    from rich.padding import Padding
 
-    return Group(*(Padding(item, (0, 0, 1, 0)) for block in blocks for item in _terminal_block(block)))
+    shown = [_terminal_block(block) for block in blocks]
+    return Group(*(item for items in shown if items for item in (*items, "")))
 
 
 def _terminal_block(block: Block) -> list[Any]:
@@ -400,8 +514,8 @@ def _terminal_block(block: Block) -> list[Any]:
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
-    def said(text: str, style: str = "") -> Any:
-        return RichText(visible(text), style)
+    def said(text: str, style: str = "", *, one_line: bool = False) -> Any:
+        return RichText(visible(text), style, no_wrap=one_line or None, overflow="ellipsis" if one_line else None)
 
     match block:
         case Text():
@@ -410,22 +524,29 @@ def _terminal_block(block: Block) -> list[Any]:
             return [said(f"{block.label}: {block}")]
         case Missing():
             return [said(f"{block.text}  {block.command}", "yellow")]
+        case Highlight():
+            return []  # a page or the Markdown beside it has the colours
         case Chart():
             return [said(f"Chart: {block.title} ({block.name})", "dim")]
+        case Table(folded=True):
+            return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
             rows = block.texts(_MOST_TERMINAL_ROWS)
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
-                drawn.add_column(said(column.heading), justify="right" if block.is_numeric(i) else "left")
+                side: Any = "right" if block.is_numeric(i) else "left"
+                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i))
             for row in rows:
-                drawn.add_row(*(said(cell) for cell in row))
+                drawn.add_row(
+                    *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
+                )
             notes = [said(note, "dim") for note in (block.cut_note(len(rows)), block.note) if note]
             return [drawn, *notes]
 
 
 # Stored
 
-_KINDS: dict[str, Any] = {"table": Table, "text": Text, "number": Number, "missing": Missing}
+_KINDS: dict[str, Any] = {"table": Table, "text": Text, "number": Number, "missing": Missing, "highlight": Highlight}
 
 
 def findings_to_json(findings: Findings) -> dict[str, Any]:
@@ -490,6 +611,8 @@ def _block_from_json(folder: Path, content: dict[str, Any]) -> Block:
             tuple(Number(**cell) if isinstance(cell, dict) else cell for cell in row) for row in content["rows"]
         )
         content["covers"] = tuple(content.get("covers", ()))
+    if kind == "highlight":
+        content |= {"spans": tuple(map(tuple, content["spans"])), "weights": tuple(content["weights"])}
     block: Block = _KINDS[kind](**content)
     return block
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Number, Table, Text, text_block
+from agnews_exp.analyses.findings import Column, Findings, Number, Row, Table, Text, text_block
 from agnews_exp.analyses.performing import AnalysisContext, analysis, steps
 from agnews_exp.analyses.perturbations import (
     DESCRIPTIONS,
@@ -26,9 +26,9 @@ from agnews_exp.analyses.perturbations import (
 )
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.core.errors import DataError
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_table
-from agnews_exp.data.datamodule import derive_seed
 from agnews_exp.data.files import Columns, Labels
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.inputs import Result, plain
@@ -271,7 +271,7 @@ def _blocks(
     )
     columns = ("texts", Column("macro_f1", "metric"), "change of macro_f1", "change of accuracy",
                Column("texts changed", "share"), Column("answers changed", "share"))  # fmt: skip
-    changes = tuple(
+    changes: tuple[Row, ...] = tuple(
         (
             drop.variant.label, drop.metrics["macro_f1"].a.estimate,
             *(Number(change.estimate, "change", *change.percentile) for change in (

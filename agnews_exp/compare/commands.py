@@ -299,7 +299,11 @@ def _metrics(found: Comparison) -> dict[str, float]:
     def title(pair: ComparisonResult | BlockPair) -> str:
         return f"{pair.name_a} - {pair.name_b}"
 
-    titles = list(dict.fromkeys([*map(title, found.pairs), *(title(pair) for b in found.blocks for pair in b.pairs)]))
+    pairs: list[ComparisonResult | BlockPair] = [
+        *found.pairs,
+        *(pair for block in found.blocks for pair in block.pairs),
+    ]
+    titles = list(dict.fromkeys(map(title, pairs)))
 
     def tail(pair: ComparisonResult | BlockPair) -> str:
         return f"/{column_key(title(pair), titles)}" if len(found.pairs) > 1 else ""

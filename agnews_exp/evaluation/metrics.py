@@ -220,7 +220,7 @@ MEASURED: Mapping[str, bool] = MappingProxyType(
 """Whether more is better, for numbers of a record that no judge gives: costs, calibration, parts of analyses."""
 
 _TRACKED_COSTS = ("throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb")
-_SPLITS = ("train", "val", "test", "cv", "external", "curve")
+_SPLITS = ("train", "val", "test", "cv", "external")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 Own = Sequence[Metric]

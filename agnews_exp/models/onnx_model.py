@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
-from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encode_plain, frame_of
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.predictions import Predictions

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from agnews_exp.data.datamodule import Batch, derive_seed
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
@@ -217,8 +218,8 @@ class TextClassifier(pl.LightningModule):
         self.total_steps = total_steps
         self.monitor_key = monitor.stored_as("val", class_names)
         self._watched = {choice.stored_as("val", class_names): choice for choice in (*_WATCHED, monitor)}
-        # Every process counts the gathered rows on its CPU: no submodule that moves, nothing to add up between them.
-        object.__setattr__(self, "_counts", MulticlassConfusionMatrix(len(class_names), sync_on_compute=False))
+        # In a list, so that it is no submodule and stays on the CPU: every process counts the gathered rows there.
+        self._counts = [MulticlassConfusionMatrix(len(class_names), sync_on_compute=False)]
         self._validation_labels = validation_labels
         self._seed = seed
         self._average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
@@ -312,9 +313,10 @@ class TextClassifier(pl.LightningModule):
         assert n == int(seen.sum()), "a validation row was answered twice"
         self.validation_logits = everything if bool(seen.all()) else None
         labels, answers = self._validation_labels[seen], predictions_of(everything[seen])
-        self._counts.reset()
-        self._counts.update(torch.from_numpy(answers.labels), torch.from_numpy(labels))
-        margins = margins_of_confusion(self._counts.compute().numpy())
+        counts = self._counts[0]
+        counts.reset()
+        counts.update(torch.from_numpy(answers.labels), torch.from_numpy(labels))
+        margins = margins_of_confusion(counts.compute().numpy())
         for key, choice in self._watched.items():
             value = score_choice(choice, margins, labels, answers, self.class_names)
             self.log(key, value, prog_bar=key == self.monitor_key, logger=False)

@@ -236,7 +236,7 @@ class BestWeights(pl.Callback):
         mode: ``max`` or ``min``: which values of it are better.
     """
 
-    def __init__(self, folder: CheckpointFolder, monitor: str, mode: Literal[max, min]) -> None:
+    def __init__(self, folder: CheckpointFolder, monitor: str, mode: Literal["max", "min"]) -> None:
         self._folder, self._monitor = folder, monitor
         self._sign = 1.0 if mode == "max" else -1.0
         self.score, self.epoch, self.step = -self._sign * math.inf, -1, -1

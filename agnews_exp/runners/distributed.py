@@ -55,10 +55,6 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-
-
 READY_SECONDS = 300
 
 _SOFT = "train-soft.npz"
@@ -257,3 +253,7 @@ def read_job(folder: Path) -> tuple[Job, int]:
         monitor=Choice(own_metrics([target])[0] if target else METRICS[name], class_name),
     )
     return job, int(content["port"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

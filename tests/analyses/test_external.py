@@ -31,7 +31,7 @@ NEWSGROUPS = {  # label -> texts in 20news-bydate-test
 }  # fmt: skip
 
 
-def test_newsgroups_map_to_the_row_counts_of_the_study():
+def test_newsgroups_map_to_known_row_counts():
     found = map_labels(list(NEWSGROUPS), load_mapping("newsgroups"), CLASSES)
     rows = {name: sum(NEWSGROUPS[label] for label, k in found.items() if k == i) for i, name in enumerate(CLASSES)}
     assert rows == {"World": 2018, "Sports": 796, "Business": 390, "Sci/Tech": 3534}

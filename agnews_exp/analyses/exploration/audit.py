@@ -14,9 +14,8 @@ from pydantic import Field
 from agnews_exp.analyses.errors import attributes
 from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors.confusions import find_label_noise
-from agnews_exp.analyses.errors.tables import cached_near_duplicates
 from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
-from agnews_exp.analyses.findings import Column, Findings, Number, Table
+from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.drawing import Chart, Series, heat_map
@@ -168,7 +167,7 @@ def duplicates(
     left_out: dict[str, str] = {}
     settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
     try:
-        found = cached_near_duplicates(corpus.cache_dir, every, settings)
+        found = near.cached_near_duplicates(corpus.cache_dir, every, settings)
         counts["near"] = near.count_across(found, places)
         alike = found.similarity >= strict
         kept = near.NearDuplicates(found.keys, found.first[alike], found.second[alike], found.similarity[alike])
@@ -199,7 +198,7 @@ def duplicates(
     )
     texts = (*corpus.text_column, *(Column("train_text", width=column.width) for column in corpus.text_column))
     ids = (Column("row_id", "id"), Column("train_row_id", "id"))
-    columns = ("split", *ids, Column("similarity", ".3f"), "label", "train_label", *texts)
+    columns: Columns = ("split", *ids, Column("similarity", ".3f"), "label", "train_label", *texts)
     totals = ("kind", "rows of", "also in", "rows", Column("share", ".2%"))
     in_train = f"{metrics.get('near_share/train-train', metrics['exact_share/train-train']):.2%} of train has a double"
     in_test = f"{metrics.get('near/test-train', metrics['exact/test-train']):.0f} test rows have one in train"
@@ -257,7 +256,7 @@ def artefacts(
     metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in every_mark.items()}
     found = {name: v for name, v in every_mark.items() if v.any()}
     order = sorted(found, key=lambda name: (name.startswith("source: "), -metrics[f"share/{name}"]))
-    rows = []
+    rows: list[Row] = []
     by_class: dict[str, list[float]] = {}
     for split, part in corpus.parts.items():
         for name in order:
@@ -278,8 +277,14 @@ def artefacts(
         for k, label in enumerate(corpus.names)
     )
     title, x_title = "What feeds left in the texts, by class", "share of the class's training texts [%]"
-    columns = ("artefact", "split", "rows", Column("share", ".2%"), *(Column(name, "share") for name in corpus.names))
-    blocks = [
+    columns: Columns = (
+        "artefact",
+        "split",
+        "rows",
+        Column("share", ".2%"),
+        *(Column(name, "share") for name in corpus.names),
+    )
+    blocks: list[Block] = [
         Table("artefacts", title, columns, tuple(rows), shown=len(shown)),
         Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
     ]
@@ -313,14 +318,16 @@ def _probes(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> 
 def _probe_tables(corpus: ExploredCorpus, probes: dict[str, Probe]) -> list[Table]:
     whole = probes[""]
     said = {"": "all of it", "sources_": "named sources alone", "residue_": "the rest alone"}
-    rows = [(said[prefix], Number(p.accuracy, "share"), Number(p.macro_f1, ".3f")) for prefix, p in probes.items()]
+    rows: list[Row] = [
+        (said[prefix], Number(p.accuracy, "share"), Number(p.macro_f1, ".3f")) for prefix, p in probes.items()
+    ]
     rows.append(("always the largest class", Number(whole.majority, "share"), Number(None)))
     note = (
         f"A logistic regression that sees only which artefacts a text holds, no word of it ({whole.folds}-fold "
         f"cross-validation on {whole.rows:,} training rows). {whole.share_with_any:.1%} of the texts hold at least one "
         f"artefact, and of these it names {whole.accuracy_with_any:.1%} right."
     )
-    pull = tuple((name, *values) for name, values in whole.pull.items())
+    pull: tuple[Row, ...] = tuple((name, *values) for name, values in whole.pull.items())
     return [
         Table("artefact_probe", "Leakage probe", ("it sees", "accuracy", "macro-F1"), tuple(rows), note=note),
         Table("artefact_pull", "Log-odds that an artefact adds to each class",
@@ -382,7 +389,13 @@ def label_noise(
         "candidates to read: where the model is wrong with confidence, it doubts a right label."
     )
     title = "Labels that are probably wrong"
-    columns = (Column("row_id", "id"), "label", "suggested", Column("label_probability", "metric"), *corpus.text_column)
+    columns: Columns = (
+        Column("row_id", "id"),
+        "label",
+        "suggested",
+        Column("label_probability", "metric"),
+        *corpus.text_column,
+    )
     blocks = (
         Table("label_noise_rows", title, columns, listed, note=note, shown=10),
         heat_map("label_noise", title, matrix, [f"labelled {n}" for n in names], [f"looks like {n}" for n in names],

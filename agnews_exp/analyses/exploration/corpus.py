@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Column, Table
+from agnews_exp.analyses.findings import Column, Columns, Table
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
@@ -102,12 +103,6 @@ def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_
         lengths[position + 1] = len(words)
         ids.extend([index.setdefault(word, len(index)) for word in words])
     return WordTable(TokenTable(np.array(ids, dtype=np.int64), np.cumsum(lengths)), tuple(index))
-
-
-IntArray = NDArray[np.int64]
-
-TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
-"""The study's word TF-IDF (it also asks for three texts, which a small corpus cannot give)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +202,6 @@ class ExploredCorpus:
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return a generator that depends on the seed and the purpose only."""
-        from agnews_exp.data.datamodule import derive_seed
-
         return np.random.default_rng(derive_seed("eda", purpose, self.seed))
 
     def sample(self, n: int, purpose: str) -> IntArray:
@@ -225,7 +218,7 @@ class ExploredCorpus:
         """Return the cell of that column."""
         return (text,) if self.show_texts else ()
 
-    def by_class(self, positions: IntArray, values: FloatArray) -> dict[str, FloatArray]:
+    def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return the finite values of each class that has any.
 
         Args:
@@ -236,10 +229,14 @@ class ExploredCorpus:
         groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
         return {name: own for name, own in groups.items() if len(own)}
 
+    def class_metrics(self, prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>`` for the value of each class."""
+        return {f"{prefix}/{column_key(name, self.names)}": float(value) for name, value in values.items()}
 
-def by_class_metrics(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Return ``<prefix>/<class>`` for the value of each class."""
-    return {f"{prefix}/{column_key(name, tuple(values))}": float(value) for name, value in values.items()}
+    def pair_metrics(self, prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
+        keys = {name: column_key(name, self.names) for name in self.names}
+        return {f"{prefix}/{keys[one]}-{keys[other]}": v for (one, other), v in list(pairs.items())[:200]}
 
 
 def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str], float]:
@@ -250,18 +247,11 @@ def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str
         matrix: Shape (K, K), symmetric.
     """
     i, j = np.triu_indices(len(names), 1)
-    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i, j, strict=True)}
-
-
-def pair_metrics(prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
-    names = tuple(dict.fromkeys(name for pair in pairs for name in pair))
-    keys = {name: column_key(name, names) for name in names}
-    return {f"{prefix}/{keys[a]}-{keys[b]}": v for (a, b), v in list(pairs.items())[:200]}
+    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
 
 
 def extremes(values: Mapping[str, float]) -> str:
-    """Return the highest and the lowest value with their names, such as ``Sports 4.03 to World 2.45``."""
+    """Return the highest and the lowest value with their names, such as ``books 4.03 to games 2.45``."""
     if not values:
         return ""
     high, low = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
@@ -285,7 +275,7 @@ def boxes(
         (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())
         for group, values in groups.items()
     ]
-    columns = (
+    columns: Columns = (
         "class",
         "texts",
         *(Column(said, ".4g") for said in ("mean", "sd", *(f"{share} %" for share in shares))),

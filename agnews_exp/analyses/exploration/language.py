@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, by_class_metrics, extremes
-from agnews_exp.analyses.findings import Column, Findings, Table, Text
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, extremes
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
@@ -106,7 +106,7 @@ def languages(
         "are not certain. Read them before you drop them: lists of names and tables of results are taken for other "
         "languages."
     )
-    columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
+    columns: Columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
     blocks = (
         Table("languages", "Languages", ("language", "texts", Column("share", ".2%"), *corpus.names), tuple(rows),
               note=note, shown=10),
@@ -167,7 +167,7 @@ def readability(
     means = {name: float(values.mean()) for name, values in groups.items()}
     text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
     drawn = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
-    metrics = by_class_metrics("flesch", means)
+    metrics = corpus.class_metrics("flesch", means)
     return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
 
 
@@ -206,7 +206,7 @@ def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)]
     text = f"{method} on {len(values):,} training texts, from -1 to 1. Exactly 0: {zeros}."
     drawn = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
-    metrics = by_class_metrics("polarity", means)
+    metrics = corpus.class_metrics("polarity", means)
     return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray, by_class_metrics
-from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
+from agnews_exp.analyses.findings import Column, Columns, Findings, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
@@ -97,7 +97,7 @@ def lengths(
     metrics = {f"{unit}/{name}": value for unit in units for name, value in described[unit, "all"].items()}
     for name in ("mean", "median"):
         by_class = {group: described["words", group][name] for group in groups if group != "all"}
-        metrics |= by_class_metrics(f"words_{name}", by_class)
+        metrics |= corpus.class_metrics(f"words_{name}", by_class)
     limit = float(np.percentile(words, outlier_percentile))
     metrics |= {"outliers": float((words > limit).sum()), "outlier_words": limit}
     metrics[f"outlier_share_{_LONG}"] = float((words > _LONG).mean())
@@ -105,8 +105,10 @@ def lengths(
     metrics |= {f"document/{name}": value for name, value in document.items()}
     title = "Lengths of the training texts"
     headline = f"{metrics['words/mean']:.1f} words a text, 99 % have at most {metrics['words/p99']:.0f}"
-    columns = ("unit", "class", "rows", *(Column(name, ".4g") for name in described["words", "all"]))
-    rows = tuple((u.replace("_", " "), g, int(groups[g].sum()), *d.values()) for (u, g), d in described.items())
+    columns: Columns = ("unit", "class", "rows", *(Column(name, ".4g") for name in described["words", "all"]))
+    rows: tuple[Row, ...] = tuple(
+        (u.replace("_", " "), g, int(groups[g].sum()), *d.values()) for (u, g), d in described.items()
+    )
     note = (
         f"Words are what stands between blanks; word length: characters / (words + 1). {metrics['outliers']:,.0f} "
         f"texts have more than {limit:g} words (percentile {outlier_percentile:g})."
@@ -115,7 +117,7 @@ def lengths(
         (int(corpus.train.row_ids[i]), corpus.names[labels[i]], int(words[i]), *corpus.shown(corpus.train.texts[i]))
         for i in np.argsort(-words, kind="stable")[:50].tolist()
     ]
-    columns_of_texts = (Column("row_id", "id"), "class", "words", *corpus.text_column)
+    columns_of_texts: Columns = (Column("row_id", "id"), "class", "words", *corpus.text_column)
     n_documents = min(document_sample, len(labels))
     blocks = (
         Table("length_statistics", title, columns, rows, note=note),

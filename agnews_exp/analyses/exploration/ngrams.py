@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -154,7 +154,7 @@ def ngrams(
     title = "Most frequent n-grams without stop words"
     blocks = (
         ranked_bars("ngrams", title, "occurrences in the training texts", lists, columns=3),
-        Table("ngrams", f"{title}, by class", ("of", "kind", "n-gram", "count"), tuple(rows), shown=0),
+        Table("ngrams", f"{title}, by class", ("of", "kind", "n-gram", "count"), tuple(rows), folded=True),
     )
     headline = ", ".join(ngram for ngram, _ in lists["bigrams"][:4])
     details = {"lists": {"top_bigrams": [ngram for ngram, _ in part.top(n_top)]}}
@@ -202,8 +202,8 @@ def discriminative(
     columns = ("class", "term", Column("z", ".2f"), "in class", "elsewhere")
     top_title = "Terms with the highest chi2"
     blocks = (
-        ranked_bars("log_odds", title, "log-odds against the other classes [z]", by_class),
-        Table("log_odds", title, columns, tuple(rows), note=note, shown=0),
+        replace(ranked_bars("log_odds", title, "log-odds against the other classes [z]", by_class), caption=note),
+        Table("log_odds", f"{title}, with their counts", columns, tuple(rows), folded=True),
         ranked_bars("chi2", top_title, "chi2 of TF-IDF", {"all classes": ranked}),
     )
     headline = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])

@@ -16,10 +16,8 @@ from agnews_exp.analyses.errors.attributes import AGENCIES
 from agnews_exp.analyses.exploration.corpus import (
     ExploredCorpus,
     boxes,
-    by_class_metrics,
     class_pairs,
     extremes,
-    pair_metrics,
 )
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
@@ -148,8 +146,8 @@ def entities(
     totals = zip(corpus.names, per_class, n_texts, strict=True)
     rates = {name: counts.total() / texts for name, counts, texts in totals}
     metrics = {"documents": float(len(positions))} | {f"entities/{kind}": float(v) for kind, v in types.items()}
-    metrics |= by_class_metrics("names_per_text", rates)
-    metrics |= pair_metrics("names_jaccard", class_pairs(corpus.names, shared))
+    metrics |= corpus.class_metrics("names_per_text", rates)
+    metrics |= corpus.pair_metrics("names_jaccard", class_pairs(corpus.names, shared))
     lists = _most_frequent(corpus.names, per_class, n_top)
     title = "Most frequent names by class"
     note = f"Found by {method} in {len(positions):,} training texts."
@@ -246,5 +244,5 @@ def dependencies(
         ranked_bars("root_verbs", title, "sentences", lists),
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
-    metrics |= by_class_metrics("tree_depth", means)
+    metrics |= corpus.class_metrics("tree_depth", means)
     return Findings(f"depth: {extremes(means)}", blocks if any(lists.values()) else blocks[:-1], metrics)

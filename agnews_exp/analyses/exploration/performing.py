@@ -22,7 +22,7 @@ from agnews_exp.analyses.performing import FINDINGS, SUMMARY, renewed, title_of,
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments, resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import draw_folder
@@ -217,9 +217,13 @@ def stored_parts(folder: Path) -> dict[str, Findings]:
         folder: The exploration's.
 
     Raises:
-        StorageError: A part's are damaged.
+        StorageError: A part's are damaged, or an older version made them.
     """
     content = read_json(folder / FINDINGS) or {}
+    if content.get("format", _FORMAT) != _FORMAT:
+        raise StorageError(
+            f"{folder} was made by an older version.", fix=f"agnews eda eda.folder={folder.name} data=..."
+        )
     finished = (name for name, part in content.get("parts", {}).items() if part["status"] == "finished")
     return {name: read_findings(folder / name, read_json(folder / name / FINDINGS) or {}) for name in finished}
 

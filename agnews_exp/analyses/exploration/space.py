@@ -17,9 +17,7 @@ from agnews_exp.analyses.exploration.corpus import (
     FloatArray,
     IntArray,
     boxes,
-    by_class_metrics,
     class_pairs,
-    pair_metrics,
 )
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
@@ -154,7 +152,7 @@ def similarity(corpus: ExploredCorpus) -> Findings:
     )  # fmt: skip
     (one, other), value = ranked[0] if ranked else (("", ""), 0.0)
     headline = f"{one} – {other}, {value:.3f}" if ranked else ""
-    return Findings(headline, blocks, pair_metrics("centroid_cosine", pairs))
+    return Findings(headline, blocks, corpus.pair_metrics("centroid_cosine", pairs))
 
 
 def _join(names: tuple[str, ...], cosines: FloatArray) -> tuple[list[int], tuple[tuple[str, str, float], ...]]:
@@ -258,7 +256,7 @@ def document_map(
         annotations=tuple(middles) if len(middles) <= 20 else (),
     )  # fmt: skip
     headline = f"{metrics['neighbour_purity_svd']:.0%} of neighbours of the same class"
-    table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=0)
+    table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=20)
     return Findings(headline, (chart, table), metrics, {"left_out": left_out})
 
 
@@ -313,7 +311,7 @@ def embeddings(
               ("class", Column("mean distance to its centroid", ".3f")), tuple(space.spread.items()), note=text),
     )  # fmt: skip
     metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
-    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | by_class_metrics("spread", space.spread))
+    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | corpus.class_metrics("spread", space.spread))
 
 
 @analysis("perturbation", title="How far small changes move a text")
@@ -362,7 +360,7 @@ def perturbation(
     blocks = (
         Text(text),
         *boxes("perturbation", title, f"cosine with the unchanged text in {used}", groups),
-        Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=0),
+        Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=20),
     )
     headline = f"swapped letters leave a cosine of {metrics['similarity/swap']:.3f}"
     return Findings(headline, blocks, metrics, {"left_out": left_out})

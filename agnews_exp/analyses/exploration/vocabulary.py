@@ -14,10 +14,8 @@ from agnews_exp.analyses.exploration.corpus import (
     ExploredCorpus,
     FloatArray,
     IntArray,
-    by_class_metrics,
     class_pairs,
     index_words,
-    pair_metrics,
 )
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
@@ -165,8 +163,8 @@ def vocabulary(
             metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
             said.append(f"{title} {law.exponent:.2f}")
     rows = _richness(corpus, mattr_window)
-    metrics |= by_class_metrics("entropy", {row[0]: row[6] for row in rows})
-    metrics |= by_class_metrics("mattr", {row[0]: row[4] for row in rows})
+    metrics |= corpus.class_metrics("entropy", {row[0]: row[6] for row in rows})
+    metrics |= corpus.class_metrics("mattr", {row[0]: row[4] for row in rows})
     columns = (
         "class", "words", "distinct", Column("types / tokens, equal samples", "metric"),
         Column(f"MATTR, windows of {mattr_window}", "metric"), Column("hapax legomena", "share"),
@@ -260,7 +258,7 @@ def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 
     unknown = {split: _out_of_vocabulary(corpus, split) for split in ("val", "test")}
     metrics = {f"oov_tokens/{split}": row[1] for split, row in unknown.items()}
     metrics |= {f"oov_types/{split}": row[3] for split, row in unknown.items()}
-    metrics |= {f"oov_rows/{split}": row[4] for split, row in unknown.items()} | pair_metrics("jaccard", pairs)
+    metrics |= {f"oov_rows/{split}": row[4] for split, row in unknown.items()} | corpus.pair_metrics("jaccard", pairs)
     columns = (
         "split", "words", Column("not in train", ".2%"), "distinct words", Column("distinct, not in train", "share"),
         Column("texts with such a word", "share"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,7 +192,7 @@ def _compare_metric(
     """Resample one metric: by counts where these determine it, else by calling its function."""
     entry = find_metric(name, class_names, own).metric
     metric: str | MetricFunction = name
-    outputs = [answer.labels for answer in answers]
+    outputs: list[NDArray[Any]] = [answer.labels for answer in answers]
     if entry.of in ("labels", "probabilities"):
         metric, resamples = _of_rows(entry), min(resamples, MOST_CALLS)
         outputs = [_packed(entry, answer) for answer in answers]
@@ -211,7 +212,7 @@ def _packed(entry: Metric, answer: Predictions) -> NDArray[np.float64]:
     Raises:
         ConfigError: The metric needs probabilities, and there are none.
     """
-    columns = [answer.labels[:, None]]
+    columns: list[NDArray[Any]] = [answer.labels[:, None]]
     if answer.probabilities is not None:
         columns.append(answer.probabilities)
     elif entry.of == "probabilities":
