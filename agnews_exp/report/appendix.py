@@ -22,12 +22,12 @@ _COMMANDS = {
 
 
 def analyses(inputs: Inputs) -> Section:
-    """Return the stored findings of the best run of each family, by analysis."""
+    """Return the stored findings of the chosen system, and of the best run of each other family, by analysis."""
     names = dict.fromkeys(name for run in inputs.runs for name in run.analyses)
     blocks: list[Block] = []
     for name in names:
         best: dict[str, StoredRun] = {}
-        for run in inputs.with_analysis(name):
+        for run in sorted(inputs.with_analysis(name), key=lambda run: run not in inputs.chosen.runs):
             best.setdefault(run.family, run)
         for run in best.values():
             blocks += _found(run, name)

@@ -142,3 +142,54 @@ def test_measures_of_a_corpus_are_judged_by_their_rule() -> None:
     assert found["words_median"].verdict == CONTRADICTED
     assert found["entropy_order"].verdict == UNJUDGED
     assert "no words" in found["entropy_order"].reason
+
+
+def test_claims_about_behaviour_are_judged_by_the_stored_findings_of_runs() -> None:
+    change = {"before": {"accuracy": 0.9224}, "after": {"accuracy": 0.9230}, "changed_predictions": 0.0001}
+    svc = own(
+        "linear_svc",
+        findings={
+            "calibration": {"metrics": {"test/ece_after": 0.01}, "details": {"changes": {"platt": change}}},
+            "explanation": {
+                "details": {
+                    "weights": [
+                        {"class_name": "World", "term": "iraq", "block": "word", "weight": 4.6},
+                        {"class_name": "World", "term": "ira", "block": "char", "weight": 5.1},
+                    ]
+                }
+            },
+            "errors": {
+                "metrics": {"test/near_duplicate_rows": 152.0, "test/label_noise_share": 0.0508},
+                "details": {
+                    "overall": {"rate": 0.08},
+                    "by_length": [{"name": "1 to 20 words", "rate": 0.12, "low": 0.10, "high": 0.14}],
+                },
+            },
+            "robustness": {
+                "details": {"variants": {"swap": {"metrics": {"macro_f1": {"difference": {"estimate": -0.1}}}}}}
+            },
+            "cascade": {
+                "details": {
+                    "fixed_confidence": {
+                        "after calibration": {"threshold": 0.9, "answered_fast": 0.6, "accuracy": 0.95}
+                    }
+                }
+            },
+        },
+    )
+    bert = own("distilbert", family="transformer", findings={"calibration": {"metrics": {"test/ece_before": 0.03}}})
+    found = {(line["id"], line["rule"]): judged for line, judged in judge_claims(NOTEBOOKS, [svc, bert])}
+    assert found["I3", "calibration_gain"].verdict == REPRODUCED
+    assert found["I11", "top_features"].verdict == CONTRADICTED  # the first is a piece of a word
+    assert found["I22", "family_order"].verdict == REPRODUCED
+    assert found["I31", "share"].verdict == CONTRADICTED
+    assert found["I32", "share"].verdict == REPRODUCED
+    assert found["I36", "short_texts"].verdict == CONTRADICTED
+    assert found["I36", "family_order"].needed.startswith("agnews robustness")  # of one family alone
+    routed = [j for line, j in judge_claims(NOTEBOOKS, [svc]) if line["rule"] == "router"]
+    assert [judged.verdict for judged in routed] == [CONTRADICTED, REPRODUCED]
+    few = own("linear_svc", rows={"train": 53_146, "test": 7_600}, findings=svc.findings)
+    verdicts = {
+        judged.verdict for line, judged in judge_claims(NOTEBOOKS, [few]) if line["rule"] in ("share", "router")
+    }
+    assert verdicts == {UNJUDGED}

@@ -320,8 +320,7 @@ def share(line: Line, reference: Reference, own: Own) -> Judged:
     if run is None or value is None:
         return unjudged(line["command"])
     value = float(value) / run.rows["test"] if key.endswith("rows") else float(value)
-    judged = _share(line, reference, run, value, how, f"{run.name}: {value:.2%} of the test rows")
-    return Judged(judged.verdict, judged.said, judged.needed)
+    return _share(line, reference, run, value, how, f"{run.name}: {value:.2%} of the test rows")
 
 
 def _share(line: Line, reference: Reference, run: OwnResult, value: float, how: str, said: str) -> Judged:
