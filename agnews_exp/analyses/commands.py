@@ -68,7 +68,7 @@ def _analyse(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_analysis, to_plain
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     name = options.analysis
     prefix = f"evaluation.analyses.{name}."
@@ -99,7 +99,7 @@ def _draw(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.drawing import draw_folder
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     for folder in find_runs(to_plain(compose_config([])), [options.run]):
         for path in draw_folder(folder.path, ending=".svg" if options.svg else ".png", dark=options.dark):

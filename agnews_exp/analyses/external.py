@@ -18,7 +18,8 @@ from pydantic import Field
 from agnews_exp.analyses.errors.near_duplicates import normalised
 from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
-from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
 from agnews_exp.drawing import Chart, Series, matrix_chart

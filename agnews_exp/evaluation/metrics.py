@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.inputs import FloatArray, class_indices, same_length
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -264,7 +265,8 @@ def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
         key = f"evaluation.metrics[{number}]"
         function = resolve_target(path, key)
         name = path.rpartition(".")[2]
-        needs, better = getattr(function, "needs", "labels"), getattr(function, "greater_is_better", None)
+        needs: Any = getattr(function, "needs", "labels")
+        better = getattr(function, "greater_is_better", None)
         if not isinstance(better, bool) or needs not in ("labels", "probabilities"):
             raise ConfigError(
                 f"{key}={path} does not say whether more of it is better, or what it needs.",

@@ -29,7 +29,7 @@ from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.models.transformer import predictions_of
-from agnews_exp.runners.callbacks import CheckpointFolder, CurveSink
+from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
@@ -47,7 +47,6 @@ class LightningRunner:
         checked: The checked configuration.
         folder: The run's folder; checkpoints and curves go there. None keeps nothing.
         fingerprint: The run's fingerprint: whose checkpoints are in the folder.
-        curves: Takes the training curves, or None.
         soft: A teacher's answers for the training rows, or None.
     """
 
@@ -57,7 +56,6 @@ class LightningRunner:
         *,
         folder: Path | None = None,
         fingerprint: str = "",
-        curves: CurveSink | None = None,
         soft: SoftTargets | None = None,
     ) -> None:
         self._soft = soft
@@ -68,7 +66,7 @@ class LightningRunner:
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
         self._own = own_metrics(checked.run.evaluation.metrics)
-        self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
+        self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
         self._corpus: CorpusTokens | None = None
@@ -157,7 +155,7 @@ class LightningRunner:
     def _train(self, job: Job, stages: Stages) -> dict[str, float]:
         # A search compares objectives: it hears of validations only where these are its objective.
         report = stages.report_intermediate if stages.reports and self._primary.startswith("val/") else None
-        listeners = Listeners(self._curves, report, progress=self._progress)
+        listeners = Listeners(report, progress=self._progress)
         if job.hardware.world_size == 1:
             return train(job, listeners)
         from agnews_exp.runners.distributed import other_ranks

@@ -57,7 +57,7 @@ def main(*, forked: bool = False) -> None:
     """
     import hydra
 
-    from agnews_exp.config.compose import register
+    from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
     from agnews_exp.sweeps import register_plugins
@@ -75,7 +75,7 @@ def main(*, forked: bool = False) -> None:
 
         return run(cfg)
 
-    guarded(task)
+    guarded(task, explain_command)
 
 
 if __name__ == "__main__":

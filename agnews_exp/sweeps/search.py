@@ -23,8 +23,9 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agnews_exp.config.targets import resolve_target
-from agnews_exp.core.errors import ConfigError, nearest
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.sweeps.state import (

@@ -34,9 +34,8 @@ from agnews_exp import __version__
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, run_command
-from agnews_exp.core.process import explain_exit
+from agnews_exp.core.process import explain_exit, is_gone
 from agnews_exp.tracking import record
-from agnews_exp.tracking.sync import is_gone
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
 SETTLED = ("finished", "pruned")

@@ -18,8 +18,8 @@ from agnews_exp.report.build import build_report
 from agnews_exp.report.inputs import collect
 from agnews_exp.report.systems import RunNames
 from agnews_exp.report.variations import learning_curves
-from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import RunFolder, write_json
+from agnews_exp.tracking.runs import find_runs
 
 StoreRun = Callable[..., RunFolder]
 NOVEMBER = "20261123-221530-123456-0a1b2c"

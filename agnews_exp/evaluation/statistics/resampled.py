@@ -184,10 +184,8 @@ def friedman_test(
     if np.ptp(values, axis=1).max() == 0:  # every block is one tie: scipy divides by zero
         chi_square, p_value, pairs = 0.0, 1.0, np.ones((k, k))
     else:
-        import scikit_posthocs  # brings pandas and matplotlib
-
         chi_square, p_value = (float(value) for value in stats.friedmanchisquare(*values.T))
-        pairs = scikit_posthocs.posthoc_nemenyi_friedman(values).to_numpy(dtype=np.float64)
+        pairs = _nemenyi_p_values(mean_ranks, n)
     remainder = n * (k - 1) - chi_square
     iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
     distance = critical_difference(k, n, alpha)
@@ -205,6 +203,15 @@ def friedman_test(
         alpha=alpha,
         groups=_groups(labels, mean_ranks, distance),
     )
+
+
+def _nemenyi_p_values(mean_ranks: FloatArray, n_blocks: int) -> FloatArray:
+    """Return Nemenyi's p-values of all pairs, shape (k, k), 1 on the diagonal (Demsar 2006, section 3.2.2)."""
+    k = len(mean_ranks)
+    apart = np.abs(mean_ranks[:, None] - mean_ranks[None, :]) / math.sqrt(k * (k + 1) / (6 * n_blocks))
+    pairs: FloatArray = stats.studentized_range.sf(apart * math.sqrt(2), k, np.inf)
+    np.fill_diagonal(pairs, 1.0)
+    return pairs
 
 
 def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> tuple[tuple[str, ...], ...]:
