@@ -76,7 +76,7 @@ def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refu
     shutil.copytree(first.path, first.path.with_name(NOVEMBER))
     assert found(tmp_path, "abcdef01") == [NOVEMBER]
     store_run(tmp_path, 0xABCDEF0198765432, "logreg", 0.9, 0.9)
-    with pytest.raises(ConfigError, match="2 fingerprints"):
+    with pytest.raises(ConfigError, match="fits 3 runs"):
         found(tmp_path, "abcdef01")
 
 
