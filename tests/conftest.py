@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import WARM
 
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import confusion_matrix, metric_class_name
@@ -31,9 +32,15 @@ def _hear_interrupts() -> None:
 
 @dataclass(frozen=True)
 class Project:
-    """An empty project root; commands run against it as a user's would."""
+    """An empty project root; commands run against it as a user's would.
+
+    Attributes:
+        root: The folder.
+        cold: Whether every command is a new interpreter, for tests about starting, importing and ending.
+    """
 
     root: Path
+    cold: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,14 +61,17 @@ class Project:
     def command(
         self, *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a Python command line to its end."""
+        """Run a Python command line to its end: our entry points in a warm process, unless the project is cold."""
+        environment, folder = self.environment | (env or {}), cwd or self.root
+        if not self.cold and WARM.can_run(words, environment):
+            return WARM.run(words, env=environment, cwd=folder, timeout=timeout)
         return subprocess.run(
             [sys.executable, *words],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=self.environment | (env or {}),
-            cwd=cwd or self.root,
+            env=environment,
+            cwd=folder,
             check=False,
         )
 
