@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.tracking.record import RunFolder
 from agnews_exp.tracking.record_files import write_predictions
 
+LONGEST = ("test_study_fast.py", "test_doc_examples.py", "test_readme.py", "test_transformer_run.py", "test_exits.py")
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -132,6 +133,12 @@ def project(tmp_path: Path) -> Project:
     return Project(root)
 
 
+@pytest.fixture
+def cold_project(project: Project) -> Project:
+    """An empty project root whose commands are new interpreters."""
+    return replace(project, cold=True)
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_address_left_behind() -> Iterator[None]:
     """Undo what ``mlflow.set_tracking_uri`` does to the environment: later runs would log to that store."""
@@ -179,8 +186,8 @@ def make_project() -> Callable[[Path], Project]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that no worker waits for it alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_study_fast.py")
+    """Begin with the longest tests, so that no worker waits for one of them alone at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
