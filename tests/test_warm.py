@@ -50,7 +50,7 @@ def both(project):
 def test_a_program_sees_what_it_sees_in_a_new_interpreter(both):
     cold, warm = both(SEEN, "one", "two=2")
     one, two = (json.loads(done.stdout.splitlines()[0]) for done in (cold, warm))
-    # Python itself sets LC_CTYPE in some environments; what it passes on is the call's.
+    assert two.pop("descriptors") - one.pop("descriptors") == 2, "the links to the two spare processes"
     assert two == one
     assert (warm.stdout.splitlines()[1:], warm.stderr) == (cold.stdout.splitlines()[1:], cold.stderr)
     assert "the end" in warm.stdout
