@@ -40,12 +40,15 @@ PRELOAD = (
     "sklearn.neighbors", "sklearn.pipeline", "sklearn.svm", "pyarrow.parquet", "pyarrow.pandas_compat", "optuna",
     "rich.console", "rich.table", "scipy.stats", "jinja2", "hydra._internal.logging_config",
 )  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
+           "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT")  # fmt: skip
+"""Variables that a spare process may get: it sets what the libraries have read already."""
 NOT_LOADED = ("torch", "transformers", "lightning", "pytorch_lightning", "torchmetrics", "onnx", "onnxruntime")
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
-def _shaping(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if not name.startswith(MAY_DIFFER)}
+def _shaping(env: Mapping[str, str], may_differ: tuple[str, ...] = MAY_DIFFER) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith(may_differ)}
 
 
 def _send(link: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int]) -> None:
@@ -177,6 +180,8 @@ def _become(message: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
         os.environ.update(message["env"])
         os.chdir(message["cwd"])
         sys.modules["numpy"].random.seed()
+        if "threads" in message:
+            sys.modules["threadpoolctl"].threadpool_limits(message["threads"])
         if message.get("spares"):
             _keep_spares(message["spares"])
         _run(message["words"])
@@ -229,24 +234,24 @@ def _keep_spares(count: int) -> None:
         spares.append((pid, ours))
     import _posixsubprocess
 
-    real, begun_with = _posixsubprocess.fork_exec, _shaping(os.environ)
+    real, may_differ = _posixsubprocess.fork_exec, MAY_DIFFER + THREADS
+    begun_with, threads = _shaping(os.environ, may_differ), os.environ.get("OMP_NUM_THREADS")
 
     def fork_exec(*call: Any) -> int:
-        words, (keep, cwd, env), streams = (
-            [os.fsdecode(word) for word in call[0]],
-            call[3:6],
-            (call[6], call[9], call[11]),
-        )
+        words = [os.fsdecode(word) for word in call[0]]
+        keep, cwd, env, streams = *call[3:6], (call[6], call[9], call[11])
         report, session, group, before = call[13], call[15], call[16], call[-2]
         settings = dict(os.environ) if env is None else dict(os.fsdecode(pair).split("=", 1) for pair in env)
         ours = _module_of(words) or "multiprocessing.forkserver" in words[-1]
-        if not (spares and ours) or before is not None or _shaping(settings) != begun_with:
+        if not (spares and ours) or before is not None or _shaping(settings, may_differ) != begun_with:
             return real(*call)
         pid, link = spares.pop()
         files = {number: number if given == -1 else given for number, given in enumerate(streams)}
         files |= {number: number for number in keep if number != report}
         message = {"words": words[1:], "env": settings, "cwd": os.fsdecode(cwd or Path.cwd()), "targets": list(files)}
         message |= {"session": session, "mask": [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())]}
+        if (asked := settings.get("OMP_NUM_THREADS", threads)) != threads:
+            message["threads"] = int(asked)
         if group >= 0:
             os.setpgid(pid, group)
         with link:
