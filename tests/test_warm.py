@@ -70,6 +70,39 @@ def test_an_end_has_the_code_and_the_words_that_it_has_in_a_new_interpreter(both
     assert warm.stderr.splitlines()[-1:] == cold.stderr.splitlines()[-1:]
 
 
+CHILDREN = """
+import multiprocessing, os, subprocess, sys
+from multiprocessing import forkserver
+
+def where(pid):
+    return "warm.py" in open(f"/proc/{pid}/cmdline").read()
+
+if __name__ == "__main__":
+    words = [sys.executable, "-P", "-m", "agnews_exp.cli", "list", "nonsense"]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    warm, group = where(command.pid), os.getpgid(command.pid) == command.pid
+    _, error = command.communicate()
+    print("command", warm, group, command.returncode, error.splitlines()[0][:40])
+    forkserver.ensure_running()
+    print("server", where(forkserver._forkserver._forkserver_pid))
+    child = multiprocessing.get_context("forkserver").Process(target=os._exit, args=(5,))
+    child.start()
+    child.join()
+    print("child", child.exitcode)
+"""
+
+
+def test_children_of_a_call_are_warm_too_and_the_same_otherwise(both):
+    cold, warm = both(CHILDREN)
+    assert (
+        warm.stdout.splitlines()
+        == cold.stdout.replace("command False", "command True").replace("server False", "server True").splitlines()
+    )
+    assert "server True" in warm.stdout
+    assert "child 5" in warm.stdout
+    assert warm.stderr == cold.stderr
+
+
 def test_nothing_of_one_call_is_left_for_the_next(both):
     both("import os, sys, logging; os.environ['AGNEWS_LEFT'] = '1'; sys.left = 1; logging.basicConfig(); os.chdir('/')")
     _, warm = both(
