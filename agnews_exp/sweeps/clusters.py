@@ -474,7 +474,7 @@ def work_through(
         config.hydra.sweep.dir = str(session.folder.path)
     if getattr(launcher, "spans_machines", False):
         _warn_of_sqlite(session)
-    with session.begin(source.total, tracked_apart=in_process):
+    with session.begin(source.total):
         while True:
             jobs = [job for _ in range(batch) if (job := source.next()) is not None]
             if not jobs:

@@ -28,11 +28,13 @@ def check_words(words: Sequence[str]) -> int:
     from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
+    from agnews_exp.evaluation.metrics import check_metrics
 
     folder = next((Path(w.split("=", 1)[1]) for w in words if w.startswith("--config-path=")), None)
     overrides = [w for w in words if not w.startswith("-")]
     try:
-        check_config(compose_config(overrides, folder, extra_folders(words)))
+        checked = check_config(compose_config(overrides, folder, extra_folders(words)))
+        check_metrics(checked.run.evaluation)
     except AgnewsError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -55,7 +57,7 @@ def main(*, forked: bool = False) -> None:
     """
     import hydra
 
-    from agnews_exp.config.compose import register
+    from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
     from agnews_exp.sweeps import register_plugins
@@ -73,7 +75,7 @@ def main(*, forked: bool = False) -> None:
 
         return run(cfg)
 
-    guarded(task)
+    guarded(task, explain_command)
 
 
 if __name__ == "__main__":

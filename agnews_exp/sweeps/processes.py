@@ -213,10 +213,6 @@ def main() -> None:
     JobServer(commands, events).serve()
 
 
-if __name__ == "__main__":
-    main()
-
-
 @dataclass(frozen=True)
 class Ended:
     """A process of a job that has ended.
@@ -385,17 +381,9 @@ class JobPool:
 
 _PRELOAD = (
     "numba",
-    "git",
     "filelock",
-    "alembic.command",
-    "opentelemetry.sdk.metrics.export",
-    "sqlalchemy.dialects.sqlite",
-    "mlflow",
-    "mlflow.store.tracking.sqlalchemy_workspace_store",
-    "mlflow.tracing.processor.base_mlflow",
     "PIL.PngImagePlugin",
     "hydra._internal.logging_config",
-    "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.dummy",
     "sklearn.feature_extraction.text",
     "sklearn.linear_model",
@@ -405,7 +393,6 @@ _PRELOAD = (
     "pyarrow.parquet",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "alembic.config",
     "encodings.utf_8_sig",
     "pyarrow.pandas_compat",
     "agnews_exp.experiment",
@@ -426,15 +413,10 @@ _PRELOAD = (
     "agnews_exp.analyses.performing",
     "agnews_exp.runners.cross_validation",
     "agnews_exp.runners.rows",
-    "agnews_exp.tracking.logged_model",
-    "agnews_exp.tracking.mirror",
-    "agnews_exp.tracking.store",
     "agnews_exp.models.persistence",
     "agnews_exp.tracking.record_files",
     "agnews_exp.compare.summary",
     "agnews_exp.runners.sklearn_runner",
-    "agnews_exp.tracking.mirror",
-    "agnews_exp.tracking.mlflow_run",
 )
 
 
@@ -444,9 +426,7 @@ def preload() -> None:
 
     from agnews_exp.models.persistence import import_skops
     from agnews_exp.sweeps import register_plugins
-    from agnews_exp.tracking.store import quieten
 
-    quieten()
     Plugins.instance()
     import_skops()
     register_plugins()
@@ -773,3 +753,7 @@ def _server_ended(code: int, log: Path) -> ResourceError:
         f"The process that starts the jobs could not begin: {last}",
         fix=f"give it more memory (ulimit -v), or see {log}; hydra.launcher.start=fresh needs less at the beginning",
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.paths import run_command
-from agnews_exp.core.process import LESS_MEMORY, Terminated
+from agnews_exp.core.process import LESS_MEMORY, is_stop
 from agnews_exp.sweeps import state as job_files
 from agnews_exp.sweeps.parent_run import ParentRun
 from agnews_exp.sweeps.results import LiveTable
@@ -152,16 +152,13 @@ class SweepSession:
                 pending.append(job)
         return pending
 
-    def begin(self, total: int, *, tracked_apart: bool = False) -> LiveTable:
+    def begin(self, total: int) -> LiveTable:
         """Open the parent run and return the table to show; call it when there is something to run.
 
         Args:
             total: How many jobs the sweep has.
-            tracked_apart: Let one other process speak to MLflow for the sweep and for the jobs of this process.
         """
         self.folder.update(status="running", total=total, resumed=_now())
-        if tracked_apart:
-            self.parent = ParentRun(self.plain, self.folder, apart=True)
         self.parent.open({"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind})
         settled = [s for s in self.folder.states() if self.folder.is_settled(s)]
         if settled:
@@ -173,11 +170,7 @@ class SweepSession:
         """Return the environment that makes a run a job of this sweep."""
         env = {
             job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-            job_report.SWEEP_NAME: self.folder.name,
-            job_report.JOB_NUMBER: str(job.num),
         }
-        if self.parent.run_id is not None:
-            env[job_report.PARENT_RUN] = self.parent.run_id
         return env | dict(job.env)
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
@@ -219,8 +212,6 @@ class SweepSession:
         )
         state = replace(state, seconds=None if seconds is None else round(seconds, 2), max_rss_mb=max_rss_mb)
         self.folder.store(state)
-        if state.status == "failed":
-            self.parent.close_job(job.num, "FAILED")
         return state
 
     def settled(self, state: JobState) -> None:
@@ -249,8 +240,8 @@ class SweepSession:
         if report is not None:
             results.add(report(self.folder))
         self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
-        self.parent.close("FINISHED" if complete else "FAILED")
         self.folder.update(status="finished" if complete else "failed", ended=_now())
+        self.parent.close()
         print_results(self.folder, results)
         unsettled = [s for s in states if not self.folder.is_settled(s)]
         if unsettled:
@@ -271,13 +262,12 @@ class SweepSession:
         try:
             if error is None or isinstance(error, SweepFailed):
                 return
-            killed = isinstance(error, KeyboardInterrupt | Terminated)
+            killed = is_stop(error)
             for state in self.folder.states():
                 if state.status == "running":
                     self.folder.store(self._judge_orphan(state))
-                    self.parent.close_job(state.num, "KILLED" if killed else "FAILED")
-            self.parent.close("KILLED" if killed else "FAILED")
             self.folder.update(status="killed" if killed else "failed", ended=_now())
+            self.parent.close(stopped=killed)
         finally:
             self.folder.release()
 

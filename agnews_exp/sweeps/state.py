@@ -34,9 +34,8 @@ from agnews_exp import __version__
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, run_command
-from agnews_exp.core.process import explain_exit
+from agnews_exp.core.process import explain_exit, is_gone
 from agnews_exp.tracking import record
-from agnews_exp.tracking.sync import is_gone
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
 SETTLED = ("finished", "pruned")
@@ -240,13 +239,6 @@ def single(overrides: Sequence[str]) -> list[str]:
     """Return a job's overrides as those of a run that is no sweep: an experiment file may ask for one by itself."""
     sweeping = any(override_key(word) == "experiment" for word in overrides)
     return [*overrides, *(["hydra.mode=RUN"] if sweeping else [])]
-
-
-def is_maximised(metric: str) -> bool:
-    """Return whether more of a metric is better."""
-    return not any(
-        part in metric for part in ("loss", "error", "time/", "ece", "brier", "latency", "size_mb", "memory")
-    )
 
 
 def task_plain(config: DictConfig) -> dict[str, Any]:

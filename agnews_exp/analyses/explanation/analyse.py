@@ -33,7 +33,7 @@ from agnews_exp.analyses.explanation.words import Explanation
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import spreadsheet_cell
-from agnews_exp.data.datamodule import derive_seed
+from agnews_exp.data.batching import derive_seed
 
 N_PAGE_TERMS = 10
 
