@@ -18,10 +18,10 @@ from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.paths import config_folder
 from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit
+from agnews_exp.core.processes import die_with_parent
 from agnews_exp.study.evidence import Evidence, StudyFile
 from agnews_exp.study.plan import Command, Planner
 from agnews_exp.study.settings import AskedStudy, Machine, choose_transformer, transformer_choice
-from agnews_exp.sweeps.processes import die_with_parent
 from agnews_exp.sweeps.results import clock, table_console
 from agnews_exp.sweeps.state import WorkLock, config_digest
 from agnews_exp.tracking import record

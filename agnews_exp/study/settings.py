@@ -19,7 +19,7 @@ from agnews_exp.config.compose import header_of
 from agnews_exp.config.schema import Fraction
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.paths import config_folder
-from agnews_exp.sweeps.processes import cpu_count, visible_gpus
+from agnews_exp.core.processes import cpu_count, visible_gpus
 
 _STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,59}$"
 Seconds = Annotated[float, Field(ge=0)]

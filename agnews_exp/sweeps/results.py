@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agnews_exp.analyses.figures import new_figure, save_png
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.sweeps.replay import repeat_command
 from agnews_exp.sweeps.state import (
     SETTLED,
     SWEEP,
@@ -26,7 +27,6 @@ from agnews_exp.sweeps.state import (
     log_path,
     numbers_of,
     override_key,
-    repeat_command,
     short_number,
 )
 

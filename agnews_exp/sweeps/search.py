@@ -10,6 +10,7 @@ import platform
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,11 +18,18 @@ from typing import Any, Literal, cast
 import optuna
 from filelock import FileLock
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from agnews_exp import __version__
+from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.files import atomic_path
@@ -38,6 +46,7 @@ from agnews_exp.sweeps.state import (
     override_key,
     slug,
 )
+from agnews_exp.sweeps.upstream import read_distributions, reopen_trial, trial_id
 from agnews_exp.tracking import intermediate
 from agnews_exp.tracking.record import write_json
 
@@ -74,10 +83,9 @@ class Space:
     fixed: dict[str, Any]
     lines: list[str]
 
-    def describe(self) -> str:
-        """Return the space as text: equal for equal spaces."""
-        space = {k: json.loads(distribution_to_json(d)) for k, d in sorted(self.distributions.items())}
-        return json.dumps(space, sort_keys=True)
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain values: equal for equal spaces."""
+        return {key: json.loads(distribution_to_json(d)) for key, d in sorted(self.distributions.items())}
 
 
 def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
@@ -157,7 +165,7 @@ def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
     # As everywhere on a command line, the last word on a key counts.
     last = {a.split("=", 1)[0].split("@", 1)[0]: a for a in [*words, *kept]}
     last[SCORE_TEST] = f"++{SCORE_TEST}=false"  # ++: an evaluation of the user's own may not have the key
-    distributions, fixed, lines = create_params_from_overrides(list(last.values()))
+    distributions, fixed, lines = read_distributions(list(last.values()))
     if not distributions:
         raise ConfigError(
             "The search has no space: nothing is swept.",
@@ -168,7 +176,9 @@ def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
 
 log = logging.getLogger(__name__)
 
-_OWNER = "agnews.sweep"
+_OWNER, _DETERMINED, _DATA = "agnews.sweep", "agnews.determined_by", "agnews.data"
+"""Notes on a trial (which sweep works on it) and on a study (its configuration, the checksum of its data)."""
+
 _MIN_ENDED = 5
 _SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
 _RESEEDED = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
@@ -197,10 +207,8 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self.storage_url = settings.storage or f"sqlite:///{folder / (self.study_name + '.db')}"
         self._turn = FileLock(folder / f".{slug(self.study_name)}.lock")
-        self._configure = OptunaSweeperImpl(None, None, None, None, settings.n_trials, 1, 0.0, None, None)
-        self._configure.config = config
-        if settings.custom_search_space:  # by us: Hydra does not know what we allow to be called
-            self._configure.custom_search_space_extender = own_space(settings.custom_search_space)
+        self._config = config
+        self._extend = own_space(settings.custom_search_space) if settings.custom_search_space else None
         self._grid_size: int | None = None
         with self._turn:  # sweeps that share a study may all come first
             self.study = self._open_study()
@@ -215,17 +223,46 @@ class Search:
             directions=cast("list[Literal['minimize', 'maximize']]", self.settings.directions),
             load_if_exists=True,
         )
-        described = self.space.describe()
-        stored = study.user_attrs.get("space")
-        if stored is not None and stored != described:
-            raise ConfigError(
-                f"The study '{self.study_name}' searches another space.\n  stored: {stored}\n  given:  {described}",
-                fix="set hydra.sweeper.study_name to a new name",
-            )
-        if stored is None:
-            study.set_user_attr("space", described)
+        self._claim(study)
         study.sampler = self._sampler(len(study.get_trials(deepcopy=False)))
         return study
+
+    def _claim(self, study: optuna.Study) -> None:
+        """Write down what determines the study, or compare with what is written down there.
+
+        Raises:
+            ConfigError: Something differs; names it.
+        """
+        science = scientific_config(self._session.plain)
+        given = {
+            "space": self.space.describe(),
+            "objectives": self.settings.objectives,
+            "pruner": self.settings.pruner,
+            "own_space": self.settings.custom_search_space,
+            "version": __version__,
+            "data": {k: v for k, v in self._session.plain["data"].items() if k != "cache_dir"},
+            **{key: value for key, value in science.items() if key != "data"},
+        }
+        given = _flat(json.loads(json.dumps(given, sort_keys=True, default=str)))
+        given = {key: value for key, value in given.items() if key not in self.space.distributions}
+        stored = study.user_attrs.get(_DETERMINED)
+        if stored is None:
+            if study.get_trials(deepcopy=False):
+                raise self._another_study(["it was begun by version 0.1, which did not write down what it searches"])
+            study.set_user_attr(_DETERMINED, given)
+            return
+        differing = [key for key in sorted(stored.keys() | given.keys()) if stored.get(key) != given.get(key)]
+        if differing:
+            raise self._another_study(
+                [f"{k}: {_cut(stored.get(k))} there, {_cut(given.get(k))} here" for k in differing]
+            )
+
+    def _another_study(self, differences: Sequence[str]) -> ConfigError:
+        shown = [*differences[:6], *([f"and {len(differences) - 6} more"] if len(differences) > 6 else [])]
+        return ConfigError(
+            f"The study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
+            fix="set hydra.sweeper.study_name to a new name",
+        )
 
     def _sampler(self, number: int) -> Any:
         """Build the sampler; its seed depends on the trial's number, so a search that was cut repeats no draws."""
@@ -235,7 +272,7 @@ class Search:
             described["seed"] = (int(seed) + 7919 * number) % 2**32
         sampler = instantiate(described, _execution_whitelist_=_SAMPLERS)
         if isinstance(sampler, functools.partial):  # the grid sampler wants the space first
-            choices = {k: OptunaSweeperImpl._to_grid_sampler_choices(d) for k, d in self.space.distributions.items()}
+            choices = {key: grid_choices(key, d) for key, d in self.space.distributions.items()}
             self._grid_size = functools.reduce(lambda n, values: n * len(values), choices.values(), 1)
             return sampler(choices)
         return sampler
@@ -303,12 +340,14 @@ class Search:
         if self._hopeless:
             log.error("more than %.0f %% of the trials failed: giving up", 100 * self.settings.max_failure_rate)
             return None
-        trial = Trial(self.study, self._leftover.pop(0)._trial_id) if self._leftover else self._ask()
+        trial = reopen_trial(self.study, self._leftover.pop(0)) if self._leftover else self._ask()
         if trial is None:
             return None
-        (words,) = self._configure._configure_trials(
-            [trial], self.space.distributions, dict(self.space.fixed), self.space.lines
-        )
+        for key, distribution in self.space.distributions.items():
+            suggest(trial, key, distribution)  # of a trial that was asked for before: what it has already
+        if self._extend is not None:
+            self._extend(self._config, trial)
+        words = [*(f"{k}={v}" for k, v in (trial.params | self.space.fixed).items()), *self.space.lines]
         return Job(trial.number, clean_words(words), tuple(self._environment(trial).items()))
 
     def _ask(self) -> Trial | None:
@@ -328,7 +367,7 @@ class Search:
         return {
             intermediate.STORAGE: self.storage_url,
             intermediate.STUDY: self.study_name,
-            intermediate.TRIAL: str(trial._trial_id),
+            intermediate.TRIAL: str(trial_id(trial)),
             intermediate.PRUNER: json.dumps(self.settings.pruner),
         }
 
@@ -357,12 +396,63 @@ class Search:
         result = run.result() if run is not None else None
         if result is None:
             return None
+        self._check_data(str(result["data"]["checksum"]))
         numbers = numbers_of(result)
         missing = [m for m in self.settings.objectives if m not in numbers]
         if missing:
             log.error("trial %d has no metric %s", state.num, ", ".join(missing))
             return None
         return [float(numbers[m]) for m in self.settings.objectives]
+
+    def _check_data(self, checksum: str) -> None:
+        """Refuse a result on other data than those of the study's first trial."""
+        stored = self.study.user_attrs.get(_DATA)
+        if stored is None:
+            self.study.set_user_attr(_DATA, checksum)
+        elif stored != checksum:
+            raise self._another_study([f"data: their checksum was {stored}, and is {checksum} now"])
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys."""
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else name).items()}
+
+
+def _cut(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
+    """Let a trial choose a value of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(key, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    else:
+        raise ConfigError(f"{key}: Optuna cannot search {distribution}.")
+
+
+def grid_choices(key: str, distribution: BaseDistribution) -> list[Any]:
+    """Return the values that Optuna's grid sampler tries.
+
+    Raises:
+        ConfigError: There are infinitely many.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return list(range(distribution.low, distribution.high + 1, distribution.step))
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        low, high, step = (Decimal(str(x)) for x in (distribution.low, distribution.high, distribution.step))
+        return [float(low + number * step) for number in range(int((high - low) / step) + 1)]
+    raise ConfigError(
+        f"{key}: hydra/sweeper/sampler=grid cannot try an interval.", fix=f"{key}=choice(...) or another sampler"
+    )
 
 
 def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
