@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
-import psutil
 import pytest
 
 
@@ -27,57 +24,6 @@ def test_failures_nesting_and_repeats_are_the_same_through_other_launchers(sweep
     finished = [c for c in children if c.info.status == "FINISHED"]
     assert sorted(c.data.tags["sweep.job"] for c in finished) == ["0", "2", "3"]
     assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
-    assert not [c for c in children if c.info.status == "RUNNING"]
-
-
-def trackers(sweep: psutil.Process) -> list[psutil.Process]:
-    return [p for p in sweep.children() if any("sweep_tracker" in word for word in p.cmdline())]
-
-
-def wait_until(true, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
-
-
-def test_a_killed_sweep_in_process_leaves_no_open_run_and_goes_on(sweeps):
-    words = ("model=faulty", "model.fault=a,b,hang,c", "hydra/launcher=basic", "sweep.name=other")
-    process = sweeps.start(*words)
-    wait_until(lambda: len(sweeps.folders) == 1 and len(sweeps.finished_records()) == 2)
-    wait_until(lambda: sweeps.states()[2]["attempts"] == 1)
-    (tracker,) = trackers(psutil.Process(process.pid))
-    process.kill()
-    process.wait()
-    tracker.wait(60)  # it does what it was asked for, and goes
-    (parent,), children = sweeps.runs()
-    assert parent.info.status == "KILLED"
-    ends = {c.data.tags["sweep.job"]: c.info.status for c in children}
-    assert {"0": "FINISHED", "1": "FINISHED"}.items() <= ends.items()
-    assert ends.get("2", "KILLED") == "KILLED"
-    again = sweeps.start(*words)
-    wait_until(lambda: sweeps.states()[2]["attempts"] == 2)
-    assert [s["attempts"] for s in sweeps.states()] == [1, 1, 2, 0]
-    again.kill()
-    again.wait()
-
-
-def test_a_sweep_in_process_outlives_its_tracker_and_sync_brings_what_is_missing(sweeps, tmp_path):
-    words = ("model=faulty", "model.fault=a,b,c", "model.seconds=3", "hydra/launcher=basic", "sweep.name=other")
-    process = sweeps.start(*words)
-    wait_until(lambda: trackers(psutil.Process(process.pid)))
-    wait_until(lambda: len(sweeps.folders) == 1 and len(sweeps.finished_records()) == 1)
-    for tracker in trackers(psutil.Process(process.pid)):
-        tracker.kill()
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    assert [s["status"] for s in sweeps.states()] == ["finished"] * 3
-    assert "the tracking process: killed by SIGKILL" in output
-    assert "Traceback" not in output
-    sync = sweeps.project.agnews("sync")
-    assert sync.returncode == 0, sync.stdout + sync.stderr
-    _, children = sweeps.runs()
-    assert sorted(c.data.tags["sweep.job"] for c in children if c.info.status == "FINISHED") == ["0", "1", "2"]
     assert not [c for c in children if c.info.status == "RUNNING"]
 
 
