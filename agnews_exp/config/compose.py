@@ -74,7 +74,7 @@ def _not_composed(error: Exception, overrides: Sequence[str]) -> ConfigError:
     return ConfigError(f"Cannot compose '{words[:200]}': {reason}", fix="write group=choice key=value")
 
 
-def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydra_node: bool) -> DictConfig:
+def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydra_node: bool = False) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

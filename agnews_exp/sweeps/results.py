@@ -58,6 +58,11 @@ class JobRow:
         return str(self.result.get("group_fingerprint") or self.result["fingerprint"])
 
     @property
+    def judged_on(self) -> str:
+        """Which rows it was judged on: equal for runs whose numbers may be compared."""
+        return str(self.result.get("data", {}).get("evaluation_checksum", ""))[:6]
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Metrics, timings as time/<stage>, and the objective."""
         objective = self.result["objective"] if self.state.objective is None else self.state.objective
@@ -189,16 +194,20 @@ def cell(values: Sequence[float]) -> str:
 
 
 def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
-    """Return the aggregate as a Markdown table, best objective first."""
+    """Return the aggregate as a Markdown table, best objective first, runs on the same evaluation rows together."""
     if not rows:
         return "No job has finished."
     keys, metrics = varying_keys(rows), shown_metrics(rows)
+    several = len({row.judged_on for row in rows}) > 1
     lines = ["| " + " | ".join(["configuration", *metrics]) + " |", "| --- |" + " --- |" * len(metrics)]
     found = list(groups(rows).values())
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
+    found.sort(key=lambda g: g[0].judged_on)
     for members in found:
+        first = members[0]
+        label = group_label(first, keys) + (f" (rows {first.judged_on})" if several else "")
         cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
-        lines.append("| " + " | ".join([markdown_cell(group_label(members[0], keys)), *cells]) + " |")
+        lines.append("| " + " | ".join([markdown_cell(label), *cells]) + " |")
     if any(len(g) > 1 for g in found):
         lines += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
     return "\n".join(lines)
@@ -446,13 +455,16 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     counts = {name: sum(s.status == name for s in states) for name in ("finished", "pruned", "failed")}
     numbers: dict[str, float] = {f"jobs_{name}": float(n) for name, n in counts.items()}
     pick = max if maximise else min
-    one_goal = rows and info.get("maximise") is not None
+    sets = {row.judged_on for row in rows}
+    one_goal = len(sets) == 1 and info.get("maximise") is not None
     best = pick(rows, key=lambda r: r.metrics["objective"]) if one_goal else None
     if best is not None:
         numbers["best_objective"] = best.metrics["objective"]
         numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in shown_metrics([best])}
         numbers["best_job"] = float(best.state.num)
-    return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best)
+    mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
+    said = [mixed] if len(sets) > 1 else []
+    return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
 
 
 def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the fork server of a sweep preloads: importing this module does what every classical job would do anew.
+"""Prepares the fork server of a sweep: importing this module does what every classical job would do anew.
 
 Nothing here starts a thread (a fork would lose it), and nothing raises: what cannot be imported here, the job that
 needs it says.
@@ -10,7 +10,7 @@ import importlib
 import io
 from contextlib import suppress
 
-_MODULES = (
+MODULES = (
     "numba",
     "git",
     "filelock",
@@ -72,7 +72,7 @@ def _import_modules() -> None:
     Plugins.instance()  # looks for Hydra's plugins
     import_skops()
     register_plugins()
-    for name in _MODULES:
+    for name in MODULES:
         with suppress(ImportError):
             importlib.import_module(name)
 
