@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 from contextlib import suppress
+
+from agnews_exp.core.processes import die_with_parent
+
+die_with_parent(os.getppid())  # while it imports, the server does not look at its parent
 
 MODULES = (
     "numba",
