@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agnews_exp import __version__
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import guarded
 
 
 def main() -> None:
     """Entry point of the console script."""
-    guarded(lambda: run_command(sys.argv[1:]))
+    guarded(lambda: run_command(sys.argv[1:]), _explain)
+
+
+def _explain(error: Exception) -> AgnewsError | None:
+    from agnews_exp.config.compose import explain_command
+
+    return explain_command(error)
 
 
 def run_command(arguments: Sequence[str]) -> None:
@@ -180,7 +187,7 @@ def _ui(options: argparse.Namespace) -> None:
 def _sync(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.tracking.sync import sync_runs
+    from agnews_exp.tracking.mlflow_mirror import sync_runs
 
     done, failed = sync_runs(to_plain(compose_config(options.overrides)))
     print(f"synced {done} run{'' if done == 1 else 's'}" + (f", {failed} failed" if failed else ""))

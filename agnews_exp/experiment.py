@@ -6,7 +6,7 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,19 @@ from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, Pruned, unknown_name
 from agnews_exp.core.paths import CHECKPOINTS
-from agnews_exp.core.process import JobFailed, Terminated, seed_everything
+from agnews_exp.core.process import JobFailed, is_stop, seed_everything
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared
-from agnews_exp.runners.protocol import SourceRun, Stages
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.intermediate import study_reporter
-from agnews_exp.tracking.lookup import continue_in, find_unfinished, source_runs
-from agnews_exp.tracking.mlflow_run import MlflowRun
 from agnews_exp.tracking.record import report_job
+from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
+from agnews_exp.tracking.worker import Mirroring
 
 log = logging.getLogger(__name__)
 
@@ -87,19 +88,24 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
         AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
     """
     folder = record.RunFolder(path)
+    workers: list[Mirroring] = []
     try:
-        return _execute(cfg, folder)
+        outcome = _execute(cfg, folder, workers)
     except BaseException as error:
+        killed = is_stop(error)
         if folder.status != "finished":
-            killed = isinstance(error, KeyboardInterrupt | Terminated)
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
             status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
             folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
+        for worker in workers:
+            worker.finish()
         raise
+    notes = [outcome.warning, *(worker.finish() for worker in workers)]
+    return replace(outcome, warning="\n".join(note for note in notes if note) or None)
 
 
-def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
+def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
     checked = check_config(cfg)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
@@ -112,26 +118,29 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
     identified = _identified(plain, sources)
     identity = fingerprint(identified, splits.data_checksum)
     if not checked.run.force and (earlier := record.recall(output_dir, identity)) is not None:
+        if (earlier.result() or {}).get("name") != checked.run.name:
+            record.add_name(output_dir, identity, checked.run.name)
         return _skip(folder, earlier, checked)
     resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
     if resumed is not None:
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
-    with MlflowRun(plain, folder, environment, resumed=resumed is not None) as tracker:
-        options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves, "sources": sources}
-        result = _fit_and_judge(checked, splits, stages, folder.path, options)
-        group = group_fingerprint(identified, splits.data_checksum)
-        result |= {"fingerprint": identity, "group_fingerprint": group}
-        result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
-        objective = _objective(result["metrics"], checked.run.evaluation.primary)
-        folder.finish(result | {"objective": objective})
-        record.remember(output_dir, identity, folder.path)
-        if not checked.run.trainer.keep_checkpoints:
-            shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
-        with stages.stage("track", "logging to MLflow"):
-            tracker.log_finished()
-    return Outcome(objective, result, folder.path, skipped=False, warning=tracker.warning)
+    folder.identify(identity)
+    worker = Mirroring(folder.path, plain)
+    workers.append(worker)
+    worker.start()
+    options = {"folder": folder.path, "fingerprint": identity, "sources": sources}
+    result = _fit_and_judge(checked, splits, stages, folder.path, options)
+    group = group_fingerprint(identified, splits.data_checksum)
+    result |= {"fingerprint": identity, "group_fingerprint": group}
+    result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
+    objective = _objective(result["metrics"], checked.run.evaluation.primary)
+    folder.finish(result | {"objective": objective})
+    record.remember(output_dir, identity, folder.path)
+    if not checked.run.trainer.keep_checkpoints:
+        shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
+    return Outcome(objective, result, folder.path, skipped=False)
 
 
 def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
@@ -164,6 +173,7 @@ def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedC
     evaluation = checked.run.evaluation
     notes = complete_analyses(earlier, evaluation.analyses) if evaluation.score_test else []
     objective = _objective(result["metrics"], evaluation.primary)
+    result |= {"name": checked.run.name}  # the one that was asked for
     return Outcome(objective, result, earlier.path, skipped=True, warning="\n".join(notes) or None)
 
 

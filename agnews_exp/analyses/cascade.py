@@ -29,7 +29,7 @@ from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_met
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.cascade import CascadeModel, confidence, routed
 from agnews_exp.runners.cascade_runner import PARTS, TIMING
-from agnews_exp.tracking.lookup import source_runs
+from agnews_exp.tracking.runs import source_runs
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 """Of Okabe and Ito's palette."""

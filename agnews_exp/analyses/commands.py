@@ -41,7 +41,7 @@ def _analyse(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_analysis, to_plain
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     name = options.analysis
     prefix = f"evaluation.analyses.{name}."

@@ -67,8 +67,8 @@ def _top(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from agnews_exp.compare.leaderboard import FIELDS, rank_runs
-    from agnews_exp.tracking.lookup import short_name
     from agnews_exp.tracking.record import finished_runs
+    from agnews_exp.tracking.runs import short_name
 
     output_dir = Path(_plain()["paths"]["output_dir"])
     groups = rank_runs(finished_runs(output_dir), options.metric, options.filter)
@@ -124,7 +124,7 @@ def _diff(options: argparse.Namespace) -> None:
     from agnews_exp.compare.difference import difference
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.evaluation.metrics import HEADLINE
-    from agnews_exp.tracking.lookup import find_runs, short_name
+    from agnews_exp.tracking.runs import find_runs, short_name
 
     plain = _plain()
     runs = find_runs(plain, [options.one, options.other])
@@ -232,7 +232,7 @@ def _compare(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError, unknown_name
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     if options.resamples < 100:
         raise ConfigError(f"--resamples {options.resamples} is too few for an interval.", fix="--resamples 10000")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
+import sys
+import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -174,6 +176,23 @@ def explain_composition(
         return _not_composed(error, overrides)
     cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ and str(error.__cause__) else ""
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
+
+
+def explain_command(error: Exception) -> AgnewsError | None:
+    """Return the user's version of what Hydra or OmegaConf raised for this process's command line, or None."""
+    if not isinstance(error, HydraException | OmegaConfBaseException) and not _while_composing(error):
+        return None
+    words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+    try:
+        return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
+    except AgnewsError as missing:  # the folder of --config-dir is not there
+        return missing
+
+
+def _while_composing(error: Exception) -> bool:
+    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
 
 
 def _explain_key(

@@ -29,26 +29,21 @@ from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, HISTORY, RESUME_
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.models.transformer import TextClassifier
 
-CurveSink = Callable[[Mapping[str, float], int, int], None]
-"""``sink(values, step, timestamp_ms)``: takes one point of several curves; must not raise."""
-
 
 class CurveLogger(Logger):
-    """Appends points to history.jsonl and hands them on.
+    """Appends points to history.jsonl, where MLflow's worker finds them.
 
     It opens and closes no tracking run and logs no hyperparameters: both belong to the experiment flow, which goes on
     after the training.
 
     Args:
         folder: The run's folder.
-        sink: Whoever else wants the points.
         start_step: Points after this step are dropped from an existing history (a resumed run makes them again).
     """
 
-    def __init__(self, folder: Path, sink: CurveSink | None, start_step: int | None = None) -> None:
+    def __init__(self, folder: Path, start_step: int | None = None) -> None:
         super().__init__()
         self._path = folder / HISTORY
-        self._sink = sink
         self._trim(start_step)
 
     def _trim(self, start_step: int | None) -> None:
@@ -78,8 +73,6 @@ class CurveLogger(Logger):
         now = int(time.time() * 1000)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": int(step or 0), "time": now, **values}) + "\n")
-        if self._sink is not None:
-            self._sink(values, int(step or 0), now)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the experiment flow logs the whole configuration, once."""

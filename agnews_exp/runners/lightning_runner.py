@@ -28,7 +28,7 @@ from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.models.transformer import predictions_of
-from agnews_exp.runners.callbacks import MONITOR, CheckpointFolder, CurveSink
+from agnews_exp.runners.callbacks import MONITOR, CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
@@ -46,7 +46,6 @@ class LightningRunner:
         checked: The checked configuration.
         folder: The run's folder; checkpoints and curves go there. None keeps nothing.
         fingerprint: The run's fingerprint: whose checkpoints are in the folder.
-        curves: Takes the training curves, or None.
         soft: A teacher's answers for the training rows, or None.
     """
 
@@ -56,7 +55,6 @@ class LightningRunner:
         *,
         folder: Path | None = None,
         fingerprint: str = "",
-        curves: CurveSink | None = None,
         soft: SoftTargets | None = None,
     ) -> None:
         self._soft = soft
@@ -66,7 +64,7 @@ class LightningRunner:
         self._name: str = checked.run.model.name
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
-        self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
+        self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
         self._corpus: CorpusTokens | None = None
@@ -156,7 +154,7 @@ class LightningRunner:
         report = stages.report_intermediate if stages.reports and self._primary == MONITOR else None
         if stages.reports and report is None and self._primary.startswith("val/"):
             log.warning("A transformer's trial is pruned by %s, not by %s: it runs to its end.", MONITOR, self._primary)
-        listeners = Listeners(self._curves, report, progress=self._progress)
+        listeners = Listeners(report, progress=self._progress)
         if job.hardware.world_size == 1:
             return train(job, listeners)
         from agnews_exp.runners.distributed import other_ranks

@@ -27,7 +27,6 @@ from agnews_exp.runners.callbacks import (
     BestWeights,
     CheckpointFolder,
     CurveLogger,
-    CurveSink,
     KeepSignals,
     PeriodicCheckpoint,
     SafeCheckpointIO,
@@ -91,12 +90,10 @@ class Listeners:
     """Who hears of a training while it goes on; all of them in rank 0 only.
 
     Attributes:
-        curves: Takes the training curves beside history.jsonl.
         report: Takes (number of the validation, val/macro_f1); may raise to stop the run.
         progress: Whether to show a progress bar.
     """
 
-    curves: CurveSink | None = None
     report: Callable[[int, float], None] | None = None
     progress: bool = False
 
@@ -152,7 +149,7 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     rank = environment.global_rank() if environment is not None else 0
     logger: Any = False
     if rank == 0:
-        logger = CurveLogger(job.checkpoints.path.parent, listeners.curves, _step_of(resumed) if resumed else None)
+        logger = CurveLogger(job.checkpoints.path.parent, _step_of(resumed) if resumed else None)
     start = time.perf_counter()
     trainer = _trainer(job, callbacks, logger, environment, progress=listeners.progress)
     _fit(trainer, module, data, resumed, job)

@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.process import check_terminated, is_gone
 from agnews_exp.core.processes import cpu_count
 from agnews_exp.sweeps.launcher import Source
 from agnews_exp.sweeps.replay import refuse_foreign_settings
@@ -36,7 +37,6 @@ from agnews_exp.sweeps.state import BAD_INPUT, SETTLED, Job, SweepFolder, log_pa
 from agnews_exp.sweeps.upstream import compose_from
 from agnews_exp.tracking import record
 from agnews_exp.tracking.store import is_local, tracking_uri
-from agnews_exp.tracking.sync import is_gone
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.session import SweepSession
@@ -216,6 +216,7 @@ class _Batch:
         queue = SlurmQueue(self._session.folder)
         alive = time.monotonic()
         while left:
+            check_terminated()
             for job in [job for job in left if _is_done(self._session.folder, job.num)]:
                 left.remove(job)
                 self._settle(job, 0, None)

@@ -39,7 +39,7 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from agnews_exp.config.compose import register
+    from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
     from agnews_exp.sweeps import register_plugins
@@ -64,7 +64,7 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
             GlobalHydra.instance().clear()
         return task()
 
-    guarded(looked_at)
+    guarded(looked_at, explain_command)
 
 
 def check_job(words: Sequence[str]) -> None:

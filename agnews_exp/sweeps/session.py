@@ -19,7 +19,7 @@ from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.paths import config_folder, run_command
-from agnews_exp.core.process import LESS_MEMORY, Terminated
+from agnews_exp.core.process import LESS_MEMORY, check_terminated, is_stop
 from agnews_exp.core.processes import WarmProcesses
 from agnews_exp.sweeps import state as job_files
 from agnews_exp.sweeps.clusters import wait_until_gone
@@ -241,11 +241,7 @@ class SweepSession:
         """Return the environment that makes a run a job of this sweep."""
         env = {
             job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-            job_report.SWEEP_NAME: self.folder.name,
-            job_report.JOB_NUMBER: str(job.num),
         }
-        if self.parent.run_id is not None:
-            env[job_report.PARENT_RUN] = self.parent.run_id
         return env | dict(job.env)
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
@@ -263,7 +259,12 @@ class SweepSession:
         ]
 
     def started(self, job: Job) -> None:
-        """Note that an attempt of a job begins, in a clean folder."""
+        """Note that an attempt of a job begins, in a clean folder.
+
+        Raises:
+            Terminated: SIGTERM asked this process to end while nobody could hear it.
+        """
+        check_terminated()
         before = self.folder.state(job.num) or JobState(job.num, job.overrides)
         self.folder.clear(job.num)
         state = JobState(job.num, job.overrides, status="running", attempts=before.attempts + 1)
@@ -287,8 +288,6 @@ class SweepSession:
         )
         state = replace(state, seconds=None if seconds is None else round(seconds, 2), max_rss_mb=max_rss_mb)
         self.folder.store(state)
-        if state.status == "failed":
-            self.parent.close_job(job.num, "FAILED")
         return state
 
     def settled(self, state: JobState) -> None:
@@ -317,8 +316,8 @@ class SweepSession:
         if report is not None:
             results.add(report(self.folder))
         self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
-        self.parent.close("FINISHED" if complete else "FAILED")
         self.folder.update(status="finished" if complete else "failed", ended=_now())
+        self.parent.close()
         print_results(self.folder, results)
         unsettled = [s for s in states if not self.folder.is_settled(s)]
         if unsettled:
@@ -339,13 +338,12 @@ class SweepSession:
         try:
             if error is None or isinstance(error, SweepFailed):
                 return
-            killed = isinstance(error, KeyboardInterrupt | Terminated)
+            killed = is_stop(error)
             for state in self.folder.states():
                 if state.status == "running":
                     self.folder.store(self._judge_orphan(state))
-                    self.parent.close_job(state.num, "KILLED" if killed else "FAILED")
-            self.parent.close("KILLED" if killed else "FAILED")
             self.folder.update(status="killed" if killed else "failed", ended=_now())
+            self.parent.close()
         finally:
             self.folder.release()
 

@@ -17,17 +17,9 @@ die_with_parent(os.getppid())  # while it imports, the server does not look at i
 
 MODULES = (
     "numba",
-    "git",
     "filelock",
-    "alembic.command",
-    "opentelemetry.sdk.metrics.export",
-    "sqlalchemy.dialects.sqlite",
-    "mlflow",
-    "mlflow.store.tracking.sqlalchemy_workspace_store",
-    "mlflow.tracing.processor.base_mlflow",
     "PIL.PngImagePlugin",
     "hydra._internal.logging_config",
-    "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.dummy",
     "sklearn.feature_extraction.text",
     "sklearn.linear_model",
@@ -37,7 +29,6 @@ MODULES = (
     "pyarrow.parquet",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "alembic.config",
     "encodings.utf_8_sig",
     "pyarrow.pandas_compat",
     "agnews_exp.experiment",
@@ -55,14 +46,10 @@ MODULES = (
     "agnews_exp.analyses.performing",
     "agnews_exp.runners.cross_validation",
     "agnews_exp.runners.rows",
-    "agnews_exp.tracking.logged_model",
-    "agnews_exp.tracking.mirror",
-    "agnews_exp.tracking.store",
     "agnews_exp.models.persistence",
     "agnews_exp.tracking.record_files",
     "agnews_exp.compare.summary",
     "agnews_exp.runners.sklearn_runner",
-    "agnews_exp.tracking.mlflow_run",
 )
 
 
@@ -71,9 +58,7 @@ def _import_modules() -> None:
 
     from agnews_exp.models.persistence import import_skops
     from agnews_exp.sweeps import register_plugins
-    from agnews_exp.tracking.store import quieten
 
-    quieten()
     Plugins.instance()  # looks for Hydra's plugins
     import_skops()
     register_plugins()

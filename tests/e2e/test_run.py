@@ -58,7 +58,7 @@ def test_mlflow_run_holds_params_metrics_tags_inputs_artifacts_and_a_model_that_
     (run,) = project.mlflow_runs()
     result = project.result()
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "multinomial_nb-word_tfidf"
+    assert run.info.run_name.startswith("multinomial_nb-word_tfidf-")
     assert run.data.params["model"] == "multinomial_nb"
     assert run.data.params["model.alpha"] == "0.5"
     assert run.data.params["data_fraction"] == "1.0"

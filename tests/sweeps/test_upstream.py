@@ -54,7 +54,9 @@ def test_a_running_trial_is_gone_on_with():
 
 
 def test_every_module_that_the_server_preloads_exists():
-    source = Path(str(importlib.util.find_spec("agnews_exp.sweeps.warm").origin)).read_text()  # an import would do it all
+    source = Path(
+        str(importlib.util.find_spec("agnews_exp.sweeps.warm").origin)
+    ).read_text()  # an import would do it all
     (modules,) = (
         ast.literal_eval(node.value)
         for node in ast.parse(source).body
