@@ -30,8 +30,9 @@ from transformer_flops import peak_flops, training_flops
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import check_config
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.data.datamodule import EncodedRows, derive_seed
+from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.tokens import frame_of, tokenize
 from agnews_exp.models.encoders import build_network, choose_attention, load_tokenizer
 from agnews_exp.models.inference import TextPredictor

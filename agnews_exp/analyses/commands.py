@@ -1,4 +1,4 @@
-"""`agnews calibrate | errors | explain | robustness | external | bench`: analyses of finished runs."""
+"""`agnews calibrate | errors | … | analyse | figures`: analyses of finished runs, and their charts drawn."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _VERBS = {
 }
 """Sub-command -> name of the analysis under ``evaluation.analyses``."""
 
+_RUN = "run folder or name, MLflow run id, or an MLflow filter string"
+
 
 def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
@@ -25,19 +27,30 @@ def add_parsers(commands: Any) -> None:
     """
     for verb, (analysis, text) in _VERBS.items():
         command = commands.add_parser(verb, help=text)
-        command.add_argument("run", help="run folder or name, MLflow run id, or an MLflow filter string")
-        command.add_argument(
-            "options", nargs="*", help=f"options as in conf/evaluation/analyses/{analysis}.yaml, such as seed=1"
-        )
-        command.add_argument("--mlflow", action="store_true", help="log the findings to the run in MLflow")
-        command.set_defaults(handler=_analyse, analysis=analysis)
+        _add_analysis(command, f"conf/evaluation/analyses/{analysis}.yaml")
+        command.set_defaults(analysis=analysis)
+    own = commands.add_parser("analyse", help="any analysis by name, one of your own too")
+    own.add_argument("analysis", help="name of a file under evaluation/analyses")
+    _add_analysis(own, "its YAML file")
+    figures = commands.add_parser("figures", help="draw the charts of a run and of its analyses")
+    figures.add_argument("run", help=_RUN)
+    figures.add_argument("--svg", action="store_true", help="SVG instead of PNG")
+    figures.add_argument("--dark", action="store_true", help="for a dark background")
+    figures.set_defaults(handler=_draw)
+
+
+def _add_analysis(command: argparse.ArgumentParser, file: str) -> None:
+    command.add_argument("run", help=_RUN)
+    command.add_argument("options", nargs="*", help=f"options as in {file}, such as seed=1")
+    command.add_argument("--mlflow", action="store_true", help="log the findings to the run in MLflow")
+    command.set_defaults(handler=_analyse)
 
 
 def _analyse(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    from agnews_exp.analyses.performing import FinishedRun, perform
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.analyses.performing import FinishedRun, perform, title_of
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_analysis, to_plain
     from agnews_exp.core.errors import ConfigError
@@ -49,18 +62,32 @@ def _analyse(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"'{wrong[0]}' is no option of this analysis.", fix=f"agnews show evaluation=full  ({prefix}*)"
         )
-    plain = to_plain(compose_config(["evaluation=full", *(prefix + word for word in options.options)]))
+    chosen = f"+evaluation/analyses@evaluation.analyses.{name}={name}"
+    plain = to_plain(compose_config([chosen, *(f"++{prefix}{word}" for word in options.options)]))
     component = plain["evaluation"]["analyses"][name]
     check_analysis(name, component)
     console = Console(highlight=False)
     for folder in find_runs(plain, [options.run]):
         run = FinishedRun(folder)
         context = run.context(name)
-        findings = perform(component, name, context)
-        console.print(Markdown(f"# {name}: {run.result['name']}\n\n{findings.summary}"))
-        console.print(f"\nwritten to {context.folder}", soft_wrap=True)
+        findings = perform(component, name, context, draw=True)
+        console.print(f"{title_of(name)}: {run.result['name']}", style="bold", markup=False)
+        console.print(f"{findings.headline}\n", markup=False)
+        console.print(to_terminal(findings.blocks))
+        console.print(f"written to {context.folder}", soft_wrap=True, markup=False)
         if options.mlflow:
             console.print(f"logged to MLflow run {_log(plain, folder.path, context.folder, findings.metrics)}")
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+    from agnews_exp.drawing import draw_folder
+    from agnews_exp.tracking.lookup import find_runs
+
+    for folder in find_runs(to_plain(compose_config([])), [options.run]):
+        for path in draw_folder(folder.path, ending=".svg" if options.svg else ".png", dark=options.dark):
+            print(path)
 
 
 def _log(plain: dict[str, Any], run: Path, folder: Path, metrics: Any) -> str:

@@ -30,7 +30,7 @@ from agnews_exp.evaluation.inputs import plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-from agnews_exp.tracking.record_files import write_confusion_figure
+from agnews_exp.tracking.record_files import write_confusions
 
 Part = Literal["headers", "footers", "quotes"]
 
@@ -242,7 +242,7 @@ def analyse(
     own, foreign = _scores(context, rows, answers)
     found = [detection(name, own[name], foreign[name]) for name in own]
     matrix = confusion_matrix(labels[kept], answers.labels[kept], len(names))
-    write_confusion_figure(context.folder / "confusion_matrix.png", {"external": matrix}, names)
+    write_confusions(context.folder, {"external": matrix}, names)
     draw_scores(context.folder / "scores.png", own, foreign, found)
     train_words = {normalised(text) for text in context.splits.train.texts}
     facts = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agnews_exp.core.errors import AgnewsError, StorageError
-from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models import recipes

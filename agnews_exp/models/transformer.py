@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agnews_exp.data.datamodule import Batch, derive_seed
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.recipes import EncoderRecipe, Recipe

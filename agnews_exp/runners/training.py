@@ -18,7 +18,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.data.datamodule import BatchPlan, EncodedRows, TextDataModule, derive_seed
+from agnews_exp.data.batching import BatchPlan, derive_seed
+from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.models.encoders import build_network, choose_attention
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import TextClassifier, use_fast_dropout

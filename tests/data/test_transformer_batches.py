@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agnews_exp.data.datamodule import BatchPlan, framed_lengths, padded_ids, share_of_rank
+from agnews_exp.data.batching import BatchPlan, framed_lengths, padded_ids, share_of_rank
 from agnews_exp.data.tokens import Frame, TokenTable, frame_of, tokenize
 from agnews_exp.models.encoders import build_tokenizer
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import Explanation, from_characters
 from agnews_exp.core.errors import ConfigError, MissingDependencyError
-from agnews_exp.data.datamodule import padded_ids
+from agnews_exp.data.batching import padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encodable, frame_of, plain_backend
 from agnews_exp.models.inference import TextPredictor
 

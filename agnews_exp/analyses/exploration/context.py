@@ -129,7 +129,7 @@ class EdaContext:
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return a generator that depends on the seed and the purpose only."""
-        from agnews_exp.data.datamodule import derive_seed
+        from agnews_exp.data.batching import derive_seed
 
         return np.random.default_rng(derive_seed("eda", purpose, self.seed))
 

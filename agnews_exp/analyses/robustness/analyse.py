@@ -28,9 +28,9 @@ from agnews_exp.analyses.robustness.perturbations import (
 )
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.core.errors import DataError
+from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_table
-from agnews_exp.data.datamodule import derive_seed
 from agnews_exp.data.files import Columns, Labels
 from agnews_exp.evaluation.inputs import plain
 

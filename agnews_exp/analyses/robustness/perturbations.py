@@ -19,7 +19,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.data.datamodule import derive_seed
+from agnews_exp.data.batching import derive_seed
 
 
 def parse_groups(lines: str) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from agnews_exp.analyses.explanation.faithfulness import family_importance
+from agnews_exp.analyses.explanation.importance import family_importance
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])

@@ -1,64 +1,23 @@
-"""The analyses of errors, robustness and external data on a real, small model."""
+"""The analyses of robustness and external data on a real, small model."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import inspect
 import json
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from agnews_exp.analyses import external
-from agnews_exp.analyses.context import AnalysisContext
-from agnews_exp.analyses.errors import analyse as errors
 from agnews_exp.analyses.robustness import analyse as robustness
-from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments
-from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.drawing import read_chart
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.sklearn_runner import SklearnRunner
 
-extra = all(importlib.util.find_spec(name) for name in ("cleanlab", "datasketch"))
 STRENGTHS = {"swap": (0.1, 0.5), "delete": (0.1, 0.5), "truncate": (1,), "html_removed": (1.0,), "upper": None}
-
-
-@dataclass
-class Model:
-    """A fitted runner with what analyses ask of a loaded model."""
-
-    runner: Any
-    class_names: tuple[str, ...]
-    family: str = "classical"
-
-    def predict(self, texts):
-        return self.runner.predict(texts)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a context whose model was fitted on few rows, so that it errs."""
-    root = tmp_path_factory.mktemp("errors")
-    words = ["data=sample", "features=word_tfidf", "model=linear_svc", "tracking=none", "data_fraction=0.05"]
-    checked = check_config(compose_config([*words, f"paths.cache_dir={root}/cache"]))
-    stages = Stages(quiet=True)
-    splits = load_splits(checked, stages)
-    runner = SklearnRunner(checked)
-    runner.fit(splits, stages)
-    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
-    return AnalysisContext(checked, splits, answers, Model(runner, splits.class_names), root)
-
-
-@pytest.fixture
-def context(trained, tmp_path):
-    return replace(trained, folder=tmp_path)
 
 
 def rows_of(path):
@@ -70,101 +29,10 @@ def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_errors_are_counted_listed_and_drawn(context):
-    findings = errors.analyse(context, near_duplicates=False, label_noise=False, slice_min_rows=10, resamples=100)
-    test, answer = context.splits.test, context.answers["test"]
-    wrong = int((answer.labels != test.labels).sum())
-    assert wrong > 5
-    assert findings.metrics["test/errors"] == wrong
-    assert sum(c["of_rows"]["count"] for c in findings.details["directed"]) == wrong
-    hardest = rows_of(context.folder / "hardest.csv")
-    assert len(hardest) == min(30, wrong)
-    place = {int(row): i for i, row in enumerate(test.row_ids)}
-    for row in hardest:
-        i = place[int(row["row_id"])]
-        assert (row["text"], row["label"]) == (test.texts[i], context.splits.class_names[test.labels[i]])
-        assert row["prediction"] == context.splits.class_names[answer.labels[i]] != row["label"]
-    margins = [float(row["margin"]) for row in hardest]
-    assert margins == sorted(margins)
-    assert margins[-1] <= 0
-    assert is_png(context.folder / "error_rates.png")
-    json.dumps(findings.details, allow_nan=False)
-
-
-def test_groups_of_each_kind_hold_all_test_rows(context):
-    found = errors.analyse(context, near_duplicates=False, label_noise=False, slices=False, resamples=100).details
-    for kind in ("by_length", "by_source"):
-        assert sum(rate["total"] for rate in found[kind]) == len(context.splits.test)
-    for contrast in found["by_artefact"]:
-        assert contrast["inside"]["total"] + contrast["outside"]["total"] == len(context.splits.test)
-
-
-def test_texts_stay_out_of_the_files_when_asked(context):
-    options = {"near_duplicates": False, "label_noise": extra, "slice_min_rows": 10, "resamples": 100}
-    findings = errors.analyse(context, **options, texts=False)
-    written = findings.summary + "".join(p.read_text("utf-8") for p in context.folder.glob("*.csv"))
-    parts = (context.splits.validation, context.splits.test, context.splits.train)
-    assert not [text for rows in parts for text in rows.texts if text[:40] in written]
-    assert "row_id" in written
-
-
-@pytest.mark.skipif(not extra, reason="needs the extra errors")
-def test_a_test_row_copied_into_train_is_reported_and_cached(context):
-    train, test = context.splits.train, context.splits.test
-    copied = test.texts[0].upper() + "!"
-    with_copy = replace(train, texts=[copied, *train.texts[1:]])
-    changed = replace(context, splits=replace(context.splits, train=with_copy))
-    findings = errors.analyse(changed, label_noise=False, slices=False, resamples=100)
-    listed = rows_of(context.folder / "near_duplicates.csv")
-    mine = [row for row in listed if row["split"] == "test" and row["row_id"] == str(test.row_ids[0])]
-    assert (mine[0]["train_text"], mine[0]["similarity"]) == (copied, "1")
-    counts = findings.details["duplicates"]["rows"]
-    assert counts["near-duplicates"]["test"]["train"] >= counts["same words"]["test"]["train"] >= 1
-    assert findings.metrics["test/near_duplicate_rows"] == counts["near-duplicates"]["test"]["train"]
-    again = errors.analyse(changed, label_noise=False, slices=False, resamples=100)
-    assert again.details["duplicates"] == findings.details["duplicates"]
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("n_hardest", 3), ("n_length_bins", 2), ("min_group_rows", 1), ("slice_pairs", False), ("slice_max_q", 0.999),
-     ("similarity", 0.05), ("shingle_words", 1), ("permutations", 8), ("label_noise", False)],
-)  # fmt: skip
-@pytest.mark.skipif(not extra, reason="needs the extra errors")
-def test_an_option_changes_what_is_found(context, tmp_path, option, value):
-    found = []
-    test = context.splits.test
-    with_source = replace(test, texts=[f"LONDON (Reuters) - {test.texts[0]}", *test.texts[1:]])
-    context = replace(context, splits=replace(context.splits, test=with_source))
-    base = {"slice_min_rows": 10, "resamples": 100, "slice_max_q": 0.3, "similarity": 0.2, "permutations": 32}
-    for changed in ({}, {option: value}):
-        folder = tmp_path / str(bool(changed))
-        folder.mkdir()
-        findings = errors.analyse(replace(context, folder=folder), **base | changed)
-        files = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.csv"))}
-        found.append((findings.details, findings.summary, files))
-    assert found[0] != found[1]
-
-
 def test_as_many_examples_of_perturbed_rows_are_written_as_asked(context):
     for n in (2, 1):
         robustness.analyse(context, n_rows=50, perturbations={"upper": [1.0]}, parts=False, resamples=100, n_examples=n)
         assert len({row["row_id"] for row in rows_of(context.folder / "examples.csv")}) == n
-
-
-def test_missing_packages_leave_a_note_and_the_rest(context, hide):
-    hide("cleanlab", "datasketch")
-    findings = errors.analyse(context, slices=False, resamples=100)
-    assert findings.summary.count("agnews-exp[errors]") == 2
-    assert "same words" in findings.summary
-
-
-def test_a_model_of_labels_only_has_errors_but_no_noise(context):
-    bare = {split: Predictions(answer.labels) for split, answer in context.answers.items()}
-    findings = errors.analyse(replace(context, answers=bare), near_duplicates=False, slices=False, resamples=100)
-    assert findings.metrics["test/errors"] > 5
-    assert "label_noise" not in findings.details
-    assert rows_of(context.folder / "hardest.csv")[0]["margin"] == ""
 
 
 def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context):
@@ -200,7 +68,7 @@ def test_robustness_refuses_a_strength_out_of_range_before_work(context):
         robustness.analyse(context, perturbations={"swap": (5.0,)})
 
 
-@pytest.mark.parametrize(("name", "module"), [("errors", errors), ("robustness", robustness), ("external", external)])
+@pytest.mark.parametrize(("name", "module"), [("robustness", robustness), ("external", external)])
 def test_shipped_options_are_those_of_the_code(name, module):
     from omegaconf import OmegaConf
 
@@ -249,7 +117,7 @@ def test_external_rows_are_judged_through_the_mapping(context, tmp_path):
     assert {"external/auroc_max_softmax", "external/auroc_margin", "external/auroc_energy"} <= set(findings.metrics)
     assert findings.metrics["external/auroc_known_words"] > 0.55  # the junk rows' words were never seen
     assert is_png(context.folder / "scores.png")
-    assert is_png(context.folder / "confusion_matrix.png")
+    assert read_chart(context.folder / "confusion_external.json").labels[0] == context.splits.class_names
     json.dumps(findings.details, allow_nan=False)
 
 

@@ -1,15 +1,14 @@
-"""What a model looks at in general: named weights of linear models, and what each family of features is worth."""
+"""A model's use of its features over all texts: named weights of linear models, and the worth of feature families."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.explanation.faithfulness import FamilyImportance, family_importance
 from agnews_exp.analyses.explanation.linear import LinearView, block_matrix, blocks_of, from_blocks
 from agnews_exp.evaluation.metrics import classification_metrics
 from agnews_exp.models.answers import predict_matrix
@@ -82,6 +81,71 @@ def _mean_row(matrix: Any, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.asarray(rows.astype(np.float64) @ matrix).ravel() / max(1, int(rows.sum()))
 
 
+Score = Callable[[Any], float]
+"""Scores a feature matrix (n, V), higher is better."""
+
+
+@dataclass(frozen=True)
+class FamilyImportance:
+    """What a family of columns is worth to a fitted model.
+
+    Attributes:
+        family: Its name.
+        n_columns: Its columns.
+        permuted: Mean loss of score when the family's part of each row comes from another row.
+        permuted_sd: Standard deviation of that loss over the repetitions.
+        dropped: Loss of score when the family's columns are all zero; the model is not fitted again.
+    """
+
+    family: str
+    n_columns: int
+    permuted: float
+    permuted_sd: float
+    dropped: float
+
+
+def family_importance(
+    matrix: Any, families: Mapping[str, NDArray[np.int64]], score: Score, *, repeats: int = 5, seed: int = 0
+) -> tuple[float, list[FamilyImportance]]:
+    """Permute (Breiman 2001) or blank all columns of a family together.
+
+    Columns of a family move together, so that what they say of each other stays and only what they say of the rest
+    and of the class is lost. Families that say the same stand in for one another: each can then look unimportant.
+
+    Args:
+        matrix: Shape (n, V), sparse or dense.
+        families: Name to column indices.
+        score: Scores a matrix of the same shape.
+        repeats: Permutations.
+        seed: Of the permutations.
+
+    Returns:
+        The score of the untouched matrix, and one entry a family.
+    """
+    generator = np.random.default_rng(seed)
+    untouched = score(matrix)
+    found = []
+    for name, columns in families.items():
+        without = _blanked(matrix, columns)
+        own = matrix - without
+        losses = [untouched - score(without + own[generator.permutation(own.shape[0])]) for _ in range(repeats)]
+        spread = float(np.std(losses, ddof=1)) if repeats > 1 else 0.0
+        dropped = untouched - score(without)
+        found.append(FamilyImportance(name, len(columns), float(np.mean(losses)), spread, dropped))
+    return untouched, found
+
+
+def _blanked(matrix: Any, columns: NDArray[np.int64]) -> Any:
+    keep = np.ones(matrix.shape[1])
+    keep[columns] = 0.0
+    if not hasattr(matrix, "tocsr"):
+        return matrix * keep
+    blanked = matrix.tocsr(copy=True)
+    blanked.data = blanked.data * keep[blanked.indices]
+    blanked.eliminate_zeros()
+    return blanked
+
+
 def families_of(pipeline: Any) -> dict[str, NDArray[np.int64]]:
     """Return the feature families of a pipeline: its blocks and, within n-gram blocks, the n-grams of each length."""
     families: dict[str, NDArray[np.int64]] = {}
@@ -121,54 +185,3 @@ def measure_families(
 def visible(term: str) -> str:
     """Return a term with its spaces made visible."""
     return term.replace(" ", "␣") if term != term.strip() or "  " in term else term
-
-
-def weights_markdown(
-    terms: Sequence[WeightedTerm], class_names: Sequence[str], by: Literal["weight", "effect"], n: int = 8
-) -> str:
-    """Return a table of the strongest terms of each class, a column a block.
-
-    Args:
-        terms: From :func:`named_weights`.
-        class_names: K names.
-        by: What makes a term strong.
-        n: Terms in a cell.
-    """
-    blocks = list(dict.fromkeys(term.block for term in terms))
-    lines = ["| class | " + " | ".join(blocks) + " |", "|---" * (len(blocks) + 1) + "|"]
-    for name in class_names:
-        cells = []
-        for block in blocks:
-            # A feature against the class that is rarer in it has a positive effect too, by being absent: not shown.
-            own = [t for t in terms if t.block == block and t.class_name == name and t.weight > 0]
-            own = sorted((t for t in own if getattr(t, by) > 0), key=lambda t: -getattr(t, by))[:n]
-            cells.append(", ".join(f"`{_cell(t.term)}` {getattr(t, by):#.2g}" for t in own))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(term: str) -> str:
-    """Return a term that can stand between backticks in a table's cell."""
-    return visible(term).replace("|", "¦").replace("`", "'")
-
-
-def families_markdown(untouched: float, families: Sequence[FamilyImportance]) -> str:
-    """Return a table of what each family is worth."""
-    lines = [
-        f"Points that validation macro-F1 ({100 * untouched:.2f}) loses. Permuted: the family's part of each text "
-        "comes from another text and may argue for the wrong class. Blanked: it is zero and says nothing, so the loss "
-        "is small where other families say the same. The model is not fitted again.",
-        "",
-        "| family | columns | permuted | sd | blanked |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {f.family} | {f.n_columns:,} | {100 * f.permuted:.2f} | {100 * f.permuted_sd:.2f} | {100 * f.dropped:.2f} |"
-        for f in families
-    ]
-    return "\n".join(lines)
-
-
-def as_details(items: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return dataclasses as plain dicts."""
-    return [asdict(item) for item in items]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.explanation import surrogates
+from agnews_exp.analyses.explanation import perturbation
 from agnews_exp.core.errors import MissingDependencyError
 
 WORTH = {"good": 0.4, "bad": -0.2}
@@ -17,7 +17,7 @@ def answer(texts):
 def test_missing_package_is_named_with_its_extra(name, hide):
     hide(name)
     with pytest.raises(MissingDependencyError, match=name) as caught:
-        getattr(surrogates, name)(answer, [TEXT], np.array([1]))
+        getattr(perturbation, name)(answer, [TEXT], np.array([1]))
     assert "agnews-exp[explain]" in str(caught.value)
 
 
@@ -25,7 +25,7 @@ def test_missing_package_is_named_with_its_extra(name, hide):
 def test_words_that_decide_get_their_worth(name):
     pytest.importorskip(name)
     texts, targets = [TEXT, "", "bad"], np.array([1, 1, 0])
-    explained, empty, single = getattr(surrogates, name)(answer, texts, targets, samples=200, seed=0)
+    explained, empty, single = getattr(perturbation, name)(answer, texts, targets, samples=200, seed=0)
     found = dict(zip(explained.words, explained.weights, strict=True))
     # LIME's linear model is a ridge regression, so its weights are a little too small.
     assert found["good"] == pytest.approx(0.4, abs=0.04)
@@ -37,6 +37,6 @@ def test_words_that_decide_get_their_worth(name):
 
 def test_shap_adds_up_to_the_probability():
     pytest.importorskip("shap")
-    (explained,) = surrogates.shap(answer, [TEXT], np.array([1]), samples=50)
+    (explained,) = perturbation.shap(answer, [TEXT], np.array([1]), samples=50)
     assert explained.base == pytest.approx(0.3)
     assert explained.total == pytest.approx(0.5)
