@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from agnews_exp.analyses.figures import new_figure, save_png
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.replay import repeat_command
 from agnews_exp.sweeps.state import (
     SETTLED,
@@ -214,8 +214,6 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
 
 
 _PREFERRED = ("data_fraction",)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-_MARKERS = "osD^vPX"
 _TITLES = {"data_fraction": "share of the training rows"}
 
 
@@ -236,14 +234,13 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: Path) -> None:
-    """Draw each metric along the axis, one line a combination of the other swept keys, with the interval over seeds.
+def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Chart:
+    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds.
 
     Args:
         rows: Finished jobs.
         axis: :func:`numeric_axis`.
         metrics: One panel each.
-        path: PNG to write.
     """
     others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
@@ -253,26 +250,23 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
         assert position is not None
         label = ", ".join(f"{k.split('.')[-1]}={first.values.get(k, '')}" for k in others)
         lines.setdefault(label, []).append((position, members))
-    positions = [x for line in lines.values() for x, _ in line]
-    figure = new_figure(5.2 * len(metrics), 4.2)
-    for panel, metric in enumerate(metrics, 1):
-        axes = figure.add_subplot(1, len(metrics), panel)
-        for number, (label, points) in enumerate(lines.items()):
-            points.sort(key=lambda p: p[0])
-            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    series = []
+    for metric in metrics:
+        for label, points in lines.items():
+            points.sort(key=lambda point: point[0])
             sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
-            xs = [x for x, _ in points]
-            axes.plot(xs, [s.mean for s in sums], label=label or None, color=colour, marker=marker, markersize=5)
-            if all(s.n > 1 for s in sums):
-                lows, highs = [s.low for s in sums], [s.high for s in sums]
-                axes.fill_between(xs, lows, highs, alpha=0.2, color=colour, linewidth=0)
-        if min(positions) > 0 and max(positions) / min(positions) >= 10:
-            axes.set_xscale("log")
-        axes.set(xlabel=_TITLES.get(axis, axis), ylabel=metric)
-        axes.grid(alpha=0.3)
-        if others and panel == 1 and len(lines) <= 12:
-            axes.legend(fontsize="small")
-    save_png(figure, path)
+            low = tuple(None if s.n < 2 else s.low for s in sums)
+            high = tuple(None if s.n < 2 else s.high for s in sums)
+            positions = tuple(x for x, _ in points)
+            series.append(Series(label, positions, tuple(s.mean for s in sums), low, high, panel=metric))
+    positions = tuple(x for line in lines.values() for x, _ in line)
+    title = _TITLES.get(axis, axis)
+    repeated = any(len(members) > 1 for line in lines.values() for _, members in line)
+    return Chart(
+        "learning_curve", f"Metrics by {title}", "lines", title, "", tuple(series),
+        intervals=f"{LEVEL:.0%} t intervals over seeds." if repeated else "",
+        log_x=min(positions) > 0 and max(positions) / min(positions) >= 10,
+    )  # fmt: skip
 
 
 log = logging.getLogger(__name__)
@@ -448,7 +442,7 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
         metrics = [m for m in (primary, test) if all(m in row.metrics for row in rows)]
         path = folder.path / "learning_curve.png"
         try:
-            draw_curve(rows, axis, metrics, path)
+            save(curve_chart(rows, axis, metrics), path)
             artifacts.append(path)
         except Exception as error:
             log.warning("the learning curve could not be drawn: %s", error)

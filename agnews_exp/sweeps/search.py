@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import logging
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -26,13 +27,14 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
+from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.core.files import atomic_path
+from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.sweeps.state import (
     BEST,
@@ -521,45 +523,85 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _importances(study: Any, number: int, name: str) -> Any:
-    from optuna.visualization import matplotlib as plots
+def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Chart]:
+    """Yield what a search looks like: its history, what each parameter does, and how much each matters.
 
-    return plots.plot_param_importances(study, target=lambda trial: trial.values[number], target_name=name)
+    Args:
+        study: The study.
+        objectives: Its objectives' names.
+    """
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
+    if len(objectives) == 1:
+        yield _history(study, done, objectives[0])
+    elif len(objectives) == 2:
+        best = {trial.number for trial in study.best_trials}
+        parts = {
+            "Pareto set": [t for t in done if t.number in best],
+            "others": [t for t in done if t.number not in best],
+        }
+        series = tuple(
+            _points(name, some, lambda t: t.values[0], lambda t: t.values[1]) for name, some in parts.items()
+        )
+        yield Chart("pareto_front", "Trials by both objectives", "points", *objectives, series)
+    for place, objective in enumerate(objectives):
+        ending = "" if len(objectives) == 1 else f"_{slug(objective)}"
+        value = partial(_value, place)
+        if len(done) > 1:
+            low = partial(_cost, place, study.directions[place])  # the default evaluator asks what makes a target low
+            shares = get_param_importances(study, target=None if len(objectives) == 1 else low)
+            bars = Series("", tuple(shares.values()), tuple(shares))
+            yield Chart(f"importances{ending}", f"What {objective} depends on", "bars", "importance", "", (bars,))
+        for key in dict.fromkeys(key for trial in done for key in trial.params):
+            some = [trial for trial in done if key in trial.params]
+            distribution = some[0].distributions[key]
+            name, title = f"slice_{slug(key)}{ending}", f"{objective} by {key}"
+            if isinstance(distribution, CategoricalDistribution):
+                dots = _points("", some, value, lambda t, key=key: str(t.params[key]))
+                yield Chart(name, title, "dots", objective, key, (dots,))
+            else:
+                points = _points("", some, lambda t, key=key: t.params[key], value)
+                yield Chart(name, title, "points", key, objective, (points,), log_x=bool(distribution.log))
+    reported = [t for t in study.get_trials(deepcopy=False) if t.intermediate_values]
+    if reported:
+        lines = tuple(
+            Series(f"trial {t.number}", tuple(map(float, t.intermediate_values)), tuple(t.intermediate_values.values()))
+            for t in reported
+        )
+        yield Chart("intermediate_values", "What trials reported on their way", "lines", "step", objectives[0], lines)
+
+
+def _history(study: optuna.Study, done: Sequence[FrozenTrial], objective: str) -> Chart:
+    better = max if study.direction is optuna.study.StudyDirection.MAXIMIZE else min
+    best = itertools.accumulate((float(trial.values[0]) for trial in done), better)
+    numbers = tuple(float(trial.number) for trial in done)
+    series = (
+        _points("trial", done, lambda t: t.number, partial(_value, 0)),
+        Series("best so far", numbers, tuple(best)),
+    )
+    return Chart("history", f"{objective}, trial by trial", "points", "trial", objective, series)
+
+
+def _value(place: int, trial: FrozenTrial) -> float:
+    return float(trial.values[place])
+
+
+def _cost(place: int, direction: optuna.study.StudyDirection, trial: FrozenTrial) -> float:
+    return _value(place, trial) * (-1 if direction is optuna.study.StudyDirection.MAXIMIZE else 1)
+
+
+def _points(name: str, trials: Sequence[FrozenTrial], x: Callable[..., Any], y: Callable[..., Any]) -> Series:
+    said = tuple(f"trial {trial.number}" for trial in trials)
+    return Series(name, tuple(x(trial) for trial in trials), tuple(y(trial) for trial in trials), text=said)
 
 
 def _draw(search: Search, folder: Path) -> list[Path]:
-    """Draw what can be drawn; a plot that needs more trials than there are is left out."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from optuna.visualization import matplotlib as plots
-
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it muses about numbers that are choices
+    """Draw what can be drawn; a picture that fails is left out."""
     folder.mkdir(exist_ok=True)
-    single = len(search.settings.objectives) == 1
-    names = search.settings.objectives
-    wanted: dict[str, Callable[[], Any]] = {}
-    if single:
-        wanted["history"] = lambda: plots.plot_optimization_history(search.study, target_name=names[0])
-        wanted["importances"] = lambda: plots.plot_param_importances(search.study, target_name=names[0])
-        wanted["slices"] = lambda: plots.plot_slice(search.study, target_name=names[0])
-        if any(t.intermediate_values for t in search.study.get_trials(deepcopy=False)):
-            wanted["intermediate_values"] = lambda: plots.plot_intermediate_values(search.study)
-    else:
-        wanted["pareto_front"] = lambda: plots.plot_pareto_front(search.study, target_names=names)
-        for number, name in enumerate(names):
-            wanted[f"importances_{name.replace('/', '_')}"] = partial(_importances, search.study, number, name)
-    for name, draw in wanted.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                draw()
-                figure = plt.gcf()
-                with atomic_path(folder / f"{name}.png") as temporary:
-                    figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-        except Exception as error:
-            log.info("the plot '%s' was left out: %s", name, str(error).splitlines()[0] if str(error) else error)
-        finally:
-            plt.close("all")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for chart in search_charts(search.study, search.settings.objectives):
+                save(chart, folder / f"{chart.name}.png")
+    except Exception as error:
+        log.warning("the search could not be drawn: %s", str(error).splitlines()[0] if str(error) else error)
     return [folder]

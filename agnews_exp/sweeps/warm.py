@@ -7,7 +7,6 @@ needs it says.
 from __future__ import annotations
 
 import importlib
-import io
 import os
 from contextlib import suppress
 
@@ -18,7 +17,6 @@ die_with_parent(os.getppid())  # while it imports, the server does not look at i
 MODULES = (
     "numba",
     "filelock",
-    "PIL.PngImagePlugin",
     "hydra._internal.logging_config",
     "sklearn.dummy",
     "sklearn.feature_extraction.text",
@@ -27,8 +25,6 @@ MODULES = (
     "sklearn.pipeline",
     "sklearn.svm",
     "pyarrow.parquet",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
     "encodings.utf_8_sig",
     "pyarrow.pandas_compat",
     "agnews_exp.experiment",
@@ -82,17 +78,6 @@ def _count_something() -> None:
     TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, n_jobs=1).fit(texts).transform(texts)
 
 
-def _draw_something() -> None:
-    """Let matplotlib find and read its fonts."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.add_subplot().set(xlabel="x", ylabel="y", title="0,123")
-    figure.savefig(io.BytesIO(), format="png")
-
-
-for _prepare in (_import_modules, _compose_something, _count_something, _draw_something):
+for _prepare in (_import_modules, _compose_something, _count_something):
     with suppress(Exception):
         _prepare()

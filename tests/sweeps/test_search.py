@@ -11,7 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.sweeps.search import check_settings, read_space, saved_steps
+from agnews_exp.sweeps.search import check_settings, read_space, saved_steps, search_charts
 from agnews_exp.sweeps.sweepers import SearchSweeper
 from agnews_exp.tracking.intermediate import make_pruner
 from tests.sweeps.conftest import Sweeps
@@ -219,6 +219,24 @@ def searched(tmp_path_factory, make_project) -> Sweeps:
     words = ("model.alpha=interval(0.1,1)", "model=multinomial_nb", "hydra.sweeper.n_trials=1")
     assert made.run(*words, "hydra.sweeper.study_name=mine", *SEARCH[:2], "tracking=none").returncode == 0
     return made
+
+
+@pytest.mark.parametrize(("objectives", "first"), [(["val/f1"], "history"), (["val/f1", "size"], "pareto_front")])
+def test_a_search_is_drawn_with_what_matters_first(objectives, first):
+    study = optuna.create_study(directions=["maximize", "minimize"][: len(objectives)])
+    for number in range(8):
+        trial = study.ask()
+        c, model = trial.suggest_float("model.C", 0.1, 10, log=True), trial.suggest_categorical("model", ["a", "b"])
+        values = [c + 100 * (model == "a"), float(number)]
+        study.tell(trial, values[: len(objectives)])
+    charts = {chart.name: chart for chart in search_charts(study, objectives)}
+    assert next(iter(charts)) == first
+    ending = "" if len(objectives) == 1 else "_val-f1"
+    (bars,) = charts[f"importances{ending}"].series
+    assert set(bars.y) == {"model.C", "model"}
+    assert charts[f"slice_model.C{ending}"].log_x
+    (dots,) = charts[f"slice_model{ending}"].series
+    assert set(dots.y) <= {"a", "b"}
 
 
 def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_trusted(sweeps, tmp_path):
