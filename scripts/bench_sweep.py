@@ -5,7 +5,7 @@
 Each row is one sweep in an empty project: seconds from the command to its end, that divided by the number of jobs, and
 what one further job costs, without the start and the end of the sweep (from the first job's end to the last one's).
 `process` is our launcher (with the work of one job at a time, and of two), `in process` our sweeper with Hydra's
-basic launcher (no better way, but one to compare with), `hydra` Hydra's own sweeper and launcher, with no resuming, nesting or table.
+basic launcher, `hydra` Hydra's own sweeper and launcher, with no resuming, nesting or table.
 """
 
 from __future__ import annotations
