@@ -259,6 +259,12 @@ class Search:
                 [f"{k}: {_cut(stored.get(k))} there, {_cut(given.get(k))} here" for k in differing]
             )
 
+        if study.user_attrs.get(_DATA) is not None and not self._session.folder.states():
+            # Other sweeps have begun it: with the same command, but perhaps before the data changed.
+            job = Job(0, (*(f"{key}={value}" for key, value in self.space.fixed.items()), *self.space.lines))
+            if (now := self._session.identify({0: self._session.job_words(job)})).get(0) is not None:
+                self._check_data(study, now[0]["data"])
+
     def _another_study(self, differences: Sequence[str]) -> ConfigError:
         shown = [*differences[:6], *([f"and {len(differences) - 6} more"] if len(differences) > 6 else [])]
         return ConfigError(
@@ -398,7 +404,7 @@ class Search:
         result = run.result() if run is not None else None
         if result is None:
             return None
-        self._check_data(str(result["data"]["checksum"]))
+        self._check_data(self.study, str(result["data"]["checksum"]))
         numbers = numbers_of(result)
         missing = [m for m in self.settings.objectives if m not in numbers]
         if missing:
@@ -406,11 +412,11 @@ class Search:
             return None
         return [float(numbers[m]) for m in self.settings.objectives]
 
-    def _check_data(self, checksum: str) -> None:
-        """Refuse a result on other data than those of the study's first trial."""
-        stored = self.study.user_attrs.get(_DATA)
+    def _check_data(self, study: optuna.Study, checksum: str) -> None:
+        """Refuse other data than those of the study's first trial."""
+        stored = study.user_attrs.get(_DATA)
         if stored is None:
-            self.study.set_user_attr(_DATA, checksum)
+            study.set_user_attr(_DATA, checksum)
         elif stored != checksum:
             raise self._another_study([f"data: their checksum was {stored}, and is {checksum} now"])
 

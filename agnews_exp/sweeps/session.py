@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,24 +154,33 @@ class SweepSession:
         # Numbers name no data and no code, so one job stands for all that differ in nothing else.
         alike = {_without_numbers(state.overrides): num for num, (state, _) in reversed(stored.items())}
         words = {num: self.job_words(Job(num, stored[num][0].overrides)) for num in alike.values()}
-        answer = self.folder.path / "identities.json"
-        with WarmProcesses() as processes:
-            log_file = job_files.log_path(self.folder.path, 0).with_name("identities.log")
-            code = processes.start(identify_jobs, (words, answer), log=log_file).wait()
-        if code != 0:
-            log.warning("Whether data or code have changed since could not be found out; see %s.", log_file)
-            return None
-        now = json.loads(answer.read_text(encoding="utf-8"))
-        answer.unlink()
+        now = self.identify(words)
         for num in alike.values():
-            found, result = now.get(str(num)), stored[num][1]
+            found, result = now.get(num), stored[num][1]
             if found is None:
-                log.warning("Whether the data of job %d have changed since could not be found out.", num)
+                log.warning("Whether data or code of job %d have changed since could not be found out.", num)
             elif found["data"] != result["data"]["checksum"]:
                 return "the data have changed"
             elif found["fingerprint"] != result["fingerprint"]:
                 return "files or code that the jobs use have changed"
         return None
+
+    def identify(self, words: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str]]:
+        """Return the ``fingerprint`` that jobs would have now, and the checksum of their ``data``.
+
+        Args:
+            words: Every job's words for Hydra, by number.
+
+        Returns:
+            By number, without the jobs of which it cannot be told.
+        """
+        answer = self.folder.path / "identities.json"
+        output = job_files.log_path(self.folder.path, 0).with_name("identities.log")
+        with WarmProcesses() as processes:
+            processes.start(identify_jobs, (dict(words), answer), log=output).wait()
+        found = job_report.read_json(answer) or {}
+        answer.unlink(missing_ok=True)
+        return {int(num): identity for num, identity in found.items()}
 
     @property
     def foreign(self) -> bool:
