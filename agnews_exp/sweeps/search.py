@@ -242,8 +242,8 @@ class Search:
             "pruner": self.settings.pruner,
             "own_space": self.settings.custom_search_space,
             "version": __version__,
-            "data": {k: v for k, v in self._session.plain["data"].items() if k != "cache_dir"},
-            **{key: value for key, value in science.items() if key != "data"},
+            **science,
+            "data": {**science["data"], "name": self._session.plain["data"]["name"]},  # their rows have a checksum
         }
         given = _flat(json.loads(json.dumps(given, sort_keys=True, default=str)))
         given = {key: value for key, value in given.items() if key not in self.space.distributions}
@@ -258,7 +258,6 @@ class Search:
             raise self._another_study(
                 [f"{k}: {_cut(stored.get(k))} there, {_cut(given.get(k))} here" for k in differing]
             )
-
         if study.user_attrs.get(_DATA) is not None and not self._session.folder.states():
             # Other sweeps have begun it: with the same command, but perhaps before the data changed.
             job = Job(0, (*(f"{key}={value}" for key, value in self.space.fixed.items()), *self.space.lines))
