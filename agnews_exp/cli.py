@@ -169,9 +169,11 @@ def _validate(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.paths import run_command
+    from agnews_exp.evaluation.metrics import check_metrics
 
     own = _own_folders(options)
     checked = check_config(compose_config(options.overrides, extra=own))
+    check_metrics(checked.run.evaluation)
     words = " ".join([run_command(), *(f"--config-dir={folder}" for folder in own), *options.overrides])
     print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
 

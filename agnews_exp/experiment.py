@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, Pruned, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
 from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared
@@ -107,6 +108,7 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
 
 def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
     checked = check_config(cfg)
+    check_metrics(checked.run.evaluation)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -114,6 +116,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     stages = Stages(report=study_reporter())
     folder.start(plain, environment)
     splits = load_splits(checked, stages)
+    check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
     sources = source_runs(plain)
     identified = _identified(plain, sources)
     identity = fingerprint(identified, splits.data_checksum)
@@ -135,7 +138,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     group = group_fingerprint(identified, splits.data_checksum)
     result |= {"fingerprint": identity, "group_fingerprint": group}
     result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
-    objective = _objective(result["metrics"], checked.run.evaluation.primary)
+    objective = _objective(result)
     folder.finish(result | {"objective": objective})
     record.remember(output_dir, identity, folder.path)
     if not checked.run.trainer.keep_checkpoints:
@@ -172,17 +175,24 @@ def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedC
     shutil.rmtree(folder.path, ignore_errors=True)
     evaluation = checked.run.evaluation
     notes = complete_analyses(earlier, evaluation.analyses) if evaluation.score_test else []
-    objective = _objective(result["metrics"], evaluation.primary)
+    objective = _objective(result)
     result |= {"name": checked.run.name}  # the one that was asked for
     return Outcome(objective, result, earlier.path, skipped=True, warning="\n".join(notes) or None)
 
 
-def _objective(metrics: Mapping[str, float], primary: str) -> float:
-    if primary not in metrics:
-        raise unknown_name(
-            "metric for evaluation.primary", primary, [m for m in metrics if m.startswith(("val/", "cv/"))]
+def _objective(result: Mapping[str, Any]) -> float:
+    """Return the primary metric of a result.
+
+    Raises:
+        ConfigError: The metric needs probabilities, and the model gives none.
+    """
+    primary = result["primary"]
+    if primary not in result["metrics"]:
+        raise ConfigError(
+            f"evaluation.primary={primary}: {result['model']} gives no probabilities to judge.",
+            fix="evaluation.primary=val/macro_f1, or another model",
         )
-    return float(metrics[primary])
+    return float(result["metrics"][primary])
 
 
 def _fit_and_judge(
@@ -195,7 +205,7 @@ def _fit_and_judge(
     """
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
-    from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
+    from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.runners.cross_validation import cross_validate
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
@@ -205,6 +215,8 @@ def _fit_and_judge(
     if checked.run.evaluation.score_test:
         parts["test"] = splits.test
     answers: dict[str, Predictions] = {}
+    own = own_metrics(checked.run.evaluation.metrics)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
     runner = make_runner(checked, **options)
     with prepared(checked, splits):
         folds = cross_validate(checked, splits, stages) if checked.run.evaluation.folds else None
@@ -214,8 +226,7 @@ def _fit_and_judge(
                 answers[name] = runner.predict(rows.texts)
     metrics = summary.metrics | (folds.summary() if folds else {})
     for name, rows in parts.items():
-        values = classification_metrics(rows.labels, answers[name], splits.class_names)
-        metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
+        metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     # Outside `prepared`: what is measured is a text that nobody has counted before.
     if repeats := checked.run.evaluation.latency_repeats:
         with stages.stage("latency", "measuring throughput"):
@@ -250,8 +261,9 @@ def _fit_and_judge(
         "features": checked.run.features.name,
         "family": checked.run.model.family,
         "data_fraction": checked.run.data_fraction,
-        "primary": checked.run.evaluation.primary,
+        "primary": primary.stored_as(checked.run.evaluation.primary.partition("/")[0], splits.class_names),
         "metrics": metrics,
+        "own_metrics": own_record(own),
         "timings": dict(stages.timings),
         "notes": notes,
         "class_names": list(splits.class_names),

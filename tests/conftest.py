@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.evaluation.metrics import confusion_matrix, metric_class_name
+from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.tracking.record import RunFolder
 from agnews_exp.tracking.record_files import write_predictions
@@ -195,7 +195,7 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
         confusion[split] = matrix.tolist()
         f1 = 2 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))
         metrics |= {f"{split}/macro_f1": float(f1.mean()), f"{split}/accuracy": float((given == labels).mean())}
-        metrics |= {f"{split}/f1/{metric_class_name(c)}": float(v) for c, v in zip(names, f1, strict=True)}
+        metrics |= {f"{split}/f1/{column_key(c, names)}": float(v) for c, v in zip(names, f1, strict=True)}
     folder = RunFolder(output / "runs" / f"20260101-000000-{number:06d}-{number:06x}")
     folder.path.mkdir(parents=True)
     seed = more.get("seed", 42)

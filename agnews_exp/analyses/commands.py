@@ -83,7 +83,7 @@ def _draw(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.drawing import draw_folder
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     for folder in find_runs(to_plain(compose_config([])), [options.run]):
         for path in draw_folder(folder.path, ending=".svg" if options.svg else ".png", dark=options.dark):

@@ -123,7 +123,7 @@ def _diff(options: argparse.Namespace) -> None:
 
     from agnews_exp.compare.difference import difference
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.evaluation.metrics import HEADLINE
+    from agnews_exp.evaluation.metrics import headline
     from agnews_exp.tracking.runs import find_runs, short_name
 
     plain = _plain()
@@ -148,8 +148,9 @@ def _diff(options: argparse.Namespace) -> None:
         console.print("The configurations are equal.\n")
     if options.all and found.packages:
         table("packages", found.packages)
-    headline = [f"{split}/{name}" for split in ("cv", "val", "test") for name in HEADLINE]
-    kept = found.metrics if options.all else [m for m in headline if m in found.metrics]
+    own = [name for run in runs for name in (run.result() or {}).get("own_metrics", {})]
+    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in headline(own)]
+    kept = found.metrics if options.all else [m for m in dict.fromkeys(usual) if m in found.metrics]
     metrics = {m: found.metrics[m] for m in kept if options.all or len(set(found.metrics[m])) > 1}
     if metrics:
         table("metrics", metrics, _number)
@@ -286,10 +287,19 @@ def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: Compa
 
 def _metrics(found: Comparison) -> dict[str, float]:
     """Return a comparison's finite figures, named ``<figure>/<pair>``; a pair alone has no name."""
-    from agnews_exp.evaluation.metrics import metric_class_name
+    from agnews_exp.evaluation.metrics import column_key
+
+    def title(pair: ComparisonResult | BlockPair) -> str:
+        return f"{pair.name_a} - {pair.name_b}"
+
+    pairs: list[ComparisonResult | BlockPair] = [
+        *found.pairs,
+        *(pair for block in found.blocks for pair in block.pairs),
+    ]
+    titles = list(dict.fromkeys(map(title, pairs)))
 
     def tail(pair: ComparisonResult | BlockPair) -> str:
-        return "/" + metric_class_name(f"{pair.name_a} - {pair.name_b}") if len(found.pairs) > 1 else ""
+        return f"/{column_key(title(pair), titles)}" if len(found.pairs) > 1 else ""
 
     values: dict[str, float] = {}
     for pair in found.pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,16 @@ from agnews_exp.analyses.figures import new_figure, save_png
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import markdown_cell, without_markup
-from agnews_exp.evaluation.metrics import margins_of
+from agnews_exp.evaluation.metrics import (
+    Metric,
+    Own,
+    confusion_matrix,
+    find_metric,
+    margins_of_confusion,
+    own_metrics,
+    score_choice,
+)
+from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics import (
     AgreementTable,
     BlockComparison,
@@ -27,9 +37,8 @@ from agnews_exp.evaluation.statistics import (
     compare_all,
     compare_folds,
     compare_seeds,
-    count_metric,
 )
-from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.evaluation.stored_answers import class_columns, read_table
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -356,7 +365,9 @@ class ComparedRuns:
         split: ``test``, ``val``, or ``cv``.
         folders: The runs' folders by the same names.
         folds: Shape (n,), the fold that held each row out; None but for the split ``cv``.
-        seeds: Each model's class indices by seed, for models with several; empty unless two models have several.
+        answers: The same models' answers with their probabilities.
+        own: The user's own metrics that one of the runs was judged by.
+        seeds: Each model's answers by seed, for models with several; empty unless two models have several.
         notes: What was chosen from the runs given.
     """
 
@@ -366,7 +377,9 @@ class ComparedRuns:
     split: str
     folders: dict[str, Path]
     folds: Labels | None = None
-    seeds: dict[str, dict[int, Labels]] = field(default_factory=dict)
+    answers: dict[str, Predictions] = field(default_factory=dict)
+    own: Own = ()
+    seeds: dict[str, dict[int, Predictions]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -393,7 +406,7 @@ class _Answers:
     result: dict[str, Any]
     ids: Labels
     labels: Labels
-    predictions: Labels
+    given: Predictions
     folds: Labels | None
 
 
@@ -431,13 +444,15 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     if models is not answers:
         repeated = {name: group for name, group in zip(names, groups.values(), strict=True) if len(group) > 1}
         if len(repeated) > 1:
-            seeds = {n: {s: a.predictions for s, a in sorted(group.items())} for n, group in repeated.items()}
+            seeds = {n: {s: a.given for s, a in sorted(group.items())} for n, group in repeated.items()}
         for name in names:
             if name not in seeds:
                 notes.append(f"{name} is left out of the tests over seeds: two models need several seeds each.")
     return ComparedRuns(
         labels=answers[0].labels,
-        predictions={name: model.predictions for name, model in zip(names, models, strict=True)},
+        predictions={name: model.given.labels for name, model in zip(names, models, strict=True)},
+        answers={name: model.given for name, model in zip(names, models, strict=True)},
+        own=_own_metrics(results),
         class_names=tuple(results[0]["class_names"]),
         split=split,
         folders={name: model.run.path for name, model in zip(names, models, strict=True)},
@@ -445,6 +460,16 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         seeds=seeds if split != "cv" else {},
         notes=tuple(notes),
     )
+
+
+def _own_metrics(results: Sequence[dict[str, Any]]) -> Own:
+    """Return the user's own metrics of stored runs whose modules are trusted and there; others cannot be computed."""
+    targets = {name: entry["target"] for result in results for name, entry in result.get("own_metrics", {}).items()}
+    found: list[Metric] = []
+    for target in targets.values():
+        with suppress(ConfigError):  # asking for it then says that it is unknown
+            found += own_metrics([target])
+    return found
 
 
 def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
@@ -513,7 +538,11 @@ def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
     columns = [table[name].filter(at).to_numpy().astype(np.int64) for name in names]
     order = np.argsort(columns[0], kind="stable")
     ids, labels, predictions, *folds = (column[order] for column in columns)
-    return _Answers(run, result, ids, labels, predictions, folds[0] if folds else None)
+    kept = table.filter(at).take(order)
+    probabilities = class_columns(kept, "probability", tuple(result["class_names"]))
+    return _Answers(
+        run, result, ids, labels, Predictions(predictions, None, probabilities), folds[0] if folds else None
+    )
 
 
 def compare_runs(
@@ -528,14 +557,15 @@ def compare_runs(
 
     Args:
         compared: The runs.
-        metrics: Names that :func:`~agnews_exp.evaluation.statistics.count_metric` knows.
+        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows, the runs' own metrics included.
         against: Name of a baseline.
         alpha: Level.
         options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
     """
     pairs = compare_all(
         compared.labels,
-        compared.predictions,
+        compared.answers,
+        own=compared.own,
         class_names=compared.class_names,
         metrics=metrics,
         against=against,
@@ -553,18 +583,25 @@ def compare_runs(
 
 
 def _blocks(compared: ComparedRuns, metric: str, against: str | None, alpha: float) -> BlockComparison | None:
-    measure, k = count_metric(metric, compared.class_names), len(compared.class_names)
+    names = compared.class_names
+    choice = find_metric(metric, names, compared.own)
+    higher = choice.metric.greater_is_better
+    everything = np.arange(len(compared.labels))
 
-    def score(predictions: Labels, rows: Any = slice(None)) -> float:
-        return float(measure(margins_of(compared.labels[rows], predictions[rows], k)))
+    def score(answers: Predictions, rows: NDArray[Any] = everything) -> float:
+        truth, some = compared.labels[rows], answers.take(rows)
+        counts = margins_of_confusion(confusion_matrix(truth, some.labels, len(names)))
+        return score_choice(choice, counts, truth, some, names)
 
     if compared.folds is not None:
-        held_out = [compared.folds == fold for fold in range(int(compared.folds.max()) + 1)]
-        by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.predictions.items()}
-        return compare_folds(by_fold, metric, against=against, alpha=alpha)
+        held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]
+        by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.answers.items()}
+        return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha)
     if compared.seeds:
         by_seed = {name: {s: score(p) for s, p in runs.items()} for name, runs in compared.seeds.items()}
-        return compare_seeds(by_seed, metric, against=against if against in by_seed else None, alpha=alpha)
+        return compare_seeds(
+            by_seed, metric, higher_is_better=higher, against=against if against in by_seed else None, alpha=alpha
+        )
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import ConfigError, StorageError, unknown_name
+from agnews_exp.evaluation.metrics import direction, own_directions
 from agnews_exp.tracking.record import CONFIG, RunFolder, read_config
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
         filters: ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
 
     Returns:
-        One list for each data set and split, that of the newest run first; in each the best run first. Higher is
-        better but for losses, times and sizes.
+        One list for each data set and split, that of the newest run first; in each the best run first, or the
+        highest value where the register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.
@@ -59,6 +60,7 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     wanted = [_parsed(word) for word in filters]
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
+    own: dict[str, bool] = {}
     for run in runs:
         try:
             result = run.needed_result(*_NEEDED)
@@ -68,21 +70,16 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
             log.warning("%s The run is left out.", error.message)
             continue
         known |= set(result["metrics"])
+        own |= own_directions(result)
         if metric in result["metrics"]:
             entry = Entry(run, result, float(result["metrics"][metric]))
             groups.setdefault(str(result["data"]["evaluation_checksum"]), []).append(entry)
     if known and not groups:
         raise unknown_name("metric", metric, sorted(known))
-    sign = 1 if lower_is_better(metric) else -1
+    sign = 1 if direction(metric, own) == "minimize" else -1
     for group in groups.values():
         group.sort(key=lambda entry: sign * entry.value)
     return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Return whether a smaller value of a metric is the better one."""
-    words = ("loss", "latency", "size_mb", "memory", "time/", "ece", "brier", "nll", "cost")
-    return any(word in metric for word in words)
 
 
 def _parsed(word: str) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.csv_files import read_header, read_json_lines, read_table
 from agnews_exp.data.files import Columns, Labels, open_text, reading

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
-from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, probability_matrix
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.proper_scores import FloatArray, brier_score, item_brier, item_nll, negative_log_likelihood
+from agnews_exp.evaluation.proper_scores import brier_score, item_brier, item_nll, negative_log_likelihood
 from agnews_exp.evaluation.score_calibration import (
     NONE,
     ScoreCalibration,

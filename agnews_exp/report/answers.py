@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.predictions import Predictions
 
 RESAMPLES = 2000
@@ -49,7 +49,7 @@ def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answer
         return np.asarray(table[name].to_numpy()[order]).astype(np.int64)
 
     def matrix(kind: str) -> NDArray[np.float64] | None:
-        names = [f"{kind}:{metric_class_name(name)}" for name in class_names]
+        names = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
         if names[0] not in table.column_names or table[names[0]].null_count:
             return None
         return np.column_stack([table[name].to_numpy()[order] for name in names]).astype(np.float64)

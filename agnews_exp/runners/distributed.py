@@ -27,6 +27,7 @@ from agnews_exp.core.processes import Child, WarmProcesses
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import Frame, TokenTable
+from agnews_exp.evaluation.metrics import METRICS, Choice, own_metrics
 from agnews_exp.models.recipes import read_recipe
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import Hardware
@@ -195,6 +196,7 @@ def write_job(job: Job, folder: Path, port: int) -> None:
         "run_folder": str(job.checkpoints.path.parent),
         "fingerprint": job.checkpoints.fingerprint,
         "seed": job.seed,
+        "monitor": [job.monitor.metric.name, job.monitor.metric.target, job.monitor.class_name],
         "port": port,
     }
     (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
@@ -222,6 +224,7 @@ def read_job(folder: Path) -> tuple[Job, int]:
         with np.load(folder / _SOFT) as stored:
             soft = SoftTargets(stored["probabilities"], stored["share"], float(stored["temperature"]))
         train = replace(train, soft=soft)
+    name, target, class_name = content["monitor"]
     hardware = content["hardware"] | {"devices": tuple(content["hardware"]["devices"])}
     job = Job(
         recipe=read_recipe(content["recipe"]),
@@ -233,5 +236,6 @@ def read_job(folder: Path) -> tuple[Job, int]:
         validation=rows("validation"),
         checkpoints=CheckpointFolder(Path(content["run_folder"]), content["fingerprint"]),
         seed=content["seed"],
+        monitor=Choice(own_metrics([target])[0] if target else METRICS[name], class_name),
     )
     return job, int(content["port"])

@@ -23,12 +23,13 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
+from agnews_exp.evaluation.metrics import find_objective, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.models.transformer import predictions_of
-from agnews_exp.runners.callbacks import MONITOR, CheckpointFolder
+from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
@@ -64,6 +65,7 @@ class LightningRunner:
         self._name: str = checked.run.model.name
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
+        self._own = own_metrics(checked.run.evaluation.metrics)
         self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
@@ -71,7 +73,7 @@ class LightningRunner:
         self._validation: tuple[Sequence[str], NDArray[np.float32]] | None = None
 
     def fit(self, splits: Splits, stages: Stages) -> FitSummary:
-        """Train on ``splits.train``; the weights with the best validation macro-F1 are kept.
+        """Train on ``splits.train``; the weights with the best primary metric on validation rows are kept.
 
         Raises:
             AgnewsError: The weights or the device are not there, or memory ran out.
@@ -106,6 +108,7 @@ class LightningRunner:
             validation=validation_rows,
             checkpoints=checkpoints,
             seed=self._seed,
+            monitor=find_objective(self._primary, splits.class_names, self._own),
         )
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
@@ -151,9 +154,7 @@ class LightningRunner:
 
     def _train(self, job: Job, stages: Stages) -> dict[str, float]:
         # A search compares objectives: it hears of validations only where these are its objective.
-        report = stages.report_intermediate if stages.reports and self._primary == MONITOR else None
-        if stages.reports and report is None and self._primary.startswith("val/"):
-            log.warning("A transformer's trial is pruned by %s, not by %s: it runs to its end.", MONITOR, self._primary)
+        report = stages.report_intermediate if stages.reports and self._primary.startswith("val/") else None
         listeners = Listeners(report, progress=self._progress)
         if job.hardware.world_size == 1:
             return train(job, listeners)

@@ -76,9 +76,11 @@ def check_job(words: Sequence[str]) -> None:
     from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
+    from agnews_exp.evaluation.metrics import check_metrics
 
     try:
-        check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words)))
+        checked = check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words)))
+        check_metrics(checked.run.evaluation)
     except AgnewsError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

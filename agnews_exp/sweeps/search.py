@@ -34,7 +34,9 @@ from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.drawing import Chart, Series, save
+from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.sweeps.state import (
     BEST,
@@ -43,7 +45,6 @@ from agnews_exp.sweeps.state import (
     JobState,
     SweepFolder,
     clean_words,
-    is_maximised,
     numbers_of,
     override_key,
     slug,
@@ -90,11 +91,17 @@ class Space:
         return {key: json.loads(distribution_to_json(d)) for key, d in sorted(self.distributions.items())}
 
 
-def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
+def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool] | None = None) -> SearchSettings:
     """Check the sweeper's settings.
 
+    Args:
+        raw: The sweeper's settings.
+        primary: ``evaluation.primary``.
+        own: ``greater_is_better`` of the user's own metrics, by name.
+
     Raises:
-        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit.
+        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit or that
+            nobody knows.
     """
     plain: dict[str, Any] = {
         k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
@@ -116,7 +123,7 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
     if plain["custom_search_space"] is not None:
         own_space(plain["custom_search_space"])
     given = plain["direction"]
-    directions = ["maximize" if is_maximised(m) else "minimize" for m in objectives] if given is None else given
+    directions = [_direction(metric, own or {}) for metric in objectives] if given is None else given
     directions = [str(getattr(d, "name", d)) for d in (directions if isinstance(directions, list) else [directions])]
     if len(directions) != len(objectives) or set(directions) - {"maximize", "minimize"}:
         raise ConfigError(
@@ -134,6 +141,18 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
         )
     plain |= {"objectives": objectives, "directions": directions, "pruner": pruner}
     return SearchSettings(**{k: v for k, v in plain.items() if k != "direction"})
+
+
+def _direction(objective: str, own: Mapping[str, bool]) -> str:
+    found = direction(objective, own)
+    if found is None:
+        known = [*(f"val/{name}" for name in (*METRICS, *own)), *MEASURED]
+        guess = nearest(objective, known)
+        raise ConfigError(
+            f"hydra.sweeper.objectives names '{objective}', and whether more of it is better is not known.",
+            fix=f"use '{guess}'" if guess else "hydra.sweeper.direction=maximize or minimize, one for each objective",
+        )
+    return found
 
 
 def own_space(path: str) -> Callable[[DictConfig, Any], None]:

@@ -215,13 +215,6 @@ def log_path(folder: Path, num: int) -> Path:
     return folder / "logs" / f"{num}.log"
 
 
-def is_maximised(metric: str) -> bool:
-    """Return whether more of a metric is better."""
-    return not any(
-        part in metric for part in ("loss", "error", "time/", "ece", "brier", "latency", "size_mb", "memory")
-    )
-
-
 def task_plain(config: DictConfig) -> dict[str, Any]:
     """Return the resolved task config of a sweep's command, without Hydra's node."""
     task = copy.deepcopy(config)

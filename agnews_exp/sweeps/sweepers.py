@@ -39,6 +39,20 @@ class SessionSweeper(Sweeper):
             hydra_context=hydra_context, task_function=InFolder(task_function, Path.cwd()), config=config
         )
 
+    def own_directions(self) -> dict[str, bool]:
+        """Return ``greater_is_better`` of the user's own metrics by name, once the objective is known to be a metric.
+
+        Raises:
+            ConfigError: The objective is not in the register of metrics, or an own metric is not fit for use.
+        """
+        from agnews_exp.evaluation.metrics import find_objective, own_metrics
+        from agnews_exp.sweeps.state import task_plain
+
+        evaluation = task_plain(self.config)["evaluation"]
+        own = own_metrics(evaluation.get("metrics") or ())
+        find_objective(str(evaluation["primary"]), own=own)
+        return {metric.name: metric.greater_is_better for metric in own}
+
     def work(self, session: SweepSession, source: Source, *, batch: int, check: Sequence[Job] = ()) -> None:
         """Run jobs until the source has none left.
 
@@ -62,7 +76,7 @@ class SearchSweeper(SessionSweeper):
 
     Args:
         sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
-        direction: ``maximize`` or ``minimize``, one for every objective; null knows the usual metrics.
+        direction: ``maximize`` or ``minimize``, one for every objective; null asks the register of metrics.
         objectives: Metrics of a finished job; null is ``evaluation.primary``; several give a Pareto set.
         storage: URL of the study's database; null is a sqlite file of its own under ``outputs/optuna/``.
         study_name: Name in that database; null is the sweep's name.
@@ -112,7 +126,7 @@ class SearchSweeper(SessionSweeper):
 
         resume(self.config)
         primary = str(self.config.evaluation.primary)
-        settings = check_settings(self.settings, primary)
+        settings = check_settings(self.settings, primary, self.own_directions())
         space = read_space(settings.params, arguments)
         maximise = settings.directions[0] == "maximize" if len(settings.directions) == 1 else None
         objective = None if maximise is None or settings.objectives == [primary] else settings.objectives[0]
@@ -163,10 +177,10 @@ class GridSweeper(SessionSweeper):
             SweepFailed: Some jobs failed.
             ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
         """
+        from agnews_exp.evaluation.metrics import direction
         from agnews_exp.sweeps.launcher import JobList
         from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.session import SweepSession
-        from agnews_exp.sweeps.state import is_maximised
 
         resume(self.config)
         label = label_of(parse_overrides(arguments, self.hydra_context))
@@ -179,7 +193,7 @@ class GridSweeper(SessionSweeper):
             # What differs between grids tells jobs apart just as what is swept within one.
             keys = [o.key_or_group for o in overrides if o.is_sweep_override() or o.key_or_group in block]
             swept += [key for key in keys if key not in swept]
-        maximise = is_maximised(str(self.config.evaluation.primary))
+        maximise = direction(str(self.config.evaluation.primary), self.own_directions()) == "maximize"
         with SweepSession(self.config, label, swept, kind="grid", maximise=maximise) as session:
             pending = session.plan(grid)
             source = JobList(pending, len(grid))

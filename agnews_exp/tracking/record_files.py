@@ -12,7 +12,7 @@ from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import spreadsheet_cell
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.drawing import matrix_chart, write_chart
-from agnews_exp.evaluation.metrics import classification_report_table, metric_class_name
+from agnews_exp.evaluation.metrics import classification_report_table, column_key
 from agnews_exp.evaluation.predictions import Predictions
 
 
@@ -44,7 +44,7 @@ def write_predictions(
             columns["fold"] = folds
         for kind, values in (("score", answer.scores), ("probability", answer.probabilities)):
             if values is not None:
-                columns |= {f"{kind}:{metric_class_name(c)}": values[:, i] for i, c in enumerate(class_names)}
+                columns |= {f"{kind}:{column_key(c, class_names)}": values[:, i] for i, c in enumerate(class_names)}
         tables.append(pa.table(columns))
     with atomic_path(path) as temporary:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), temporary)

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, nearest
+from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel, SourceRun
 from agnews_exp.tracking import record

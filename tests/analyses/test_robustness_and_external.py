@@ -14,7 +14,7 @@ from agnews_exp.analyses.robustness import analyse as robustness
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.drawing import read_chart
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import judge
 from agnews_exp.evaluation.predictions import Predictions
 
 STRENGTHS = {"swap": (0.1, 0.5), "delete": (0.1, 0.5), "truncate": (1,), "html_removed": (1.0,), "upper": None}
@@ -50,7 +50,7 @@ def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context
     assert len(rows) == 150
     test = context.splits.test.take(rows)
     answer = Predictions(context.answers["test"].labels[rows])
-    expected = classification_metrics(test.labels, answer, context.splits.class_names)
+    expected = judge(test.labels, answer, context.splits.class_names)
     assert clean.pop() == pytest.approx(expected["macro_f1"])
     assert findings.metrics["test/accuracy_change_truncate_1"] < -0.1
     assert variants["truncate_1"]["changed_texts"] == 1.0
@@ -110,7 +110,7 @@ def test_external_rows_are_judged_through_the_mapping(context, tmp_path):
         context, path=str(file), mapping=mapping, text_columns=["body"], label_column="topic", resamples=100
     )
     answer = Predictions(context.answers["test"].labels[:60])
-    expected = classification_metrics(test.labels, answer, context.splits.class_names)
+    expected = judge(test.labels, answer, context.splits.class_names)
     assert findings.metrics["external/macro_f1"] == pytest.approx(expected["macro_f1"])
     assert findings.metrics["external/accuracy"] == pytest.approx(expected["accuracy"])
     assert (findings.details["rows"], findings.details["kept"]) == (80, 60)

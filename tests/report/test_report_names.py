@@ -16,8 +16,8 @@ from agnews_exp.report.build import build_report
 from agnews_exp.report.content import Chart
 from agnews_exp.report.inputs import RunNames, collect
 from agnews_exp.report.sections.transformer import data_efficiency
-from agnews_exp.tracking.runs import find_runs
 from agnews_exp.tracking.record import RunFolder, write_json
+from agnews_exp.tracking.runs import find_runs
 
 StoreRun = Callable[..., RunFolder]
 NOVEMBER = "20261123-221530-123456-0a1b2c"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.linear import LinearView, block_matrix, blocks_of, from_blocks
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.models.answers import predict_matrix
 
 FAMILY_METRIC = "macro_f1"
@@ -177,7 +177,7 @@ def measure_families(
 
     def score(matrix: Any) -> float:
         answers = predict_matrix(pipeline.named_steps["model"], from_blocks(pipeline, matrix), len(names))
-        return float(classification_metrics(labels, answers, names)[FAMILY_METRIC])
+        return float(macro_f1(margins_of(labels, answers.labels, len(names))))
 
     return family_importance(block_matrix(pipeline, texts), families_of(pipeline), score, repeats=repeats, seed=seed)
 

@@ -16,7 +16,7 @@ from agnews_exp.analyses.exploration.measures import vocabulary as laws
 from agnews_exp.analyses.exploration.measures.similarity import class_centroids, merge_tree
 from agnews_exp.analyses.exploration.measures.words import index_words
 from agnews_exp.analyses.figures import new_figure
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 
 def overlap(context: EdaContext, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
@@ -41,7 +41,7 @@ def overlap(context: EdaContext, *, min_count: Annotated[int, Field(ge=1)] = 5) 
     metrics = {f"oov_tokens/{u.split}": u.unknown_tokens for u in unknown}
     metrics |= {f"oov_types/{u.split}": u.unknown_types for u in unknown}
     metrics |= {f"oov_rows/{u.split}": u.rows for u in unknown}
-    metrics |= {f"jaccard/{_pair_name(row)}": float(row["jaccard"]) for row in rows[:200]}
+    metrics |= {f"jaccard/{_pair_name(row, context.names)}": float(row["jaccard"]) for row in rows[:200]}
     cells = [
         [u.split, f"{u.tokens:,}", f"{u.unknown_tokens:.2%}", f"{u.types:,}", f"{u.unknown_types:.1%}", f"{u.rows:.1%}"]
         for u in unknown
@@ -70,8 +70,8 @@ def _pairs(names: tuple[str, ...], matrix: NDArray[np.float64], key: str) -> lis
     return [{"class": names[a], "other": names[b], key: float(matrix[a, b])} for a, b in zip(i, j, strict=True)]
 
 
-def _pair_name(row: dict[str, Any]) -> str:
-    return f"{metric_class_name(str(row['class']))}-{metric_class_name(str(row['other']))}"
+def _pair_name(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    return "-".join(column_key(str(row[side]), names) for side in ("class", "other"))
 
 
 def similarity(context: EdaContext) -> Findings:
@@ -86,7 +86,7 @@ def similarity(context: EdaContext) -> Findings:
     centroids = class_centroids(context.tfidf.matrix, context.train.labels, context.n_classes)
     cosines = centroids @ centroids.T
     rows = _pairs(context.names, cosines, "cosine")
-    metrics = {f"centroid_cosine/{_pair_name(row)}": float(row["cosine"]) for row in rows[:200]}
+    metrics = {f"centroid_cosine/{_pair_name(row, context.names)}": float(row["cosine"]) for row in rows[:200]}
     _draw_similarity(context, cosines, rows)
     ranked = sorted(rows, key=lambda row: -float(row["cosine"]))
     listed = [[f"{r['class']} – {r['other']}", f"{float(r['cosine']):.3f}"] for r in ranked[:10]]

@@ -13,7 +13,7 @@ from agnews_exp.analyses.exploration import drawing
 from agnews_exp.analyses.exploration.context import EdaContext
 from agnews_exp.analyses.exploration.measures.lengths import describe_lengths, measure_lengths
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
 
 
@@ -76,8 +76,8 @@ def lengths(
         if d.group == "all":
             metrics |= {f"{unit}/{k}": v for k, v in d.to_dict().items() if isinstance(v, float)}
         elif unit == "words":
-            metrics[f"words_mean/{metric_class_name(d.group)}"] = d.mean
-            metrics[f"words_median/{metric_class_name(d.group)}"] = d.median
+            metrics[f"words_mean/{column_key(d.group, context.names)}"] = d.mean
+            metrics[f"words_median/{column_key(d.group, context.names)}"] = d.median
     limit = float(np.percentile(measured.words, outlier_percentile))
     outliers = measured.words > limit
     metrics |= {"outliers": float(outliers.sum()), "outlier_words": limit}

@@ -28,7 +28,7 @@ from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 _NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
 """Capitalised words that name a day, a month, or the text's source."""
@@ -79,18 +79,22 @@ def entities(
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(context.names):
         n_texts = int((labels == k).sum())
-        metrics[f"names_per_text/{metric_class_name(name)}"] = per_class[k].total() / max(1, n_texts)
+        metrics[f"names_per_text/{column_key(name, context.names)}"] = per_class[k].total() / max(1, n_texts)
         top = sorted(per_class[k].items(), key=lambda item: (-item[1], item[0]))[:n_top]
         rows += [{"class": name, "name": entity, "count": count} for entity, count in top]
         for j in range(k + 1, context.n_classes):
-            pair = f"{metric_class_name(name)}-{metric_class_name(context.names[j])}"
+            pair = f"{column_key(name, context.names)}-{column_key(context.names[j], context.names)}"
             metrics[f"names_jaccard/{pair}"] = float(shared[k, j])
     lists = {name: [(str(r["name"]), float(r["count"])) for r in rows if r["class"] == name] for name in context.names}
     if any(lists.values()):
         figure = drawing.bar_panels({k: v for k, v in lists.items() if v}, "occurrences")
         context.draw("entities", "Most frequent names by class", figure, rows)
     cells = [
-        [name, f"{metrics[f'names_per_text/{metric_class_name(name)}']:.2f}", ", ".join(n for n, _ in lists[name])]
+        [
+            name,
+            f"{metrics[f'names_per_text/{column_key(name, context.names)}']:.2f}",
+            ", ".join(n for n, _ in lists[name]),
+        ]
         for name in context.names
     ]
     summary = (
@@ -100,7 +104,7 @@ def entities(
         )
         + reasons(left_out)
     )
-    rates = {name: metrics[f"names_per_text/{metric_class_name(name)}"] for name in context.names}
+    rates = {name: metrics[f"names_per_text/{column_key(name, context.names)}"] for name in context.names}
     details = {
         "method": method,
         "headline": f"names a text: {extremes(rates)}",
@@ -166,7 +170,7 @@ def readability(
         f"## Readability\n\nFlesch reading ease ({used}) of {len(texts):,} training texts: 60 to 70 is plain English, "
         f"below 30 very difficult.\n\n{markdown_table(['class', 'mean', 'median'], cells, 2)}{reasons(left_out)}"
     )
-    metrics = {f"flesch/{metric_class_name(name)}": mean for name, mean in means.items()}
+    metrics = {f"flesch/{column_key(name, context.names)}": mean for name, mean in means.items()}
     return Findings(metrics, summary, {"method": used, "headline": extremes(means), "left_out": left_out})
 
 
@@ -204,7 +208,7 @@ def polarity(context: EdaContext, *, n_documents: Annotated[int, Field(ge=1)] = 
     summary = f"## Polarity\n\n{method} on {len(values):,} training texts, from -1 to 1.\n\n" + markdown_table(
         ["class", "mean", "texts with exactly 0"], cells, 2
     )
-    metrics = {f"polarity/{metric_class_name(name)}": mean for name, mean in means.items()}
+    metrics = {f"polarity/{column_key(name, context.names)}": mean for name, mean in means.items()}
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
     return Findings(metrics, summary, {"method": method, "headline": extremes(means), "left_out": left_out})
 

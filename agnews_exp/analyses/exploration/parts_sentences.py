@@ -20,7 +20,7 @@ from agnews_exp.analyses.exploration.spacy_pipelines import load_spacy
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 Identify = Callable[[str], tuple[str, float]]
 
@@ -169,7 +169,7 @@ def dependencies(
         + markdown_table(["class", "most frequent root verbs", "mean depth"], cells, 1)
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
-    metrics |= {f"tree_depth/{metric_class_name(name)}": mean for name, mean in means.items()}
+    metrics |= {f"tree_depth/{column_key(name, context.names)}": mean for name, mean in means.items()}
     return Findings(metrics, summary, plain({"headline": f"depth: {extremes(means)}", "verbs": lists}))
 
 

@@ -18,7 +18,7 @@ from agnews_exp.analyses.exploration.wording import reasons
 from agnews_exp.analyses.robustness.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 
 def document_map(
@@ -173,7 +173,7 @@ def embeddings(
     axes.legend(frameon=False, fontsize=8)
     context.draw("embeddings", "Cosines of sentence embeddings", figure, rows)
     metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
-    metrics |= {f"spread/{metric_class_name(name)}": value for name, value in space.spread.items()}
+    metrics |= {f"spread/{column_key(name, context.names)}": value for name, value in space.spread.items()}
     cells = [[name, f"{value:.3f}"] for name, value in space.spread.items()]
     summary = (
         f"## Sentence embeddings\n\nall-MiniLM-L6-v2, {len(positions):,} training texts, {n_pairs:,} random pairs: "

@@ -15,7 +15,7 @@ from agnews_exp.analyses.exploration.measures import vocabulary as laws
 from agnews_exp.analyses.exploration.measures.ngrams import chi2_scores, count_ngrams, weighted_log_odds
 from agnews_exp.analyses.exploration.measures.words import IntArray, index_words
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 
 _SIZES = {1: "words", 2: "bigrams", 3: "trigrams"}
 
@@ -51,7 +51,7 @@ def vocabulary(
             metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
     rows = _richness(context, mattr_window)
     for row in rows:
-        name = metric_class_name(str(row["class"]))
+        name = column_key(str(row["class"]), context.names)
         metrics |= {f"entropy/{name}": row["entropy_bits"], f"mattr/{name}": row["mattr"]}
     _draw_richness(context, rows, mattr_window)
     cells = [

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 
 LabelMapping = Mapping[str, str | None]
 

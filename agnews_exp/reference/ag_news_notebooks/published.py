@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.tables import markdown_table
 from agnews_exp.evaluation.inputs import Result
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.reference.ag_news_notebooks.study_tables import published
 
 HOLDS: Final = "holds"
@@ -90,7 +90,7 @@ def _line(text: str) -> str:
 
 def _order(row: Mapping[str, str], metrics: Mapping[str, Any], prefix: str) -> Verdict:
     names = row["published"].split(" > ")
-    keys = {name: prefix + metric_class_name(name) for name in names}
+    keys = {name: prefix + column_key(name, names) for name in names}
     if any(metrics.get(key) is None for key in keys.values()):
         return _make(row, "", UNCLEAR, "the classes are not the study's")
     ours = sorted(names, key=lambda name: -float(metrics[keys[name]]))

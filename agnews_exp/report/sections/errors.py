@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.evaluation.metrics import confusion_matrix
+from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.statistics import accuracy_interval
 from agnews_exp.reference.ag_news_notebooks.published import PUBLISHED_CLASSES, published_confusion
 from agnews_exp.report.answers import Answers
@@ -136,7 +136,7 @@ def _by_class(systems: Sequence[System]) -> Chart:
     series = []
     for system in systems:
         run = system.first
-        metrics = [f"test/f1/{_key(name)}" for name in names]
+        metrics = [f"test/f1/{column_key(name, names)}" for name in names]
         ends = [run.interval(metric) or (None, None) for metric in metrics]
         series.append(
             Series(
@@ -163,12 +163,6 @@ def _by_class(systems: Sequence[System]) -> Chart:
     )
 
 
-def _key(class_name: str) -> str:
-    from agnews_exp.evaluation.metrics import metric_class_name
-
-    return metric_class_name(class_name)
-
-
 def _class_table(inputs: Inputs, systems: Sequence[System]) -> Table:
     header = ("system", "class", "precision", "recall", "F1 [95 %]", "rows", "errors", "study: F1")
     rows: list[tuple[Cell, ...]] = []
@@ -177,7 +171,7 @@ def _class_table(inputs: Inputs, systems: Sequence[System]) -> Table:
         theirs = _published_f1(study) if run.class_names == PUBLISHED_CLASSES else [None] * len(run.class_names)
         support = np.array((run.result.get("confusion") or {}).get("test") or [[0]]).sum(axis=1)
         for place, name in enumerate(run.class_names):
-            key = _key(name)
+            key = column_key(name, run.class_names)
             n = int(support[place]) if place < len(support) else None
             recall = run.metrics.get(f"test/recall/{key}")
             wrong = None if n is None or recall is None else round(n * (1 - recall))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agnews_exp.reference.ag_news_notebooks.published import published
 from agnews_exp.report.content import (
@@ -145,7 +145,7 @@ def _against_published(inputs: Inputs) -> Table:
 
 
 def _table(inputs: Inputs) -> Table:
-    header = (
+    header: tuple[str, ...] = (
         "system",
         "family",
         "data fraction",
@@ -159,11 +159,13 @@ def _table(inputs: Inputs) -> Table:
         "size, MB",
     )
     runs = [run for system in inputs.systems for run in system.runs]
+    own = {name: str(e["title"]) for run in runs for name, e in run.result.get("own_metrics", {}).items()}
+    header += tuple(f"{split}: {title}" for title in own.values() for split in ("validation", "test"))
     return Table(
         "systems_table",
         "All systems, the best on validation first",
         header,
-        tuple(_row(system) for system in inputs.systems),
+        tuple(_row(system, own) for system in inputs.systems),
         origin(runs, ("cv", "val", "test")),
         note="Each number's column names its split. Intervals: 95 % bootstrap over the test rows of the"
         " lowest seed's run;"
@@ -172,7 +174,7 @@ def _table(inputs: Inputs) -> Table:
     )
 
 
-def _row(system: System) -> tuple[Cell, ...]:
+def _row(system: System, own: Iterable[str]) -> tuple[Cell, ...]:
     first = system.first
     cells = [
         interval(first.metrics.get(f"test/{name}"), *(first.interval(f"test/{name}") or (None, None)))
@@ -189,6 +191,7 @@ def _row(system: System) -> tuple[Cell, ...]:
         number(system.spread("test/macro_f1")),
         number(first.timings.get("fit"), ".1f"),
         number(first.metrics.get("model_size_mb"), ".1f"),
+        *(number(system.mean(f"{split}/{name}")) for name in own for split in ("val", "test")),
     )
 
 
