@@ -172,6 +172,16 @@ def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> M
     return {**plain, "model": model}
 
 
+def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
+    """Return the fingerprint that a run of a configuration would have now.
+
+    Args:
+        checked: The configuration.
+        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
+    """
+    return fingerprint(_identified(checked.plain, source_runs(checked.plain)), data_checksum)
+
+
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
     from agnews_exp.analyses.performing import complete_analyses
 

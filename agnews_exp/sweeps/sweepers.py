@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +15,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.sweeps.job import MODULE
-from agnews_exp.sweeps.state import command_words, config_words, find_sweep, task_plain
 
 if TYPE_CHECKING:
-    from agnews_exp.sweeps.processes import Source
+    from agnews_exp.sweeps.launcher import Source
     from agnews_exp.sweeps.session import SweepSession
     from agnews_exp.sweeps.state import Job, SweepFolder
 
@@ -35,14 +31,13 @@ class SessionSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the command's config and build the launcher."""
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        from agnews_exp.sweeps.clusters import InFolder, refuse_missing_launcher
 
-    def resume_other(self) -> None:
-        """Become the stored command of another sweep when ``sweep.resume`` asks for it; else return."""
-        redirect(self.config)
+        self.hydra_context, self.config = hydra_context, config
+        refuse_missing_launcher(config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=InFolder(task_function, Path.cwd()), config=config
+        )
 
     def own_directions(self) -> dict[str, bool]:
         """Return ``greater_is_better`` of the user's own metrics by name, once the objective is known to be a metric.
@@ -51,6 +46,7 @@ class SessionSweeper(Sweeper):
             ConfigError: The objective is not in the register of metrics, or an own metric is not fit for use.
         """
         from agnews_exp.evaluation.metrics import find_objective, own_metrics
+        from agnews_exp.sweeps.state import task_plain
 
         evaluation = task_plain(self.config)["evaluation"]
         own = own_metrics(evaluation.get("metrics") or ())
@@ -67,7 +63,7 @@ class SessionSweeper(Sweeper):
             check: Jobs of which at least one must have a valid configuration (hydra/launcher=process only).
         """
         from agnews_exp.sweeps.clusters import work_through
-        from agnews_exp.sweeps.processes import ProcessLauncher
+        from agnews_exp.sweeps.launcher import ProcessLauncher
 
         if isinstance(self.launcher, ProcessLauncher):
             self.launcher.work(session, source, check)
@@ -124,10 +120,11 @@ class SearchSweeper(SessionSweeper):
             SweepFailed: Too many trials failed.
             ConfigError: Something about the search makes no sense.
         """
+        from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.search import Search, check_settings, read_space, report_search
         from agnews_exp.sweeps.session import SweepSession
 
-        self.resume_other()
+        resume(self.config)
         primary = str(self.config.evaluation.primary)
         settings = check_settings(self.settings, primary, self.own_directions())
         space = read_space(settings.params, arguments)
@@ -143,42 +140,6 @@ class SearchSweeper(SessionSweeper):
             elif session.folder.info().get("status") != "finished":
                 session.begin(search.total)
             session.finish(search.total, lambda folder: report_search(search, folder), accept=search.acceptable)
-
-
-def redirect(config: DictConfig) -> None:
-    """Become the stored command when ``sweep.resume`` is set; else return.
-
-    Raises:
-        ConfigError: There is no such sweep, or the command says more than how to go on.
-    """
-    plain = task_plain(config)
-    name = plain["sweep"]["resume"]
-    if name is None:
-        return
-    sweeps = Path(plain["paths"]["output_dir"]) / "sweeps"
-    folder = find_sweep(sweeps, str(name))
-    info = folder.info()
-    given = [w for w in command_words(config) if not w.startswith("sweep.resume=")]
-    allowed = ("hydra.launcher.", "hydra/launcher=", "hydra.sweeper.n_trials=", "hydra.verbose=", "paths.")
-    for word in given:
-        if not word.startswith(allowed):
-            raise ConfigError(
-                f"sweep.resume={name} takes the sweep's own command, so '{word}' has no place beside it.",
-                fix=f"leave it out; the command was: {info.get('command')}",
-            )
-    keys = {w.split("=", 1)[0] for w in given}
-    stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
-    words = [*stored, *given, f"sweep.name={folder.name}"]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(  # noqa: S606
-        sys.executable,
-        [
-            *(sys.executable, "-m", MODULE, "-m"),
-            *config_words(folder.snapshots),
-            *words,
-        ],
-    )
 
 
 class GridSweeper(SessionSweeper):
@@ -209,10 +170,11 @@ class GridSweeper(SessionSweeper):
         """
         from agnews_exp.evaluation.metrics import direction
         from agnews_exp.reference.reading import find_reference
-        from agnews_exp.sweeps.processes import JobList
+        from agnews_exp.sweeps.launcher import JobList
+        from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.session import SweepSession
 
-        self.resume_other()
+        resume(self.config)
         if self.config.reference:
             find_reference(self.config.reference, Path(self.config.paths.root_dir))  # unknown: said before any job
         label = label_of(parse_overrides(arguments, self.hydra_context))
