@@ -156,13 +156,12 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from omegaconf import OmegaConf
-
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
+    from agnews_exp.tracking.record import config_text
 
     plain = to_plain(compose_config(options.overrides, extra=_own_folders(options)))
-    print(OmegaConf.to_yaml(OmegaConf.create(plain)), end="")
+    print(config_text(plain), end="")
 
 
 def _validate(options: argparse.Namespace) -> None:

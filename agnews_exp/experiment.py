@@ -21,11 +21,11 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
-from agnews_exp.runners.choose import make_runner, prepared
+from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
-from agnews_exp.tracking.environment import describe_environment
+from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
 from agnews_exp.tracking.record import report_job
 from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
@@ -100,7 +100,7 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
             status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
             folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
         for worker in workers:
-            worker.finish()
+            worker.finish(stopped=killed)
         raise
     notes = [outcome.warning, *(worker.finish() for worker in workers)]
     return replace(outcome, warning="\n".join(note for note in notes if note) or None)
@@ -115,12 +115,14 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     seed_everything(checked.run.seed)
     stages = Stages(report=study_reporter())
     folder.start(plain, environment)
+    compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
     check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
     sources = source_runs(plain)
     identified = _identified(plain, sources)
     identity = fingerprint(identified, splits.data_checksum)
-    if not checked.run.force and (earlier := record.recall(output_dir, identity)) is not None:
+    earlier = None if checked.run.force else _reusable(record.recall(output_dir, identity), environment)
+    if earlier is not None:
         if (earlier.result() or {}).get("name") != checked.run.name:
             record.add_name(output_dir, identity, checked.run.name)
         return _skip(folder, earlier, checked)
@@ -129,6 +131,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
+    compiled()
     folder.identify(identity)
     worker = Mirroring(folder.path, plain)
     workers.append(worker)
@@ -144,6 +147,19 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     if not checked.run.trainer.keep_checkpoints:
         shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
     return Outcome(objective, result, folder.path, skipped=False)
+
+
+def _reusable(earlier: record.RunFolder | None, environment: Mapping[str, Any]) -> record.RunFolder | None:
+    """Return a stored run unless other source code of this package made it; say what else was different."""
+    if earlier is None:
+        return None
+    before = record.read_json(earlier.path / record.ENVIRONMENT) or {}
+    if other_source(before, environment):
+        log.warning("%s has this fingerprint, but the source code has changed since: running again.", earlier.path)
+        return None
+    if packages := other_packages(before, environment):
+        log.warning("The stored result was made with %s; repeat it with force=true.", packages)
+    return earlier
 
 
 def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.performing import FinishedRun
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import to_plain
+from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.bundled import load_sample
-from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import frame_of, tokenize
 from agnews_exp.models.encoders import build_network, load_tokenizer, pack_encoder
 from agnews_exp.models.inference import TextPredictor, load_predictor, save_predictor
@@ -49,7 +49,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder, texts = prepare(options, Path(name))
-        engines, sizes = build(folder, Path(name), library=not options.random)
+        engines, sizes = build(folder, texts, Path(name), library=not options.random)
         tokens = load_predictor(folder, "cpu")
         clock = time.perf_counter if options.wall else time.process_time
         print(f"{len(texts)} texts, {options.threads} threads, {'elapsed' if options.wall else 'CPU'} seconds")
@@ -110,7 +110,9 @@ def prepare(options: argparse.Namespace, scratch: Path) -> tuple[Path, list[str]
     return scratch / "random", [f"{a} {b}" for a, b in zip(texts[::2], texts[1::2], strict=False)][: options.rows]
 
 
-def build(folder: Path, scratch: Path, *, library: bool) -> tuple[dict[str, Engine], dict[str, float]]:
+def build(
+    folder: Path, texts: list[str], scratch: Path, *, library: bool
+) -> tuple[dict[str, Engine], dict[str, float]]:
     """Return the engines by name, and the size of each one's weights in MB (the name '' stands for the others)."""
     engines: dict[str, Engine] = {}
     for name, attention in (("PyTorch float32 eager", "eager"), ("PyTorch float32 fused attention", "sdpa")):
@@ -123,7 +125,7 @@ def build(folder: Path, scratch: Path, *, library: bool) -> tuple[dict[str, Engi
     engines["PyTorch bfloat16"] = torch_engine(load_predictor(folder, "cpu").network.eval(), torch.bfloat16)
     sizes = {"": (folder / "model.safetensors").stat().st_size / 1e6}
     for name, int8 in (("ONNX float32", False), ("ONNX int8", True)):
-        export_model(folder, scratch / name, int8=int8)
+        export_model(folder, scratch / name, texts, int8=int8)
         engines[name] = onnx_engine(scratch / name)
         sizes[name] = (scratch / name / GRAPH).stat().st_size / 1e6
     if library:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -180,23 +181,6 @@ def explain_composition(
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
 
 
-def explain_command(error: Exception) -> AgnewsError | None:
-    """Return the user's version of what Hydra or OmegaConf raised for this process's command line, or None."""
-    if not isinstance(error, HydraException | OmegaConfBaseException) and not _while_composing(error):
-        return None
-    words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-    try:
-        return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
-    except AgnewsError as missing:  # the folder of --config-dir is not there
-        return missing
-
-
-def _while_composing(error: Exception) -> bool:
-    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
-
-
 def _command(*words: str) -> str:
     return f"{run_command()} {shlex.join(words)}"
 
@@ -253,6 +237,23 @@ def _parses(word: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def explain_command(error: Exception) -> AgnewsError | None:
+    """Return the user's version of what Hydra or OmegaConf raised for this process's command line, or None."""
+    if not isinstance(error, HydraException | OmegaConfBaseException) and not _while_composing(error):
+        return None
+    words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+    try:
+        return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
+    except AgnewsError as missing:  # the folder of --config-dir is not there
+        return missing
+
+
+def _while_composing(error: Exception) -> bool:
+    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
 
 
 def _explain_key(
@@ -318,11 +319,16 @@ _USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
 _NOT_CHOICES = ("eda", "experiment", "tuning")  # no part of a run, or keys of other groups
 
 
-def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        child = node._get_node(key)  # the public ways would resolve interpolations, which needs the whole tree
-        name = f"{prefix}{key}"
-        if isinstance(child, DictConfig) and not child._is_none() and len(child) > 0:
-            yield from _leaves(child, f"{name}.")
-        else:
-            yield name
+def _leaves(node: DictConfig) -> Iterator[str]:
+    """Yield the keys of all values, with dots between levels; an empty mapping is a value."""
+
+    def walk(content: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+        for key, child in content.items():
+            if isinstance(child, Mapping) and child:
+                yield from walk(child, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    plain = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(plain, dict)
+    yield from walk(plain, "")

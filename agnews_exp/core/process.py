@@ -62,6 +62,15 @@ _DISK_ERRORS = {
     errno.EACCES: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.EPERM: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.ENOTDIR: ("a part of the path is a file", "set paths.output_dir and paths.mlruns_dir to a folder"),
+    errno.EFBIG: (
+        "a file would be larger than allowed",
+        "raise the limit (ulimit -f), or write to another file system",
+    ),
+    errno.EIO: (
+        "the disk failed to read or write",
+        "look at the disk (dmesg), and set paths.output_dir to another one",
+    ),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter name, or a shorter path"),
     errno.EMFILE: ("too many open files", "raise the limit: ulimit -n 4096"),
 }
 

@@ -40,7 +40,7 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> FloatArray:
     if method == "benjamini_hochberg":
         return np.asarray(stats.false_discovery_control(values, method="bh"))
     # statsmodels has Holm too, but imports pandas and collects garbage on each call (0.1 s).
-    order = np.argsort(values)
+    order = np.argsort(values, kind="stable")
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, stepped)

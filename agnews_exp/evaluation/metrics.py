@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.inputs import FloatArray, class_indices, same_length
 from agnews_exp.evaluation.predictions import Predictions
 

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError
+from agnews_exp.ngrams.fitting import portable_log
 
 _FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
 
@@ -173,7 +174,7 @@ def smooth_idf(word_ids: list[NDArray[np.int64]], n_words: int) -> NDArray[np.fl
     document_frequency = np.zeros(n_words)
     for ids in word_ids:
         document_frequency[np.unique(ids)] += 1
-    return np.asarray(np.log((1 + len(word_ids)) / (1 + document_frequency)) + 1)
+    return portable_log((1 + len(word_ids)) / (1 + document_frequency)) + 1
 
 
 def pool_vectors(
@@ -223,7 +224,7 @@ def _mean(
     )
     if idf is not None:
         counts.sum_duplicates()
-        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+        counts.data = (1 + portable_log(counts.data)) * idf[counts.indices]
     total = np.asarray(counts.sum(axis=1)).ravel()
     return np.asarray(counts @ vectors) / np.where(total > 0, total, 1.0)[:, None]
 

@@ -13,6 +13,8 @@ from sklearn.feature_selection import SelectorMixin, chi2
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from agnews_exp.ngrams.fitting import portable_log
+
 
 def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
     """Return the mutual information, in nats, of a term's presence in a document and its class.
@@ -44,7 +46,7 @@ def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
         (per_class - joint_present, n - document_frequency),
     ):
         with np.errstate(divide="ignore", invalid="ignore"):
-            term = joint / n * np.log(joint * n / (per_class * margin))
+            term = joint / n * portable_log(joint * n / (per_class * margin))
         total += np.where(joint > 0, term, 0.0).sum(axis=0)
     return np.maximum(total, 0.0)
 

@@ -15,6 +15,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
+from agnews_exp.ngrams.fitting import portable_log
+
 
 class NBSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """NB-SVM of Wang and Manning (2012), "Baselines and Bigrams"; one against the rest beyond two classes.
@@ -131,7 +133,7 @@ class NBSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return one class's log-count ratio, shape (V,), and the SVM trained on the features times it."""
         p = self.alpha + np.asarray(features[positive].sum(axis=0), dtype=np.float64).ravel()
         q = self.alpha + np.asarray(features[~positive].sum(axis=0), dtype=np.float64).ravel()
-        ratio = np.log(p / p.sum()) - np.log(q / q.sum())
+        ratio = portable_log(p / p.sum()) - portable_log(q / q.sum())
         scaled = sparse.csr_matrix(features.multiply(ratio)) if sparse.issparse(features) else features * ratio
         machine = LinearSVC(C=self.C, dual="auto", max_iter=self.max_iter, tol=self.tol, random_state=self.random_state)
         return ratio, machine.fit(scaled, positive.astype(np.int64), sample_weight=sample_weight)

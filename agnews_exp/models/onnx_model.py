@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
-from agnews_exp.data.datamodule import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encode_plain, frame_of
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.inference import TextPredictor
-from agnews_exp.models.persistence import read_manifest, write_manifest
+from agnews_exp.models.persistence import add_json, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    from agnews_exp.models.inference import TextPredictor
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
@@ -107,14 +110,17 @@ def _quiet() -> Iterator[None]:
 
 _MIN_TABLE = 10_000
 """Entries of an embedding table from which on it is stored as int8; smaller ones are not worth it."""
+_WEIGHT_STEPS, _TABLE_STEPS = 63, 127
+"""Largest int8 of a weight and of a table's entry. Without VNNI a processor adds pairs of products of uint8 and int8 in
+16 bits: 2 x 255 x 63 fits there and 2 x 255 x 127 does not, so 7 bits make the products exact everywhere."""
 
 
 def quantise(model: Any) -> int:
     """Turn the products with constant matrices, and the embedding tables, of a graph into int8; in place.
 
-    Weights: symmetric, a scale for each column. Activations: symmetric (uint8 around 128, which is what VNNI multiplies
-    fastest), a scale for each row, found while the graph runs. Embedding tables: a scale for each row. Everything else
-    (softmax, LayerNorm, GELU, attention weights) stays float32.
+    Weights: symmetric, 7 bits, a scale for each column. Activations: symmetric (uint8 around 128, which is what VNNI
+    multiplies fastest), a scale for each row, found while the graph runs. Embedding tables: 8 bits, a scale for each
+    row. Everything else (softmax, LayerNorm, GELU, attention weights) stays float32.
 
     Args:
         model: An ``onnx.ModelProto``.
@@ -174,7 +180,7 @@ class _Graph:
         weights = self.matrix(node.input[1])
         assert weights is not None
         out = node.output[0]
-        columns = self._quantised_constant(node.input[1], weights, axis=0)
+        columns = self._quantised_constant(node.input[1], weights, axis=0, steps=_WEIGHT_STEPS)
         rows = self._quantised_rows(node.input[0], len(weights))
         zero = self._constant("int8/zero", np.array(128, np.uint8))
         one = self._constant("int8/one", np.array(1, np.float32))
@@ -192,7 +198,7 @@ class _Graph:
         table = self.matrix(node.input[0])
         assert table is not None
         out = node.output[0]
-        rows = self._quantised_constant(node.input[0], table, axis=1)
+        rows = self._quantised_constant(node.input[0], table, axis=1, steps=_TABLE_STEPS)
         self._add("Gather", [f"{rows}/int8", node.input[1]], f"{out}/int8")
         self._add("Cast", [f"{out}/int8"], f"{out}/float", to=TensorProto.FLOAT)
         self._add("Gather", [f"{rows}/scale", node.input[1]], f"{out}/scale")
@@ -205,12 +211,13 @@ class _Graph:
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
 
-    def _quantised_constant(self, name: str, matrix: NDArray[Any], axis: int) -> str:
+    def _quantised_constant(self, name: str, matrix: NDArray[Any], axis: int, steps: int) -> str:
         """Store a constant matrix as int8, with one scale a column (axis 0) or row (1); returns a prefix of names."""
         prefix = name if axis == 0 else f"{name}/rows"
         if f"{prefix}/int8" not in self._initialisers:
-            scale = _scales(matrix, axis)
-            self._constant(f"{prefix}/int8", _rounded(matrix / scale))
+            largest = np.abs(matrix).max(axis=axis, keepdims=axis == 1) / steps
+            scale = np.where(largest == 0, 1, largest).astype(np.float32)
+            self._constant(f"{prefix}/int8", np.clip(np.rint(matrix / scale), -steps, steps).astype(np.int8))
             self._constant(f"{prefix}/scale", scale)
         return prefix
 
@@ -256,20 +263,14 @@ class _Graph:
         self.nodes.append(helper.make_node(operation, list(inputs), [output], output, **attributes))
 
 
-def _scales(matrix: NDArray[Any], axis: int) -> NDArray[np.float32]:
-    """Return what one step of int8 is worth in each column (axis 0, shape (n,)) or row (axis 1, shape (m, 1))."""
-    largest = np.abs(matrix).max(axis=axis, keepdims=axis == 1) / 127
-    return np.where(largest == 0, 1, largest).astype(np.float32)
-
-
-def _rounded(values: NDArray[Any]) -> NDArray[np.int8]:
-    rounded: NDArray[np.int8] = np.clip(np.rint(values), -127, 127).astype(np.int8)
-    return rounded
-
-
 FAMILY = "onnx"
-GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
+GRAPH, TOKENIZER, CHECK = "model.onnx", "tokenizer.json", "check.json"
 Precision = Literal["float32", "int8"]
+CHECK_ROWS = 32
+"""Texts whose answers an exported model carries, so that every machine can see whether it gives the same."""
+TOLERANCE = {"float32": 1e-3, "int8": 0.02}
+"""How far a probability of a check row may be from the stored one. Processors round sums of floats differently, which
+moves an activation by one step of int8 here and there; a product that is wrong moves probabilities by much more."""
 
 
 @dataclass(eq=False)
@@ -334,16 +335,59 @@ def save_onnx(
     write_manifest(folder, FAMILY, class_names, **more, recipe=manifest.get("recipe"))
 
 
+def save_check(folder: Path, texts: Sequence[str]) -> None:
+    """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`.
+
+    Args:
+        folder: What :func:`save_onnx` completed.
+        texts: At least one.
+    """
+    rows = list(texts[:CHECK_ROWS])
+    probabilities = _load(folder, read_manifest(folder, FAMILY)).predict(rows).probabilities
+    assert probabilities is not None
+    add_json(folder, CHECK, {"texts": rows, "probabilities": probabilities.round(7).tolist()})
+
+
 def load_onnx(folder: Path) -> OnnxModel:
-    """Load what :func:`save_onnx` completed.
+    """Load an exported model and answer its check rows, so that it cannot answer otherwise than where it was made.
 
     As many threads answer as OMP_NUM_THREADS says, which torch obeys as well; without it, one for each core.
 
     Raises:
-        StorageError: A file is missing or was changed, or onnxruntime cannot read the graph.
+        StorageError: A file is missing or was changed, onnxruntime cannot read the graph, or the check rows get other
+            answers on this machine.
         MissingDependencyError: onnxruntime is not installed.
     """
     manifest = read_manifest(folder, FAMILY, needs=[GRAPH, TOKENIZER])
+    if CHECK not in manifest["sha256"]:
+        raise StorageError(f"{folder} has no check rows: an older version exported it.", fix=_AGAIN)
+    model = _load(folder, manifest)
+    try:
+        check = json.loads((folder / CHECK).read_text(encoding="utf-8"))
+        texts, expected = [str(text) for text in check["texts"]], np.array(check["probabilities"], np.float64)
+        if not texts or expected.shape != (len(texts), len(model.class_names)):
+            raise ValueError("it holds no answers of this model")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StorageError(f"{folder / CHECK} cannot be read: {error}", fix=_AGAIN) from error
+    found = model.predict(texts).probabilities
+    assert found is not None
+    difference, allowed = np.abs(found - expected).max(axis=1), TOLERANCE[model.precision]
+    if wrong := int((~(difference <= allowed)).sum()):
+        import onnxruntime
+
+        raise StorageError(
+            f"{folder} answers differently on this machine: {wrong} of its {len(texts)} check rows, "
+            f"probabilities by up to {difference.max():.3f} ({allowed:g} is allowed; "
+            f"onnxruntime {onnxruntime.__version__}).",
+            fix=f"{_AGAIN} on this machine, or use the run itself, which needs no onnxruntime",
+        )
+    return model
+
+
+_AGAIN = "agnews export <run> --force once more"
+
+
+def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
     try:
         import onnxruntime
     except ImportError as error:
@@ -356,16 +400,17 @@ def load_onnx(folder: Path) -> OnnxModel:
     options.log_severity_level = 3
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
-    again = "agnews export <run> once more"
     try:
         session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
         backend = Tokenizer.from_file(str(folder / TOKENIZER))
         stored = manifest["frame"]
         frame = Frame(tuple(stored["prefix"]), tuple(stored["suffix"]), int(stored["pad_id"]))
         max_length, precision = int(manifest["max_length"]), manifest["precision"]
+        if precision not in TOLERANCE:
+            raise ValueError(f"its precision is {precision!r}")
     except Exception as error:  # onnxruntime's and tokenizers' errors have no common base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StorageError(f"{folder} cannot be loaded: {reason}", fix=again) from error
+        raise StorageError(f"{folder} cannot be loaded: {reason}", fix=_AGAIN) from error
     backend.no_truncation()
     backend.no_padding()
     return OnnxModel(session, backend, frame, tuple(manifest["class_names"]), max_length, precision)

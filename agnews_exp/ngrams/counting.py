@@ -558,7 +558,8 @@ class Counts:
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the numbers of the chosen n-grams in alphabetical order."""
         kept = np.flatnonzero(mask)
-        return kept[np.argsort(alphabetical_keys(split_keys(self.keys[kept], self.spec), self.names, self.spec))]
+        keys = alphabetical_keys(split_keys(self.keys[kept], self.spec), self.names, self.spec)
+        return kept[np.argsort(keys, kind="stable")]
 
     def terms(self, numbers: NDArray[np.intp]) -> list[str]:
         """Return the n-grams as strings."""

@@ -37,6 +37,18 @@ from agnews_exp.ngrams.counting import (
 _LOG_TABLE = 4096
 
 
+def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return natural logarithms that are the same on every processor.
+
+    numpy's own for float64 differ in the last bit between a processor with AVX-512 and one without. These are computed
+    with more digits and rounded.
+
+    Args:
+        values: Any shape, positive numbers; ratios are best given as numerator and denominator apart.
+    """
+    return np.log(values.astype(np.longdouble)).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class Weighting:
     """How counts become values.
@@ -228,7 +240,7 @@ def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64
     output = _Output(n_blocks, None if None in stored else sum(s for s in stored if s is not None))
     queue = iter(range(n_blocks))
     lock = threading.Lock()
-    logs = np.log(np.maximum(np.arange(_LOG_TABLE, dtype=np.float64), 1.0)) + 1.0
+    logs = portable_log(np.maximum(np.arange(_LOG_TABLE), 1)) + 1.0
 
     def work(_: int) -> None:
         try:
@@ -322,9 +334,6 @@ class Vocabulary:
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
-_EXACT_FLOAT32 = 1 << 24
-
-
 class CountedRows(Protocol):
     """N-grams counted over the rows that a vectoriser is fitted on (all of a corpus, or some of its rows)."""
 
@@ -357,7 +366,7 @@ class Limits:
     Attributes:
         min_df: Least number (int) or share (float) of rows.
         max_df: Most.
-        max_features: Most terms; those with the most occurrences stay.
+        max_features: Most terms; those with the most occurrences stay, of equal ones the first in alphabetical order.
     """
 
     min_df: float | int
@@ -365,18 +374,16 @@ class Limits:
     max_features: int | None
 
 
-def select(counted: CountedRows, limits: Limits, dtype: np.dtype[Any], binary: bool) -> NDArray[np.intp]:
+def select(counted: CountedRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
     """Return the numbers of the n-grams that form the vocabulary, in alphabetical order.
 
     Args:
         counted: The counts over the rows to fit on.
         limits: Bounds.
-        dtype: Type of the matrix that scikit-learn would sum up: it decides how ties are broken.
         binary: Whether an n-gram counts once per row.
 
     Raises:
         ValueError: No n-gram at all, contradictory bounds, or none left: scikit-learn's own messages.
-        KeyTooWideError: scikit-learn's sums would not be exact, so its choice cannot be foreseen.
     """
     df = counted.df
     present = df > 0
@@ -388,15 +395,22 @@ def select(counted: CountedRows, limits: Limits, dtype: np.dtype[Any], binary: b
         raise ValueError("max_df corresponds to < documents than min_df")
     kept = counted.alphabetical(present & (df <= most) & (df >= least))
     if limits.max_features is not None and len(kept) > limits.max_features:
-        weight = (df if binary else counted.tf)[kept]
-        if dtype == np.float32 and weight.max() >= _EXACT_FLOAT32:
-            raise KeyTooWideError
-        # The same unstable sort of the same numbers in the same order and type, so that ties fall the same way.
-        sums = weight.astype(np.int64 if dtype.kind == "i" else dtype)
-        kept = kept[np.sort((-sums).argsort()[: limits.max_features])]
+        kept = kept[most_frequent((df if binary else counted.tf)[kept], limits.max_features)]
     if len(kept) == 0:
         raise ValueError("After pruning, no terms remain. Try a lower min_df or a higher max_df.")
     return kept
+
+
+def most_frequent(totals: NDArray[Any], limit: int) -> NDArray[np.intp]:
+    """Return the positions of the largest totals, ascending; of equal ones at the cut the first stay.
+
+    scikit-learn sorts unstably here, so what it keeps at a tie depends on the processor.
+
+    Args:
+        totals: Shape (n,), occurrences of terms in alphabetical order.
+        limit: Number of terms to keep.
+    """
+    return np.sort(np.argsort(-totals, kind="stable")[:limit])
 
 
 def _in_rows(bound: Any, n_rows: int) -> Any:
@@ -438,7 +452,7 @@ def active_cache() -> ArrayCache | None:
     return _active[-1] if _active else None
 
 
-_VERSION = 1
+_VERSION = 2
 
 
 class CorpusCounts:
@@ -476,7 +490,7 @@ def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[st
         numbers = counts.numbering[block.worker]
         stream[total - len(block.stream) : total] = block.stream if numbers is None else numbers[block.stream]
         total -= len(block.stream)
-    order = np.argsort(alphabetical_keys(split_keys(counts.keys, spec), counts.names, spec))
+    order = np.argsort(alphabetical_keys(split_keys(counts.keys, spec), counts.names, spec), kind="stable")
     text, lengths = pack_terms(counts.names)
     return {
         "stream": stream,
@@ -640,7 +654,6 @@ class FitRequest:
     Attributes:
         spec: What is counted.
         limits: Bounds of the vocabulary.
-        dtype: Type of scikit-learn's count matrix (see :func:`~agnews_exp.ngrams.fitting.select`).
         binary: Whether an n-gram counts once per row.
         weigh: Given document frequencies and number of rows, how counts become values.
         weights: ``weigh`` in words, for the key of a cached matrix.
@@ -648,7 +661,6 @@ class FitRequest:
 
     spec: NgramSpec
     limits: Limits
-    dtype: np.dtype[Any]
     binary: bool
     weigh: Callable[[NDArray[np.int64], int], Weighting]
     weights: str
@@ -759,7 +771,7 @@ def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_matrix: b
         rest: dict[str, NDArray[Any]] = {"term_text": new.term_text, "term_lengths": new.term_lengths, "df": new.df}
         return _named(new.matrix) | rest, {}
 
-    settings = repr((request.spec, request.limits, request.dtype.name, request.binary, request.weights))
+    settings = repr((request.spec, request.limits, request.binary, request.weights))
     entry = cache.get_or_build("matrices", cache_key("fit", _VERSION, digest_texts(texts), settings), build)
     if made:
         return made[0]
@@ -786,7 +798,7 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
         counted = count_texts(texts, spec, n_jobs, keep=None if want_part else False)
     else:
         counted = CorpusRows(*found, n_jobs)
-    kept = select(counted, request.limits, request.dtype, request.binary)
+    kept = select(counted, request.limits, request.binary)
     columns = columns_of(kept, len(counted.df))
     text, lengths = pack_terms(counted.terms(kept))
     df = counted.df[kept]

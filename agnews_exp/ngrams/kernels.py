@@ -289,7 +289,8 @@ def sort_block(
     Returns:
         The number of stored values of the block.
     """
-    bucket[:] = 0
+    for column in range(n_columns + 1):
+        bucket[column] = 0
     used = 0
     for row in range(len(starts)):
         before = used
@@ -365,7 +366,8 @@ def fill_block(
         values: Output, float64.
     """
     n_rows = len(sizes)
-    places[:] = begins
+    for row in range(n_rows):  # assigning a slice would compile the words of an error message for two seconds
+        places[row] = begins[row]
     begin = 0
     for column in range(n_columns):
         end = bucket[column]
@@ -442,7 +444,8 @@ _HIGH = np.int64(1) << np.int64(32)
 @compiled
 def key_masks(max_n: int, bits: int) -> Any:
     """Return uint64 (max_n + 1,): the bits that an n-gram of n symbols takes, at index n."""
-    masks = np.zeros(max_n + 1, np.uint64)
+    masks = np.empty(max_n + 1, np.uint64)
+    masks[0] = _ZERO
     one = (_ONE_COUNT_KERNELS << np.uint64(bits)) - _ONE_COUNT_KERNELS
     for n in range(1, max_n + 1):
         masks[n] = masks[n - 1] | (one << np.uint64(bits * (max_n - n)))

@@ -28,6 +28,8 @@ from agnews_exp.ngrams.fitting import (
     build_matrix,
     learn,
     learn_part,
+    most_frequent,
+    portable_log,
 )
 from agnews_exp.ngrams.kernels import kernels_available
 
@@ -100,8 +102,10 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
     """Counts of word or character n-grams: scikit-learn's CountVectorizer, many times as fast.
 
     Parameters, attributes, results and exceptions are those of ``sklearn.feature_extraction.text.CountVectorizer``,
-    and columns ascend within each row. Whatever compiled code does not cover (a callable analyzer, tokenizer or
-    preprocessor, a given vocabulary, n-grams that do not fit into 64 bits, no numba) scikit-learn itself does.
+    and columns ascend within each row. Only of terms that occur equally often at the cut of ``max_features`` the first
+    in alphabetical order stay, where scikit-learn keeps what its processor's sort leaves in front. Whatever compiled
+    code does not cover (a callable analyzer, tokenizer or preprocessor, a given vocabulary, n-grams that do not fit
+    into 64 bits, no numba) scikit-learn itself does.
 
     Args:
         n_jobs: Number of threads, None or -1 for all cores; the result does not depend on it. The other arguments
@@ -187,7 +191,6 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         request = FitRequest(
             spec,
             Limits(self.min_df, self.max_df, self.max_features),
-            np.dtype(self.dtype),
             bool(self.binary),
             weigh,
             weights,
@@ -252,6 +255,21 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
                 return as_sparse(learned.matrix, len(learned.df), self.dtype)
         return sorted_rows(sklearn_text.CountVectorizer.fit_transform(self, documents))
 
+    # The one step of scikit-learn's fit that depends on the processor; no public argument chooses the kind of sort.
+    def _limit_features(
+        self, X: Any, vocabulary: dict[Any, int], high: Any = None, low: Any = None, limit: Any = None
+    ) -> Any:
+        """Drop what the bounds exclude, as scikit-learn does, and of ties at ``limit`` the last in the alphabet."""
+        if high is not None or low is not None:
+            X = super()._limit_features(X, vocabulary, high, low)
+        if limit is None or X.shape[1] <= limit:
+            return X
+        kept = most_frequent(np.asarray(X.sum(axis=0)).ravel(), limit)
+        terms = sorted(vocabulary, key=vocabulary.__getitem__)
+        vocabulary.clear()
+        vocabulary.update({terms[old]: new for new, old in enumerate(kept.tolist())})
+        return X[:, kept]
+
     def transform(self, raw_documents: Iterable[Any]) -> Any:
         """Return the counts of the vocabulary's terms, shape (rows, terms).
 
@@ -288,8 +306,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         if not self.use_idf:
             return None
         smooth = int(self.smooth_idf)
-        idf: NDArray[np.float64] = np.log((n_rows + smooth) / (df.astype(np.float64) + smooth)) + 1.0
-        return idf
+        return portable_log((n_rows + smooth) / (df.astype(np.float64) + smooth)) + 1.0
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> TfidfVectorizer:
         """Learn the vocabulary and the inverse document frequencies.

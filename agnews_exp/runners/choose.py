@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,21 @@ def make_runner(
 
         return CascadeRunner(checked, sources or {}, folder)
     raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
+
+
+def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
+    """Begin what can be done while rows are read: the compiled code of a classical run's n-grams.
+
+    Returns:
+        A function that waits for it; it is called before anything is timed.
+    """
+    blocks = checked.plain["features"].get("blocks") or {}
+    targets = [str((block or {}).get("_target_")) for block in blocks.values()]
+    if checked.run.model.family != "classical" or not any(name.startswith("agnews_exp.ngrams.") for name in targets):
+        return lambda: None
+    from agnews_exp.ngrams.compiling import start_compiling
+
+    return start_compiling()
 
 
 @contextmanager

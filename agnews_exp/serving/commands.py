@@ -36,7 +36,9 @@ def _add_export_parser(commands: Any) -> None:
     export = commands.add_parser("export", help="a network (or a cascade's) as ONNX, int8 if wanted, and check it")
     export.add_argument("model", help="run (folder, name, MLflow id), model folder, or models:/name@alias")
     export.add_argument("--output", type=Path, help="folder to write (default: onnx or onnx-int8 beside the model)")
-    export.add_argument("--int8", action="store_true", help="int8 weights and products: a quarter of the size")
+    export.add_argument(
+        "--int8", action="store_true", help="int8 weights and products: a quarter of the size; float32 if that is worse"
+    )
     export.add_argument("--texts", help="file of texts to check with (default: validation rows of the run)")
     export.add_argument("--columns", default="text", help="columns or keys of that file joined into the text")
     export.add_argument("--rows", type=int, default=1000, help="so many texts are checked (default: 1000)")
@@ -51,21 +53,27 @@ def _export(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.serving.exporting import check_parity, export_model
+    from agnews_exp.serving.exporting import WorseInt8Error, export_model
     from agnews_exp.serving.models import find_model
 
     if options.rows < 1:
         raise ConfigError(f"--rows {options.rows}: it must be at least 1.")
     plain = to_plain(compose_config([]))
     found = find_model(plain, options.model)
-    precision = "int8" if options.int8 else "float32"
-    output = options.output or found.folder.parent / ("onnx-int8" if options.int8 else "onnx")
     texts, labels = _check_rows(options, found.folder)
-    export_model(found.folder, output, int8=options.int8, force=options.force)
-    if not texts:
-        print(f"exported to {output}, unchecked: {found.folder} is not a run's. Give --texts FILE to check it.")
-        return
-    parity = check_parity(found.folder, output, texts, labels, precision=precision)
+
+    def default(name: str) -> Path:
+        return options.output or found.folder.parent / name
+
+    output = default("onnx-int8" if options.int8 else "onnx")
+    try:
+        parity = export_model(found.folder, output, texts, labels, int8=options.int8, force=options.force)
+    except WorseInt8Error as error:
+        output = default("onnx")
+        if options.force or not output.exists():
+            export_model(found.folder, output, texts, labels, int8=False, force=options.force)
+        error.fix = f"agnews serve {output}, which is float32"
+        raise
     _show(found.name, parity)
     print(f"folder {output}\nnext   agnews predict {output} FILE   or   agnews serve {output}")
     for problem in parity.problems:
@@ -77,6 +85,8 @@ def _export(options: argparse.Namespace) -> None:
 def _check_rows(options: argparse.Namespace, folder: Path) -> tuple[Sequence[str], NDArray[np.int64] | None]:
     """Return texts to check with and their classes: from a file, or drawn from the run's validation rows."""
     import itertools
+
+    from agnews_exp.core.errors import ConfigError
 
     if options.texts is not None:
         from agnews_exp.core.errors import DataError
@@ -94,7 +104,10 @@ def _check_rows(options: argparse.Namespace, folder: Path) -> tuple[Sequence[str
 
     run = RunFolder(folder.parent)
     if run.result() is None:
-        return [], None
+        raise ConfigError(
+            f"{folder} is not a run's, so there are no validation rows to check the export with.",
+            fix="--texts FILE, with texts of the kind that it will answer",
+        )
     import numpy as np
 
     rows = FinishedRun(run).splits.validation
@@ -108,7 +121,10 @@ def _show(name: str, parity: Parity) -> None:
     from rich.table import Table
 
     equal, difference = 100 * parity.labels_equal, parity.max_difference
-    print(f"{name}: {equal:.2f} % of {parity.rows:,} labels equal, probabilities within {difference:.1e}")
+    print(
+        f"{name}: {equal:.2f} % of {parity.rows:,} labels equal, probabilities within {difference:.1e} "
+        f"(mean {parity.mean_difference:.1e})"
+    )
     table = Table(box=None)
     table.add_column("")
     for column in ("MB", "ms, 1 text", "ms, 32 texts", "macro-F1"):
@@ -117,7 +133,9 @@ def _show(name: str, parity: Parity) -> None:
     table.add_row(f"ONNX {parity.precision}", *_cells(parity.exported))
     ratio = parity.speedup
     size = parity.original.size_mb / parity.exported.size_mb
-    table.add_row("ratio", f"{size:.1f}", f"{ratio[1]:.1f}", f"{ratio[32]:.1f}", "")
+    before, after = parity.original.macro_f1, parity.exported.macro_f1
+    change = "" if before is None or after is None else f"{after - before:+.4f}"
+    table.add_row("ratio, change", f"{size:.1f}", f"{ratio[1]:.1f}", f"{ratio[32]:.1f}", change)
     Console(highlight=False).print(table)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.evaluation.efficiency import folder_size_mb
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.predictions import Predictions
@@ -58,6 +58,7 @@ class Parity:
         rows: Texts that both answered.
         labels_equal: Share of them with the same label.
         max_difference: Largest difference of a probability.
+        mean_difference: Mean one.
         original: The model that was exported.
         exported: The new one.
     """
@@ -66,6 +67,7 @@ class Parity:
     rows: int
     labels_equal: float
     max_difference: float
+    mean_difference: float
     original: Engine
     exported: Engine
 
@@ -87,17 +89,32 @@ class Parity:
         return {size: value / ours[size] for size, value in self.original.milliseconds.items()}
 
 
-def export_model(source: Path, output: Path, *, int8: bool, force: bool = False) -> None:
-    """Write a model folder of the onnx family; of a cascade, one whose networks are.
+class WorseInt8Error(AgnewsError):
+    """An int8 model answers too many rows differently from the original."""
+
+
+def export_model(
+    source: Path,
+    output: Path,
+    texts: Sequence[str],
+    labels: NDArray[np.int64] | None = None,
+    *,
+    int8: bool,
+    force: bool = False,
+) -> Parity:
+    """Write a model folder of the onnx family (of a cascade, one whose networks are) and check it.
 
     Args:
         source: A model folder of a transformer or another network, or a cascade with one.
-        output: The new folder; appears when it is complete.
+        output: The new folder; appears when it is complete and, if int8, good enough.
+        texts: n texts that both models answer; the first ones become check rows of the new folder.
+        labels: Shape (n,), true classes, where they are known.
         int8: Whether weights and matrix products become int8.
         force: Replace an existing folder.
 
     Raises:
         ConfigError: The model gains nothing from ONNX or cannot be said in it, or the folder is there already.
+        WorseInt8Error: Fewer labels are equal than int8 must keep; nothing is written.
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
     family = read_manifest(source)["family"]
@@ -113,16 +130,20 @@ def export_model(source: Path, output: Path, *, int8: bool, force: bool = False)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
         made = Path(name) / "model"
         if family == "transformer":
-            _export_network(source, made, int8)
+            _export_network(source, made, int8, texts)
         else:
             shutil.copytree(source, made)
             for part in parts:
                 shutil.rmtree(made / part)
-                _export_network(source / part, made / part, int8)
+                _export_network(source / part, made / part, int8, texts)
             write_manifest(made, family, read_manifest(source)["class_names"])
+        parity = check_parity(source, made, texts, labels, precision="int8" if int8 else "float32")
+        if int8 and parity.problems:
+            raise WorseInt8Error(f"int8 is not good enough for {source}: {parity.problems[0]}.")
         if output.exists():
             shutil.rmtree(output)
         made.rename(output)
+    return parity
 
 
 def _family(folder: Path) -> str:
@@ -152,11 +173,11 @@ def _need_packages() -> None:
         ) from error
 
 
-def _export_network(source: Path, folder: Path, int8: bool) -> None:
+def _export_network(source: Path, folder: Path, int8: bool, texts: Sequence[str]) -> None:
     import onnx
 
     from agnews_exp.models.inference import load_predictor
-    from agnews_exp.models.onnx_model import GRAPH, quantise, save_onnx, write_graph
+    from agnews_exp.models.onnx_model import GRAPH, quantise, save_check, save_onnx, write_graph
 
     folder.mkdir(parents=True)
     predictor = load_predictor(source, "cpu")
@@ -169,6 +190,7 @@ def _export_network(source: Path, folder: Path, int8: bool) -> None:
     precision: Any = "int8" if int8 else "float32"
     names, length = predictor.class_names, predictor.max_length
     save_onnx(folder, source, predictor.tokenizer, names, max_length=length, precision=precision)
+    save_check(folder, texts)
 
 
 def check_parity(
@@ -194,9 +216,9 @@ def check_parity(
     ]
     assert before.probabilities is not None
     assert after.probabilities is not None
-    difference = float(np.abs(before.probabilities - after.probabilities).max(initial=0.0))
+    differences = np.abs(before.probabilities - after.probabilities)
     equal = float((before.labels == after.labels).mean())
-    parity = Parity(precision, len(texts), equal, difference, *engines)
+    parity = Parity(precision, len(texts), equal, float(differences.max()), float(differences.mean()), *engines)
     add_json(exported, REPORT, asdict(parity) | {"problems": parity.problems, "speedup": parity.speedup})
     return parity
 

@@ -147,15 +147,13 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
     result = run.result() or {}
     facts = {"fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
     facts[_FOLDER_TAG] = _place(plain, run)
-    known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")  # made by an earlier command
-    made = (
-        known[0]
-        if known
-        else client.create_model_version(
-            name, source=f"models:/{models[-1]}", run_id=run_id, model_id=models[-1], tags=facts
-        )
-    )
-    version = str(made.version)
+    known = [found for found in client.search_model_versions(f"run_id = '{run_id}'") if found.name == name]
+    if known:  # an earlier command has made it
+        version = str(known[0].version)
+    else:
+        source = f"models:/{models[-1]}"
+        made = client.create_model_version(name, source=source, run_id=run_id, model_id=models[-1], tags=facts)
+        version = str(made.version)
     if alias is not None:
         client.set_registered_model_alias(name, alias, version)
     return version

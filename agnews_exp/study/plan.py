@@ -118,7 +118,8 @@ class Planner:
         """Return a stage's commands, in order."""
         made: list[Command] = []
         for step in self._settings.stages[stage].steps:
-            for run in [*step.each] or [None]:
+            runs: list[str | None] = [*step.each] or [None]
+            for run in runs:
                 made.append(self._command(stage, step, run, made))
         return made
 

@@ -43,7 +43,7 @@ class StudyFile:
             asked: The study.
             config: Its settings as they are to be stored.
         """
-        new = {"status": "pending", "reason": None, "steps": []}
+        new: dict[str, Any] = {"status": "pending", "reason": None, "steps": []}
         self._stages = {
             name: new | self._stages.get(name, {"name": name}) | {"title": settings.title}
             for name, settings in asked.settings.stages.items()

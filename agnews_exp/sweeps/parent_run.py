@@ -42,6 +42,10 @@ class ParentRun:
         names = [os.path.relpath(path, root) for path in artifacts]
         record.write_json(root / SWEEP_RESULTS, {"note": note, "metrics": dict(metrics), "artifacts": names})
 
-    def close(self) -> None:
-        """Let MLflow hear how the sweep ended; call it when sweep.json says that."""
-        self._mirroring.finish()
+    def close(self, *, stopped: bool = False) -> None:
+        """Let MLflow hear how the sweep ended; call it when sweep.json says that.
+
+        Args:
+            stopped: Whether somebody asked the process to end, and waits for that.
+        """
+        self._mirroring.finish(stopped=stopped)

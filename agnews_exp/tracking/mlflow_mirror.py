@@ -456,13 +456,12 @@ def _log_dataset(run_id: str, data: Mapping[str, Any], store: Store) -> None:
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: Store) -> str:
     """Log the saved model, unless an interrupted attempt has logged it; return the logged model's id."""
-    from agnews_exp.tracking.logged_model import SavedFolder, SavedPipeline, log_saved
+    from agnews_exp.tracking.logged_model import log_saved
 
     outputs = store.client.get_run(run_id).outputs
     if outputs is not None and outputs.model_outputs:
         return str(outputs.model_outputs[-1].model_id)
-    classical = (read_json(folder / "manifest.json") or {}).get("family") == "classical"
-    made = log_saved(SavedPipeline() if classical else SavedFolder(), run_id, folder, class_names, _EXAMPLE_TEXTS)
+    made = log_saved(run_id, folder, class_names, _EXAMPLE_TEXTS)
     store.progress()
     return made
 

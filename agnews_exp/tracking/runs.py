@@ -155,14 +155,14 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
     """
     output_dir = Path(plain["paths"]["output_dir"])
     if (place := _place_of(output_dir, word)) is not None:
-        run = Run(place)
-        run.record.needed_result()
-        return run
+        named = Run(place)
+        named.record.needed_result()
+        return named
     known = runs(plain)
     if word == "latest" and known:
         return known[-1]
-    if _ID.fullmatch(word) and (run := _by_id(known, word)) is not None:
-        return run
+    if _ID.fullmatch(word) and (by_id := _by_id(known, word)) is not None:
+        return by_id
     names = record.names_given(output_dir)
     prints = {run.folder: str(run.result.get("fingerprint", run.folder)) for run in known}
     ways = (
@@ -180,6 +180,9 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
             more = [f"  ... and {len(found) - _MOST_LISTED} more"] if len(found) > _MOST_LISTED else []
             listed = "\n".join([*lines, *more])
             raise ConfigError(f"'{word}' fits {len(found)} runs:\n{listed}", fix="give one's whole name")
+    for folder in finished_runs(output_dir):
+        if folder.path.name.startswith(word) or folder.path.name.endswith(f"-{word}"):
+            folder.needed_result()  # says how it is damaged
     guess = nearest(word, [name for run in known for name in (run.name, run.given_name, run.folder.name)])
     raise ConfigError(
         f"No finished run is called '{word}'." + (f" Did you mean '{guess}'?" if guess else ""),

@@ -133,7 +133,8 @@ def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str) -> 
         database = Path(uri.partition("?")[0].removeprefix("sqlite:///"))
         _create(database, artifacts)
         _check_readable(database)
-        _relocate(database, artifacts)
+        if database.parent.resolve() == mlruns_dir.resolve():  # another one may be that of several projects
+            _relocate(database, artifacts)
         _reserve(mlruns_dir)
         return uri, _experiment_id(uri, experiment, artifacts)
 

@@ -35,6 +35,8 @@ START_SECONDS = 60.0
 """How long the worker may take to begin: it imports MLflow."""
 PATIENCE_SECONDS = {"server": 10.0, "local": 60.0}
 """How long, after the work has ended, the worker may be silent before it is left behind."""
+STOPPED_SECONDS = 15.0
+"""How long it may be silent when somebody asked the command to end."""
 ORPHAN_SECONDS = 5.0
 """How long the worker goes on when whoever started it is gone."""
 LOOK_SECONDS = 0.5
@@ -79,8 +81,11 @@ class Mirroring:
             log.debug("no tracking worker", exc_info=True)
             self._warn(error.strerror or str(error))
 
-    def finish(self) -> str | None:
+    def finish(self, *, stopped: bool = False) -> str | None:
         """Let the worker look for the last time, and wait for it within reason.
+
+        Args:
+            stopped: Whether somebody asked the process to end, and waits for that.
 
         Returns:
             What MLflow could not be told, or None.
@@ -89,7 +94,8 @@ class Mirroring:
         if process is None:
             return None
         try:
-            return self._drain(process)
+            limit = STOPPED_SECONDS if stopped else max(START_SECONDS, self._patience)
+            return self._drain(process, limit)
         except BaseException:  # a second Ctrl-C
             process.kill()
             raise
@@ -100,14 +106,14 @@ class Mirroring:
                     with suppress(OSError):
                         pipe.close()
 
-    def _drain(self, process: subprocess.Popen[bytes]) -> str | None:
+    def _drain(self, process: subprocess.Popen[bytes], limit: float) -> str | None:
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(OSError):
             process.stdin.close()
         said = b""
         while True:
-            patience = self._patience if said else START_SECONDS
+            patience = min(limit, self._patience if said else START_SECONDS)
             if not select.select([process.stdout], [], [], patience)[0]:
                 process.kill()
                 return self._warn(f"no answer within {patience:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from agnews_exp.core.process import INTERRUPTED, TERMINATED
+from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error
 
 LOSSES = {
     "in a class body": """
@@ -72,3 +73,11 @@ def test_a_signal_ends_the_command_wherever_it_falls(loss, number, code):
     assert "step 1" not in done.stdout
     assert "tidied" in done.stdout
     assert "the same command starts again" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["EFBIG", "EIO", "ENAMETOOLONG", "ENOSPC"])
+def test_every_storage_error_has_a_message_and_its_own_exit_code(name):
+    explained = explain_os_error(OSError(getattr(errno, name), "no", "/a/file"))
+    assert explained is not None
+    assert explained.exit_code == 3
+    assert "/a/file" in str(explained)

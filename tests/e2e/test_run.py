@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -119,3 +121,20 @@ def test_python_m_sweeps_a_scalar_fraction(project):
     assert done.returncode == 0, done.stdout + done.stderr
     results = list((project.root / "outputs" / "sweeps").glob("*/*/result.json"))
     assert len(results) == 2
+
+
+def test_a_stored_run_of_other_code_is_not_reused_and_one_of_other_libraries_is_said(project):
+    words = (*FAST, "tracking=none")
+    assert project.run(*words).returncode == 0
+    (folder,) = project.run_folders
+    environment = json.loads((folder / "environment.json").read_text())
+    older = environment | {"packages": environment["packages"] | {"numpy": "1.0.0"}}
+    (folder / "environment.json").write_text(json.dumps(older))
+    same = project.run(*words, "name=mine")
+    assert "numpy 1.0.0 (now" in same.stdout + same.stderr
+    assert "mine" in same.stdout, "a name that was given is used"
+    assert project.run_folders == [folder]
+    (folder / "environment.json").write_text(json.dumps(environment | {"source": "0" * 16}))
+    again = project.run(*words)
+    assert "the source code has changed" in again.stdout + again.stderr
+    assert len(project.run_folders) == 2

@@ -212,7 +212,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 1
     [
         ("name: !!python/object/apply:os.system ['true']", "constructor"),
         ("name: ${oc.env:HOME}", "interpolation"),
-        ("model:\n  ${oc.env:HOME}: 1", "interpolation"),
+        ("model:\n  ${oc.env:HOME}: 1", "was changed"),  # a key refers to nothing
         (BOMB, "alias"),
         ("x" * (1 << 21), "more than"),
         ("[" * 5000, "damaged"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from agnews_exp.cli import run_command
 from agnews_exp.core.errors import StorageError
 from agnews_exp.data.bundled import load_sample
 from agnews_exp.models.encoders import build_network, load_tokenizer
@@ -62,11 +64,11 @@ def folders(texts, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(folders):
+def exported(folders, texts):
     """The same networks as ONNX folders: ``<recipe>-float32`` and, for the encoders, ``<recipe>-int8``."""
     for name in RECIPES:
-        export_model(folders / name, folders / f"{name}-float32", int8=False)
-    export_model(folders / "mean", folders / "mean-int8", int8=True)
+        export_model(folders / name, folders / f"{name}-float32", texts, int8=False)
+    export_model(folders / "mean", folders / "mean-int8", texts, int8=True)
     return folders
 
 
@@ -106,13 +108,38 @@ def test_an_exported_folder_keeps_names_length_and_what_was_added_to_the_model(e
 
 
 def test_a_changed_graph_is_refused(exported, tmp_path):
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(exported / "mean-int8", folder)
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(StorageError, match=r"model\.onnx is damaged"):
+        load_model(folder)
+
+
+def test_a_model_that_answers_its_check_rows_differently_is_refused(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported / "mean-int8", folder)
+    check = json.loads((folder / "check.json").read_text())
+    assert len(check["texts"]) == 32
+    check["probabilities"][7][0] += 0.1
+    add_json(folder, "check.json", check)
+    with pytest.raises(
+        StorageError, match=r"answers differently on this machine: 1 of its 32(.|\n)*fix: agnews export"
+    ):
+        load_model(folder)
+    texts_file = tmp_path / "texts.txt"
+    texts_file.write_text("goal")
+    with pytest.raises(StorageError, match="answers differently on this machine"):
+        run_command(["predict", str(folder), str(texts_file)])
+
+
+def test_a_model_without_check_rows_is_refused(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported / "mean-int8", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]["check.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StorageError, match="has no check rows"):
         load_model(folder)
 
 
@@ -150,10 +177,54 @@ def test_a_quantised_product_is_within_the_rounding_of_its_two_scales():
     x = generator.normal(size=(3, 5, 32)).astype(np.float32) * np.array([1, 100, 0.01], np.float32)[:, None, None]
     x[1, 2] = 0
     y = product(weights)(x)
-    row, column = np.abs(x).max(-1, keepdims=True) / 127, np.abs(weights).max(0) / 127
+    row, column = np.abs(x).max(-1, keepdims=True) / 127, np.abs(weights).max(0) / 63
     bound = row / 2 * np.abs(weights).sum(0) + np.abs(x).sum(-1, keepdims=True) * column / 2 + 32 * row * column / 4
     assert (np.abs(y - x @ weights) <= 1.001 * bound).all()
     assert (y[1, 2] == 0).all()
+
+
+def integer_product(weights: np.ndarray):
+    """Return the operator of an int8 product alone: (n, width) uint8 -> the product before it is scaled."""
+    value = helper.make_tensor_value_info
+    inputs, constants = ["x", "w", "one", "ones", "zero"], [np.float32(1), np.ones(weights.shape[1], np.float32)]
+    constants = [weights, *constants, np.uint8(128)]
+    graph = helper.make_graph(
+        [helper.make_node("MatMulIntegerToFloat", inputs, ["y"], domain="com.microsoft")],
+        "product",
+        [value("x", TensorProto.UINT8, ["n", weights.shape[0]])],
+        [value("y", TensorProto.FLOAT, ["n", weights.shape[1]])],
+        [numpy_helper.from_array(np.asarray(c), n) for n, c in zip(inputs[1:], constants, strict=True)],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x})[0]
+
+
+def integer_weights(path) -> dict[str, np.ndarray]:
+    """Return the int8 matrix of every product of an exported graph."""
+    graph = onnx.load(str(path)).graph
+    constants = {entry.name: entry for entry in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    return {node.name: numpy_helper.to_array(constants[node.input[1]]) for node in nodes}
+
+
+@pytest.mark.parametrize("extreme", [False, True], ids=["random", "extreme"])
+def test_the_integer_products_of_every_layer_are_exact(exported, extreme):
+    generator = np.random.default_rng(0)
+    layers = integer_weights(exported / "mean-int8" / "model.onnx")
+    assert len(layers) >= 2 * 6, "four of attention and two of the feed-forward part in each of two blocks"
+    for weights in layers.values():
+        assert np.abs(weights.astype(np.int64)).max() == 63
+        chosen = generator.choice([-63, 63], weights.shape).astype(np.int8) if extreme else weights
+        shape = (40, len(weights))
+        x = (generator.choice([0, 255], shape) if extreme else generator.integers(0, 256, shape)).astype(np.uint8)
+        if extreme:
+            x[0], x[1], chosen[:, 0], chosen[:, 1] = 255, 0, 63, -63
+        expected = (x.astype(np.int32) - 128) @ chosen.astype(np.int32)
+        np.testing.assert_array_equal(integer_product(chosen)(x), expected.astype(np.float32))
+        # What keeps pairs of products within 16 bits on processors that add them there.
+        assert 2 * 255 * int(np.abs(chosen.astype(np.int64)).max()) < 2**15
 
 
 def test_one_large_row_does_not_coarsen_the_others():

@@ -1,4 +1,8 @@
-"""The fast vectorisers against scikit-learn's: same vocabulary, same matrix, same exceptions, on any text."""
+"""The fast vectorisers against scikit-learn's: same vocabulary, same matrix, same exceptions, on any text.
+
+Equal means equal up to terms that are tied at the cut of ``max_features``: scikit-learn's choice among those depends on
+the processor; ours is alphabetical.
+"""
 
 import pickle
 import warnings
@@ -16,6 +20,7 @@ from sklearn.pipeline import make_union
 from agnews_exp import ngrams as fast
 
 TOLERANCE = 1e-12
+COUNTING = ("analyzer", "ngram_range", "lowercase", "strip_accents", "token_pattern", "stop_words", "dtype")
 
 # Few different characters, so that n-grams repeat and ties are common, among them all that is hard: letters whose
 # lower case is longer (İ) or depends on the neighbours (Σ), combining marks, emoji, white space of all kinds,
@@ -96,6 +101,21 @@ def assert_same_matrix(ours, theirs):
     np.testing.assert_allclose(ours.data, theirs.data, rtol=0, atol=TOLERANCE)
 
 
+def with_our_choice_of_ties(ours, theirs, rows):
+    """Scikit-learn's vectoriser with our vocabulary, which may differ from its own by ties at the cut only."""
+    every = sklearn_text.CountVectorizer(
+        **{name: value for name, value in theirs.get_params().items() if name in COUNTING}, binary=theirs.binary
+    )
+    matrix = every.fit_transform(rows)
+    totals = dict(zip(every.get_feature_names_out(), np.asarray(matrix.sum(axis=0)).ravel().tolist(), strict=True))
+    mine, its = set(ours.vocabulary_), set(theirs.vocabulary_)
+    assert len(mine) == len(its) == theirs.max_features
+    assert {totals[term] for term in mine ^ its} == {min(totals[term] for term in its)}
+    assert max(mine - its) < min(its - mine), "of tied terms the first in alphabetical order stay"
+    terms = sorted(ours.vocabulary_)
+    return clone(theirs).set_params(vocabulary=terms, max_features=None, min_df=1, max_df=1.0)
+
+
 def assert_same_behaviour(ours, theirs, rows, other_rows):
     found, error, said = outcome(lambda: ours.fit_transform(rows))
     expected, expected_error, expected_said = outcome(lambda: theirs.fit_transform(rows))
@@ -103,6 +123,9 @@ def assert_same_behaviour(ours, theirs, rows, other_rows):
     if expected_error is not None:
         return
     assert said == expected_said
+    if theirs.max_features is not None and ours.vocabulary_ != theirs.vocabulary_:
+        theirs = with_our_choice_of_ties(ours, theirs, rows)
+        expected = theirs.fit_transform(rows)
     assert_same_matrix(found, expected)
     assert ours.vocabulary_ == theirs.vocabulary_
     assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
@@ -139,6 +162,18 @@ def test_counts_equal_scikit_learn_on_any_text(rows, other_rows, settings_, dtyp
     assert_same_behaviour(
         fast.CountVectorizer(**given_), sklearn_text.CountVectorizer(**given_), rows, rows + other_rows
     )
+
+
+@pytest.mark.parametrize("analyzer", ["word", str.split], ids=["compiled", "left to scikit-learn"])
+@pytest.mark.parametrize("bounds", [{}, {"min_df": 2, "max_df": 3}])
+def test_of_tied_terms_the_first_in_alphabetical_order_stay(analyzer, bounds):
+    rng = np.random.default_rng(0)
+    terms = [f"w{i:03}" for i in rng.permutation(200)]
+    rows = [" ".join(terms) + " zz", " ".join(terms[::-1]) + " zz", "w150 w150 zz", "w120 w120 once zz"]
+    vectorizer = fast.TfidfVectorizer(analyzer=analyzer, max_features=100, **bounds).fit(rows)
+    frequent = ["w120", "w150"] + ([] if bounds else ["zz"])
+    assert sorted(vectorizer.vocabulary_) == [f"w{i:03}" for i in range(100 - len(frequent))] + frequent
+    assert list(vectorizer.get_feature_names_out()) == sorted(vectorizer.vocabulary_)
 
 
 def corpus(n_rows, seed=0, words=400):

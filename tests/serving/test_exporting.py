@@ -22,6 +22,7 @@ from agnews_exp.models.cascade import CascadeModel, save_cascade
 from agnews_exp.models.encoders import build_network, load_tokenizer
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.loading import load_model
+from agnews_exp.models.onnx_model import save_check
 from agnews_exp.models.persistence import read_manifest, write_manifest
 from agnews_exp.models.recipes import ScratchEncoder
 from agnews_exp.serving.exporting import check_parity, export_model
@@ -71,7 +72,7 @@ def test_broken_parity_is_a_warning_and_an_error_when_strict(network, rows, text
     from agnews_exp.serving import exporting
 
     broken = tmp_path / "broken"
-    export_model(network, broken, int8=False)
+    export_model(network, broken, rows.texts, int8=False)
     graph = onnx.load(str(broken / "model.onnx"))
     usual = np.bincount(load_model(network, "cpu").predict(rows.texts).labels, minlength=len(CLASSES)).argmax()
     for entry in graph.graph.initializer:
@@ -82,6 +83,7 @@ def test_broken_parity_is_a_warning_and_an_error_when_strict(network, rows, text
     manifest = read_manifest_unchecked(broken)
     more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
     write_manifest(broken, "onnx", CLASSES, **more)
+    save_check(broken, rows.texts)
     parity = check_parity(network, broken, rows.texts, rows.labels, precision="float32")
     assert len(parity.problems) == 2
     assert parity.exported.macro_f1 != parity.original.macro_f1
@@ -95,6 +97,26 @@ def test_broken_parity_is_a_warning_and_an_error_when_strict(network, rows, text
     assert stopped.value.code == 1
 
 
+def test_int8_that_answers_too_differently_is_no_success_and_leaves_float32(network, texts_file, tmp_path, monkeypatch):
+    from agnews_exp.serving import exporting
+
+    monkeypatch.setitem(exporting.MIN_EQUAL, "int8", 1.01)  # no export is as good as that
+    output = tmp_path / "o"
+    with pytest.raises(
+        exporting.WorseInt8Error, match=r"of the labels are equal, not 101 %(.|\n)*is float32"
+    ) as raised:
+        run_command(["export", str(network), "--int8", "--output", str(output), "--texts", str(texts_file)])
+    assert raised.value.exit_code == 2
+    assert load_model(output).precision == "float32"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["o"]
+
+
+def test_an_export_that_cannot_be_checked_is_refused(network, tmp_path):
+    with pytest.raises(ConfigError, match=r"no validation rows(.|\n)*--texts FILE"):
+        run_command(["export", str(network), "--output", str(tmp_path / "o")])
+    assert not (tmp_path / "o").exists()
+
+
 def read_manifest_unchecked(folder):
     return json.loads((folder / "manifest.json").read_text())
 
@@ -104,7 +126,7 @@ def test_a_cascade_is_exported_with_its_networks(network, rows, tmp_path):
     fast = load_model(network, "cpu")
     plain = ScoreCalibration("none", "log_probabilities", None, CLASSES)
     save_cascade(CascadeModel(fast, fast, (plain, plain), 0.3), cascade, (network, network))
-    export_model(cascade, tmp_path / "onnx", int8=False)
+    export_model(cascade, tmp_path / "onnx", rows.texts, int8=False)
     exported = load_model(tmp_path / "onnx")
     assert (exported.fast.family, exported.accurate.family, exported.threshold) == ("onnx", "onnx", 0.3)
     before, after = load_model(cascade, "cpu").predict(rows.texts), exported.predict(rows.texts)
@@ -115,17 +137,17 @@ def test_what_gains_nothing_is_refused_with_what_can_be_exported(network, tmp_pa
     (tmp_path / "classical").mkdir()
     write_manifest(tmp_path / "classical", "classical", CLASSES)
     with pytest.raises(ConfigError, match=r"scikit-learn pipeline(.|\n)*exported are: transformers"):
-        export_model(tmp_path / "classical", tmp_path / "out", int8=False)
-    export_model(network, tmp_path / "once", int8=False)
+        export_model(tmp_path / "classical", tmp_path / "out", ["a text"], int8=False)
+    export_model(network, tmp_path / "once", ["a text"], int8=False)
     with pytest.raises(ConfigError, match="is an ONNX model already"):
-        export_model(tmp_path / "once", tmp_path / "twice", int8=False)
+        export_model(tmp_path / "once", tmp_path / "twice", ["a text"], int8=False)
     with pytest.raises(ConfigError, match="is there already"):
-        export_model(network, tmp_path / "once", int8=False)
+        export_model(network, tmp_path / "once", ["a text"], int8=False)
 
 
 def test_a_folder_that_is_no_model_is_never_replaced(network, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="no model folder"):
-        export_model(network, tmp_path / "mine", int8=False, force=True)
+        export_model(network, tmp_path / "mine", ["a text"], int8=False, force=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"

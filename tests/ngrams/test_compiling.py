@@ -1,0 +1,47 @@
+"""The n-gram counter is compiled once for a processor, before anything is timed, and says so."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from agnews_exp import ngrams
+from agnews_exp.data.bundled import load_sample
+from agnews_exp.ngrams import kernels
+from agnews_exp.ngrams.compiling import start_compiling
+
+def misses():
+    return sum(sum(k.stats.cache_misses.values()) for k in vars(kernels).values() if hasattr(k, "stats"))
+
+start_compiling()()
+before = misses()
+rows = load_sample().train.texts[:500]
+words = dict(ngram_range=(1, 2), min_df=3, max_df=0.95, max_features=50, sublinear_tf=True, n_jobs=2)
+letters = words | dict(analyzer="char", ngram_range=(3, 5))
+union = ngrams.FeatureUnion([("word", ngrams.TfidfVectorizer(**words)), ("char", ngrams.TfidfVectorizer(**letters))])
+union.fit_transform(rows)
+with ngrams.shared_counts(rows):
+    union.fit_transform(rows)
+    union.transform(rows[:5])
+union.transform(["none of them"])
+print(before, misses())
+"""
+
+
+@pytest.mark.slow
+def test_a_default_run_compiles_nothing_after_the_first_use_was_announced(tmp_path):
+    def run() -> list[str]:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    announced, counted = run()
+    assert announced.startswith("compiling the n-gram counter for this processor, once: ")
+    assert announced.endswith(" s")
+    before, after = counted.split()
+    assert before == after != "0"
+    assert run() == ["0 0"]
