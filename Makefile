@@ -1,4 +1,4 @@
-# make run · make test · make check · make ui · make bench · make docs · make wheel · make study[-fast]   (each sets up .venv on first use)
+# make run · make test · make test-all · make check · make ui · make bench · make docs · make wheel · make study[-fast]   (each sets up .venv on first use)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 EXTRAS ?= dev
 
-.PHONY: run test test-slow coverage check audit mutants format ui bench study study-fast docs wheel clean
+.PHONY: run test test-all coverage check audit mutants format ui bench study study-fast docs wheel clean
 .DEFAULT_GOAL := run
 
 # Set-up runs again only when what is to be installed changes. `make run` needs the package alone, everything else the
@@ -34,14 +34,14 @@ $(READY): pyproject.toml constraints.txt
 run: $(CORE)  ## train, judge and log one classical model on whatever data can be had
 	$(BIN)/python run.py experiment=quickstart $(ARGS)
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" $(ARGS)
+test: $(READY)  ## the unit tests and the main paths: five minutes on two cores
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not gpu" $(ARGS)
 
-test-slow: $(READY)  ## the slow tests that need no GPU
+test-all: $(READY)  ## all other tests that need no GPU: twenty minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not gpu" $(ARGS)
 
 coverage: $(READY)  ## line coverage of the fast tests, their subprocesses included
-	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not gpu" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(READY)  ## format, lint, types, layer contracts
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -154,6 +154,58 @@ def matrix_chart(
             for row, part in zip(matrix.tolist(), shares.tolist(), strict=True)
         ),
     )  # fmt: skip
+
+
+def heat_map(
+    name: str, title: str, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, form: str = ".2f",
+    top: float | None = None, blank_diagonal: bool = False, caption: str = "",
+) -> Chart:  # fmt: skip
+    """Return a matrix as shades from 0 to its greatest value, with its numbers in the cells.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        values: Shape (R, C); NaN is left blank.
+        rows: R names.
+        columns: C names.
+        form: Format of a number.
+        top: The value of the darkest shade; the greatest by default.
+        blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
+        caption: What the numbers are.
+    """
+    matrix = np.array(values, dtype=np.float64)
+    if blank_diagonal:
+        np.fill_diagonal(matrix, np.nan)
+    finite = matrix[np.isfinite(matrix)]
+    darkest = top or float(finite.max(initial=0)) or 1.0
+    texts = tuple(tuple(format(value, form) for value in row) for row in matrix.tolist())
+    shades = tuple(map(tuple, (matrix / darkest).tolist()))
+    return Chart(
+        name, title, "heatmap", "", "", z=shades, labels=(tuple(columns), tuple(rows)), texts=texts, caption=caption
+    )
+
+
+_MAX_PANELS = 12
+
+
+def ranked_bars(
+    name: str, title: str, x_title: str, ranked: Mapping[str, Sequence[tuple[str, float]]], *, columns: int = 2
+) -> Chart:
+    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        x_title: With unit.
+        ranked: Panel to its things and their values, in the order to draw.
+        columns: Panels side by side.
+    """
+    used = list({panel: pairs for panel, pairs in ranked.items() if pairs}.items())[:_MAX_PANELS]
+    series = tuple(
+        Series(panel, tuple(float(v) for _, v in pairs), tuple(n for n, _ in pairs), panel=panel)
+        for panel, pairs in used
+    )
+    return Chart(name, title, "bars", x_title, "", series, columns=columns)
 
 
 def box_series(name: str, values: ArrayLike, *, panel: str = "") -> Series:
@@ -504,12 +556,8 @@ def _rows(chart: Chart, every: Sequence[Series]) -> Spec:
     if n > 1:
         order = list(dict.fromkeys(series.name for series in chart.series))
         encoding["yOffset"] = {"field": "series", "type": "nominal", "scale": {"domain": order}, "sort": None}
-    x: Spec = {
-        "field": "x",
-        "type": "quantitative",
-        "axis": _axis(chart.x_title, chart.x_form),
-        "scale": _scale(chart, "x"),
-    }
+    axis = _axis(chart.x_title, chart.x_form) | {"labelOverlap": "greedy", "labelSeparation": 6}  # panels may be narrow
+    x: Spec = {"field": "x", "type": "quantitative", "axis": axis, "scale": _scale(chart, "x")}
     interval: Spec = {
         "mark": {"type": "rule", "strokeWidth": 1.6},
         "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},

@@ -78,6 +78,10 @@ class Column:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
+Columns = tuple[Column | str, ...]
+Row = tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.
@@ -97,8 +101,8 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[Column | str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Columns
+    rows: tuple[Row, ...]
     provenance: str = ""
     note: str = ""
     shown: int | None = None
@@ -245,6 +249,27 @@ def text_block(lines: Iterable[str], title: str = "") -> list[Text]:
 # CSV
 
 
+def chart_table(chart: Chart) -> Table:
+    """Return a chart's data as a table: a row for each point, or for each cell of a heat map."""
+    if chart.kind == "heatmap":
+        columns, names = chart.labels
+        rows: list[Row] = [
+            (name, column, chart.texts[i][j] if chart.texts else chart.z[i][j])
+            for i, name in enumerate(names) for j, column in enumerate(columns)
+        ]  # fmt: skip
+        return Table(chart.name, chart.title, (chart.y_title or "row", chart.x_title or "column", "value"), tuple(rows))
+    if chart.kind == "box":
+        header = ("series", "p5", "q25", "median", "q75", "p95", "mean")
+        return Table(
+            chart.name, chart.title, header, tuple((s.name, *(s.summary or ())) for s in chart.series if s.summary)
+        )
+    rows = [
+        (s.panel, s.name, x, y, s.low[i] if s.low else None, s.high[i] if s.high else None)
+        for s in chart.series for i, (x, y) in enumerate(zip(s.x, s.y, strict=True))
+    ]  # fmt: skip
+    return Table(chart.name, chart.title, ("panel", "series", "x", "y", "low", "high"), tuple(rows))
+
+
 def table_csv(table: Table) -> str:
     """Return a table as CSV: numbers with six digits, intervals in columns of their own, no text a formula.
 
@@ -328,7 +353,7 @@ def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -
             said = " ".join(part for part in (block.caption, block.intervals, block.provenance) if part)
             return [f"{mark} {title}", picture, f"<sub>{markdown_text(said)}</sub>" if said else ""]
         case Table(folded=True):
-            return [f"{markdown_text(block.title)}: [CSV]({block.name}.csv)"]
+            return [f"{markdown_text(block.title)}: [CSV]({tables}{block.name}.csv)"]
         case Table():
             return _markdown_table(block, mark, tables)
 
@@ -503,12 +528,14 @@ def _terminal_block(block: Block) -> list[Any]:
             return []  # a page or the Markdown beside it has the colours
         case Chart():
             return [said(f"Chart: {block.title} ({block.name})", "dim")]
+        case Table(folded=True):
+            return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
             rows = block.texts(_MOST_TERMINAL_ROWS)
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
                 side: Any = "right" if block.is_numeric(i) else "left"
-                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i))
+                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i), overflow="fold")
             for row in rows:
                 drawn.add_row(
                     *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from agnews_exp.analyses.findings import (
     Findings,
     Table,
+    chart_table,
     findings_to_json,
     markdown_text,
     read_findings,
@@ -33,7 +34,7 @@ from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_judged, load_splits
-from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, read_json, write_json
+from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, escaped, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -111,22 +112,26 @@ def perform(component: Mapping[str, Any], name: str, context: AnalysisContext, *
     """
     arguments = dict(component)
     function = resolve_target(arguments.pop("_target_"), f"evaluation.analyses.{name}._target_")
-    unfinished = context.folder.with_name(f".{name}.unfinished")
+    with renewed(context.folder) as folder:
+        findings: Findings = function(replace(context, folder=folder), **arguments)
+        if findings:  # else there was nothing to do, as without an external file
+            write_findings(folder, findings, {"analysis": name, "arguments": arguments}, draw=draw)
+    return findings
+
+
+@contextmanager
+def renewed(folder: Path) -> Iterator[Path]:
+    """Give a new folder that takes the place of an old one when all is done; left empty, there is none afterwards."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        findings: Findings = function(replace(context, folder=unfinished), **arguments)
-        if hasattr(findings, "summary"):  # goes with analyses/context.py
-            text, findings = findings.summary, Findings("", (), findings.metrics, findings.details)
-            (unfinished / SUMMARY).write_text(text.rstrip() + "\n", encoding="utf-8")
-        if findings:  # else there was nothing to do, as without an external file
-            write_findings(unfinished, findings, {"analysis": name, "arguments": arguments}, draw=draw)
-        shutil.rmtree(context.folder, ignore_errors=True)
-        if findings:
-            unfinished.replace(context.folder)
+        yield unfinished
+        shutil.rmtree(folder, ignore_errors=True)
+        if any(unfinished.iterdir()):
+            unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return findings
 
 
 def title_of(name: str) -> str:
@@ -141,8 +146,9 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
         folder: Exists.
         findings: What to write.
         origin: What found them: keys that stand first in findings.json.
-        draw: Draw the charts as PNG too.
+        draw: Draw the charts as PNG too, and write their data as CSV.
     """
+    tables = {block.name for block in findings.blocks if isinstance(block, Table)}
     for block in findings.blocks:
         if isinstance(block, Table):
             write_table(block, folder / f"{block.name}.csv")
@@ -150,10 +156,11 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
             write_chart(block, folder / f"{block.name}.json")
             if draw:
                 save(block, folder / f"{block.name}.png")
+                if block.name not in tables:
+                    write_table(chart_table(block), folder / f"{block.name}.csv")
     head = f"# {markdown_text(title_of(str(origin['analysis'])))}\n\n{markdown_text(findings.headline)}\n\n"
-    if not (folder / SUMMARY).exists():  # goes with analyses/context.py
-        body = to_markdown(findings.blocks, figures="" if draw else None)
-        (folder / SUMMARY).write_text(f"{head}{body}\n", encoding="utf-8")
+    body = to_markdown(findings.blocks, figures="" if draw else None)
+    (folder / SUMMARY).write_text(f"{head}{body}\n", encoding="utf-8")
     write_json(folder / FINDINGS, dict(origin) | findings_to_json(findings))
 
 
@@ -284,7 +291,7 @@ def stored_config(run: RunFolder) -> CheckedConfig:
     """Return the configuration that a run was started with, checked by today's rules."""
     from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.create(run.config())
+    config = OmegaConf.create(escaped(run.config()))
     assert isinstance(config, DictConfig)
     return check_config(config)
 

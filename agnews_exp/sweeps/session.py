@@ -328,8 +328,8 @@ class SweepSession:
         settled = [s for s in states if self.folder.is_settled(s)]
         complete = accept or len(settled) >= total
         results = write_results(self.folder, states)
-        if report is not None:
-            results.add(report(self.folder))
+        if report is not None and (more := report(self.folder)):
+            results.add(more)
         self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
         self.folder.update(status="finished" if complete else "failed", ended=_now())
         self.parent.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.launcher import Source
@@ -142,30 +142,21 @@ class SearchSweeper(SessionSweeper):
             session.finish(search.total, lambda folder: report_search(search, folder), accept=search.acceptable)
 
 
-_REPORTS = ("study_tables", "distil_table")
-
-
 class GridSweeper(SessionSweeper):
     """Runs the product of all comma lists, ranges and globs of the command.
 
     Args:
         params: Sweeps from the configuration, such as ``{seed: 1,2,3}``; the command's own win.
         grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
-        report: What to set the runs side by side with at the end: ``study_tables`` (the study's published numbers) or
-            ``distil_table`` (a teacher and its students).
     """
 
     def __init__(
         self,
         params: dict[str, str] | None = None,
         grids: list[dict[str, str]] | None = None,
-        report: str | None = None,
     ) -> None:
-        if report is not None and report not in _REPORTS:
-            raise unknown_name("hydra.sweeper.report", report, _REPORTS)
         self.params = params or {}
         self.grids = grids or [{}]
-        self.report = report
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is missing of the sweep.
@@ -178,11 +169,14 @@ class GridSweeper(SessionSweeper):
             ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
         """
         from agnews_exp.evaluation.metrics import direction
+        from agnews_exp.reference.reading import find_reference
         from agnews_exp.sweeps.launcher import JobList
         from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.session import SweepSession
 
         resume(self.config)
+        if self.config.reference:
+            find_reference(self.config.reference, Path(self.config.paths.root_dir))  # unknown: said before any job
         label = label_of(parse_overrides(arguments, self.hydra_context))
         grid: list[list[str]] = []
         swept: list[str] = []
@@ -203,18 +197,14 @@ class GridSweeper(SessionSweeper):
                 self.work(session, source, batch=len(pending), check=check)
             elif session.folder.info().get("status") != "finished":
                 session.begin(len(grid))  # all jobs are done, but the call that did the last one did not end well
-            session.finish(len(grid), self._report())
+            session.finish(len(grid), self._tables)
 
-    def _report(self) -> Callable[[SweepFolder], dict[str, Any]] | None:
-        if self.report is None:
-            return None
-        if self.report == "distil_table":
-            from agnews_exp.compare.distil_table import distil_report
+    def _tables(self, folder: SweepFolder) -> dict[str, Any] | None:
+        """Print and write tables of the runs beside a teacher or a chosen reference, where there are any."""
+        from agnews_exp.compare.beside import print_tables
 
-            return distil_report
-        from agnews_exp.reference.ag_news_notebooks.study_tables import study_report
-
-        return study_report
+        runs = [run for state in folder.states() if (run := folder.run_of(state)) is not None]
+        return print_tables(folder.path, runs, self.config.reference, Path(self.config.paths.root_dir))
 
 
 def parse_overrides(words: Sequence[str], context: HydraContext) -> list[Override]:

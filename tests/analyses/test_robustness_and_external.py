@@ -9,30 +9,25 @@ import json
 import numpy as np
 import pytest
 
-from agnews_exp.analyses import external
-from agnews_exp.analyses.robustness import analyse as robustness
+from agnews_exp.analyses import external, robustness
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.drawing import read_chart
 from agnews_exp.evaluation.metrics import judge
 from agnews_exp.evaluation.predictions import Predictions
 
 STRENGTHS = {"swap": (0.1, 0.5), "delete": (0.1, 0.5), "truncate": (1,), "html_removed": (1.0,), "upper": None}
 
 
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def is_png(path):
-    return path.read_bytes().startswith(b"\x89PNG")
+def block(findings, name):
+    """Return the last block of this name."""
+    return [found for found in findings.blocks if getattr(found, "name", "") == name][-1]
 
 
 def test_as_many_examples_of_perturbed_rows_are_written_as_asked(context):
     for n in (2, 1):
-        robustness.analyse(context, n_rows=50, perturbations={"upper": [1.0]}, parts=False, resamples=100, n_examples=n)
-        assert len({row["row_id"] for row in rows_of(context.folder / "examples.csv")}) == n
+        options = {"n_rows": 50, "perturbations": {"upper": [1.0]}, "parts": False, "resamples": 100}
+        examples = block(robustness.analyse(context, n_examples=n, **options), "examples")
+        assert len({row_id for row_id, *_ in examples.rows}) == n
 
 
 def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context):
@@ -55,10 +50,11 @@ def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context
     assert findings.metrics["test/accuracy_change_truncate_1"] < -0.1
     assert variants["truncate_1"]["changed_texts"] == 1.0
     assert dict(robustness.analyse(context, **options).metrics) == dict(findings.metrics)
-    assert is_png(context.folder / "drops.png")
-    assert is_png(context.folder / "strengths.png")
-    examples = rows_of(context.folder / "examples.csv")
-    texts = {row["variant"]: row["text"] for row in examples}
+    change = findings.metrics["test/macro_f1_change_swap_0.5"]
+    (swaps,) = [series for series in block(findings, "strengths").series if series.name == "two letters swapped"]
+    assert swaps.x == (0.0, 10.0, 50.0)
+    assert swaps.y[2] - swaps.y[0] == pytest.approx(change)
+    texts = {variant: text for _, variant, text in block(findings, "examples").rows}
     assert f"{texts['title_only']} {texts['description_only']}" == texts["unchanged"]
     assert len(texts["truncate_1"].split()) == 1
 
@@ -116,8 +112,8 @@ def test_external_rows_are_judged_through_the_mapping(context, tmp_path):
     assert (findings.details["rows"], findings.details["kept"]) == (80, 60)
     assert {"external/auroc_max_softmax", "external/auroc_margin", "external/auroc_energy"} <= set(findings.metrics)
     assert findings.metrics["external/auroc_known_words"] > 0.55  # the junk rows' words were never seen
-    assert is_png(context.folder / "scores.png")
-    assert read_chart(context.folder / "confusion_external.json").labels[0] == context.splits.class_names
+    assert len(block(findings, "scores").series) == 2 * len(block(findings, "detection").rows)
+    assert block(findings, "confusion_external").labels[0] == context.splits.class_names
     json.dumps(findings.details, allow_nan=False)
 
 

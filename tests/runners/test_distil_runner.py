@@ -138,6 +138,7 @@ def test_teacher_without_probabilities_is_refused(run):
         run(*STUDENT, "model.teacher=mute")
 
 
+@pytest.mark.slow
 def test_network_learns_from_the_teacher_too(run):
     words = ("model=distilled_network", "model@model.student=tiny", "model.teacher=teacher", "trainer.max_epochs=4")
     small = ("model.student.vocabulary=1000", "model.student.max_length=32")

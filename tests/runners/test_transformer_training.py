@@ -166,6 +166,7 @@ def test_out_of_memory_names_the_batch_and_what_to_set(make_training, tmp_path, 
     assert "accumulate_grad_batches=2" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
     from dataclasses import replace
 
@@ -192,6 +193,7 @@ def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
         np.testing.assert_allclose(values, alone.weights()[name], atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_path):
     from dataclasses import replace
 
