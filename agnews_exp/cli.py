@@ -82,7 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     cache.set_defaults(handler=_cache)
 
     from agnews_exp.analyses import commands as analyses
-    from agnews_exp.analyses.exploration import commands as eda
     from agnews_exp.compare import commands as runs
     from agnews_exp.report import build as report
     from agnews_exp.serving import commands as serving
@@ -90,7 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     from agnews_exp.sweeps import commands as sweeps
 
     analyses.add_parsers(commands)
-    eda.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)
@@ -199,7 +197,7 @@ def _sync(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.data.cache import cache_clear, cache_info
+    from agnews_exp.core.cache import cache_clear, cache_info
 
     root = Path(to_plain(compose_config(options.overrides))["paths"]["cache_dir"])
     for folder in sorted(p for p in root.glob("*") if p.is_dir()):

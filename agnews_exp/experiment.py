@@ -172,6 +172,16 @@ def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> M
     return {**plain, "model": model}
 
 
+def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
+    """Return the fingerprint that a run of a configuration would have now.
+
+    Args:
+        checked: The configuration.
+        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
+    """
+    return fingerprint(_identified(checked.plain, source_runs(checked.plain)), data_checksum)
+
+
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
     from agnews_exp.analyses.performing import complete_analyses
 
@@ -213,7 +223,7 @@ def _fit_and_judge(
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
     from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.runners.cross_validation import cross_validate
-    from agnews_exp.tracking.record_files import write_confusion_figure, write_predictions, write_report
+    from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     parts = {"val": splits.validation}
     if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
@@ -251,7 +261,7 @@ def _fit_and_judge(
         write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
-    write_confusion_figure(path / record.FIGURES / "confusion_matrix.png", matrices, splits.class_names)
+    write_confusions(path / record.FIGURES, matrices, splits.class_names)
     notes = [*summary.notes]
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts:
@@ -306,8 +316,7 @@ def _analyse(
     timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
     """Analyse the run with its model as it was saved: what a later command would load."""
-    from agnews_exp.analyses.context import AnalysisContext
-    from agnews_exp.analyses.performing import analysis_folder, perform_all
+    from agnews_exp.analyses.performing import AnalysisContext, analysis_folder, perform_all
     from agnews_exp.models.loading import load_model
 
     model = load_model(path / record.MODEL)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import ConfigError, StorageError, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, StorageError, unknown_name
 from agnews_exp.evaluation.metrics import direction, own_directions
-from agnews_exp.tracking.record import CONFIG, RunFolder, read_config
+from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.tracking.record import CONFIG, PREDICTIONS, RunFolder, read_config
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ _NEEDED: tuple[str, ...] = (
     "data.rows",
     "data.evaluation_checksum",
 )
+
+_RESAMPLES = 1000
 
 FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split_seed")
 
@@ -40,6 +43,23 @@ class Entry:
     folder: RunFolder
     result: Mapping[str, Any]
     value: float
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
+        import pyarrow.compute as pc
+
+        from agnews_exp.evaluation.statistics import bootstrap_metric
+
+        split, _, name = metric.partition("/")
+        try:
+            table = read_table(self.folder.path / PREDICTIONS)
+            rows = table.filter(pc.equal(table["split"].cast("string"), split))
+            labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
+            return bootstrap_metric(
+                labels, given, name, resamples=_RESAMPLES, class_names=self.result["class_names"], jackknife=False
+            ).percentile
+        except (AgnewsError, KeyError):
+            return None
 
 
 def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = ()) -> list[list[Entry]]:

@@ -49,19 +49,22 @@ def register() -> None:
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
 
 
-def compose_config(overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> DictConfig:
+def compose_config(
+    overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = (), *, hydra_node: bool = False
+) -> DictConfig:
     """Compose the configuration as ``run.py`` would.
 
     Args:
         overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
         folder: The conf/ folder; the project's own by default.
         extra: Further configuration folders, searched after that one, as Hydra does with ``--config-dir``.
+        hydra_node: Whether to keep Hydra's own settings under ``hydra``.
 
     Raises:
         ConfigError: An override is malformed or names an unknown choice or key.
     """
     try:
-        return _compose(overrides, folder or config_folder(), extra)
+        return _compose(overrides, folder or config_folder(), extra, hydra_node)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_composition(error, overrides, folder, extra) from error
     except AgnewsError:
@@ -76,7 +79,7 @@ def _not_composed(error: Exception, overrides: Sequence[str]) -> ConfigError:
     return ConfigError(f"Cannot compose '{words[:200]}': {reason}", fix="write group=choice key=value")
 
 
-def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> DictConfig:
+def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydra_node: bool = False) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -87,7 +90,7 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> D
         places = ",".join(quoted(f"file://{place.absolute()}") for place in extra)
         words.append(f"hydra.searchpath=[{places}]")
     with initialize_config_dir(config_dir=str(folder)):
-        return compose(config_name="config", overrides=words)
+        return compose(config_name="config", overrides=words, return_hydra_config=hydra_node)
 
 
 def quoted(text: str) -> str:

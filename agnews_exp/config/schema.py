@@ -186,6 +186,7 @@ class RunConfig(_Group):
     data_fraction: Fraction = Field(description="share of the training rows")
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
+    reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig

@@ -27,7 +27,7 @@ def unlabelled_texts(
     """Return texts without labels, none of which is a validation or test text.
 
     Args:
-        splits: The study's rows.
+        splits: The labelled rows.
         source: ``rest``, or a file.
         columns: Columns or keys of the file that make a text.
         limit: At most so many texts; those of a small limit are among those of a larger one. None takes all.

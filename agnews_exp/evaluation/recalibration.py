@@ -232,7 +232,7 @@ def study_calibration(
         seed: Seed of the division of the validation rows, of resamples and of simulations.
 
     Returns:
-        The chosen calibrator as fitted on the first part (so that its scores hold for it), and the study.
+        The chosen calibrator as fitted on the first part (so that its scores hold for it), and what was compared.
 
     Raises:
         DataError: Neither scores nor probabilities, or too few validation rows.

@@ -19,7 +19,7 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     Args:
         model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
         matrix: What the model takes.
-        n_classes: K of the study; classes that the model never saw get probability 0 and the lowest score.
+        n_classes: K of the corpus; classes that the model never saw get probability 0 and the lowest score.
     """
     from sklearn.linear_model._base import LinearClassifierMixin
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit
+from agnews_exp.core.processes import die_with_parent
 from agnews_exp.study.plan import Command, Planner
 from agnews_exp.study.settings import AskedStudy, Machine, ask, choose_transformer
 from agnews_exp.study.state import StudyFile
-from agnews_exp.sweeps.processes import die_with_parent
 from agnews_exp.sweeps.results import clock, table_console
 from agnews_exp.sweeps.state import WorkLock
 from agnews_exp.tracking import record

@@ -20,7 +20,7 @@ from agnews_exp.config.compose import explain_composition, header_of
 from agnews_exp.config.schema import Fraction
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.paths import config_folder
-from agnews_exp.sweeps.processes import cpu_count, visible_gpus
+from agnews_exp.core.processes import cpu_count, visible_gpus
 from agnews_exp.sweeps.state import override_key
 
 GROUP = "study"

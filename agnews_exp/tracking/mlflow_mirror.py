@@ -34,10 +34,6 @@ log = logging.getLogger(__name__)
 SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
 """Inside a sweep's folder: what the sweep is, and what MLflow shows of its results."""
 
-TRACKED_METRICS = ("macro_f1", "accuracy", "log_loss")
-"""Metrics of rows that MLflow gets, of training, validation, test and cross-validation; the rest is in result.json."""
-TRACKED_NUMBERS = ("n_features", "throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb")
-"""Other numbers that MLflow gets, beside ``time/fit``."""
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
 
@@ -340,11 +336,17 @@ def _start_tags(plain: Mapping[str, Any], environment: Mapping[str, Any], folder
 
 def tracked(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a result that MLflow gets, the primary metric first."""
-    splits = ("val", "test", "train", "cv")
-    names = [result["primary"], *(f"{split}/{name}" for name in TRACKED_METRICS for split in splits), "cv/macro_f1_std"]
-    numbers = {**result["metrics"], **{f"time/{stage}": float(s) for stage, s in result["timings"].items()}}
-    kept = dict.fromkeys([*names, "time/fit", *TRACKED_NUMBERS])
-    return {name: float(numbers[name]) for name in kept if name in numbers and math.isfinite(numbers[name])}
+    from agnews_exp.evaluation.metrics import tracked_metrics
+
+    numbers, primary = result["metrics"], result["primary"]
+    kept = {primary: numbers[primary]} if primary in numbers else {}
+    kept |= tracked_metrics(numbers, _own(result)) | {"time/fit": result["timings"].get("fit", math.nan)}
+    return {name: float(value) for name, value in kept.items() if math.isfinite(value)}
+
+
+def _own(result: Mapping[str, Any]) -> list[str]:
+    """Return the names of the user's own metrics in a record."""
+    return list(result.get("own_metrics") or {})
 
 
 def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: State, store: Store) -> None:
@@ -354,6 +356,8 @@ def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: Sta
     logged does not keep the rest from MLflow.
     """
     from mlflow.entities import Metric
+
+    from agnews_exp.evaluation.metrics import headline
 
     model_id: str | None = None
     failure: Exception | None = None
@@ -366,7 +370,7 @@ def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: Sta
     when, data = state.ended_ms, result["data"]
     metrics = [Metric(name, value, when, 0, model_id) for name, value in tracked(result).items()]
     for name, per_fold in result.get("folds", {}).items():
-        if name in TRACKED_METRICS:
+        if name in headline(_own(result)):
             metrics += [Metric(f"cv_fold/{name}", float(v), when, fold) for fold, v in enumerate(per_fold)]
     tags = {
         "fingerprint": str(result["fingerprint"]),
@@ -408,11 +412,13 @@ def _log_end(run_id: str, plain: Mapping[str, Any], state: State, store: Store) 
 
 def headline_note(result: Mapping[str, Any]) -> str:
     """Return the Markdown that the MLflow UI shows at the top of a run."""
+    from agnews_exp.evaluation.metrics import headline
+
     data, metrics = result["data"], result["metrics"]
     rows = data["rows"]
     splits = {split: title for split, title in (("val", "validation"), ("test", "test")) if split in rows}
     lines = [f"| | {' | '.join(splits.values())} |", "| --- |" + " --- |" * len(splits)]
-    for name in ("macro_f1", "accuracy", "weighted_f1", "cohen_kappa", "mcc", "log_loss"):
+    for name in headline(_own(result)):
         if f"val/{name}" in metrics:
             values = " | ".join(f"{metrics[f'{split}/{name}']:.4f}" for split in splits)
             lines.append(f"| {name} | {values} |")
@@ -456,11 +462,14 @@ def _log_dataset(run_id: str, data: Mapping[str, Any], store: Store) -> None:
 
 def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: Store) -> str:
     """Log the saved model, unless an interrupted attempt has logged it; return the logged model's id."""
+    import mlflow
+
     from agnews_exp.tracking.logged_model import log_saved
 
-    outputs = store.client.get_run(run_id).outputs
-    if outputs is not None and outputs.model_outputs:
-        return str(outputs.model_outputs[-1].model_id)
+    run = store.client.get_run(run_id)
+    if run.outputs is not None and run.outputs.model_outputs:
+        return str(run.outputs.model_outputs[-1].model_id)
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where MLflow puts a model, whatever its run's is
     made = log_saved(run_id, folder, class_names, _EXAMPLE_TEXTS)
     store.progress()
     return made

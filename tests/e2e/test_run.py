@@ -10,6 +10,8 @@ import pytest
 import yaml
 from sklearn.metrics import accuracy_score, f1_score
 
+from agnews_exp.drawing import read_chart
+
 FAST = ("data=sample", "features=word_tfidf", "model=multinomial_nb", "evaluation.latency_repeats=0")
 
 
@@ -38,7 +40,9 @@ def test_default_run_leaves_a_complete_record_whose_metrics_follow_from_its_pred
         assert result["timings"][name] > 0
     for name in ("throughput_batch", "throughput_single", "model_size_mb", "peak_memory_mb", "n_features"):
         assert result["metrics"][name] > 0
-    assert (folder / "figures" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    drawn = read_chart(folder / "figures" / "confusion_test.json")
+    assert drawn.texts[0][0].split()[0] == str(result["confusion"]["test"][0][0])
+    assert not list(folder.rglob("*.png")), "a run draws nothing"
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["C"] == 1.0
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from agnews_exp.analyses.calibration.analyse import draw_class_reliability
-from agnews_exp.analyses.errors.confusions import Rate
-from agnews_exp.analyses.errors.tables import draw_rates
-from agnews_exp.analyses.exploration.drawing import grouped_bars, save_figure
 from agnews_exp.analyses.figures import new_figure, save_png, take_text_literally
 
 BROKEN = "$\\frac{1}{$"
@@ -44,18 +39,3 @@ def test_powers_of_ten_on_a_logarithmic_axis_stay_formulas() -> None:
     labels = [label for label in axes.get_xticklabels() if "10^" in label.get_text()]
     assert labels
     assert all(label.get_parse_math() for label in labels)
-
-
-@pytest.mark.parametrize("kind", ["calibration", "errors", "eda"])
-def test_a_class_with_a_broken_formula_as_its_name_breaks_no_figure(kind: str, tmp_path: Path) -> None:
-    path, names = tmp_path / "figure.png", (BROKEN, "$x$", "_plain", "")
-    if kind == "calibration":
-        labels = np.tile(np.arange(4), 20)
-        draw_class_reliability(path, labels, {BROKEN: np.full((80, 4), 0.25)}, names, 5)
-    elif kind == "errors":
-        rates = [Rate(name, 3, 10, 0.3, 0.1, 0.5) for name in names]
-        draw_rates(path, {BROKEN: rates, "class": rates}, rates[0])
-    else:
-        save_figure(tmp_path, "figure", grouped_bars(names, {BROKEN: [1, 2, 3, 4]}, "$x$"))
-        assert BROKEN in "".join((tmp_path / "figure.svg").read_text(encoding="utf-8").split("<!--")[1:])
-    assert pixels(path).std() > 0

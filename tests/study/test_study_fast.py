@@ -65,7 +65,7 @@ def check_cascade(outputs, stage):
     folder, result = results["cascade"]
     findings = json.loads((folder / "analysis" / "cascade" / "findings.json").read_text())
     assert findings["details"]["chosen"]["accuracy"]["estimate"] == pytest.approx(result["metrics"]["test/accuracy"])
-    assert {"routing.png", "risk_coverage.png"} <= {p.name for p in (folder / "analysis" / "cascade").iterdir()}
+    assert {"routing.json", "risk_coverage.json"} <= {p.name for p in (folder / "analysis" / "cascade").iterdir()}
     assert "train/macro_f1" not in result["metrics"], "nothing of a cascade is fitted on training rows"
 
 
