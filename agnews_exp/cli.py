@@ -197,7 +197,7 @@ def _sync(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.data.cache import cache_clear, cache_info
+    from agnews_exp.core.cache import cache_clear, cache_info
 
     root = Path(to_plain(compose_config(options.overrides))["paths"]["cache_dir"])
     for folder in sorted(p for p in root.glob("*") if p.is_dir()):

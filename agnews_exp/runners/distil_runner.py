@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import RESERVED, CheckedConfig
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts

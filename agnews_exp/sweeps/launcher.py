@@ -289,7 +289,7 @@ class _Work:
             run_job,
             (self._session.job_words(job, self._more), not fresh, self._foreign),
             log=log_path(self._session.folder.path, job.num),
-            environment=self._session.environment(job) | gpus,
+            environment={**self._session.environment(job), **gpus},
             fresh=fresh,
             keep_open=self._session.locks,
         )

@@ -566,7 +566,7 @@ def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Ch
         series = tuple(
             _points(name, some, lambda t: t.values[0], lambda t: t.values[1]) for name, some in parts.items()
         )
-        yield Chart("pareto_front", "Trials by both objectives", "points", *objectives, series)
+        yield Chart("pareto_front", "Trials by both objectives", "points", objectives[0], objectives[1], series)
     for place, objective in enumerate(objectives):
         ending = "" if len(objectives) == 1 else f"_{slug(objective)}"
         value = partial(_value, place)
@@ -584,7 +584,14 @@ def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Ch
                 yield Chart(name, title, "dots", objective, key, (dots,))
             else:
                 points = _points("", some, lambda t, key=key: t.params[key], value)
-                yield Chart(name, title, "points", key, objective, (points,), log_x=bool(distribution.log))
+<<<<<<< HEAD
+                yield Chart(
+                    name, title, "points", key, objective, (points,), log_x=bool(getattr(distribution, "log", False))
+                )
+=======
+                log_x = bool(getattr(distribution, "log", False))
+                yield Chart(name, title, "points", key, objective, (points,), log_x=log_x)
+>>>>>>> sweeps
     reported = [t for t in study.get_trials(deepcopy=False) if t.intermediate_values]
     if reported:
         lines = tuple(

@@ -25,7 +25,6 @@ from typing import Any
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.paths import HISTORY
 from agnews_exp.core.process import check_terminated, is_gone
-from agnews_exp.evaluation.metrics import headline, tracked_metrics
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import RunFolder, read_json
 from agnews_exp.tracking.store import flatten, prepare_store
@@ -337,6 +336,8 @@ def _start_tags(plain: Mapping[str, Any], environment: Mapping[str, Any], folder
 
 def tracked(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a result that MLflow gets, the primary metric first."""
+    from agnews_exp.evaluation.metrics import tracked_metrics
+
     numbers, primary = result["metrics"], result["primary"]
     kept = {primary: numbers[primary]} if primary in numbers else {}
     kept |= tracked_metrics(numbers, _own(result)) | {"time/fit": result["timings"].get("fit", math.nan)}
@@ -355,6 +356,8 @@ def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: Sta
     logged does not keep the rest from MLflow.
     """
     from mlflow.entities import Metric
+
+    from agnews_exp.evaluation.metrics import headline
 
     model_id: str | None = None
     failure: Exception | None = None
@@ -409,6 +412,8 @@ def _log_end(run_id: str, plain: Mapping[str, Any], state: State, store: Store) 
 
 def headline_note(result: Mapping[str, Any]) -> str:
     """Return the Markdown that the MLflow UI shows at the top of a run."""
+    from agnews_exp.evaluation.metrics import headline
+
     data, metrics = result["data"], result["metrics"]
     rows = data["rows"]
     splits = {split: title for split, title in (("val", "validation"), ("test", "test")) if split in rows}

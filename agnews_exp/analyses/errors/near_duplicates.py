@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from agnews_exp.data.cache import ArrayCache, cache_clear, cache_info, cache_key, digest_texts
+from agnews_exp.core.cache import ArrayCache, cache_clear, cache_info, cache_key, digest_texts
 
 
 def arrays(n=1000):
