@@ -155,8 +155,8 @@ class SweepSession:
             return f"the version of this package has changed from {version} to {__version__}"
         now = describe_environment(Path(self.plain["paths"]["root_dir"]))
         for state, _ in stored.values():
-            run = Path(os.path.normpath(self.folder.path / str(state.run)))
-            if other_source(job_report.read_json(run / job_report.ENVIRONMENT) or {}, now):
+            place = Path(os.path.normpath(self.folder.path / str(state.run)))
+            if other_source(job_report.read_json(place / job_report.ENVIRONMENT) or {}, now):
                 return "the source code of this package has changed"
         # Numbers name no data and no code, so one job stands for all that differ in nothing else.
         alike = {_without_numbers(state.overrides): num for num, (state, _) in reversed(stored.items())}
