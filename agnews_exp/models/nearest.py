@@ -1,4 +1,4 @@
-"""The most similar training texts vote: nearest neighbours by cosine, searched exactly in an inverted index."""
+"""The most similar training texts vote: nearest neighbours, found exactly, the same ones on every machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn import neighbors
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import pairwise_distances_chunked
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
@@ -108,6 +110,51 @@ class CosineNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+_DIGITS = 9
+"""Decimal places of a distance that count: what lies beyond depends on the processor."""
+
+
+class KNeighborsClassifier(neighbors.KNeighborsClassifier):  # type: ignore[misc]
+    """scikit-learn's nearest neighbours; of training rows that are equally far away the first ones vote.
+
+    scikit-learn takes any of them, which ones depends on the processor. Distances are always computed one by one
+    (``algorithm`` and ``leaf_size`` change nothing); arguments and attributes are scikit-learn's.
+    """
+
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
+        """Return distances and numbers of the nearest training rows, each of shape (n, k), nearest first.
+
+        Args:
+            X: Shape (n, V). None asks for the neighbours of the training rows, which scikit-learn answers.
+            n_neighbors: k; None is that of the estimator.
+            return_distance: False returns the numbers alone.
+        """
+        if X is None:
+            return super().kneighbors(X, n_neighbors, return_distance)
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        if k > self.n_samples_fit_:
+            raise ValueError(f"Expected n_neighbors <= n_samples_fit, but n_neighbors = {k}, {self.n_samples_fit_=}")
+
+        def nearest(distances: NDArray[np.floating[Any]], _: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+            rounded = distances.round(_DIGITS)
+            furthest = np.partition(rounded, k - 1, axis=1)[:, k - 1]
+            candidates = (np.flatnonzero(row <= bound) for row, bound in zip(rounded, furthest, strict=True))
+            orders = [
+                some[np.argsort(row[some], kind="stable")[:k]] for row, some in zip(rounded, candidates, strict=True)
+            ]
+            return np.array(orders), np.take_along_axis(rounded, np.array(orders), axis=1)
+
+        # scikit-learn keeps the training rows under a private name only.
+        found = list(pairwise_distances_chunked(
+            X, self._fit_X, reduce_func=nearest, metric=self.effective_metric_, n_jobs=self.n_jobs,
+            **(self.effective_metric_params_ or {}),
+        ))  # fmt: skip
+        rows, distances = (np.concatenate([part[i] for part in found]) for i in (0, 1))
+        return (distances, rows) if return_distance else rows
 
 
 def _unit_rows(X: Any) -> Any:

@@ -584,9 +584,8 @@ def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Ch
                 yield Chart(name, title, "dots", objective, key, (dots,))
             else:
                 points = _points("", some, lambda t, key=key: t.params[key], value)
-                yield Chart(
-                    name, title, "points", key, objective, (points,), log_x=bool(getattr(distribution, "log", False))
-                )
+                log_x = bool(getattr(distribution, "log", False))
+                yield Chart(name, title, "points", key, objective, (points,), log_x=log_x)
     reported = [t for t in study.get_trials(deepcopy=False) if t.intermediate_values]
     if reported:
         lines = tuple(

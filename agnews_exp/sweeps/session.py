@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from agnews_exp.sweeps.state import (
     task_plain,
 )
 from agnews_exp.tracking import record as job_report
+from agnews_exp.tracking.environment import describe_environment, other_source
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +153,17 @@ class SweepSession:
         version = self.folder.info().get("version")
         if version != __version__:
             return f"the version of this package has changed from {version} to {__version__}"
+        now = describe_environment(Path(self.plain["paths"]["root_dir"]))
+        for state, _ in stored.values():
+            place = Path(os.path.normpath(self.folder.path / str(state.run)))
+            if other_source(job_report.read_json(place / job_report.ENVIRONMENT) or {}, now):
+                return "the source code of this package has changed"
         # Numbers name no data and no code, so one job stands for all that differ in nothing else.
         alike = {_without_numbers(state.overrides): num for num, (state, _) in reversed(stored.items())}
         words = {num: self.job_words(Job(num, stored[num][0].overrides)) for num in alike.values()}
-        now = self.identify(words)
+        today = self.identify(words)
         for num in alike.values():
-            found, result = now.get(num), stored[num][1]
+            found, result = today.get(num), stored[num][1]
             if found is None:
                 log.warning("Whether data or code of job %d have changed since could not be found out.", num)
             elif found["data"] != result["data"]["checksum"]:

@@ -27,7 +27,7 @@ SAMPLE = ("data=sample", "tracking=none")
             ("'max_feature'", "Did you mean features.blocks.word.max_features=9"),
         ),
         (("evaluation.primary=test/macro_f1",), ("evaluation.primary='test/macro_f1'",)),
-        (("evaluation.primary=val/f1",), ("'val/f1'", "val/macro_f1")),
+        (("evaluation.primary=val/f1",), ("evaluation.primary=val/f1", "macro_f1")),
         (("model=multinomial_nb", "features=text"), ("model=multinomial_nb", "features=text")),
         (("tags={a:1",), ("tags={a:1", "quote")),
         (("data.nonsense=1",), ("'nonsense'", "allowed")),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import skops.io
 from scipy import sparse
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn import neighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from agnews_exp.models.nearest import CosineNeighbors
+from agnews_exp.models.nearest import CosineNeighbors, KNeighborsClassifier
 
 
 def data(n=150, width=60, classes=4, seed=0):
@@ -22,7 +22,7 @@ def data(n=150, width=60, classes=4, seed=0):
 def test_votes_equal_those_of_scikit_learns_brute_force(power, n_jobs):
     matrix, labels = data()
     ours = CosineNeighbors(7, power, n_jobs=n_jobs).fit(matrix[:100], labels[:100])
-    theirs = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: (1 - distance) ** power)
+    theirs = neighbors.KNeighborsClassifier(7, metric="cosine", weights=lambda distance: (1 - distance) ** power)
     theirs.fit(matrix[:100], labels[:100])
     np.testing.assert_allclose(
         ours.predict_proba(matrix[100:]), theirs.predict_proba(matrix[100:]), rtol=1e-5, atol=1e-6
@@ -69,3 +69,25 @@ def test_bad_parameters_are_refused(parameters):
 @parametrize_with_checks([CosineNeighbors(n_neighbors=5)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_without_ties_neighbours_are_those_of_scikit_learn(metric, weights, kind):
+    generator = np.random.default_rng(0)
+    train, y, new = generator.normal(size=(80, 6)), np.arange(80) % 3, kind(generator.normal(size=(20, 6)))
+    ours, theirs = (
+        estimator(5, metric=metric, weights=weights).fit(kind(train), y)
+        for estimator in (KNeighborsClassifier, neighbors.KNeighborsClassifier)
+    )
+    np.testing.assert_array_equal(ours.kneighbors(new, return_distance=False), theirs.kneighbors(new)[1])
+    np.testing.assert_allclose(ours.predict_proba(new), theirs.predict_proba(new), atol=1e-6)
+
+
+def test_of_equally_far_rows_the_first_vote():
+    train = np.tile([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (300, 1))
+    model = KNeighborsClassifier(4, metric="cosine").fit(train, np.arange(600) // 300)
+    rows = model.kneighbors([[1.0, 0.1, 0.0], [0.0, 0.0, 1.0]], return_distance=False)
+    assert rows.tolist() == [[0, 2, 4, 6], [0, 1, 2, 3]]
+    assert model.predict([[0.0, 0.0, 1.0]]).tolist() == [0]
