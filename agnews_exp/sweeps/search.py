@@ -215,7 +215,7 @@ class Search:
         config: The sweep's composed config.
 
     Raises:
-        ConfigError: The study exists with another space.
+        ConfigError: The Optuna study exists with another space.
     """
 
     def __init__(self, settings: SearchSettings, space: Space, session: SweepSession, config: DictConfig) -> None:
@@ -249,7 +249,7 @@ class Search:
         return study
 
     def _claim(self, study: optuna.Study) -> None:
-        """Write down what determines the study, or compare with what is written down there.
+        """Write down what determines an Optuna study, or compare with what is written down there.
 
         Raises:
             ConfigError: Something differs; names it.
@@ -286,7 +286,7 @@ class Search:
     def _another_study(self, differences: Sequence[str]) -> ConfigError:
         shown = [*differences[:6], *([f"and {len(differences) - 6} more"] if len(differences) > 6 else [])]
         return ConfigError(
-            f"The study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
+            f"The Optuna study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
             fix="set hydra.sweeper.study_name to a new name",
         )
 
@@ -398,7 +398,7 @@ class Search:
         }
 
     def done(self, state: JobState) -> None:
-        """Tell the study how a trial ended; one that was interrupted stays open and runs again next time.
+        """Tell Optuna how a trial ended; one that was interrupted stays open and runs again next time.
 
         One whose process was killed, perhaps because others took the memory, runs again in this call, once.
         """
@@ -413,7 +413,7 @@ class Search:
         ended = TrialState.PRUNED if state.status == "pruned" else TrialState.FAIL if values is None else None
         try:
             self.study.tell(number, values, ended, skip_if_finished=True)
-        except RuntimeError as error:  # the grid sampler stops the study after its last point; it is told by then
+        except RuntimeError as error:  # the grid sampler stops after its last point; it is told by then
             if "Study.stop" not in str(error):
                 raise
 
@@ -431,7 +431,7 @@ class Search:
         return [float(numbers[m]) for m in self.settings.objectives]
 
     def _check_data(self, study: optuna.Study, checksum: str) -> None:
-        """Refuse other data than those of the study's first trial."""
+        """Refuse other data than those of the first trial."""
         stored = study.user_attrs.get(_DATA)
         if stored is None:
             study.set_user_attr(_DATA, checksum)
@@ -520,7 +520,7 @@ def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
     """Say how much pruning has saved, in a line; nothing when no trial was pruned.
 
     Args:
-        trials: The study's trials.
+        trials: Trials of the Optuna study.
         unit: What a trial reports the ends of, such as ``epochs``; None for trial fits before the real one. A pruned
             trial is taken to have had as many before it as the longest completed one.
     """
@@ -551,7 +551,7 @@ def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Ch
     """Yield what a search looks like: its history, what each parameter does, and how much each matters.
 
     Args:
-        study: The study.
+        study: An Optuna study.
         objectives: Its objectives' names.
     """
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
