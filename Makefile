@@ -64,10 +64,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 study: $(READY)  ## the whole study on AG News (AGNEWS_DATA_DIR or the hub): hours; goes on where it was interrupted
-	$(BIN)/agnews study full $(ARGS)
+	$(BIN)/agnews study full reference=ag_news_notebooks $(ARGS)
 
 study-fast: $(READY)  ## every stage of the study on the shipped sample, in minutes
-	$(BIN)/agnews study fast $(ARGS)
+	$(BIN)/agnews study fast reference=ag_news_notebooks $(ARGS)
 
 ui: $(CORE)  ## the MLflow UI on this project's store
 	$(BIN)/agnews ui $(ARGS)
