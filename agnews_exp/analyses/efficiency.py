@@ -204,13 +204,6 @@ def _tell(**values: float | None) -> None:
     print(json.dumps(values), flush=True)
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except AgnewsError as error:
-        sys.exit(error.message.replace("\n", " "))
-
-
 COST_FORMULA = "cost per million = price per hour x 1,000,000 / (texts per second x 3,600 x utilisation)"
 _TRAINING = ("features", "tokenise", "fit")
 
@@ -447,3 +440,10 @@ def _cost_row(cost: Mapping[str, Any]) -> tuple[str, str, str]:
         f"{cost['utilisation']:g})"
     )
     return ("cost per million texts", f"{cost['per_million']:.4g} {cost['currency']}", filled)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AgnewsError as error:
+        sys.exit(error.message.replace("\n", " "))
