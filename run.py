@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from agnews_exp.config.compose import register
+from agnews_exp.config.compose import explain_command, register
 from agnews_exp.core.process import guarded
 from agnews_exp.sweeps import register_plugins
 
@@ -20,4 +20,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, explain_command)

@@ -1,10 +1,5 @@
-"""agnews-exp: configuration-composed experiments for text classification."""
+"""Configuration-composed experiments for text classification: compose, train, judge, compare and serve."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("agnews-exp")
-except PackageNotFoundError:  # a source tree on PYTHONPATH that was never installed
-    __version__ = "0+unknown"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["__version__"]

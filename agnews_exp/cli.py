@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agnews_exp import __version__
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import guarded
 
 
 def main() -> None:
     """Entry point of the console script."""
-    guarded(lambda: run_command(sys.argv[1:]))
+    guarded(lambda: run_command(sys.argv[1:]), _explain)
+
+
+def _explain(error: Exception) -> AgnewsError | None:
+    from agnews_exp.config.compose import explain_command
+
+    return explain_command(error)
 
 
 def run_command(arguments: Sequence[str]) -> None:
@@ -75,7 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     cache.set_defaults(handler=_cache)
 
     from agnews_exp.analyses import commands as analyses
-    from agnews_exp.analyses.exploration import commands as eda
     from agnews_exp.compare import commands as runs
     from agnews_exp.report import build as report
     from agnews_exp.serving import commands as serving
@@ -83,7 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     from agnews_exp.sweeps import commands as sweeps
 
     analyses.add_parsers(commands)
-    eda.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
     serving.add_parsers(commands)
@@ -149,22 +154,23 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from omegaconf import OmegaConf
-
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
+    from agnews_exp.tracking.record import config_text
 
     plain = to_plain(compose_config(options.overrides, extra=_own_folders(options)))
-    print(OmegaConf.to_yaml(OmegaConf.create(plain)), end="")
+    print(config_text(plain), end="")
 
 
 def _validate(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.paths import run_command
+    from agnews_exp.evaluation.metrics import check_metrics
 
     own = _own_folders(options)
     checked = check_config(compose_config(options.overrides, extra=own))
+    check_metrics(checked.run.evaluation)
     words = " ".join([run_command(), *(f"--config-dir={folder}" for folder in own), *options.overrides])
     print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
 
@@ -180,7 +186,7 @@ def _ui(options: argparse.Namespace) -> None:
 def _sync(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.tracking.sync import sync_runs
+    from agnews_exp.tracking.mlflow_mirror import sync_runs
 
     done, failed = sync_runs(to_plain(compose_config(options.overrides)))
     print(f"synced {done} run{'' if done == 1 else 's'}" + (f", {failed} failed" if failed else ""))
@@ -191,7 +197,7 @@ def _sync(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.data.cache import cache_clear, cache_info
+    from agnews_exp.core.cache import cache_clear, cache_info
 
     root = Path(to_plain(compose_config(options.overrides))["paths"]["cache_dir"])
     for folder in sorted(p for p in root.glob("*") if p.is_dir()):

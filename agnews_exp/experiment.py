@@ -6,7 +6,7 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,22 @@ from omegaconf import DictConfig
 
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, Pruned, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
-from agnews_exp.core.process import JobFailed, Terminated, seed_everything
+from agnews_exp.core.process import JobFailed, is_stop, seed_everything
 from agnews_exp.data.corpus import Splits
+from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
-from agnews_exp.runners.protocol import SourceRun, Stages
+from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
-from agnews_exp.tracking.environment import describe_environment
+from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
-from agnews_exp.tracking.lookup import continue_in, find_unfinished, source_runs
-from agnews_exp.tracking.mlflow_run import MlflowRun
 from agnews_exp.tracking.record import report_job
+from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
+from agnews_exp.tracking.worker import Mirroring
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +89,26 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
         AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
     """
     folder = record.RunFolder(path)
+    workers: list[Mirroring] = []
     try:
-        return _execute(cfg, folder)
+        outcome = _execute(cfg, folder, workers)
     except BaseException as error:
+        killed = is_stop(error)
         if folder.status != "finished":
-            killed = isinstance(error, KeyboardInterrupt | Terminated)
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
             status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
             folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
+        for worker in workers:
+            worker.finish(stopped=killed)
         raise
+    notes = [outcome.warning, *(worker.finish() for worker in workers)]
+    return replace(outcome, warning="\n".join(note for note in notes if note) or None)
 
 
-def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
+def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
     checked = check_config(cfg)
+    check_metrics(checked.run.evaluation)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -109,10 +117,14 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
     folder.start(plain, environment)
     compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
+    check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
     sources = source_runs(plain)
     identified = _identified(plain, sources)
     identity = fingerprint(identified, splits.data_checksum)
-    if not checked.run.force and (earlier := record.recall(output_dir, identity)) is not None:
+    earlier = None if checked.run.force else _reusable(record.recall(output_dir, identity), environment)
+    if earlier is not None:
+        if (earlier.result() or {}).get("name") != checked.run.name:
+            record.add_name(output_dir, identity, checked.run.name)
         return _skip(folder, earlier, checked)
     resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
     if resumed is not None:
@@ -120,20 +132,34 @@ def _execute(cfg: DictConfig, folder: record.RunFolder) -> Outcome:
         continue_in(folder, resumed)
         folder.start(plain, environment)
     compiled()
-    with MlflowRun(plain, folder, environment, resumed=resumed is not None) as tracker:
-        options = {"folder": folder.path, "fingerprint": identity, "curves": tracker.log_curves, "sources": sources}
-        result = _fit_and_judge(checked, splits, stages, folder.path, options)
-        group = group_fingerprint(identified, splits.data_checksum)
-        result |= {"fingerprint": identity, "group_fingerprint": group}
-        result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
-        objective = _objective(result["metrics"], checked.run.evaluation.primary)
-        folder.finish(result | {"objective": objective})
-        record.remember(output_dir, identity, folder.path)
-        if not checked.run.trainer.keep_checkpoints:
-            shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
-        with stages.stage("track", "logging to MLflow"):
-            tracker.log_finished()
-    return Outcome(objective, result, folder.path, skipped=False, warning=tracker.warning)
+    folder.identify(identity)
+    worker = Mirroring(folder.path, plain)
+    workers.append(worker)
+    worker.start()
+    options = {"folder": folder.path, "fingerprint": identity, "sources": sources}
+    result = _fit_and_judge(checked, splits, stages, folder.path, options)
+    group = group_fingerprint(identified, splits.data_checksum)
+    result |= {"fingerprint": identity, "group_fingerprint": group}
+    result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
+    objective = _objective(result)
+    folder.finish(result | {"objective": objective})
+    record.remember(output_dir, identity, folder.path)
+    if not checked.run.trainer.keep_checkpoints:
+        shutil.rmtree(folder.path / CHECKPOINTS, ignore_errors=True)
+    return Outcome(objective, result, folder.path, skipped=False)
+
+
+def _reusable(earlier: record.RunFolder | None, environment: Mapping[str, Any]) -> record.RunFolder | None:
+    """Return a stored run unless other source code of this package made it; say what else was different."""
+    if earlier is None:
+        return None
+    before = record.read_json(earlier.path / record.ENVIRONMENT) or {}
+    if other_source(before, environment):
+        log.warning("%s has this fingerprint, but the source code has changed since: running again.", earlier.path)
+        return None
+    if packages := other_packages(before, environment):
+        log.warning("The stored result was made with %s; repeat it with force=true.", packages)
+    return earlier
 
 
 def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
@@ -146,6 +172,16 @@ def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> M
     return {**plain, "model": model}
 
 
+def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
+    """Return the fingerprint that a run of a configuration would have now.
+
+    Args:
+        checked: The configuration.
+        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
+    """
+    return fingerprint(_identified(checked.plain, source_runs(checked.plain)), data_checksum)
+
+
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:
     from agnews_exp.analyses.performing import complete_analyses
 
@@ -155,16 +191,24 @@ def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedC
     shutil.rmtree(folder.path, ignore_errors=True)
     evaluation = checked.run.evaluation
     notes = complete_analyses(earlier, evaluation.analyses) if evaluation.score_test else []
-    objective = _objective(result["metrics"], evaluation.primary)
+    objective = _objective(result)
+    result |= {"name": checked.run.name}  # the one that was asked for
     return Outcome(objective, result, earlier.path, skipped=True, warning="\n".join(notes) or None)
 
 
-def _objective(metrics: Mapping[str, float], primary: str) -> float:
-    if primary not in metrics:
-        raise unknown_name(
-            "metric for evaluation.primary", primary, [m for m in metrics if m.startswith(("val/", "cv/"))]
+def _objective(result: Mapping[str, Any]) -> float:
+    """Return the primary metric of a result.
+
+    Raises:
+        ConfigError: The metric needs probabilities, and the model gives none.
+    """
+    primary = result["primary"]
+    if primary not in result["metrics"]:
+        raise ConfigError(
+            f"evaluation.primary={primary}: {result['model']} gives no probabilities to judge.",
+            fix="evaluation.primary=val/macro_f1, or another model",
         )
-    return float(metrics[primary])
+    return float(result["metrics"][primary])
 
 
 def _fit_and_judge(
@@ -177,9 +221,9 @@ def _fit_and_judge(
     """
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
-    from agnews_exp.evaluation.metrics import classification_metrics, confusion_matrix
+    from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.runners.cross_validation import cross_validate
-    from agnews_exp.tracking.record_files import write_confusion_figure, write_predictions, write_report
+    from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     parts = {"val": splits.validation}
     if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
@@ -187,6 +231,8 @@ def _fit_and_judge(
     if checked.run.evaluation.score_test:
         parts["test"] = splits.test
     answers: dict[str, Predictions] = {}
+    own = own_metrics(checked.run.evaluation.metrics)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
     runner = make_runner(checked, **options)
     with prepared(checked, splits):
         folds = cross_validate(checked, splits, stages) if checked.run.evaluation.folds else None
@@ -196,8 +242,7 @@ def _fit_and_judge(
                 answers[name] = runner.predict(rows.texts)
     metrics = summary.metrics | (folds.summary() if folds else {})
     for name, rows in parts.items():
-        values = classification_metrics(rows.labels, answers[name], splits.class_names)
-        metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
+        metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     # Outside `prepared`: what is measured is a text that nobody has counted before.
     if repeats := checked.run.evaluation.latency_repeats:
         with stages.stage("latency", "measuring throughput"):
@@ -216,7 +261,7 @@ def _fit_and_judge(
         write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
-    write_confusion_figure(path / record.FIGURES / "confusion_matrix.png", matrices, splits.class_names)
+    write_confusions(path / record.FIGURES, matrices, splits.class_names)
     notes = [*summary.notes]
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts:
@@ -232,8 +277,9 @@ def _fit_and_judge(
         "features": checked.run.features.name,
         "family": checked.run.model.family,
         "data_fraction": checked.run.data_fraction,
-        "primary": checked.run.evaluation.primary,
+        "primary": primary.stored_as(checked.run.evaluation.primary.partition("/")[0], splits.class_names),
         "metrics": metrics,
+        "own_metrics": own_record(own),
         "timings": dict(stages.timings),
         "notes": notes,
         "class_names": list(splits.class_names),
@@ -270,8 +316,7 @@ def _analyse(
     timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
     """Analyse the run with its model as it was saved: what a later command would load."""
-    from agnews_exp.analyses.context import AnalysisContext
-    from agnews_exp.analyses.performing import analysis_folder, perform_all
+    from agnews_exp.analyses.performing import AnalysisContext, analysis_folder, perform_all
     from agnews_exp.models.loading import load_model
 
     model = load_model(path / record.MODEL)

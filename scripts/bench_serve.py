@@ -85,8 +85,8 @@ def _ours(run: str) -> Iterator[int]:
 def _mlflow(run: str) -> Iterator[int]:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
-    from agnews_exp.tracking.lookup import find_runs
     from agnews_exp.tracking.record import TRACKING, read_json
+    from agnews_exp.tracking.runs import find_runs
     from agnews_exp.tracking.store import tracking_uri
 
     plain = to_plain(compose_config([]))

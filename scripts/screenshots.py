@@ -110,7 +110,7 @@ def ui_pages(root: Path, port: int) -> dict[str, str]:
         "mlflow_sweep": f"{view}sweeps&{mode}",
         "mlflow_charts": f"{view}agnews&{mode}&compareRunsMode=CHART",
         "mlflow_compare": f"{base}/compare-runs?runs={quoted(runs)}&experiments={quoted([experiment])}&{mode}",
-        "mlflow_artifacts": f"{page}/{runs[0]}/artifacts/figures/confusion_matrix.png?{mode}",
+        "mlflow_artifacts": f"{page}/{runs[0]}/artifacts/figures/confusion_test.png?{mode}",
     }
 
 

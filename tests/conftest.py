@@ -8,19 +8,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from warm import WARM
 
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.evaluation.metrics import confusion_matrix, metric_class_name
+from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.tracking.record import RunFolder
 from agnews_exp.tracking.record_files import write_predictions
 
+LONGEST = ("test_study_fast.py", "test_doc_examples.py", "test_readme.py", "test_transformer_run.py", "test_exits.py")
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -31,9 +33,15 @@ def _hear_interrupts() -> None:
 
 @dataclass(frozen=True)
 class Project:
-    """An empty project root; commands run against it as a user's would."""
+    """An empty project root; commands run against it as a user's would.
+
+    Attributes:
+        root: The folder.
+        cold: Whether every command is a new interpreter, for tests about starting, importing and ending.
+    """
 
     root: Path
+    cold: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,14 +62,17 @@ class Project:
     def command(
         self, *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a Python command line to its end."""
+        """Run a Python command line to its end: our entry points in a warm process, unless the project is cold."""
+        environment, folder = self.environment | (env or {}), cwd or self.root
+        if not self.cold and WARM.can_run(words, environment):
+            return WARM.run(words, env=environment, cwd=folder, timeout=timeout)
         return subprocess.run(
             [sys.executable, *words],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=self.environment | (env or {}),
-            cwd=cwd or self.root,
+            env=environment,
+            cwd=folder,
             check=False,
         )
 
@@ -122,6 +133,12 @@ def project(tmp_path: Path) -> Project:
     return Project(root)
 
 
+@pytest.fixture
+def cold_project(project: Project) -> Project:
+    """An empty project root whose commands are new interpreters."""
+    return replace(project, cold=True)
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_address_left_behind() -> Iterator[None]:
     """Undo what ``mlflow.set_tracking_uri`` does to the environment: later runs would log to that store."""
@@ -169,8 +186,8 @@ def make_project() -> Callable[[Path], Project]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that no worker waits for it alone at the end."""
-    items.sort(key=lambda item: item.path.name != "test_study_fast.py")
+    """Begin with the longest tests, so that no worker waits for one of them alone at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
@@ -195,7 +212,7 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
         confusion[split] = matrix.tolist()
         f1 = 2 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))
         metrics |= {f"{split}/macro_f1": float(f1.mean()), f"{split}/accuracy": float((given == labels).mean())}
-        metrics |= {f"{split}/f1/{metric_class_name(c)}": float(v) for c, v in zip(names, f1, strict=True)}
+        metrics |= {f"{split}/f1/{column_key(c, names)}": float(v) for c, v in zip(names, f1, strict=True)}
     folder = RunFolder(output / "runs" / f"20260101-000000-{number:06d}-{number:06x}")
     folder.path.mkdir(parents=True)
     seed = more.get("seed", 42)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
-from agnews_exp.analyses.figures import new_figure, save_png
+from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
+from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import DataError
+from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.routing import (
     RoutingCurve,
@@ -29,63 +29,12 @@ from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_met
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.cascade import CascadeModel, confidence, routed
 from agnews_exp.runners.cascade_runner import PARTS, TIMING
-from agnews_exp.tracking.lookup import source_runs
-
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
-"""Of Okabe and Ito's palette."""
-
-
-def draw_routing(path: Path, routers: Routers) -> None:
-    """Draw accuracy against the share handed over (left) and against the cost (right)."""
-    figure = new_figure(11, 5)
-    left, right = figure.subplots(1, 2, sharey=True)
-    curve, at = routers.curve, routers.chosen
-    shares = 100 * curve.escalation_rate
-    left.plot(100 * routers.oracle[0], routers.oracle[1], color=GREEN, ls="-.", label="all-knowing router")
-    left.plot(shares, curve.accuracy, color=BLUE, label="cascade, every threshold")
-    left.plot(shares, routers.random, color=GREY, ls="--", label="random router")
-    left.set(xlabel="texts handed over (%)", ylabel="test accuracy", xlim=(-2, 102))
-    front = pareto_front(routers.cost, curve.accuracy)
-    right.plot(routers.cost, curve.accuracy, color=BLUE, alpha=0.35)
-    right.step(
-        routers.cost[front], curve.accuracy[front], where="post", color=BLUE, lw=2, label="Pareto front of the cascade"
-    )
-    accurate_alone = routers.cost[-1] - routers.cost[0]
-    ends = [(routers.cost[0], routers.right[0].mean()), (accurate_alone, routers.right[1].mean())]
-    for axes, places in ((left, [(0, ends[0][1]), (100, ends[1][1])]), (right, ends)):
-        for (x, y), name, marker in zip(places, routers.names, "sD", strict=True):
-            axes.plot([x], [y], marker, color=ORANGE, ms=8, label=f"{name} alone")
-    for axes, x in ((left, shares[at]), (right, routers.cost[at])):
-        axes.plot([x], [curve.accuracy[at]], "*", color="black", ms=14, label="chosen on validation")
-        axes.grid(alpha=0.3)
-    right.set(xlabel=f"cost of a million texts ({routers.unit})")
-    low = min(curve.accuracy.min(), ends[0][1], ends[1][1])
-    left.set_ylim(low - 0.005, float(routers.oracle[1].max()) + 0.005)
-    entries = {
-        label: line for axes in (left, right) for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=9)
-    figure.suptitle(f"Routing between {routers.names[0]} and {routers.names[1]}, {len(routers.right[0]):,} test rows")
-    save_png(figure, path)
-
-
-def draw_risk_coverage(
-    path: Path, curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
-) -> None:
-    """Draw the error rate among the surest texts against their share; lower is better."""
-    figure = new_figure(6, 4.4)
-    axes: Any = figure.add_subplot()
-    styles = zip(curves.items(), (ORANGE, GREEN, BLUE), ("--", "-.", "-"), strict=True)
-    for (name, (coverage, risk, area)), colour, style in styles:
-        axes.plot(100 * coverage, 100 * risk, color=colour, ls=style, label=f"{name} (AURC {100 * area:.2f} %)")
-    axes.set(xlabel="coverage: surest texts answered (%)", ylabel="error rate among them (%)", xlim=(0, 101))
-    axes.set_ylim(0, max(100 * risk[-1] for _, risk, _ in curves.values()) * 1.6)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    save_png(figure, path)
-
+from agnews_exp.tracking.runs import source_runs
 
 FloatArray = NDArray[np.float64]
+
+_MOST_POINTS = 500
+"""Of a line: more cannot be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +62,11 @@ class Routers:
     unit: str
 
 
+@analysis("cascade", title="The cascade between two models")
 def analyse(
     context: AnalysisContext,
     *,
-    study_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9,
+    fixed_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9,
     resamples: Annotated[int, Field(ge=100)] = 10_000,
     seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Findings:
@@ -124,7 +74,7 @@ def analyse(
 
     Args:
         context: The run of a cascade.
-        study_confidence: A fixed confidence to report beside the chosen threshold.
+        fixed_confidence: A fixed confidence to report beside the chosen threshold.
         resamples: Bootstrap resamples of the intervals.
         seed: Their seed.
 
@@ -141,12 +91,10 @@ def analyse(
     asked = model.asked(first)
     answer = routed(first, second, asked)
     routers = _routers(context, model, (first, second), (sources["fast"].name, sources["accurate"].name))
-    draw_routing(context.folder / "routing.png", routers)
-    coverages = {
-        name: risk_coverage(confidence(a), a.labels == truth)
-        for name, a in ((routers.names[0], first), (routers.names[1], second), ("cascade", answer))
-    }
-    draw_risk_coverage(context.folder / "risk_coverage.png", coverages)
+    coverages = [
+        (name, risk_coverage(confidence(given), given.labels == truth))
+        for name, given in zip((*routers.names, "cascade"), (first, second, answer), strict=True)
+    ]
     chosen: dict[str, Any] = {"threshold": min(model.threshold, 1.0), "escalation_rate": float(asked.mean())}
     for name in ("accuracy", "macro_f1"):
         chosen[name] = bootstrap_metric(truth, answer.labels, name, resamples=resamples, seed=seed)
@@ -155,15 +103,15 @@ def analyse(
                 truth, answer.labels, alone.labels, name, resamples=resamples, seed=seed
             ).difference
     fixed = {
-        "before calibration": _fixed(_own_confidence(raw[0]), routers, study_confidence),
-        "after calibration": _fixed(confidence(first), routers, study_confidence),
+        "before calibration": _fixed(_own_confidence(raw[0]), routers, fixed_confidence),
+        "after calibration": _fixed(confidence(first), routers, fixed_confidence),
     }
     at = routers.chosen
     metrics = {
         "test/escalation_rate": chosen["escalation_rate"],
         "test/cascade_minus_accurate_accuracy": chosen["accuracy_minus_accurate"].estimate,
         "test/cost_share": float(routers.cost[at] / _alone(routers)[1]),
-    } | {f"test/aurc_{k}": v for k, v in zip((*PARTS, "cascade"), (c[2] for c in coverages.values()), strict=True)}
+    } | {f"test/aurc_{k}": v for k, v in zip((*PARTS, "cascade"), (c[2] for _, c in coverages), strict=True)}
     details = {
         "chosen": {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in chosen.items()},
         "fixed_confidence": fixed,
@@ -175,7 +123,13 @@ def analyse(
         },
         "cost_unit": routers.unit,
     }
-    return Findings(metrics, _summary(routers, chosen, fixed, asked, study_confidence), details)
+    a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
+    headline = (
+        f"accuracy {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
+        f"{chosen['escalation_rate']:.1%} of the texts handed over"
+    )
+    blocks: tuple[Block, ...] = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
+    return Findings(headline, blocks, metrics, details)
 
 
 def _own_confidence(answer: Predictions) -> FloatArray:
@@ -223,41 +177,82 @@ def _fixed(sure: FloatArray, routers: Routers, threshold: float) -> dict[str, fl
     }
 
 
-def _summary(
-    routers: Routers, chosen: dict[str, Any], fixed: dict[str, Any], asked: NDArray[np.bool_], confident: float
-) -> str:
-    fast, accurate = (r.mean() for r in routers.right)
+def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str, float]]) -> tuple[Table, ...]:
+    fast, accurate = (float(right.mean()) for right in routers.right)
     fast_cost, accurate_cost = _alone(routers)
-    at, unit = routers.chosen, routers.unit
-    front = pareto_front(routers.cost, routers.curve.accuracy)
+    at, share = routers.chosen, float(chosen["escalation_rate"])
+    cost = float(routers.cost[at])
     oracle = float(np.interp(routers.curve.escalation_rate[at], *routers.oracle))
     a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
-    lines = [
-        f"## The chosen point on {len(asked):,} test rows",
-        "",
-        f"| | accuracy | handed over | cost of a million texts ({unit}) |",
-        "| --- | ---: | ---: | ---: |",
-        f"| {routers.names[0]} alone | {fast:.4f} | 0 % | {fast_cost:,.0f} |",
-        f"| **cascade**, threshold {chosen['threshold']:.4f} | **{a.estimate:.4f}** [{a.bca[0]:.4f}, {a.bca[1]:.4f}] "
-        f"| {chosen['escalation_rate']:.1%} | {routers.cost[at]:,.0f} |",
-        f"| random router, as many handed over | {routers.random[at]:.4f} | {chosen['escalation_rate']:.1%} | "
-        f"{routers.cost[at]:,.0f} |",
-        f"| all-knowing router, as many handed over | {oracle:.4f} | {chosen['escalation_rate']:.1%} | "
-        f"{routers.cost[at]:,.0f} |",
-        f"| {routers.names[1]} alone | {accurate:.4f} | 100 % | {accurate_cost:,.0f} |",
-        "",
-        f"- Cascade minus {routers.names[1]}: {d.estimate:+.4f} accuracy, 95 % BCa [{d.bca[0]:+.4f}, {d.bca[1]:+.4f}].",
-        f"- Of {len(routers.curve.thresholds):,} thresholds {len(front):,} are on the Pareto front; the most accurate "
-        f"gives {routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen).",
-        "",
-        f"## A fixed confidence of {confident:g}",
-        "",
-        "| confidence | answered by the fast model | its accuracy there | the other's on the rest | accuracy |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    thresholds, front = routers.curve.thresholds, pareto_front(routers.cost, routers.curve.accuracy)
+    rows: tuple[Row, ...] = (
+        (f"{routers.names[0]} alone", Number(fast), 0.0, fast_cost),
+        (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.bca), share, cost),
+        ("random router, as many handed over", Number(float(routers.random[at])), share, cost),
+        ("all-knowing router, as many handed over", Number(oracle), share, cost),
+        (f"{routers.names[1]} alone", Number(accurate), 1.0, accurate_cost),
+    )
+    columns = ("", "accuracy", Column("handed over", "share"), Column("cost of a million texts", "count", routers.unit))
+    note = (
+        f"Cascade minus {routers.names[1]}: {d.estimate:+.4f} accuracy, 95 % BCa [{d.bca[0]:+.4f}, {d.bca[1]:+.4f}]. "
+        f"Of {len(thresholds):,} thresholds {len(front):,} are on the Pareto front; the most accurate gives "
+        f"{routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen)."
+    )
+    names = ("answered_fast", "accuracy_of_fast_there", "accuracy_of_accurate_on_the_rest", "accuracy")
+    fixed_rows: list[Row] = []
     for name, row in fixed.items():
-        lines.append(
-            f"| {name} | {row['answered_fast']:.1%} | {row['accuracy_of_fast_there']:.4f} | "
-            f"{row['accuracy_of_accurate_on_the_rest']:.4f} | {row['accuracy']:.4f} |"
-        )
-    return "\n".join(lines)
+        fixed_rows.append((name, *(Number(row[key], "share" if key == names[0] else "metric") for key in names)))
+    threshold = next(iter(fixed.values()))["threshold"]
+    return (
+        Table("routing", f"The chosen point on {len(routers.right[0]):,} test rows", columns, rows, note=note),
+        Table("fixed_confidence", f"A fixed confidence of {threshold:g}",
+              ("confidence", "answered by the fast model", "its accuracy there", "the other's on the rest", "accuracy"),
+              tuple(fixed_rows)),
+    )  # fmt: skip
+
+
+def _charts(
+    routers: Routers, coverages: Sequence[tuple[str, tuple[FloatArray, FloatArray, float]]]
+) -> tuple[Chart, Chart, Chart]:
+    """Return accuracy against the share handed over and against the cost, and the error rate among the surest texts."""
+    curve, at, names = routers.curve, routers.chosen, routers.names
+    shares, accuracy = 100 * curve.escalation_rate, curve.accuracy
+    ends = [float(right.mean()) for right in routers.right]
+    front = pareto_front(routers.cost, accuracy)
+
+    def line(name: str, x: FloatArray, y: FloatArray, dashed: bool = False) -> Series:
+        kept = np.unique(np.linspace(0, len(x) - 1, _MOST_POINTS).astype(np.int64))
+        return Series(name, tuple(x[kept].tolist()), tuple(y[kept].tolist()), dashed=dashed)
+
+    def lines(xs: FloatArray) -> tuple[tuple[Literal["x", "y"], float, str], ...]:
+        alone: list[tuple[Literal["x", "y"], float, str]] = [
+            ("y", end, f"{name} alone") for end, name in zip(ends, names, strict=True)
+        ]
+        return (*alone, ("x", float(xs[at]), "chosen on validation"))
+
+    low = min(accuracy.min(), *ends) - 0.005
+    span = (float(low), float(routers.oracle[1].max()) + 0.005)
+    title = f"Routing between {names[0]} and {names[1]}"
+    n = f"{len(routers.right[0]):,} test rows."
+    return (
+        Chart(
+            "routing", title, "lines", "texts handed over [%]", "test accuracy",
+            (line("cascade, every threshold", shares, accuracy),
+             line("all-knowing router", 100 * routers.oracle[0], routers.oracle[1], True),
+             line("random router", shares, routers.random, True)),
+            caption=n, references=lines(shares), y_range=span,
+        ),
+        Chart(
+            "routing_cost", f"{title}: its cost", "lines", f"cost of a million texts [{routers.unit}]", "test accuracy",
+            (line("cascade, every threshold", routers.cost, accuracy),
+             line("Pareto front", routers.cost[front], accuracy[front])),
+            caption=n, references=lines(routers.cost), y_range=span,
+        ),
+        Chart(
+            "risk_coverage", "Error rate among the surest texts", "lines", "coverage: surest texts answered [%]",
+            "error rate among them [%]",
+            tuple(line(f"{name} (AURC {100 * area:.2f} %)", 100 * coverage, 100 * risk)
+                  for name, (coverage, risk, area) in coverages),
+            y_range=(0.0, float(max(100 * risk[-1] for _, (_, risk, _) in coverages)) * 1.6),
+        ),
+    )  # fmt: skip

@@ -17,9 +17,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
-from agnews_exp.analyses.figures import new_figure, open_frame, save_png
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table
+from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, MissingDependencyError, unknown_name
+from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.record import MODEL
@@ -90,6 +91,7 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     finally:
         kg = tracker.stop()
     found = tracker.final_emissions_data
+    # Private: codecarbon says nowhere in public by which meter it measured the processor.
     modes = [str(getattr(part, "_mode", "")) for part in tracker._hardware if type(part).__name__ == "CPU"]
     metered = bool(modes) and all(mode in _METERED for mode in modes)
     parts = ", ".join(str(part) for part in tracker._conf.get("hardware", ()))
@@ -202,18 +204,11 @@ def _tell(**values: float | None) -> None:
     print(json.dumps(values), flush=True)
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except AgnewsError as error:
-        sys.exit(error.message.replace("\n", " "))
-
-
 COST_FORMULA = "cost per million = price per hour x 1,000,000 / (texts per second x 3,600 x utilisation)"
 _TRAINING = ("features", "tokenise", "fit")
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 
 
+@analysis("efficiency", title="What using the model costs")
 def analyse(
     context: AnalysisContext,
     *,
@@ -267,7 +262,6 @@ def analyse(
     cost = None if price is None else cost_per_million(price, fastest.throughput, utilisation)
     training = _training(context.timings)
     machine_facts = _machine(context)
-    _draw(context.folder / "latency.png", latencies)
 
     metrics = _metrics(latencies, starts, energy, cost)
     facts = {
@@ -289,7 +283,10 @@ def analyse(
             "per_million": cost,
         },
     }
-    return Findings(metrics, _summary(facts, latencies, starts, energy), facts)
+    headline = (
+        f"{latencies[0].p50_ms:.2f} ms for {latencies[0].batch_size} text(s), up to {fastest.throughput:,.0f} texts/s"
+    )
+    return Findings(headline, _blocks(facts, latencies, starts, energy), metrics, facts)
 
 
 def _cold_starts(folder: Path, texts: Sequence[str], batch_size: int, n: int) -> list[ColdStart]:
@@ -360,25 +357,39 @@ def _metrics(
     return metrics
 
 
-def _summary(
+def _blocks(
     facts: Mapping[str, Any], latencies: Sequence[Latency], starts: Sequence[ColdStart], energy: Energy | None
-) -> str:
+) -> tuple[Table | Chart, ...]:
     machine = facts["machine"]
-    where = f"{machine['cpu']}, {machine['cpu_cores']} cores, {machine['memory_gb']} GB, device {machine['device']}"
-    lines = [
-        f"Measured on {where}: validation texts, features included, calls one after the other.",
-        "",
-        "| batch size | calls | p50 ms | p95 ms | p99 ms | texts/s |",
-        "|---:|---:|---:|---:|---:|---:|",
-    ]
-    for one in latencies:
-        p99 = "too few calls" if one.p99_ms is None else f"{one.p99_ms:.2f}"
-        lines.append(
-            f"| {one.batch_size} | {one.calls} | {one.p50_ms:.2f} | {one.p95_ms:.2f} | {p99} | {one.throughput:,.0f} |"
-        )
-    lines += ["", "| what | value | how |", "|---|---:|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in _rows(facts, starts, energy)]
-    return "\n".join(lines)
+    where = (
+        f"Measured on {machine['cpu']}, {machine['cpu_cores']} cores, {machine['memory_gb']} GB, device "
+        f"{machine['device']}: validation texts, features included, calls one after the other."
+    )
+    ordered = sorted(latencies, key=lambda one: one.batch_size)
+    sizes = tuple(float(one.batch_size) for one in ordered)
+    percentiles = ("p50_ms", "p95_ms", "p99_ms")
+    rows = tuple(
+        (one.batch_size, one.calls, one.p50_ms, one.p95_ms, "too few calls" if one.p99_ms is None else one.p99_ms,
+         one.throughput)
+        for one in latencies
+    )  # fmt: skip
+    columns: Columns = (
+        "batch size",
+        "calls",
+        *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)),
+        Column("texts/s", "count"),
+    )
+    series = tuple(Series(name[:3], sizes, tuple(getattr(one, name) for one in ordered)) for name in percentiles)
+    x_title, logarithmic = "texts in a call", len(sizes) > 1
+    return (
+        Table("latency", "Latency and throughput", columns, rows, note=where),
+        Table("costs", "Size, start, memory, energy and cost", ("what", "value", "how"),
+              tuple(_rows(facts, starts, energy))),
+        Chart("latency", "Time of a call", "lines", x_title, "time of a call [ms]", series,
+              log_x=logarithmic, log_y=True),
+        Chart("throughput", "Texts a second", "lines", x_title, "texts/s",
+              (Series("throughput", sizes, tuple(one.throughput for one in ordered)),), log_x=logarithmic),
+    )  # fmt: skip
 
 
 def _rows(facts: Mapping[str, Any], starts: Sequence[ColdStart], energy: Energy | None) -> list[tuple[str, str, str]]:
@@ -431,28 +442,8 @@ def _cost_row(cost: Mapping[str, Any]) -> tuple[str, str, str]:
     return ("cost per million texts", f"{cost['per_million']:.4g} {cost['currency']}", filled)
 
 
-def _draw(path: Path, latencies: Sequence[Latency]) -> None:
-    """Draw percentiles of latency and throughput against the batch size."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    figure = new_figure(8.4, 3.4)
-    left, right = figure.subplots(1, 2)
-    ordered = sorted(latencies, key=lambda one: one.batch_size)
-    sizes = [one.batch_size for one in ordered]
-    for name, colour, marker in (("p50", BLUE, "o"), ("p95", ORANGE, "s"), ("p99", GREEN, "^")):
-        points = [(one.batch_size, getattr(one, f"{name}_ms")) for one in ordered]
-        shown = [(size, value) for size, value in points if value is not None]
-        if shown:
-            left.plot(*zip(*shown, strict=True), color=colour, marker=marker, label=name)
-    left.set(xscale="log", yscale="log", xlabel="texts in a call", ylabel="time of a call (ms)")
-    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.legend(frameon=False)
-    right.plot(sizes, [one.throughput for one in ordered], color=BLUE, marker="o")
-    right.set(xscale="log", xlabel="texts in a call", ylabel="throughput (texts/s)", ylim=(0, None))
-    for axes in (left, right):
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.minorticks_off()
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-        open_frame(axes)
-    save_png(figure, path)
+if __name__ == "__main__":
+    try:
+        main()
+    except AgnewsError as error:
+        sys.exit(error.message.replace("\n", " "))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.resources
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,26 +14,185 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
 from agnews_exp.analyses.errors.near_duplicates import normalised
-from agnews_exp.analyses.figures import new_figure, open_frame, save_png
-from agnews_exp.analyses.robustness.label_mapping import load_mapping, map_labels
-from agnews_exp.analyses.robustness.shift import (
-    Detection,
-    FloatArray,
-    confidence_scores,
-    detection,
-    known_share,
-    vocabulary,
-)
-from agnews_exp.core.errors import DataError
+from agnews_exp.analyses.exploration.corpus import split_words
+from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
+from agnews_exp.analyses.performing import AnalysisContext, analysis
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.drawing import Chart, Series, matrix_chart
+from agnews_exp.evaluation.inputs import Result, plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-from agnews_exp.tracking.record_files import write_confusion_figure
+
+LabelMapping = Mapping[str, str | None]
+
+
+def shipped_mappings() -> list[str]:
+    """Return the names of the mappings that come with the package."""
+    folder = importlib.resources.files(__package__) / "mappings"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_mapping(name: str) -> LabelMapping:
+    """Return a mapping by its name, or read it from a YAML file: source label or pattern -> class name or null.
+
+    Raises:
+        ConfigError: There is no such mapping or file.
+        DataError: The file holds something else.
+    """
+    import yaml
+
+    if name in shipped_mappings():
+        text = (importlib.resources.files(__package__) / "mappings" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif (path := Path(name).expanduser()).is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise unknown_name("label mapping (nor is it a YAML file)", name, shipped_mappings())
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"{name} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not all(v is None or isinstance(v, str) for v in content.values()):
+        raise DataError(f"{name} must map labels to class names or null, one `label: class` a line.")
+    return {str(label): target for label, target in content.items()}
+
+
+def map_labels(
+    source_labels: Sequence[str], mapping: LabelMapping, class_names: Sequence[str], key: str = "mapping"
+) -> dict[str, int | None]:
+    """Return each source label's class index, or None for a label whose rows are left out.
+
+    Args:
+        source_labels: The different labels of the source.
+        mapping: Source label, or a pattern such as ``talk.politics.*``, -> class name or None. A label that is
+            named itself goes before patterns, of which the first that matches counts. Empty: labels are class names.
+        class_names: K names.
+        key: Configuration key, for messages.
+
+    Raises:
+        ConfigError: The mapping names a class that does not exist, or says nothing of a label.
+    """
+    index = {name: i for i, name in enumerate(class_names)}
+    if not mapping:
+        mapping = {name: name for name in class_names}
+    for target in mapping.values():
+        if target is not None and target not in index:
+            raise unknown_name(f"class in {key}", target, class_names)
+    found: dict[str, int | None] = {}
+    missing = []
+    for label in source_labels:
+        patterns = [label] if label in mapping else [p for p in mapping if fnmatchcase(label, p)]
+        if not patterns:
+            missing.append(label)
+            continue
+        target = mapping[patterns[0]]
+        found[label] = None if target is None else index[target]
+    if missing:
+        guess = nearest(missing[0], list(mapping))
+        raise ConfigError(
+            f"{key} says nothing of the label{'s' if len(missing) > 1 else ''} {', '.join(sorted(missing)[:12])}"
+            f"{', ...' if len(missing) > 12 else ''}.\n  it maps: {', '.join(mapping)}",
+            fix=f"{key}={{'{missing[0]}': {class_names[0]}}} (null leaves its rows out)"
+            + (f"; did you mean the label '{guess}'?" if guess else ""),
+        )
+    return found
+
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Detection(Result):
+    """How well a score tells texts of the own source from foreign ones.
+
+    Attributes:
+        score: Its name; higher should mean the own source.
+        auroc: Chance that a text of the own source has the higher score than a foreign one, ties counting half.
+        low: Lower end of DeLong's 95 % interval (1988), on the logit scale.
+        high: Upper end.
+        foreign_accepted: Share of the foreign texts that pass the threshold that 95 % of the own texts pass.
+        own_mean: Mean score of the own texts.
+        foreign_mean: Mean score of the foreign ones.
+    """
+
+    score: str
+    auroc: float
+    low: float
+    high: float
+    foreign_accepted: float
+    own_mean: float
+    foreign_mean: float
+
+
+def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
+    """Return scores of n answers, each of shape (n,), higher for what the model knows.
+
+    ``max_softmax``: the largest probability (Hendrycks and Gimpel 2017), of the model's own probabilities or, where
+    it has none, of the softmax of its decision scores. ``margin``: the highest decision score minus the second (of
+    log-probabilities where there are no scores). ``energy``: log-sum-exp of the decision scores (Liu et al. 2020);
+    absent without scores. Empty for a model that gives labels only.
+    """
+    from scipy.special import logsumexp
+
+    from agnews_exp.evaluation.calibrators import log_probabilities, softmax
+
+    probabilities, scores = predictions.probabilities, predictions.scores
+    found: dict[str, FloatArray] = {}
+    matrix = softmax(scores) if probabilities is None and scores is not None else probabilities
+    if matrix is not None:
+        found["max_softmax"] = np.asarray(matrix.max(axis=1), dtype=np.float64)
+        ranked = np.sort(log_probabilities(matrix) if scores is None else scores, axis=1)
+        found["margin"] = ranked[:, -1] - ranked[:, -2]
+    if scores is not None:
+        found["energy"] = np.asarray(logsumexp(scores, axis=1))
+    return found
+
+
+def vocabulary(texts: Iterable[str]) -> frozenset[str]:
+    """Return the words of texts, in lower case."""
+    return frozenset(word for text in texts for word in split_words(text))
+
+
+def known_share(texts: Sequence[str], words: Collection[str]) -> FloatArray:
+    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words."""
+    shares = np.zeros(len(texts))
+    for i, text in enumerate(texts):
+        found = split_words(text)
+        if found:
+            shares[i] = sum(word in words for word in found) / len(found)
+    return shares
+
+
+def detection(name: str, own: FloatArray, foreign: FloatArray) -> Detection:
+    """Return how well a score tells two sets of texts apart.
+
+    Args:
+        name: The score's name.
+        own: Shape (n,), scores of texts of the own source.
+        foreign: Shape (n',), scores of foreign texts.
+    """
+    from scipy.stats import norm, rankdata
+
+    n, m = len(own), len(foreign)
+    ranks = rankdata(np.concatenate([own, foreign]))
+    # Placements: for each text, the share of the other set's texts that it is above (below).
+    above = (ranks[:n] - rankdata(own)) / m
+    below = 1 - (ranks[n:] - rankdata(foreign)) / n
+    auroc = float(above.mean())
+    variance = float(above.var(ddof=1) / n + below.var(ddof=1) / m) if min(n, m) > 1 else math.nan
+    low, high = auroc, auroc
+    if 0 < auroc < 1 and variance > 0:
+        reach = float(norm.ppf(0.975)) * math.sqrt(variance) / (auroc * (1 - auroc))
+        logit = math.log(auroc / (1 - auroc))
+        low, high = (1 / (1 + math.exp(-(logit + sign * reach))) for sign in (-1, 1))
+    threshold = float(np.quantile(own, 0.05, method="lower"))
+    accepted = float(np.mean(foreign >= threshold))
+    return Detection(name, auroc, low, high, accepted, float(own.mean()), float(foreign.mean()))
+
 
 Part = Literal["headers", "footers", "quotes"]
 
@@ -117,6 +279,7 @@ def _read_folder(folder: Path) -> ExternalRows:
 
 
 def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
+    # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
     from sklearn.datasets import _twenty_newsgroups as posts
 
     # In scikit-learn's order.
@@ -128,8 +291,6 @@ def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
     return [known[part] for part in known if part in parts]
 
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-
 _UNITS = {
     "max_softmax": "largest probability",
     "margin": "highest score minus second",
@@ -138,41 +299,25 @@ _UNITS = {
 }
 
 
-def draw_scores(
-    path: Path, own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]
-) -> None:
-    """Draw one histogram a score: shares of test rows and of external rows."""
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    figure = new_figure(3.6 * columns, 2.6 * rows + 0.5)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, item in zip(grid, found, strict=False):
-        pair = own[item.score], foreign[item.score]
-        edges = np.histogram_bin_edges(np.concatenate(pair), bins=30)
-        for values, colour, style, label in zip(pair, (BLUE, ORANGE), ("-", "--"), ("test", "external"), strict=True):
-            axes.hist(
-                values, bins=edges, weights=np.full(len(values), 100 / len(values)), histtype="stepfilled", alpha=0.25,
-                color=colour,
-            )  # fmt: skip
-            axes.hist(
-                values, bins=edges, weights=np.full(len(values), 100 / len(values)), histtype="step", color=colour,
-                linestyle=style, linewidth=1.2, label=label,
-            )  # fmt: skip
-        axes.set_title(f"{item.score}: AUROC {item.auroc:.3f}", fontsize=9)
-        axes.set_xlabel(_UNITS.get(item.score, item.score), fontsize=8)
-        axes.set_ylabel("rows [%]", fontsize=8)
-        open_frame(axes)
-    for axes in grid[len(found) :]:
-        axes.set_visible(False)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    save_png(figure, path)
+def scores_chart(own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]) -> Chart:
+    """Return the distribution of each score over test rows and over external rows, one panel a score."""
+    series = []
+    for item in found:
+        pair = {"test": own[item.score], "external": foreign[item.score]}
+        edges = np.histogram_bin_edges(np.concatenate(list(pair.values())), bins=30)
+        middles = tuple(((edges[:-1] + edges[1:]) / 2).tolist())
+        panel = f"{_UNITS.get(item.score, item.score)}: AUROC {item.auroc:.3f}"
+        for name, values in pair.items():
+            shares = 100 * np.histogram(values, edges)[0] / len(values)
+            series.append(Series(name, middles, tuple(shares.tolist()), panel=panel))
+    return Chart("scores", "Scores of test rows and of external rows", "lines", "score", "rows [%]", tuple(series))
 
 
 _GROUP = "evaluation.analyses.external"
 _METRICS = ("accuracy", "macro_f1")
 
 
+@analysis("external", title="On texts from another source")
 def analyse(
     context: AnalysisContext,
     *,
@@ -210,7 +355,7 @@ def analyse(
         DataError: The source cannot be read, or the mapping leaves nothing.
     """
     if path is None:
-        return Findings(summary="No external source is configured: set `path` to a labelled file or folder.")
+        return Findings("No external source is configured: set `path` to a labelled file or folder.")
     names = context.splits.class_names
     rows = read_external(
         Path(path).expanduser(),
@@ -229,7 +374,7 @@ def analyse(
     if not kept.any():
         raise DataError(f"{_GROUP}.mapping leaves out all {len(labels):,} rows of {path}.")
     answers = context.model.predict(rows.texts)
-    table = classification_report_table(labels[kept], _take(answers, kept), names)
+    table = classification_report_table(labels[kept], answers.take(np.flatnonzero(kept)), names)
     seed = context.checked.run.split_seed
     judged = {"external": (labels[kept], answers.labels[kept])}
     judged["test"] = context.splits.test.labels, context.answers["test"].labels
@@ -242,8 +387,6 @@ def analyse(
     own, foreign = _scores(context, rows, answers)
     found = [detection(name, own[name], foreign[name]) for name in own]
     matrix = confusion_matrix(labels[kept], answers.labels[kept], len(names))
-    write_confusion_figure(context.folder / "confusion_matrix.png", {"external": matrix}, names)
-    draw_scores(context.folder / "scores.png", own, foreign, found)
     train_words = {normalised(text) for text in context.splits.train.texts}
     facts = {
         "path": str(path),
@@ -256,14 +399,16 @@ def analyse(
     metrics = {f"external/{m}": value.estimate for m, value in intervals["external"].items()}
     metrics |= {f"external/auroc_{d.score}": d.auroc for d in found}
     details = facts | {"metrics": intervals, "report": table, "confusion": matrix, "detection": found}
-    return Findings(metrics, _summary(facts, intervals, table, found), plain(details))
-
-
-def _take(answers: Predictions, rows: Any) -> Predictions:
-    def part(values: Any) -> Any:
-        return None if values is None else values[rows]
-
-    return Predictions(answers.labels[rows], part(answers.scores), part(answers.probabilities))
+    blocks: tuple[Block, ...] = (
+        *_tables(facts, intervals, table, found),
+        scores_chart(own, foreign, found),
+        matrix_chart("confusion_external", "Confusions on the external rows", matrix, names),
+    )
+    estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
+    headline = (
+        f"macro-F1 {estimates['external']:.4f} on {facts['kept']:,} external rows, {estimates['test']:.4f} on test"
+    )
+    return Findings(headline, blocks, metrics, plain(details))
 
 
 def _scores(
@@ -289,49 +434,42 @@ def _by_label(
     return listed
 
 
-def _summary(
+def _tables(
     facts: Mapping[str, Any],
     intervals: Mapping[str, Mapping[str, BootstrapInterval]],
-    table: Sequence[Mapping[str, Any]],
+    report: Sequence[Mapping[str, Any]],
     found: Sequence[Detection],
-) -> str:
-    left_out = facts["rows"] - facts["kept"]
-    lines = [
-        f"## External: {facts['kept']:,} rows of {Path(facts['path']).name}",
-        "",
-        f"{left_out:,} of {facts['rows']:,} rows are left out by the mapping; {facts['empty_texts']:,} texts are "
-        "empty, "
-        f"{facts['in_train']:,} have the same words as a training text.",
-        "",
-        "| rows | accuracy | macro_f1 |",
-        "| --- | ---: | ---: |",
-    ]
-    for split, values in intervals.items():
-        cells = [f"{v.estimate:.4f} [{v.percentile[0]:.4f}, {v.percentile[1]:.4f}]" for v in values.values()]
-        lines.append(f"| {split} | " + " | ".join(cells) + " |")
-    lines += ["", "95 % bootstrap intervals. Where the classes have other shares, compare macro_f1, not accuracy.", ""]
-    lines += ["| class | precision | recall | f1 | rows |", "| --- |" + " ---: |" * 4]
-    for row in table:
-        figures = " | ".join(f"{row[m]:.4f}" for m in ("precision", "recall", "f1"))
-        lines.append(f"| {row['class']} | {figures} | {row['support']:,} |")
-    lines += ["", "| label | class | rows | right |", "| --- | --- | ---: | ---: |"]
-    for row in facts["labels"]:
-        right = "" if row["right"] is None else f"{100 * row['right']:.1f} %"
-        lines.append(f"| {row['label']} | {row['class'] or 'left out'} | {row['rows']:,} | {right} |")
-    lines += [
-        "",
-        "## Does the model notice?",
-        "",
+) -> tuple[Table, ...]:
+    note = (
+        f"{facts['rows'] - facts['kept']:,} of {facts['rows']:,} rows are left out by the mapping; "
+        f"{facts['empty_texts']:,} texts are empty, {facts['in_train']:,} have the same words as a training text. 95 % "
+        "bootstrap intervals. Where the classes have other shares, compare macro_f1, not accuracy."
+    )
+    scores: tuple[Row, ...] = tuple(
+        (split, *(Number(value.estimate, "metric", *value.percentile) for value in values.values()))
+        for split, values in intervals.items()
+    )
+    measures = ("precision", "recall", "f1")
+    classes = tuple((row["class"], *(float(row[m]) for m in measures), int(row["support"])) for row in report)
+    labels = tuple((r["label"], r["class"] or "left out", r["rows"], r["right"]) for r in facts["labels"])
+    detections = tuple(
+        (d.score, Number(d.auroc, ".3f", d.low, d.high), d.foreign_accepted, d.own_mean, d.foreign_mean) for d in found
+    )
+    noticed = (
         "AUROC: chance that a test row scores higher than an external one (all rows, those left out too), DeLong's "
         "95 % interval; .5 is chance, below it the external rows look more familiar. Accepted: external rows above the "
-        "threshold that 95 % of the test rows pass.",
-        "",
-        "| score | AUROC | accepted | mean, test | mean, external |",
-        "| --- |" + " ---: |" * 4,
-    ]
-    for d in found:
-        lines.append(
-            f"| {d.score} | {d.auroc:.3f} [{d.low:.3f}, {d.high:.3f}] | {100 * d.foreign_accepted:.1f} % | "
-            f"{d.own_mean:.3f} | {d.foreign_mean:.3f} |"
-        )
-    return "\n".join(lines)
+        "threshold that 95 % of the test rows pass."
+    )
+    title = f"{facts['kept']:,} rows of {Path(facts['path']).name}"
+    return (
+        Table("external", title, ("rows", *_METRICS), scores, note=note),
+        Table("classes", "Classes of the external rows", ("class", *(Column(m, "metric") for m in measures), "rows"),
+              classes),
+        Table("labels", "The source's labels", ("label", "class", "rows", Column("right", "share")), labels),
+        Table(
+            "detection", "Does the model notice?",
+            ("score", "AUROC", Column("accepted", "share"), Column("mean, test", ".3f"),
+             Column("mean, external", ".3f")),
+            detections, note=noticed,
+        ),
+    )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Performing analyses: each in its own folder, a failure of one is a note and not the end of the run."""
+"""The register of analyses, and their performance: in a run, of a finished run, each in a folder of its own.
+
+A failure of one is a note and not the end of the run.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,173 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from agnews_exp.analyses.context import AnalysisContext, Findings
+from agnews_exp.analyses.findings import (
+    Findings,
+    Table,
+    chart_table,
+    findings_to_json,
+    markdown_text,
+    read_findings,
+    to_markdown,
+    write_table,
+)
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, DataError
-from agnews_exp.core.files import atomic_path
 from agnews_exp.data.corpus import Splits
+from agnews_exp.drawing import Chart, save, write_chart
+from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_judged, load_splits
-from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, read_json, write_json
+from agnews_exp.tracking.record import ANALYSES, MODEL, PREDICTIONS, RunFolder, escaped, read_json, write_json
 
 log = logging.getLogger(__name__)
 
 FINDINGS, SUMMARY = "findings.json", "summary.md"
 
 
-def perform(component: Mapping[str, Any], name: str, context: AnalysisContext) -> Findings:
-    """Perform one analysis and write its folder, replacing what an earlier one left there.
+@dataclass(frozen=True, eq=False)
+class AnalysisContext:
+    """One run, as an analysis sees it.
+
+    Attributes:
+        checked: The run's checked configuration.
+        splits: Its training, validation and test rows.
+        answers: The model's answers by split: ``val`` and ``test``, rows as in ``splits``.
+        model: The fitted model.
+        folder: Where the analysis may leave files beside its findings; exists.
+        timings: Seconds of the run's stages so far, by name.
+    """
+
+    checked: CheckedConfig
+    splits: Splits
+    answers: Mapping[str, Predictions]
+    model: FittedModel
+    folder: Path
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question about finished runs.
+
+    Attributes:
+        name: Its key in ``evaluation.analyses``, and its folder's name.
+        title: The question, for people.
+        function: Called with the context and the configured arguments; returns the findings. The arguments'
+            annotations (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Findings]
+
+
+REGISTER: dict[str, Analysis] = {}
+"""The analyses of the modules that have been imported, by name."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Findings])
+
+
+def analysis(name: str, *, title: str) -> Callable[[_Function], _Function]:
+    """Enter a function into the register of analyses.
+
+    Args:
+        name: See :class:`Analysis`.
+        title: See :class:`Analysis`.
+    """
+
+    def enter(function: _Function) -> _Function:
+        REGISTER[name] = Analysis(name, title, function)
+        return function
+
+    return enter
+
+
+def perform(component: Mapping[str, Any], name: str, context: AnalysisContext, *, draw: bool = False) -> Findings:
+    """Perform one analysis and write its folder, which replaces an earlier one only when all is done.
+
+    The folder holds ``findings.json``, ``summary.md``, a CSV file a table and a JSON file a chart.
 
     Args:
         component: ``_target_`` and arguments, checked before.
         name: The analysis' name.
         context: The run; ``folder`` is created.
+        draw: Draw the charts as PNG too.
     """
     arguments = dict(component)
-    analyse = resolve_target(arguments.pop("_target_"), f"evaluation.analyses.{name}._target_")
-    shutil.rmtree(context.folder, ignore_errors=True)
-    context.folder.mkdir(parents=True)
-    try:
-        findings: Findings = analyse(context, **arguments)
-    except BaseException:
-        shutil.rmtree(context.folder, ignore_errors=True)
-        raise
-    if not findings.metrics and not findings.details:  # there was nothing to do, as without an external file
-        shutil.rmtree(context.folder)
-        return findings
-    with atomic_path(context.folder / SUMMARY) as temporary:
-        temporary.write_text(findings.summary.rstrip() + "\n", encoding="utf-8")
-    content = {"analysis": name, "arguments": arguments, "metrics": dict(findings.metrics)}
-    write_json(context.folder / FINDINGS, content | {"details": dict(findings.details)})
+    function = resolve_target(arguments.pop("_target_"), f"evaluation.analyses.{name}._target_")
+    with renewed(context.folder) as folder:
+        findings: Findings = function(replace(context, folder=folder), **arguments)
+        if findings:  # else there was nothing to do, as without an external file
+            write_findings(folder, findings, {"analysis": name, "arguments": arguments}, draw=draw)
     return findings
+
+
+@contextmanager
+def renewed(folder: Path) -> Iterator[Path]:
+    """Give a new folder that takes the place of an old one when all is done; left empty, there is none afterwards."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        shutil.rmtree(folder, ignore_errors=True)
+        if any(unfinished.iterdir()):
+            unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def title_of(name: str) -> str:
+    """Return an analysis' question; its name where its module has not been imported."""
+    return REGISTER[name].title if name in REGISTER else name.capitalize()
+
+
+def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], *, draw: bool = False) -> None:
+    """Write findings into a folder of their own.
+
+    Args:
+        folder: Exists.
+        findings: What to write.
+        origin: What found them: keys that stand first in findings.json.
+        draw: Draw the charts as PNG too, and write their data as CSV.
+    """
+    tables = {block.name for block in findings.blocks if isinstance(block, Table)}
+    for block in findings.blocks:
+        if isinstance(block, Table):
+            write_table(block, folder / f"{block.name}.csv")
+        elif isinstance(block, Chart):
+            write_chart(block, folder / f"{block.name}.json")
+            if draw:
+                save(block, folder / f"{block.name}.png")
+                if block.name not in tables:
+                    write_table(chart_table(block), folder / f"{block.name}.csv")
+    head = f"# {markdown_text(title_of(str(origin['analysis'])))}\n\n{markdown_text(findings.headline)}\n\n"
+    body = to_markdown(findings.blocks, figures="" if draw else None)
+    (folder / SUMMARY).write_text(f"{head}{body}\n", encoding="utf-8")
+    write_json(folder / FINDINGS, dict(origin) | findings_to_json(findings))
+
+
+def stored_findings(run: Path, name: str) -> Findings | None:
+    """Return what an analysis of a run has found; None where it has not been performed.
+
+    Args:
+        run: The run's folder.
+        name: The analysis' name.
+
+    Raises:
+        StorageError: The findings are damaged or of an older version.
+    """
+    folder = analysis_folder(run, name)
+    content = read_json(folder / FINDINGS)
+    return None if content is None else read_findings(folder, content)
 
 
 def perform_all(
@@ -166,7 +291,7 @@ def stored_config(run: RunFolder) -> CheckedConfig:
     """Return the configuration that a run was started with, checked by today's rules."""
     from omegaconf import DictConfig, OmegaConf
 
-    config = OmegaConf.create(run.config())
+    config = OmegaConf.create(escaped(run.config()))
     assert isinstance(config, DictConfig)
     return check_config(config)
 

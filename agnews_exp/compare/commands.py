@@ -1,4 +1,4 @@
-"""`agnews compare`: the command around :mod:`agnews_exp.compare.comparison`."""
+"""`agnews top`, `diff`, `tail` and `compare`: the commands about several finished runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from agnews_exp.core.paths import run_command
 if TYPE_CHECKING:
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
     from agnews_exp.evaluation.statistics import BlockPair, ComparisonResult
-
-_SHOWN = ("val/macro_f1", "test/macro_f1")
 
 
 def add_parsers(commands: Any) -> None:
@@ -40,6 +38,7 @@ def _add_run_parsers(commands: Any) -> None:
     top.add_argument("--metric", default="val/macro_f1", help="what ranks them (default: val/macro_f1)")
     top.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="may be repeated: model=logreg")
     top.add_argument("--limit", type=int, default=20)
+    top.add_argument("--test", action="store_true", help="also test scores: whoever chooses by them has no test left")
     top.add_argument("--json", action="store_true", help="for programs")
     top.set_defaults(handler=_top)
 
@@ -67,8 +66,9 @@ def _top(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from agnews_exp.compare.leaderboard import FIELDS, rank_runs
-    from agnews_exp.tracking.lookup import short_name
+    from agnews_exp.core.numbers import format_interval
     from agnews_exp.tracking.record import finished_runs
+    from agnews_exp.tracking.runs import short_name
 
     output_dir = Path(_plain()["paths"]["output_dir"])
     groups = rank_runs(finished_runs(output_dir), options.metric, options.filter)
@@ -84,7 +84,7 @@ def _top(options: argparse.Namespace) -> None:
             f"There is no finished run{asked} in {output_dir} yet.\nfirst  {run_command()} experiment=quickstart"
         )
         return
-    shown = list(dict.fromkeys([options.metric, *_SHOWN]))
+    more = [name for name in ("val/macro_f1", *(["test/macro_f1"] if options.test else [])) if name != options.metric]
     for group in groups:
         data = group[0].result["data"]
         rows = ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if name != "train")
@@ -92,19 +92,25 @@ def _top(options: argparse.Namespace) -> None:
         table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
         table.add_column("#", justify="right")
         table.add_column("run", overflow="fold", ratio=1)
-        for name in shown:
+        table.add_column(f"{options.metric} [95 %]", justify="right", no_wrap=True)
+        for name in more:
             table.add_column(name, justify="right", no_wrap=True)
         for name in ("fraction", "seed"):
             table.add_column(name, justify="right")
         table.add_column("id", no_wrap=True)
         for rank, entry in enumerate(group[: options.limit], start=1):
-            values = [_number(entry.result["metrics"].get(name)) for name in shown]
+            low, high = entry.interval(options.metric) or (None, None)
+            value = _number(entry.value) if low is None else format_interval(entry.value, low, high, "metric")
+            values = [value, *(_number(entry.result["metrics"].get(name)) for name in more)]
             facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
             table.add_row(str(rank), str(entry.result["name"]), *values, *facts, short_name(entry.folder, output_dir))
         console.print(table)
         if len(group) > options.limit:
             console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
         console.print()
+    if options.test:
+        n = sum("test/macro_f1" in entry.result["metrics"] for group in groups for entry in group)
+        console.print(f"[yellow]note   {n} test scores: whoever chooses by them has no test left[/yellow]")
     best = groups[0]
     if len(best) > 1:
         words = " ".join(short_name(entry.folder, output_dir) for entry in best[:2])
@@ -123,8 +129,8 @@ def _diff(options: argparse.Namespace) -> None:
 
     from agnews_exp.compare.difference import difference
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.evaluation.metrics import HEADLINE
-    from agnews_exp.tracking.lookup import find_runs, short_name
+    from agnews_exp.evaluation.metrics import headline
+    from agnews_exp.tracking.runs import find_runs, short_name
 
     plain = _plain()
     runs = find_runs(plain, [options.one, options.other])
@@ -148,8 +154,9 @@ def _diff(options: argparse.Namespace) -> None:
         console.print("The configurations are equal.\n")
     if options.all and found.packages:
         table("packages", found.packages)
-    headline = [f"{split}/{name}" for split in ("cv", "val", "test") for name in HEADLINE]
-    kept = found.metrics if options.all else [m for m in headline if m in found.metrics]
+    own = [name for run in runs for name in (run.result() or {}).get("own_metrics", {})]
+    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in headline(own)]
+    kept = found.metrics if options.all else [m for m in dict.fromkeys(usual) if m in found.metrics]
     metrics = {m: found.metrics[m] for m in kept if options.all or len(set(found.metrics[m])) > 1}
     if metrics:
         table("metrics", metrics, _number)
@@ -226,13 +233,14 @@ def _add_compare_parser(commands: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    from agnews_exp.compare.comparison import compare_runs, load_comparable, to_markdown, write_comparison
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.compare.comparison import compare_runs, load_comparable
+    from agnews_exp.compare.findings import write_comparison
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError, unknown_name
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     if options.resamples < 100:
         raise ConfigError(f"--resamples {options.resamples} is too few for an interval.", fix="--resamples 10000")
@@ -252,8 +260,8 @@ def _compare(options: argparse.Namespace) -> None:
         words = [options.split, *map(str, compared.folders.values())]
         identity = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
         folder = options.output or Path(plain["paths"]["output_dir"]) / "comparisons" / identity
-        write_comparison(folder, found, compared)
-    console.print(Markdown(to_markdown(found, compared)))
+        findings = write_comparison(folder, found, compared)
+    console.print(to_terminal(findings.blocks))
     names = ", ".join(sorted(path.name for path in folder.glob("*.*")))
     console.print(f"\nwritten to {folder} ({names})", soft_wrap=True)
     if options.mlflow:
@@ -286,10 +294,19 @@ def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: Compa
 
 def _metrics(found: Comparison) -> dict[str, float]:
     """Return a comparison's finite figures, named ``<figure>/<pair>``; a pair alone has no name."""
-    from agnews_exp.evaluation.metrics import metric_class_name
+    from agnews_exp.evaluation.metrics import column_key
+
+    def title(pair: ComparisonResult | BlockPair) -> str:
+        return f"{pair.name_a} - {pair.name_b}"
+
+    pairs: list[ComparisonResult | BlockPair] = [
+        *found.pairs,
+        *(pair for block in found.blocks for pair in block.pairs),
+    ]
+    titles = list(dict.fromkeys(map(title, pairs)))
 
     def tail(pair: ComparisonResult | BlockPair) -> str:
-        return "/" + metric_class_name(f"{pair.name_a} - {pair.name_b}") if len(found.pairs) > 1 else ""
+        return f"/{column_key(title(pair), titles)}" if len(found.pairs) > 1 else ""
 
     values: dict[str, float] = {}
     for pair in found.pairs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agnews_exp.config.validation import flat
 from agnews_exp.evaluation.stored_answers import read_table
 from agnews_exp.tracking.record import ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
@@ -53,12 +54,7 @@ def difference(one: RunFolder, other: RunFolder) -> Difference:
 
 
 def _flat_config(run: RunFolder) -> dict[str, str]:
-    from agnews_exp.tracking.store import flatten
-
-    flat: dict[str, str] = {}
-    for key, value in run.config().items():
-        flat |= flatten(value, key) if isinstance(value, dict) else {key: str(value)}
-    return {k: v for k, v in flat.items() if not k.startswith(_SILENT)}
+    return {k: str(v) for k, v in flat(run.config()).items() if not k.startswith(_SILENT)}
 
 
 def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

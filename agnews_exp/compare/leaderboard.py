@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import ConfigError, StorageError, unknown_name
-from agnews_exp.tracking.record import CONFIG, RunFolder, read_config
+from agnews_exp.core.errors import AgnewsError, ConfigError, StorageError, unknown_name
+from agnews_exp.evaluation.metrics import direction, own_directions
+from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.tracking.record import CONFIG, PREDICTIONS, RunFolder, read_config
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ _NEEDED: tuple[str, ...] = (
     "data.rows",
     "data.evaluation_checksum",
 )
+
+_RESAMPLES = 1000
 
 FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split_seed")
 
@@ -40,6 +44,23 @@ class Entry:
     result: Mapping[str, Any]
     value: float
 
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
+        import pyarrow.compute as pc
+
+        from agnews_exp.evaluation.statistics import bootstrap_metric
+
+        split, _, name = metric.partition("/")
+        try:
+            table = read_table(self.folder.path / PREDICTIONS)
+            rows = table.filter(pc.equal(table["split"].cast("string"), split))
+            labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
+            return bootstrap_metric(
+                labels, given, name, resamples=_RESAMPLES, class_names=self.result["class_names"], jackknife=False
+            ).percentile
+        except (AgnewsError, KeyError):
+            return None
+
 
 def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = ()) -> list[list[Entry]]:
     """Rank finished runs.
@@ -50,8 +71,8 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
         filters: ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
 
     Returns:
-        One list for each data set and split, that of the newest run first; in each the best run first. Higher is
-        better but for losses, times and sizes.
+        One list for each data set and split, that of the newest run first; in each the best run first, or the
+        highest value where the register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.
@@ -59,6 +80,7 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     wanted = [_parsed(word) for word in filters]
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
+    own: dict[str, bool] = {}
     for run in runs:
         try:
             result = run.needed_result(*_NEEDED)
@@ -68,21 +90,16 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
             log.warning("%s The run is left out.", error.message)
             continue
         known |= set(result["metrics"])
+        own |= own_directions(result)
         if metric in result["metrics"]:
             entry = Entry(run, result, float(result["metrics"][metric]))
             groups.setdefault(str(result["data"]["evaluation_checksum"]), []).append(entry)
     if known and not groups:
         raise unknown_name("metric", metric, sorted(known))
-    sign = 1 if lower_is_better(metric) else -1
+    sign = 1 if direction(metric, own) == "minimize" else -1
     for group in groups.values():
         group.sort(key=lambda entry: sign * entry.value)
     return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Return whether a smaller value of a metric is the better one."""
-    words = ("loss", "latency", "size_mb", "memory", "time/", "ece", "brier", "nll", "cost")
-    return any(word in metric for word in words)
 
 
 def _parsed(word: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.paths import is_checkout
-from agnews_exp.evaluation.metrics import HEADLINE
+from agnews_exp.evaluation.metrics import headline
 
 
 def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, warning: str | None) -> None:
@@ -32,7 +32,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         table.add_column(f"cv, {n_folds} folds", justify="right")
     for split, n in rows.items():
         table.add_column(f"{split} ({n:,})", justify="right")
-    for name in HEADLINE:
+    for name in headline(result.get("own_metrics", ())):
         if f"val/{name}" in metrics:
             over_folds = (
                 f"{metrics[f'cv/{name}']:.4f} ±{metrics[f'cv/{name}_std']:.4f}" if f"cv/{name}" in metrics else ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
-from collections.abc import Sequence
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -18,8 +22,9 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.core.paths import config_folder, project_root, run_command
+from agnews_exp.core.suggestions import Known, suggest, suggest_choice
 
 
 def new_run_id() -> str:
@@ -44,19 +49,22 @@ def register() -> None:
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
 
 
-def compose_config(overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> DictConfig:
+def compose_config(
+    overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = (), *, hydra_node: bool = False
+) -> DictConfig:
     """Compose the configuration as ``run.py`` would.
 
     Args:
         overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
         folder: The conf/ folder; the project's own by default.
         extra: Further configuration folders, searched after that one, as Hydra does with ``--config-dir``.
+        hydra_node: Whether to keep Hydra's own settings under ``hydra``.
 
     Raises:
         ConfigError: An override is malformed or names an unknown choice or key.
     """
     try:
-        return _compose(overrides, folder or config_folder(), extra)
+        return _compose(overrides, folder or config_folder(), extra, hydra_node)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_composition(error, overrides, folder, extra) from error
     except AgnewsError:
@@ -71,7 +79,7 @@ def _not_composed(error: Exception, overrides: Sequence[str]) -> ConfigError:
     return ConfigError(f"Cannot compose '{words[:200]}': {reason}", fix="write group=choice key=value")
 
 
-def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> DictConfig:
+def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydra_node: bool = False) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -82,7 +90,7 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path]) -> D
         places = ",".join(quoted(f"file://{place.absolute()}") for place in extra)
         words.append(f"hydra.searchpath=[{places}]")
     with initialize_config_dir(config_dir=str(folder)):
-        return compose(config_name="config", overrides=words)
+        return compose(config_name="config", overrides=words, return_hydra_config=hydra_node)
 
 
 def quoted(text: str) -> str:
@@ -143,25 +151,25 @@ def header_of(group: str, choice: str, folder: Path | None = None, extra: Sequen
 def explain_composition(
     error: Exception, overrides: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()
 ) -> AgnewsError:
-    """Turn a Hydra or OmegaConf error into one that names the key, what is allowed, and the nearest match."""
+    """Turn a Hydra or OmegaConf error into one that names the key, what is allowed, and what to type instead."""
     text = str(error)
     if isinstance(error, MissingConfigException):
-        found = re.search(r"Could not find '([^']+)'", text)
-        group, _, choice = (found.group(1) if found else str(error.missing_cfg_file)).rpartition("/")
-        options = list(error.options or list_groups(folder, extra).get(group, []))
-        if not options:
-            return ConfigError(text.splitlines()[0])
-        return unknown_name(f"choice for {group}", choice, options)
+        return _explain_choice(error, overrides, folder, extra)
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"Cannot read the override '{error.override}': {text.splitlines()[1] if chr(10) in text else text}",
-            fix="write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",
-        )
+        return _explain_grammar(str(error.override), text)
     if "hydra.mode changed" in text:  # an experiment file asks for MULTIRUN, which only the command line can grant
         return ConfigError(
-            "This experiment is a sweep of many runs, and a sweep is asked for with -m.",
-            fix=f"{run_command()} -m {' '.join(overrides)}",
+            "This experiment is a sweep of many runs, and a sweep is asked for with -m.", fix=_command("-m", *overrides)
         )
+    if found := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return ConfigError(
+            f"'{_short(found.group(1))}' has several values, and a sweep over them is asked for with -m.",
+            fix=_command("-m", *overrides),
+        )
+    if text.startswith("Multiple values for"):
+        group = text.split()[3].rstrip(".")
+        plain = [word.lstrip("+") if word.lstrip("+").startswith(f"{group}=") else word for word in overrides]
+        return ConfigError(f"{group} is chosen twice; write it without +.", fix=_command(*plain))
     if found := re.search(r"Could not override '([^']+)'", text):
         return _explain_key(found.group(1), overrides, folder, extra, text)
     if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):
@@ -173,9 +181,85 @@ def explain_composition(
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
 
 
+def _command(*words: str) -> str:
+    return f"{run_command()} {shlex.join(words)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _explain_choice(
+    error: MissingConfigException, overrides: Sequence[str], folder: Path | None, extra: Sequence[Path]
+) -> ConfigError:
+    """Explain a choice that does not exist: the nearest one, or -m for a list of choices."""
+    found = re.search(r"Could not (?:find|load) '([^']+)'", str(error))
+    group, _, choice = (found.group(1) if found else str(error.missing_cfg_file)).rpartition("/")
+    options = list(error.options or list_groups(folder, extra).get(group, []))
+    if not options:
+        return ConfigError(str(error).splitlines()[0])
+    for word in overrides:
+        if word.startswith(f"{group}=["):
+            several = [word.replace("[", "").replace("]", "").replace(" ", "") if w == word else w for w in overrides]
+            return ConfigError(
+                f"'{_short(word)}': a run has one {group}; several are a sweep, written with commas and -m.",
+                fix=_command("-m", *several),
+            )
+    guess = suggest_choice(group, choice, options)
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    return ConfigError(
+        f"Unknown choice for {group}: '{_short(choice)}'.{hint}\n  allowed: {', '.join(sorted(options))}",
+        fix=f"{group}={guess}" if guess else f"agnews list {group}",
+    )
+
+
+def _explain_grammar(override: str, text: str) -> ConfigError:
+    """Explain an override that Hydra's grammar does not take, with one that it does."""
+    key, _, value = override.partition("=")
+    bare = value.strip("\"'")
+    candidates = [f"{key}={quoted(bare)}" if '"' in bare or "\\" in bare else f'{key}="{bare}"']
+    if choices := re.fullmatch(r"choice\((.*)\)", value):  # its types do not take null
+        candidates.insert(0, f"{key}={choices[1].replace(' ', '')}")
+    reason = text.splitlines()[1] if "\n" in text else text
+    unclosed = value.startswith(("{", "[")) and not value.endswith(("}", "]"))
+    fix = None if unclosed else next((shlex.quote(word) for word in candidates if _parses(word)), None)
+    return ConfigError(
+        f"Cannot read the override '{_short(override)}': {_short(reason)}",
+        fix=fix or "write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",
+    )
+
+
+def _parses(word: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
+
+
+def explain_command(error: Exception) -> AgnewsError | None:
+    """Return the user's version of what Hydra or OmegaConf raised for this process's command line, or None."""
+    if not isinstance(error, HydraException | OmegaConfBaseException) and not _while_composing(error):
+        return None
+    words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+    try:
+        return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
+    except AgnewsError as missing:  # the folder of --config-dir is not there
+        return missing
+
+
+def _while_composing(error: Exception) -> bool:
+    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
+
+
 def _explain_key(
     key: str, overrides: Sequence[str], folder: Path | None, extra: Sequence[Path], text: str
 ) -> AgnewsError:
+    """Explain a key that does not exist with up to three overrides that do."""
     groups = list_groups(folder, extra)
     choices = [o for o in overrides if o.split("=", 1)[0].lstrip("+~") in groups]
     try:
@@ -191,10 +275,60 @@ def _explain_key(
             break
         node = OmegaConf.select(node, part)
         walked.append(part)
-    where = f"key in {'.'.join(walked)}" if walked else "key or group"
-    known = [str(k) for k in node] if isinstance(node, DictConfig) else []
-    if word in known:
+    names = [str(k) for k in node] if isinstance(node, DictConfig) else []
+    if word in names:
         return ConfigError(text.splitlines()[0])
     if not walked:
-        known += [group for group in groups if group not in known]
-    return unknown_name(where, word, known)
+        names += [group for group in groups if group not in names]
+    value = next((o.partition("=")[2] for o in overrides if o.lstrip("+~").startswith(f"{key}=")), None)
+    found = suggest(key, value, _known(config, groups, folder, extra))
+    where = f"key in {'.'.join(walked)}" if walked else "key or group"
+    hint = f" Did you mean {' or '.join(found)}?" if found else ""
+    listed = ", ".join(sorted(names))
+    return ConfigError(
+        f"Unknown {where}: '{_short(word)}'.{hint}\n  allowed: {listed}",
+        fix=found[0] if found else None,
+    )
+
+
+def _known(
+    config: DictConfig, groups: Mapping[str, Sequence[str]], folder: Path | None, extra: Sequence[Path]
+) -> Known:
+    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring."""
+    keys = dict.fromkeys(_leaves(config))
+    keys |= dict.fromkeys(f"hydra.sweeper.{k}" for k in ("n_trials", "direction", "study_name", "params", "storage"))
+    keys |= dict.fromkeys(f"hydra.launcher.{k}" for k in ("n_jobs", "timeout", "gpus_per_job"))
+    brings: dict[str, str] = {}
+    for root in (folder or config_folder(), *extra):
+        for group, names in groups.items():
+            for name in sorted(names, key=lambda name: (name not in _USUAL, name)):
+                path = root / group / f"{name}.yaml"
+                if "/" in group or not path.is_file() or group in _NOT_CHOICES:
+                    continue
+                loaded = OmegaConf.load(path)
+                for key in _leaves(loaded) if isinstance(loaded, DictConfig) else ():
+                    whole = f"{group}.{key}"
+                    if key != "defaults" and "." not in key and whole not in keys:
+                        keys[whole] = None
+                        brings[whole] = f"{group}={name}"
+    return Known(list(keys), groups, brings)
+
+
+_USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
+"""Choices that are named first where several would bring a key."""
+_NOT_CHOICES = ("eda", "experiment", "tuning")  # no part of a run, or keys of other groups
+
+
+def _leaves(node: DictConfig) -> Iterator[str]:
+    """Yield the keys of all values, with dots between levels; an empty mapping is a value."""
+
+    def walk(content: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+        for key, child in content.items():
+            if isinstance(child, Mapping) and child:
+                yield from walk(child, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    plain = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(plain, dict)
+    yield from walk(plain, "")

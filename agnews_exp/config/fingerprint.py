@@ -47,8 +47,9 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     if plain["model"]["family"] == "transformer":
         science["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _TRAINER_NOT_SCIENCE}
     science["evaluation"] = {k: v for k, v in plain["evaluation"].items() if k not in _EVALUATION_NOT_SCIENCE}
-    if science["evaluation"].get("score_test") is True:
-        del science["evaluation"]["score_test"]  # what is usual needs no mention; a run without the test is another
+    for key, usual in (("score_test", True), ("metrics", [])):
+        if science["evaluation"].get(key) == usual:
+            del science["evaluation"][key]  # what is usual needs no mention; a run without the test is another
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
     if own := _own_sources(plain):
         science["own_components"] = own
@@ -58,6 +59,7 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
 def _own_sources(plain: Mapping[str, Any]) -> dict[str, str]:
     """Return the checksums of the user's own modules that the components come from: another source, another run."""
     targets = [path for group in (*_GROUPS, "data") for _, path in find_targets(plain[group], group)]
+    targets += plain["evaluation"].get("metrics", [])
     found = {str(path).rpartition(".")[0] for path in targets}
     files = {name: importlib.import_module(name).__file__ for name in sorted(found) if is_own(name)}
     return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}

@@ -121,7 +121,7 @@ class TrainerConfig(_Group):
     check_val_every_n_epoch: Positive
     limit_train_batches: Batches
     limit_val_batches: Batches
-    early_stopping_patience: Positive | None = Field(description="validations without a better val/macro_f1")
+    early_stopping_patience: Positive | None = Field(description="validations without a better primary metric")
     early_stopping_min_delta: Annotated[float, Field(ge=0)]
     log_every_n_steps: Positive
     num_workers: Annotated[int, Field(ge=0)] = Field(description="processes that build batches; 0 is this one")
@@ -139,7 +139,8 @@ class EvaluationConfig(_Group):
     """How a run is judged."""
 
     name: str
-    primary: str = Field(pattern=r"^(val|cv)/[a-z0-9_]+$", description="the objective, never a test metric")
+    primary: str = Field(pattern=r"^(val|cv)/\S.*$", description="the objective, never a test metric")
+    metrics: list[str] = Field([], description="metrics of your own: dotted paths of functions")
     folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
     latency_repeats: Annotated[int, Field(ge=0, le=1000)]
     score_test: bool = Field(True, description="false leaves the test set alone: the trials of a search")
@@ -185,6 +186,7 @@ class RunConfig(_Group):
     data_fraction: Fraction = Field(description="share of the training rows")
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
+    reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig

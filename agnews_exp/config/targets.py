@@ -19,8 +19,9 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, nearest, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import config_folder
+from agnews_exp.core.suggestions import nearest
 
 _OWN = (
     "agnews_exp.data",

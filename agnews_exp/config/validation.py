@@ -54,6 +54,15 @@ class CheckedConfig:
         return found
 
 
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested plain values by dotted keys; an empty mapping has none."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        found |= flat(value, name) if isinstance(value, Mapping) else {name: value}
+    return found
+
+
 def to_plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolve all interpolations and return plain dicts.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+from agnews_exp.core.suggestions import nearest
 
 
 class AgnewsError(Exception):
@@ -61,13 +62,6 @@ class Pruned(Exception):
         super().__init__(f"pruned at step {step} with {value:.4f}")
         self.step = step
         self.value = value
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word most like ``word`` (whatever the case), or None when nothing is near."""
-    by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
-    return by_lower[matches[0]] if matches else None
 
 
 def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:

@@ -62,6 +62,15 @@ _DISK_ERRORS = {
     errno.EACCES: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.EPERM: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.ENOTDIR: ("a part of the path is a file", "set paths.output_dir and paths.mlruns_dir to a folder"),
+    errno.EFBIG: (
+        "a file would be larger than allowed",
+        "raise the limit (ulimit -f), or write to another file system",
+    ),
+    errno.EIO: (
+        "the disk failed to read or write",
+        "look at the disk (dmesg), and set paths.output_dir to another one",
+    ),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter name, or a shorter path"),
     errno.EMFILE: ("too many open files", "raise the limit: ulimit -n 4096"),
 }
 
@@ -74,6 +83,51 @@ _MEMORY_SIGNS = ("failed to map segment from shared object", "cannot allocate me
 
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes every ``except Exception``."""
+
+
+_unheard: list[type[BaseException]] = []
+"""The signal that asked this process to end and that nobody has heard yet, as the exception it is raised as."""
+
+
+def listen_for_signals() -> None:
+    """Raise :class:`Terminated` at SIGTERM and KeyboardInterrupt at Ctrl-C, and remember either until it is heard.
+
+    An exception that a signal raises can get lost: Python wraps it in a RuntimeError where a class body is being
+    created (as during imports), and drops it in ``__del__`` and in callbacks. :func:`check_terminated` finds it again.
+    """
+    _unheard.clear()
+    signal.signal(signal.SIGTERM, _raise_signal)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, _raise_signal)
+
+
+def _raise_signal(number: int, _frame: FrameType | None) -> None:
+    kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    _unheard[:] = [kind]
+    raise kind
+
+
+def check_terminated() -> None:
+    """Raise the signal's exception again when it was lost on its way; call it after whatever swallows exceptions.
+
+    Raises:
+        Terminated: SIGTERM arrived, and nobody has heard of it yet.
+        KeyboardInterrupt: Likewise for Ctrl-C.
+    """
+    if _unheard:
+        raise _unheard.pop()
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Return whether an exception says that a signal asked this process to end, also where another one wraps it.
+
+    The request counts as heard from then on: what tidies up is not interrupted by :func:`check_terminated`.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
+        error = error.__cause__  # not its context: an error amid tidying up is an error
+    if error is not None:
+        _unheard.clear()
+    return error is not None
 
 
 class JobFailed(BaseException):
@@ -149,37 +203,62 @@ def explain_exit(code: int) -> str:
     return f"killed by {name}{hint}"
 
 
-def guarded(main: Callable[[], Any]) -> None:
+def is_gone(pid: int, started: float) -> bool:
+    """Return whether the process that had ``pid`` at ``started`` (seconds since the epoch) has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() > started + 1 or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+Explain = Callable[[Exception], AgnewsError | None]
+"""Gives the user's version of an exception, or None when it knows none."""
+
+
+def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> None:
     """Run a command; print errors as messages and leave with the right exit code.
 
     Exit codes: 0 done; 1 a bug (with traceback); 2 bad input; 3 storage or memory; 130 Ctrl-C; 143 SIGTERM.
     With HYDRA_FULL_ERROR=1 every error keeps its traceback.
+
+    Args:
+        main: The command.
+        explain: Is asked about exceptions that are neither ours nor the storage's or the memory's.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print errors in its own way and exit with 1; we want them raised.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    listen_for_signals()
     calm_garbage_collection()
     try:
         main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        _say("Interrupted. Finished work is kept; the same command starts again.")
-        sys.exit(INTERRUPTED)
-    except Terminated:
-        _say("Terminated (SIGTERM). Finished work is kept; the same command starts again.")
-        sys.exit(TERMINATED)
+        check_terminated()
+    except (KeyboardInterrupt, Terminated) as stop:
+        sys.exit(_report_stop(stop))
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and nothing can be printed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except JobFailed as failed:
-        sys.exit(_report(failed.error, wants_traceback))
+        sys.exit(_report(failed.error, explain, wants_traceback))
     except Exception as error:
-        sys.exit(_report(error, wants_traceback))
+        sys.exit(_report(error, explain, wants_traceback))
 
 
-def _report(error: Exception, wants_traceback: bool) -> int:
-    known = _as_known(error)
+def _report_stop(stop: BaseException) -> int:
+    terminated = any(isinstance(link, Terminated) for link in _chain(stop))
+    how = "Terminated (SIGTERM)" if terminated else "Interrupted"
+    _say(f"{how}. Finished work is kept; the same command starts again.")
+    return TERMINATED if terminated else INTERRUPTED
+
+
+def _report(error: Exception, explain: Explain, wants_traceback: bool) -> int:
+    if is_stop(error):
+        return _report_stop(error)
+    known = _as_known(error) or explain(error)
     if known is None or wants_traceback:
         traceback.print_exception(error)
     text = str(known) if known else f"This is a bug: {type(error).__name__}: {error}"
@@ -199,30 +278,7 @@ def _as_known(error: Exception) -> AgnewsError | None:
         return error
     if storage := find_os_error(error):
         return explain_os_error(storage)
-    if shortage := explain_shortage(error):
-        return shortage
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, HydraException | OmegaConfBaseException) or _while_composing(error):
-        from agnews_exp.config.compose import explain_composition, extra_folders
-
-        words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-        try:
-            return explain_composition(error, words, extra=extra_folders(sys.argv[1:]))
-        except AgnewsError as missing:  # the folder of --config-dir is not there
-            return missing
-    return None
-
-
-def _while_composing(error: Exception) -> bool:
-    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
-
-
-def _raise_terminated(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    return explain_shortage(error)
 
 
 def _say(text: str) -> None:

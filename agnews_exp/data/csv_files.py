@@ -14,7 +14,8 @@ from typing import IO, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Corpus, TextRows
 from agnews_exp.data.files import BadLines, Columns, Labels, as_rows, empty_file, field_limit, open_text, reading
 

@@ -15,7 +15,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import has_control, is_name
 from agnews_exp.data.corpus import TextRows
 

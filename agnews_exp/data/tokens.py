@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 
 KIND = "tokens"
 """Kind of the cache's entries."""

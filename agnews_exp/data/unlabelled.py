@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.csv_files import read_header, read_json_lines, read_table
 from agnews_exp.data.files import Columns, Labels, open_text, reading
@@ -26,7 +27,7 @@ def unlabelled_texts(
     """Return texts without labels, none of which is a validation or test text.
 
     Args:
-        splits: The study's rows.
+        splits: The labelled rows.
         source: ``rest``, or a file.
         columns: Columns or keys of the file that make a text.
         limit: At most so many texts; those of a small limit are among those of a larger one. None takes all.

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result
+from agnews_exp.evaluation.inputs import FloatArray, Result
 from agnews_exp.evaluation.metrics import names_of_classes
 from agnews_exp.evaluation.proper_scores import (
     BrierDecomposition,
-    FloatArray,
     brier_decomposition,
     labelled_probabilities,
     negative_log_likelihood,

@@ -27,10 +27,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import class_indices, probability_matrix
+from agnews_exp.evaluation.inputs import FloatArray, class_indices, probability_matrix
 from agnews_exp.evaluation.proper_scores import one_hot
-
-FloatArray = NDArray[np.float64]
 
 
 def log_probabilities(probabilities: ArrayLike, floor: float = 1e-12) -> FloatArray:

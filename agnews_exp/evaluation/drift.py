@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
-
-FloatArray = NDArray[np.float64]
 
 REFERENCE = "drift.json"
 """In a model folder: what texts and answers were like on validation rows."""

@@ -1,128 +1,38 @@
-"""Classification metrics: the one judge of all models."""
+"""The register of metrics: how answers are judged, which values are better, and under which keys they are stored.
+
+All readers of a metric go through this module: the judge of every run, objectives and their directions, early
+stopping, comparisons with their bootstrap, leaderboards, reports and MLflow. A metric of the user's own
+(:func:`metric`, ``evaluation.metrics``) is an entry like the others.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.core.errors import DataError, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.inputs import FloatArray, class_indices, same_length
 from agnews_exp.evaluation.predictions import Predictions
 
-HEADLINE = ("macro_f1", "accuracy", "weighted_f1", "cohen_kappa", "mcc", "log_loss")
-"""The metrics of the summary table, in its order."""
+if TYPE_CHECKING:
+    from agnews_exp.config.schema import EvaluationConfig
 
-LOWER_IS_BETTER = frozenset({"log_loss"})
-
-
-def metric_class_name(class_name: str) -> str:
-    """Return a class name as MLflow accepts it inside a metric name."""
-    return re.sub(r"[^A-Za-z0-9_. -]", "_", class_name)
-
-
-def classification_metrics(
-    y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
-) -> dict[str, float]:
-    """Return all metrics of one split, without the split's name.
-
-    Args:
-        y_true: Shape (n,), true class indices, n >= 1.
-        predictions: The model's answers for the same n rows.
-        class_names: K names.
-
-    Returns:
-        accuracy, macro_f1, weighted_f1, micro_f1, cohen_kappa, mcc, log_loss (natural logarithm, only where there
-        are probabilities), and precision/, recall/, f1/ followed by each class name. A precision or recall with an
-        empty denominator counts as 0.
-    """
-    counts = confusion_matrix(y_true, predictions.labels, len(class_names))
-    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
-    accuracy = float(np.mean(y_true == predictions.labels))
-    result = {
-        "accuracy": accuracy,
-        "macro_f1": float(np.mean(f1)),
-        "weighted_f1": float(np.average(f1, weights=support)),
-        "micro_f1": accuracy,  # the same thing when each row has exactly one label
-        "cohen_kappa": _cohen_kappa(counts),
-        "mcc": _matthews(counts),
-    }
-    if predictions.probabilities is not None:
-        from sklearn.metrics import log_loss
-
-        result["log_loss"] = float(log_loss(y_true, predictions.probabilities, labels=np.arange(len(class_names))))
-    for i, name in enumerate(class_names):
-        key = metric_class_name(name)
-        result |= {
-            f"precision/{key}": float(precision[i]),
-            f"recall/{key}": float(recall[i]),
-            f"f1/{key}": float(f1[i]),
-        }
-    return result
-
-
-def labels_macro_f1(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> float:
-    """Return the unweighted mean of the K classes' F1, the one that :func:`classification_metrics` has."""
-    counts = confusion_matrix(y_true, y_pred, n_classes)
-    return float(np.mean(_ratio(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))))
-
-
-def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the quotients, 0 where the denominator is 0."""
-    zero = np.zeros(len(numerator))
-    return np.divide(numerator, denominator, out=zero, where=denominator > 0)
-
-
-def _cohen_kappa(counts: NDArray[np.int64]) -> float:
-    """Return Cohen's kappa (1960): the agreement beyond chance, as a share of what is possible beyond chance."""
-    true, predicted = counts.sum(axis=1, dtype=np.float64), counts.sum(axis=0, dtype=np.float64)
-    expected = np.outer(predicted, true) / predicted.sum()
-    apart = 1.0 - np.eye(len(counts))
-    disagreement = float(np.sum(apart * expected))
-    # One class only, on both sides: chance agreement is 1 and kappa is 0/0; there is no agreement beyond chance.
-    return 1.0 - float(np.sum(apart * counts)) / disagreement if disagreement > 0 else 0.0
-
-
-def _matthews(counts: NDArray[np.int64]) -> float:
-    """Return Matthews' correlation for K classes (Gorodkin 2004); 0 where one side has a single class."""
-    true, predicted = counts.sum(axis=1, dtype=np.float64), counts.sum(axis=0, dtype=np.float64)
-    n = true.sum()
-    both = float(np.trace(counts)) * n - true @ predicted
-    spread = (n**2 - predicted @ predicted) * (n**2 - true @ true)
-    return float(both / np.sqrt(spread)) if spread > 0 else 0.0
-
-
-def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    """Return shape (K, K) counts; rows are true classes, columns predicted ones."""
-    flat = np.bincount(y_true * n_classes + y_pred, minlength=n_classes * n_classes)
-    return flat.reshape(n_classes, n_classes).astype(np.int64)
-
-
-def classification_report_table(
-    y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Return one row a class (class, precision, recall, f1, support), then the macro average."""
-    values = classification_metrics(y_true, predictions, class_names)
-    support = np.bincount(y_true, minlength=len(class_names))
-    rows: list[dict[str, Any]] = []
-    for i, name in enumerate(class_names):
-        key = metric_class_name(name)
-        row = {metric: values[f"{metric}/{key}"] for metric in ("precision", "recall", "f1")}
-        rows.append({"class": name, **row, "support": int(support[i])})
-    averages = {m: float(np.mean([row[m] for row in rows])) for m in ("precision", "recall", "f1")}
-    rows.append({"class": "macro average", **averages, "support": len(y_true)})
-    return rows
+# --- counts: all that metrics of labels need ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Class counts of one table or of a stack of tables.
+    """Class counts of one table of answers or of a stack of tables.
 
     Attributes:
         hits: Shape (..., K), items of class k that were predicted as k.
@@ -144,7 +54,28 @@ class Margins:
 CountMetric = Callable[[Margins], FloatArray]
 
 
-def _ratio_margins(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
+    """Return shape (K, K) counts; rows are true classes, columns predicted ones."""
+    flat = np.bincount(y_true * n_classes + y_pred, minlength=n_classes * n_classes)
+    return flat.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def margins_of(y_true: ArrayLike, y_pred: ArrayLike, n_classes: int) -> Margins:
+    """Return the class counts of one model's predictions, both shape (n,) with values below ``n_classes``."""
+    truth, predicted = class_indices(y_true, "y_true"), class_indices(y_pred, "y_pred")
+    same_length(y_true=truth, y_pred=predicted)
+    if max(truth.max(), predicted.max()) >= n_classes:
+        raise DataError(f"class index {max(truth.max(), predicted.max())} does not fit in {n_classes} classes")
+    return margins_of_confusion(confusion_matrix(truth, predicted, n_classes))
+
+
+def margins_of_confusion(confusion: ArrayLike) -> Margins:
+    """Return the class counts of confusion matrices, shape (..., K, K), rows true classes."""
+    table = np.asarray(confusion, dtype=np.float64)
+    return Margins(np.diagonal(table, axis1=-2, axis2=-1).copy(), table.sum(axis=-1), table.sum(axis=-2))
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Divide, with 0/0 = 0 (scikit-learn's ``zero_division=0``)."""
     result: FloatArray = np.divide(
         numerator, denominator, out=np.zeros(np.broadcast(numerator, denominator).shape), where=denominator != 0
@@ -154,33 +85,33 @@ def _ratio_margins(numerator: FloatArray, denominator: FloatArray) -> FloatArray
 
 def class_precision(margins: Margins) -> FloatArray:
     """Return precision by class, shape (..., K); 0 for a class that is never predicted."""
-    return _ratio_margins(margins.hits, margins.predicted)
+    return _ratio(margins.hits, margins.predicted)
 
 
 def class_recall(margins: Margins) -> FloatArray:
     """Return recall by class, shape (..., K); 0 for a class without items."""
-    return _ratio_margins(margins.hits, margins.support)
+    return _ratio(margins.hits, margins.support)
 
 
 def class_f1(margins: Margins) -> FloatArray:
     """Return F1 by class, shape (..., K); 0 for a class that neither occurs nor is predicted."""
-    return _ratio_margins(2 * margins.hits, margins.support + margins.predicted)
+    return _ratio(2 * margins.hits, margins.support + margins.predicted)
 
 
 def accuracy(margins: Margins) -> FloatArray:
     """Return the share of items predicted right, shape (...,)."""
-    return _ratio_margins(margins.hits.sum(axis=-1), margins.total)
+    return _ratio(margins.hits.sum(axis=-1), margins.total)
 
 
 def macro_f1(margins: Margins) -> FloatArray:
-    """Return the mean of the K classes' F1, shape (...,)."""
+    """Return the unweighted mean of the K classes' F1, shape (...,)."""
     value: FloatArray = class_f1(margins).mean(axis=-1)
     return value
 
 
 def weighted_f1(margins: Margins) -> FloatArray:
     """Return the mean of the classes' F1 weighted by support, shape (...,)."""
-    return _ratio_margins((class_f1(margins) * margins.support).sum(axis=-1), margins.total)
+    return _ratio((class_f1(margins) * margins.support).sum(axis=-1), margins.total)
 
 
 def macro_precision(margins: Margins) -> FloatArray:
@@ -196,66 +127,404 @@ def macro_recall(margins: Margins) -> FloatArray:
 
 
 def cohen_kappa(margins: Margins) -> FloatArray:
-    """Return Cohen's kappa of prediction and truth (Cohen 1960), shape (...,); 0 where it is undefined."""
-    total = margins.total
-    by_chance = (margins.support * margins.predicted).sum(axis=-1)
-    return _ratio_margins(margins.hits.sum(axis=-1) * total - by_chance, total**2 - by_chance)
+    """Return Cohen's kappa (1960), the agreement beyond chance as a share of what is possible beyond chance.
+
+    Shape (...,); 0 where one class alone occurs on both sides, so that nothing is possible beyond chance.
+    """
+    by_chance = margins.predicted[..., :, None] * margins.support[..., None, :]
+    expected = _ratio(by_chance, margins.total[..., None, None]) * (1.0 - np.eye(margins.support.shape[-1]))
+    disagreement = expected.sum(axis=(-2, -1))
+    share = _ratio(margins.total - margins.hits.sum(axis=-1), disagreement)
+    return np.where(disagreement > 0, 1.0 - share, 0.0)
 
 
 def mcc(margins: Margins) -> FloatArray:
-    """Return the multi-class Matthews correlation (Gorodkin 2004), shape (...,); 0 where it is undefined."""
+    """Return Matthews' correlation for K classes (Gorodkin 2004), shape (...,); 0 where a side has one class."""
     total = margins.total
     covariance = margins.hits.sum(axis=-1) * total - (margins.support * margins.predicted).sum(axis=-1)
     truth_variance = total**2 - (margins.support**2).sum(axis=-1)
     predicted_variance = total**2 - (margins.predicted**2).sum(axis=-1)
-    return _ratio_margins(covariance, np.sqrt(truth_variance * predicted_variance))
+    return _ratio(covariance, np.sqrt(truth_variance * predicted_variance))
 
 
-COUNT_METRICS: Mapping[str, CountMetric] = MappingProxyType(
+def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: NDArray[np.float64] | None) -> float:
+    """Return the mean of -ln p(true class) over n items, in nats; ``probabilities`` has shape (n, K)."""
+    from sklearn.metrics import log_loss as mean_log_loss
+
+    assert probabilities is not None, "the register asks only where there are probabilities"
+    return float(mean_log_loss(y_true, probabilities, labels=np.arange(probabilities.shape[1])))
+
+
+# --- the register ------------------------------------------------------------------------------------------------
+
+Direction = Literal["maximize", "minimize"]
+RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None], float]
+"""``(y_true (n,), y_pred (n,), probabilities (n, K) or None) -> float``."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way of judging answers.
+
+    Attributes:
+        name: Its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``.
+        title: Its name for people.
+        of: Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape
+            (..., K), one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with
+            probabilities (models that give none have no such metric).
+        score: The function.
+        greater_is_better: Whether more of it is better.
+        tracked: Whether the terminal's tables and MLflow get it; everything is in result.json.
+        target: Dotted path of a user's own metric, or None.
+    """
+
+    name: str
+    title: str
+    of: Literal["counts", "classes", "labels", "probabilities"]
+    score: Callable[..., Any]
+    greater_is_better: bool = True
+    tracked: bool = False
+    target: str | None = None
+
+
+def _register(*metrics: Metric) -> Mapping[str, Metric]:
+    return MappingProxyType({metric.name: metric for metric in metrics})
+
+
+METRICS = _register(
+    Metric("macro_f1", "macro-F1", "counts", macro_f1, tracked=True),
+    Metric("accuracy", "accuracy", "counts", accuracy, tracked=True),
+    Metric("weighted_f1", "weighted F1", "counts", weighted_f1, tracked=True),
+    Metric("micro_f1", "micro-F1", "counts", accuracy),  # the same thing when each item has exactly one label
+    Metric("macro_precision", "macro precision", "counts", macro_precision),
+    Metric("macro_recall", "macro recall (balanced accuracy)", "counts", macro_recall),
+    Metric("cohen_kappa", "Cohen's kappa", "counts", cohen_kappa, tracked=True),
+    Metric("mcc", "Matthews' correlation", "counts", mcc, tracked=True),
+    Metric("log_loss", "log-loss", "probabilities", log_loss, greater_is_better=False, tracked=True),
+    Metric("precision", "precision", "classes", class_precision),
+    Metric("recall", "recall", "classes", class_recall),
+    Metric("f1", "F1", "classes", class_f1),
+)
+"""The metrics of every run, by name; those that are shown come in the order of the tables."""
+
+MEASURED: Mapping[str, bool] = MappingProxyType(
     {
-        "macro_f1": macro_f1,
-        "accuracy": accuracy,
-        "weighted_f1": weighted_f1,
-        "micro_f1": accuracy,  # the same thing when each item has exactly one label
-        "macro_precision": macro_precision,
-        "macro_recall": macro_recall,
-        "cohen_kappa": cohen_kappa,
-        "mcc": mcc,
+        **dict.fromkeys(("time", "train_seconds", "latency", "cold_start_s", "model_size_mb"), False),
+        **dict.fromkeys(("peak_memory_mb", "peak_gpu_memory_mb", "serving_rss_mb", "serving_gpu_mb"), False),
+        **dict.fromkeys(("kwh_per_million", "cost_per_million", "padding_share", "loss", "errors"), False),
+        **dict.fromkeys(("nll", "brier", "ece", "ece_equal_mass", "ace", "mce", "classwise_ece"), False),
+        **dict.fromkeys(("throughput", "train_samples_per_second", "train_tokens_per_second"), True),
+        **dict.fromkeys(("train_macro_f1", "val_agreement", "auroc", "comprehensiveness"), True),
+        "sufficiency": False,
     }
 )
-"""Metrics over all classes; names as in :mod:`agnews_exp.evaluation.metrics`."""
+"""Whether more is better, for numbers of a record that no judge gives: costs, calibration, parts of analyses."""
 
-_BY_CLASS: Mapping[str, CountMetric] = MappingProxyType(
-    {"precision": class_precision, "recall": class_recall, "f1": class_f1}
-)
+_TRACKED_COSTS = ("throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb")
+_SPLITS = ("train", "val", "test", "cv", "external")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+
+Own = Sequence[Metric]
+"""The user's own metrics of a run, beside those of the register."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def count_metric(name: str, class_names: Sequence[str]) -> CountMetric:
-    """Return the metric of this name.
+def metric(
+    *, greater_is_better: bool, title: str | None = None, needs: Literal["labels", "probabilities"] = "labels"
+) -> Callable[[Function], Function]:
+    """Mark a function ``(y_true, y_pred, probabilities) -> float`` as a metric, for ``evaluation.metrics``.
 
     Args:
-        name: A key of ``COUNT_METRICS``, or ``precision/``, ``recall/`` or ``f1/`` followed by a class name.
-        class_names: The K class names.
+        greater_is_better: Whether more of it is better.
+        title: Its name for people; None is the function's name.
+        needs: ``probabilities`` where it cannot be computed without them; else it gets None in their place.
+    """
+
+    def mark(function: Function) -> Function:
+        attributes = {"greater_is_better": greater_is_better, "title": title or function.__name__, "needs": needs}
+        function.__dict__.update(attributes)
+        return function
+
+    return mark
+
+
+def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
+    """Return the user's own metrics that ``evaluation.metrics`` names.
+
+    Args:
+        paths: Dotted paths of functions in modules that AGNEWS_COMPONENTS names.
+
+    Raises:
+        ConfigError: A function is not trusted, not there, does not say what is better, or has the name of another.
+    """
+    from agnews_exp.config.targets import resolve_target
+
+    found: dict[str, Metric] = {}
+    for number, path in enumerate(paths):
+        key = f"evaluation.metrics[{number}]"
+        function = resolve_target(path, key)
+        name = path.rpartition(".")[2]
+        needs: Any = getattr(function, "needs", "labels")
+        better = getattr(function, "greater_is_better", None)
+        if not isinstance(better, bool) or needs not in ("labels", "probabilities"):
+            raise ConfigError(
+                f"{key}={path} does not say whether more of it is better, or what it needs.",
+                fix="decorate it: @agnews_exp.evaluation.metrics.metric(greater_is_better=True)",
+            )
+        if name in METRICS or name in MEASURED or name in found or name.endswith("_std") or not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{key}={path}: a metric's name is of lower-case letters, digits and _, does not end in _std, and is "
+                "not that of another metric.",
+                fix="rename the function",
+            )
+        title = str(getattr(function, "title", name))
+        found[name] = Metric(name, title, needs, function, better, tracked=True, target=path)
+    return tuple(found.values())
+
+
+def own_record(own: Own) -> dict[str, dict[str, Any]]:
+    """Return what a record keeps of the user's own metrics, so that later commands need not import them."""
+    return {m.name: {"title": m.title, "greater_is_better": m.greater_is_better, "target": m.target} for m in own}
+
+
+def headline(own: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names of the metrics that tables show, without splits: those of the register, then own ones."""
+    return (*(name for name, entry in METRICS.items() if entry.tracked), *own)
+
+
+def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> dict[str, float]:
+    """Return those of a record's numbers that MLflow gets: the headline of validation, test and folds, and costs.
+
+    Args:
+        metrics: The numbers of a result.json.
+        own: Further names without a split, such as those of the user's own metrics or of the objective.
+    """
+    names = [f"{split}/{name}" for split in ("val", "test", "cv") for name in headline(own)]
+    wanted = dict.fromkeys([*names, "cv/macro_f1_std", "train/macro_f1", *_TRACKED_COSTS])
+    return {name: float(metrics[name]) for name in wanted if name in metrics}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One number of a judgement.
+
+    Attributes:
+        metric: Its metric.
+        class_name: The class, for metrics of classes; else None.
+    """
+
+    metric: Metric
+    class_name: str | None = None
+
+    @property
+    def key(self) -> str | tuple[str, str]:
+        """Its key in what :func:`judge` returns."""
+        return self.metric.name if self.class_name is None else (self.metric.name, self.class_name)
+
+    def stored_as(self, split: str, class_names: Sequence[str]) -> str:
+        """Return its key in a record, such as ``val/f1/Sci_Tech``."""
+        return next(iter(keyed({self.key: 0.0}, split, class_names)))
+
+
+def find_metric(name: str, class_names: Sequence[str] | None = None, own: Own = ()) -> Choice:
+    """Look up a metric by its name without the split.
+
+    Args:
+        name: A name of the register or of an own metric; ``f1/`` and the like followed by a class name or its key.
+        class_names: The K class names; None takes any word for a class, while the data are not known.
+        own: The user's own metrics.
 
     Raises:
         ConfigError: The name is unknown; the message lists the known ones and the nearest.
     """
-    if name in COUNT_METRICS:
-        return COUNT_METRICS[name]
-    for kind, by_class in _BY_CLASS.items():
-        for index, class_name in enumerate(class_names):
-            if name in (f"{kind}/{class_name}", f"{kind}/{metric_class_name(class_name)}"):
-                return _one_class(by_class, index)
-    known = [f"{kind}/{metric_class_name(class_name)}" for kind in _BY_CLASS for class_name in class_names]
-    raise unknown_name("metric", name, [*COUNT_METRICS, *known])
+    known = {**METRICS, **{entry.name: entry for entry in own}}
+    head, slash, tail = name.partition("/")
+    entry = known.get(head)
+    if entry is not None and bool(slash) == (entry.of == "classes"):
+        if not slash:
+            return Choice(entry)
+        if class_names is None:
+            return Choice(entry, tail)
+        for wanted in (lambda c: c, lambda c: column_key(c, class_names)):  # a name itself goes before another's key
+            for class_name in class_names:
+                if wanted(class_name) == tail:
+                    return Choice(entry, class_name)
+    listed = [n for n, e in known.items() if e.of != "classes"]
+    for kind in (n for n, e in known.items() if e.of == "classes"):
+        listed += [f"{kind}/{c}" for c in class_names] if class_names is not None else [f"{kind}/<class>"]
+    raise unknown_name("metric", name, listed)
 
 
-def _one_class(by_class: CountMetric, index: int) -> CountMetric:
-    def metric(margins: Margins) -> FloatArray:
-        value: FloatArray = by_class(margins)[..., index]
-        return value
+def find_objective(key: str, class_names: Sequence[str] | None = None, own: Own = ()) -> Choice:
+    """Look up an objective, a metric of validation rows or folds such as ``val/macro_f1`` or ``cv/f1/Greece``.
 
-    return metric
+    Raises:
+        ConfigError: It is no such metric; the message has the nearest.
+    """
+    split, _, name = key.partition("/")
+    if split not in ("val", "cv"):
+        raise ConfigError(
+            f"evaluation.primary={key}: the objective is a metric of validation rows (val/) or of folds (cv/).",
+            fix=f"evaluation.primary=val/{nearest(name or split, METRICS) or 'macro_f1'}",
+        )
+    try:
+        return find_metric(name, class_names, own)
+    except ConfigError as error:
+        raise ConfigError(f"evaluation.primary={key}: {error.message}", fix=error.fix) from None
+
+
+def check_metrics(
+    evaluation: EvaluationConfig, labels: NDArray[np.int64] | None = None, class_names: Sequence[str] | None = None
+) -> None:
+    """Refuse an objective or an own metric that cannot be, before anything is trained.
+
+    Args:
+        evaluation: The evaluation group.
+        labels: Shape (n,), true classes of the validation rows, on which own metrics are tried; None while the data
+            are not known.
+        class_names: K names, or None.
+
+    Raises:
+        ConfigError: The objective is not in the register, or one of the user's own metrics is not fit for use.
+    """
+    own = own_metrics(evaluation.metrics)
+    find_objective(evaluation.primary, class_names, own)
+    if own and labels is not None and class_names is not None:
+        k = len(class_names)
+        judge(labels, Predictions(np.roll(labels, 1), None, np.full((len(labels), k), 1 / k)), class_names, own)
+
+
+def direction(key: str, own: Mapping[str, bool] | None = None) -> Direction | None:
+    """Return whether more or less of a number in a record is better, by the entry that it belongs to.
+
+    Args:
+        key: Its key, such as ``val/f1/Greece``, ``cv/macro_f1``, ``test/ece_temperature`` or ``time/fit``.
+        own: ``greater_is_better`` of the user's own metrics, by name.
+
+    Returns:
+        None where the register has no entry: neither is better.
+    """
+    known = {**MEASURED, **{name: entry.greater_is_better for name, entry in METRICS.items()}, **(own or {})}
+    head, _, tail = key.partition("/")
+    name = (tail if head in _SPLITS and tail else key).partition("/")[0]
+    if name.endswith("_std") and name not in known:
+        return "minimize"  # a spread over folds
+    while name not in known:
+        name, underscore, _ = name.rpartition("_")  # ece_temperature is an ece, latency_p50_ms a latency
+        if not underscore:
+            return None
+    return "maximize" if known[name] else "minimize"
+
+
+def own_directions(result: Mapping[str, Any]) -> dict[str, bool]:
+    """Return ``greater_is_better`` of a stored run's own metrics, by name."""
+    return {name: bool(entry["greater_is_better"]) for name, entry in result.get("own_metrics", {}).items()}
+
+
+# --- judging -----------------------------------------------------------------------------------------------------
+
+Judgement = dict[str | tuple[str, str], float]
+"""Values by metric, ``"macro_f1"``, or by metric and class name, ``("f1", "Sci/Tech")``."""
+
+
+def judge(y_true: NDArray[np.int64], predictions: Predictions, class_names: Sequence[str], own: Own = ()) -> Judgement:
+    """Return every metric of one set of answers.
+
+    Args:
+        y_true: Shape (n,), true class indices, n >= 1.
+        predictions: The model's answers for the same n rows.
+        class_names: K names, all different.
+        own: The user's own metrics.
+
+    Raises:
+        ConfigError: One of the user's own metrics fails, or gives no finite number.
+    """
+    margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
+    values: Judgement = {}
+    for entry in (*METRICS.values(), *own):
+        if entry.of == "classes":
+            by_class = entry.score(margins)
+            values |= {(entry.name, name): float(by_class[i]) for i, name in enumerate(class_names)}
+        elif entry.of == "counts":
+            values[entry.name] = float(entry.score(margins))
+        elif entry.of == "labels" or predictions.probabilities is not None:
+            values[entry.name] = score_rows(entry, y_true, predictions)
+    return values
+
+
+def score_choice(
+    choice: Choice,
+    margins: Margins,
+    y_true: NDArray[np.int64],
+    predictions: Predictions,
+    class_names: Sequence[str],
+) -> float:
+    """Return one number of a judgement; arguments as for :func:`judge`, with the counts of the same answers."""
+    entry = choice.metric
+    if choice.class_name is not None:
+        return float(entry.score(margins)[list(class_names).index(choice.class_name)])
+    return float(entry.score(margins)) if entry.of == "counts" else score_rows(entry, y_true, predictions)
+
+
+def score_rows(entry: Metric, y_true: NDArray[np.int64], predictions: Predictions) -> float:
+    """Return the value of a metric of labels or probabilities for n rows; ``y_true`` has shape (n,).
+
+    Raises:
+        ConfigError: One of the user's own metrics fails, or gives no finite number.
+    """
+    arrays = (y_true, predictions.labels, predictions.probabilities)
+    if entry.target is None:
+        return float(entry.score(*arrays))
+    try:
+        value = float(entry.score(*arrays))
+    except Exception as error:  # whatever a function of the user's own raises
+        raise ConfigError(f"evaluation.metrics: {entry.target} fails: {type(error).__name__}: {error}") from error
+    if not math.isfinite(value):
+        raise ConfigError(f"evaluation.metrics: {entry.target} gives {value}, which is no finite number.")
+    return value
+
+
+def keyed(values: Mapping[str | tuple[str, str], float], split: str, class_names: Sequence[str]) -> dict[str, float]:
+    """Return a judgement under the keys of a record: ``val/macro_f1``, ``val/f1/Sci_Tech``."""
+    return {
+        f"{split}/{name}" if isinstance(name, str) else f"{split}/{name[0]}/{column_key(name[1], class_names)}": value
+        for name, value in values.items()
+    }
+
+
+def classification_report_table(
+    y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Return one row a class (class, precision, recall, f1, support), then the macro average."""
+    margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
+    columns = {name: entry.score(margins) for name, entry in METRICS.items() if entry.of == "classes"}
+    rows: list[dict[str, Any]] = [
+        {"class": name, **{m: float(v[i]) for m, v in columns.items()}, "support": int(margins.support[i])}
+        for i, name in enumerate(class_names)
+    ]
+    averages = {m: float(v.mean()) for m, v in columns.items()}
+    return [*rows, {"class": "macro average", **averages, "support": len(y_true)}]
+
+
+def count_metric(name: str, class_names: Sequence[str]) -> CountMetric:
+    """Return the function of :class:`Margins` behind a metric of counts, or behind a class's own.
+
+    Args:
+        name: As for :func:`find_metric`.
+        class_names: The K class names.
+
+    Raises:
+        ConfigError: The name is unknown, or that of a metric that counts do not determine.
+    """
+    choice = find_metric(name, class_names)
+    score, class_name = choice.metric.score, choice.class_name
+    if class_name is not None:
+        index = list(class_names).index(class_name)
+        return lambda margins: score(margins)[..., index]
+    if choice.metric.of != "counts":
+        raise ConfigError(f"The metric '{name}' cannot be had from counts of labels: it judges probabilities.")
+    return score
 
 
 def names_of_classes(*indices: NDArray[np.int64], class_names: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -274,30 +543,41 @@ def names_of_classes(*indices: NDArray[np.int64], class_names: Sequence[str] | N
     return tuple(class_names)
 
 
-def margins_of(y_true: ArrayLike, y_pred: ArrayLike, n_classes: int) -> Margins:
-    """Return the class counts of one model's predictions, both shape (n,) with values below ``n_classes``."""
-    truth, predicted = class_indices(y_true, "y_true"), class_indices(y_pred, "y_pred")
-    same_length(y_true=truth, y_pred=predicted)
-    if max(truth.max(), predicted.max()) >= n_classes:
-        raise DataError(f"class index {max(truth.max(), predicted.max())} does not fit in {n_classes} classes")
-    return margins_of_confusion(confusion_matrix(truth, predicted, n_classes))
+# --- class names in keys -----------------------------------------------------------------------------------------
+
+_LONGEST = 150  # MLflow takes keys of 250 characters, splits and metrics included
 
 
-def margins_of_confusion(confusion: ArrayLike) -> Margins:
-    """Return the class counts of confusion matrices, shape (..., K, K), rows true classes."""
-    table = np.asarray(confusion, dtype=np.float64)
-    return Margins(np.diagonal(table, axis1=-2, axis2=-1).copy(), table.sum(axis=-1), table.sum(axis=-2))
+def column_key(class_name: str, all_names: Sequence[str]) -> str:
+    """Return a class name as keys of metrics and names of columns hold it: readable, and never that of another class.
 
-
-def undirected_confusions(confusion: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """Return how often two classes are taken for each other, in either direction, most frequent first.
+    Letters lose their accents, and characters that MLflow does not take become ``_``. Where two names meet, also where
+    they would on a disk that ignores case, those that were changed and those that come later get ``-2``, ``-3``.
 
     Args:
-        confusion: Shape (K, K), rows true classes.
-
-    Returns:
-        ``{(i, j): confusion[i, j] + confusion[j, i]}`` for all i < j.
+        class_name: One of ``all_names``.
+        all_names: All K class names, all different; their order decides who gets a number.
     """
-    k = len(confusion)
-    pairs = {(i, j): int(confusion[i, j] + confusion[j, i]) for i in range(k) for j in range(i + 1, k)}
-    return dict(sorted(pairs.items(), key=lambda pair: -pair[1]))
+    return _column_keys(tuple(all_names))[class_name]
+
+
+@lru_cache(maxsize=64)
+def _column_keys(names: tuple[str, ...]) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    taken: set[str] = set()
+    latest: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: _cleaned(name) != name):  # stable: unchanged names first
+        cleaned = key = _cleaned(name)
+        while key.lower() in taken:
+            latest[cleaned] = latest.get(cleaned, 1) + 1
+            key = f"{cleaned}-{latest[cleaned]}"
+        taken.add(key.lower())
+        keys[name] = key
+    return keys
+
+
+@cache
+def _cleaned(name: str) -> str:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    cleaned = re.sub(r"[^A-Za-z0-9_. -]", "_", plain)[:_LONGEST]
+    return cleaned if cleaned.strip(". ") else "_" * max(1, len(cleaned))  # MLflow reads dots as folders

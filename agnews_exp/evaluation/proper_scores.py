@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result, class_indices, probability_matrix
-
-FloatArray = NDArray[np.float64]
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, probability_matrix
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)  # as scikit-learn's log_loss on float64
 

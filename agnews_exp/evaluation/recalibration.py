@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
-from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, probability_matrix
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.proper_scores import FloatArray, brier_score, item_brier, item_nll, negative_log_likelihood
+from agnews_exp.evaluation.proper_scores import brier_score, item_brier, item_nll, negative_log_likelihood
 from agnews_exp.evaluation.score_calibration import (
     NONE,
     ScoreCalibration,
@@ -232,7 +232,7 @@ def study_calibration(
         seed: Seed of the division of the validation rows, of resamples and of simulations.
 
     Returns:
-        The chosen calibrator as fitted on the first part (so that its scores hold for it), and the study.
+        The chosen calibrator as fitted on the first part (so that its scores hold for it), and what was compared.
 
     Raises:
         DataError: Neither scores nor probabilities, or too few validation rows.

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError, unknown_name
-from agnews_exp.evaluation.inputs import Result, open_interval
-from agnews_exp.evaluation.proper_scores import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, Result, open_interval
 
 Binning = Literal["equal_width", "equal_mass"]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from agnews_exp.evaluation.inputs import FloatArray
 
 Target = Literal["accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy"]
 TARGETS: tuple[Target, ...] = ("accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy")

@@ -17,8 +17,8 @@ import numpy as np
 
 from agnews_exp.core.errors import DataError, StorageError
 from agnews_exp.core.files import atomic_path
-from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, FloatArray, log_probabilities, softmax
-from agnews_exp.evaluation.inputs import plain, probability_matrix
+from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, log_probabilities, softmax
+from agnews_exp.evaluation.inputs import FloatArray, plain, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
 
 ScoreSource = Literal["decision_scores", "log_probabilities"]

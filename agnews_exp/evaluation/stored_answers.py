@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import DataError, StorageError
 from agnews_exp.core.files import is_intact
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.evaluation.metrics import metric_class_name
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.predictions import Predictions
 
 
@@ -30,8 +30,31 @@ def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[
     table = _answers(path, split)
     if not np.array_equal(table["row_id"].to_numpy(), rows.row_ids):
         raise DataError(f"{path} does not hold the answers for the {split} rows of this split.")
+    return _predictions(table, class_names)
+
+
+def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Predictions:
+    """Read a run's stored answers for a split, in the order in which they are stored.
+
+    Args:
+        path: A run's predictions.parquet.
+        split: ``val``, ``test``, or ``cv``.
+        class_names: K names.
+
+    Raises:
+        DataError: The record holds no answers for that split.
+    """
+    table = _answers(path, split)
+    if not len(table):
+        raise DataError(f"{path} holds no answers for {split} rows.")
+    return _predictions(table, class_names)
+
+
+def _predictions(table: Any, class_names: tuple[str, ...]) -> Predictions:
     labels = table["prediction"].to_numpy().astype(np.int64)
-    return Predictions(labels, _matrix(table, "score", class_names), _matrix(table, "probability", class_names))
+    return Predictions(
+        labels, class_columns(table, "score", class_names), class_columns(table, "probability", class_names)
+    )
 
 
 def stored_probabilities(
@@ -45,7 +68,7 @@ def stored_probabilities(
         class_names: K names.
     """
     table = _answers(path, split)
-    return table["row_id"].to_numpy().astype(np.int64), _matrix(table, "probability", class_names)
+    return table["row_id"].to_numpy().astype(np.int64), class_columns(table, "probability", class_names)
 
 
 def _answers(path: Path, split: str) -> Any:
@@ -87,8 +110,15 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
     return table
 
 
-def _matrix(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    columns = [f"{kind}:{metric_class_name(name)}" for name in class_names]
+def class_columns(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
+    """Return a table's scores or probabilities, shape (n, K), or None where the model gave none.
+
+    Args:
+        table: Rows of a predictions.parquet.
+        kind: ``score`` or ``probability``.
+        class_names: K names.
+    """
+    columns = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
     if columns[0] not in table.column_names or table[columns[0]].null_count:
         return None
     return np.column_stack([table[column].to_numpy() for column in columns])

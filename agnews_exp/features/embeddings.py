@@ -339,7 +339,7 @@ class StaticEmbeddings(_PooledWordVectors):
         pooling: ``mean``, ``tfidf_mean``, ``max``, ``min`` or ``concat``.
         max_words: Read only that many (most frequent) words; None reads all. All words read are saved with
             the model.
-        token_pattern: Regular expression of one token; ``\S+`` splits at whitespace as the study did.
+        token_pattern: Regular expression of one token; ``\S+`` splits at whitespace.
         lowercase: Lower-case the texts first, as the GloVe files are.
     """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +19,7 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     Args:
         model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
         matrix: What the model takes.
-        n_classes: K of the study; classes that the model never saw get probability 0 and the lowest score.
+        n_classes: K of the corpus; classes that the model never saw get probability 0 and the lowest score.
     """
     from sklearn.linear_model._base import LinearClassifierMixin
 
@@ -53,6 +55,31 @@ def _columns(
     full = np.full((len(values), n_classes), fill)
     full[:, classes] = values
     return full
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A finished run, as a cascade or a student uses it.
+
+    Attributes:
+        name: What people call it.
+        fingerprint: Its identity.
+        model: Its model folder.
+        predictions: Its stored answers.
+        evaluation_checksum: Which rows it was judged on.
+        class_names: K names.
+        data_fraction: Share of the training rows that it learned from.
+        metrics: Its numbers.
+    """
+
+    name: str
+    fingerprint: str
+    model: Path
+    predictions: Path
+    evaluation_checksum: str
+    class_names: tuple[str, ...]
+    data_fraction: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class FittedModel(Protocol):

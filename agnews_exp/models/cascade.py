@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.core.errors import StorageError
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.routing import Target
 from agnews_exp.evaluation.score_calibration import ScoreCalibration, load_calibrator, save_calibrator
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import read_manifest, write_manifest
-
-FloatArray = NDArray[np.float64]
 
 CalibratorName = Literal["none", "platt", "isotonic", "temperature", "vector"]
 _SETTINGS = "cascade.json"

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError, nearest
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.hub import cached_model, unreachable_model
 from agnews_exp.data.tokens import encodable
 from agnews_exp.models.recipes import (

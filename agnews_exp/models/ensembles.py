@@ -78,7 +78,7 @@ def stacking(
 ) -> StackingClassifier:
     """Return a classifier that learns from its members' out-of-fold probabilities.
 
-    With M members and K > 2 classes the final estimator sees M * K columns: 16 for the study's four members
+    With M members and K > 2 classes the final estimator sees M * K columns: 16 for four members
     on four classes. The probabilities of a training row come from members fitted without that row's fold; the
     members that predict later are fitted on all rows given to ``fit``.
 

@@ -12,10 +12,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.datamodule import Batch
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 
@@ -172,6 +173,10 @@ def use_fast_dropout(network: nn.Module) -> None:
                 setattr(module, name, FastDropout(child.p, child.inplace))
 
 
+MACRO_F1 = Choice(METRICS["macro_f1"])
+_WATCHED = (MACRO_F1, Choice(METRICS["accuracy"]), Choice(METRICS["log_loss"]))
+
+
 class TextClassifier(pl.LightningModule):
     """Trains a network on token batches.
 
@@ -186,8 +191,10 @@ class TextClassifier(pl.LightningModule):
         seed: Seed of dropout.
         total_steps: Optimiser steps of the whole run, for the schedule. (Lightning's own estimate would set up the
             batches before a checkpoint is restored, and forget where they stood.)
+        monitor: The validation metric that chooses the weights.
 
     Attributes:
+        monitor_key: The key under which that metric is logged, such as ``val/macro_f1``.
         validation_logits: Shape (n, K) of the latest validation, complete on every process, or None.
         batch_shape: (texts, tokens) of the batch at hand, or None before the first.
     """
@@ -200,6 +207,7 @@ class TextClassifier(pl.LightningModule):
         validation_labels: np.ndarray[Any, np.dtype[np.int64]],
         seed: int,
         total_steps: int,
+        monitor: Choice = MACRO_F1,
     ) -> None:
         super().__init__()
         self.network = network
@@ -208,6 +216,10 @@ class TextClassifier(pl.LightningModule):
         self.validation_logits: np.ndarray[Any, np.dtype[np.float32]] | None = None
         self.batch_shape: tuple[int, int] | None = None
         self.total_steps = total_steps
+        self.monitor_key = monitor.stored_as("val", class_names)
+        self._watched = {choice.stored_as("val", class_names): choice for choice in (*_WATCHED, monitor)}
+        # In a list, so that it is no submodule and stays on the CPU: every process counts the gathered rows there.
+        self._counts = [MulticlassConfusionMatrix(len(class_names), sync_on_compute=False)]
         self._validation_labels = validation_labels
         self._seed = seed
         self._average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
@@ -300,10 +312,14 @@ class TextClassifier(pl.LightningModule):
         seen = ~np.isnan(everything[:, 0])
         assert n == int(seen.sum()), "a validation row was answered twice"
         self.validation_logits = everything if bool(seen.all()) else None
-        labels = self._validation_labels[seen]
-        metrics = classification_metrics(labels, predictions_of(everything[seen]), self.class_names)
-        for name in ("macro_f1", "accuracy", "log_loss"):
-            self.log(f"val/{name}", metrics[name], prog_bar=name == "macro_f1", logger=False)
+        labels, answers = self._validation_labels[seen], predictions_of(everything[seen])
+        counts = self._counts[0]
+        counts.reset()
+        counts.update(torch.from_numpy(answers.labels), torch.from_numpy(labels))
+        margins = margins_of_confusion(counts.compute().numpy())
+        for key, choice in self._watched.items():
+            value = score_choice(choice, margins, labels, answers, self.class_names)
+            self.log(key, value, prog_bar=key == self.monitor_key, logger=False)
 
     def _gather(self, rows: Any, logits: Any) -> list[tuple[Any, Any]]:
         if self.trainer.world_size == 1:

@@ -29,10 +29,11 @@ def start_compiling() -> Callable[[], None]:
 
 def _compile() -> None:
     """Call every kernel of a word and a character vectoriser once."""
-    from agnews_exp.ngrams import kernels
+    from agnews_exp.ngrams.vectorizers import kernels_available
 
-    if not kernels.kernels_available():
+    if not kernels_available():
         return
+    from agnews_exp.ngrams import kernels
     from agnews_exp.ngrams.counting import NgramSpec
     from agnews_exp.ngrams.fitting import CorpusRows, SharedCounts, Vocabulary, Weighting, build_matrix
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.data.cache import DEFAULT_SIZE_LIMIT, ArrayCache, CacheEntry, cache_key, digest_texts
+from agnews_exp.core.cache import DEFAULT_SIZE_LIMIT, ArrayCache, CacheEntry, cache_key, digest_texts
 from agnews_exp.ngrams.counting import (
     STREAM_LIMIT,
     Block,

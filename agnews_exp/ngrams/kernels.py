@@ -7,28 +7,11 @@ the strings do. Keys live in an open-addressing table of pairs (key, number + 1)
 
 from __future__ import annotations
 
-import functools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-
-@functools.cache
-def kernels_available() -> bool:
-    """Return whether numba can be used; the first time it cannot, say so once."""
-    try:
-        import numba  # noqa: F401
-    except Exception as error:  # a broken installation raises anything from OSError to SystemError
-        warnings.warn(
-            f"numba cannot be used ({error}): n-grams are counted by scikit-learn, with the same result but slowly",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return False
-    return True
 
 
 def compiled(function: Callable[..., Any]) -> Any:

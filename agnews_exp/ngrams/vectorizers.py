@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
@@ -31,7 +33,21 @@ from agnews_exp.ngrams.fitting import (
     most_frequent,
     portable_log,
 )
-from agnews_exp.ngrams.kernels import kernels_available
+
+
+@functools.cache
+def kernels_available() -> bool:
+    """Return whether numba can be used; the first time it cannot, say so once."""
+    try:
+        import numba  # noqa: F401
+    except Exception as error:  # a broken installation raises anything from OSError to SystemError
+        warnings.warn(
+            f"numba cannot be used ({error}): n-grams are counted by scikit-learn, with the same result but slowly",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 def init_with_jobs(base: type) -> Callable[..., None]:

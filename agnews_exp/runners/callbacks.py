@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,26 +29,21 @@ from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, HISTORY, RESUME_
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.models.transformer import TextClassifier
 
-CurveSink = Callable[[Mapping[str, float], int, int], None]
-"""``sink(values, step, timestamp_ms)``: takes one point of several curves; must not raise."""
-
 
 class CurveLogger(Logger):
-    """Appends points to history.jsonl and hands them on.
+    """Appends points to history.jsonl, where MLflow's worker finds them.
 
     It opens and closes no tracking run and logs no hyperparameters: both belong to the experiment flow, which goes on
     after the training.
 
     Args:
         folder: The run's folder.
-        sink: Whoever else wants the points.
         start_step: Points after this step are dropped from an existing history (a resumed run makes them again).
     """
 
-    def __init__(self, folder: Path, sink: CurveSink | None, start_step: int | None = None) -> None:
+    def __init__(self, folder: Path, start_step: int | None = None) -> None:
         super().__init__()
         self._path = folder / HISTORY
-        self._sink = sink
         self._trim(start_step)
 
     def _trim(self, start_step: int | None) -> None:
@@ -78,8 +73,6 @@ class CurveLogger(Logger):
         now = int(time.time() * 1000)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": int(step or 0), "time": now, **values}) + "\n")
-        if self._sink is not None:
-            self._sink(values, int(step or 0), now)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the experiment flow logs the whole configuration, once."""
@@ -226,26 +219,27 @@ class CheckpointFolder:
 
 log = logging.getLogger(__name__)
 
-MONITOR = "val/macro_f1"
-
 
 class BestWeights(pl.Callback):
-    """Keeps the weights with the highest validation macro-F1.
+    """Keeps the weights that the validation rows judge best.
 
     Args:
         folder: Where to keep them.
+        monitor: Key of the metric that judges, such as ``val/macro_f1``.
+        mode: ``max`` or ``min``: which values of it are better.
     """
 
-    def __init__(self, folder: CheckpointFolder) -> None:
-        self._folder = folder
-        self.score, self.epoch, self.step = -math.inf, -1, -1
+    def __init__(self, folder: CheckpointFolder, monitor: str, mode: Literal["max", "min"]) -> None:
+        self._folder, self._monitor = folder, monitor
+        self._sign = 1.0 if mode == "max" else -1.0
+        self.score, self.epoch, self.step = -self._sign * math.inf, -1, -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and keep."""
-        if trainer.sanity_checking or MONITOR not in trainer.callback_metrics:
+        if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
             return
-        score = float(trainer.callback_metrics[MONITOR])
-        if not score > self.score:
+        score = float(trainer.callback_metrics[self._monitor])
+        if not self._sign * score > self._sign * self.score:
             return
         assert isinstance(pl_module, TextClassifier)
         self.score, self.epoch, self.step = score, trainer.current_epoch, trainer.global_step
@@ -394,16 +388,17 @@ class ValidationCurves(pl.Callback):
     """Logs each validation's metrics at the optimiser step where it happened, says them, and reports the score.
 
     Args:
+        monitor: Key of the metric that is reported.
         report: Takes (number of the validation, score); may raise to stop the run.
     """
 
-    def __init__(self, report: Callable[[int, float], None] | None = None) -> None:
-        self._report = report
+    def __init__(self, monitor: str, report: Callable[[int, float], None] | None = None) -> None:
+        self._monitor, self._report = monitor, report
         self._count = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log, say and report."""
-        if trainer.sanity_checking or MONITOR not in trainer.callback_metrics:
+        if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
             return
         self._count += 1
         if not trainer.is_global_zero:
@@ -414,7 +409,7 @@ class ValidationCurves(pl.Callback):
         said = ", ".join(f"{k} {v:.4f}" for k, v in values.items())
         log.info("epoch %d, step %d: %s", trainer.current_epoch + 1, trainer.global_step, said)
         if self._report is not None:
-            self._report(self._count - 1, values[MONITOR])
+            self._report(self._count - 1, values[self._monitor])
 
     def state_dict(self) -> dict[str, int]:
         """Return how many validations there were."""

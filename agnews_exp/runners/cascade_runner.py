@@ -21,7 +21,7 @@ from agnews_exp.evaluation.recalibration import stratified_halves
 from agnews_exp.evaluation.routing import choose_threshold, routing_curve
 from agnews_exp.evaluation.score_calibration import NONE, ScoreCalibration, score_source, scores_for_calibration
 from agnews_exp.evaluation.stored_answers import read_predictions
-from agnews_exp.models.answers import FittedModel
+from agnews_exp.models.answers import FittedModel, SourceRun
 from agnews_exp.models.cascade import (
     Blend,
     BlendModel,
@@ -33,7 +33,7 @@ from agnews_exp.models.cascade import (
     save_cascade,
 )
 from agnews_exp.models.loading import load_model
-from agnews_exp.runners.protocol import FitSummary, SourceRun, Stages
+from agnews_exp.runners.protocol import FitSummary, Stages
 
 PARTS = ("fast", "accurate")
 TIMING = "cascade_timing.json"

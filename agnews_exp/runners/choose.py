@@ -9,7 +9,8 @@ from pathlib import Path
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits
-from agnews_exp.runners.protocol import Runner, SourceRun
+from agnews_exp.models.answers import SourceRun
+from agnews_exp.runners.protocol import Runner
 
 
 def make_runner(
@@ -17,7 +18,6 @@ def make_runner(
     *,
     folder: Path | None = None,
     fingerprint: str = "",
-    curves: Callable[[Mapping[str, float], int, int], None] | None = None,
     sources: Mapping[str, SourceRun] | None = None,
 ) -> Runner:
     """Return the runner of the configured model's family.
@@ -26,14 +26,13 @@ def make_runner(
         checked: The checked configuration.
         folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
         fingerprint: The run's fingerprint.
-        curves: Takes points of training curves: values by name, step, time in ms.
         sources: The finished runs that a cascade or a student builds on, by the key that names each.
     """
     family = checked.run.model.family
     if "teacher" in checked.plain["model"]:
         from agnews_exp.runners.distil_runner import DistilRunner
 
-        return DistilRunner(checked, sources or {}, folder=folder, fingerprint=fingerprint, curves=curves)
+        return DistilRunner(checked, sources or {}, folder=folder, fingerprint=fingerprint)
     if family == "classical":
         from agnews_exp.runners.sklearn_runner import SklearnRunner
 
@@ -41,7 +40,7 @@ def make_runner(
     if family == "transformer":
         from agnews_exp.runners.lightning_runner import LightningRunner
 
-        return LightningRunner(checked, folder=folder, fingerprint=fingerprint, curves=curves)
+        return LightningRunner(checked, folder=folder, fingerprint=fingerprint)
     if family == "cascade":
         from agnews_exp.runners.cascade_runner import CascadeRunner
 

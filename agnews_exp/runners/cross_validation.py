@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import DataError
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import classification_metrics, labels_macro_f1
+from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.runners.choose import make_runner
 from agnews_exp.runners.protocol import Runner, Stages
-
-FOLD_METRICS = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "cohen_kappa", "mcc")
-"""The six metrics of a fold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +25,7 @@ class CrossValidation:
     Attributes:
         predictions: The n out-of-fold answers, in the order of the training rows.
         folds: Shape (n,), the fold that held each row out.
-        metrics: For each of the six metrics, one value a fold.
+        metrics: For each metric, one value a fold; those of classes under ``f1/<class>`` and the like.
         train_macro_f1: Macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting.
     """
 
@@ -38,11 +35,15 @@ class CrossValidation:
     train_macro_f1: list[float]
 
     def summary(self) -> dict[str, float]:
-        """Return mean and sample standard deviation over folds, named ``cv/<metric>`` and ``cv/<metric>_std``."""
+        """Return mean and sample standard deviation over folds, named ``cv/<metric>`` and ``cv/<metric>_std``.
+
+        Metrics of classes have a mean alone.
+        """
         values: dict[str, float] = {}
         for name, per_fold in (self.metrics | {"train_macro_f1": self.train_macro_f1}).items():
             values[f"cv/{name}"] = float(np.mean(per_fold))
-            values[f"cv/{name}_std"] = float(np.std(per_fold, ddof=1))
+            if "/" not in name:
+                values[f"cv/{name}_std"] = float(np.std(per_fold, ddof=1))
         return values
 
 
@@ -71,7 +72,10 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
         )
     held_out = np.empty(len(train), dtype=np.int64)
     answers: list[tuple[NDArray[np.int64], Predictions]] = []
-    metrics: dict[str, list[float]] = {name: [] for name in FOLD_METRICS}
+    metrics: dict[str, list[float]] = {}
+    own = own_metrics(checked.run.evaluation.metrics)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
+    reported = primary.stored_as("cv", splits.class_names).removeprefix("cv/")
     train_f1: list[float] = []
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=checked.run.split_seed)
     for fold, (inside, outside) in enumerate(splitter.split(np.zeros(len(train)), train.labels)):
@@ -81,16 +85,15 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
             runner = make_runner(checked)
             runner.fit(part, Stages(quiet=True))
             answer = runner.predict([train.texts[i] for i in outside])
-            own = _labels(runner, part.train.texts)
+            inside_labels = _labels(runner, part.train.texts)
         held_out[outside] = fold
         answers.append((outside, answer))
-        values = classification_metrics(train.labels[outside], answer, splits.class_names)
-        for name in FOLD_METRICS:
-            metrics[name].append(values[name])
-        primary = checked.run.evaluation.primary.removeprefix("cv/")
-        if stages.reports and primary in metrics:
-            stages.report_intermediate(fold, float(np.mean(metrics[primary])))
-        train_f1.append(labels_macro_f1(part.train.labels, own, len(splits.class_names)))
+        values = judge(train.labels[outside], answer, splits.class_names, own)
+        for key, value in keyed(values, "cv", splits.class_names).items():
+            metrics.setdefault(key.removeprefix("cv/"), []).append(value)
+        if stages.reports and reported in metrics:
+            stages.report_intermediate(fold, float(np.mean(metrics[reported])))
+        train_f1.append(float(macro_f1(margins_of(part.train.labels, inside_labels, len(splits.class_names)))))
     return CrossValidation(_assemble(answers, len(train)), held_out, metrics, train_f1)
 
 

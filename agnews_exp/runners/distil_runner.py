@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import RESERVED, CheckedConfig
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.data.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts
 from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions
+from agnews_exp.models.answers import SourceRun
 from agnews_exp.models.persistence import read_manifest
 from agnews_exp.models.recipes import Distillation
-from agnews_exp.runners.callbacks import CurveSink
-from agnews_exp.runners.protocol import FitSummary, Runner, SourceRun, Stages
+from agnews_exp.runners.protocol import FitSummary, Runner, Stages
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,6 @@ class DistilRunner:
         sources: The teacher, by ``teacher``; empty where the student learns from labels alone.
         folder: The run's folder, for a network's checkpoints.
         fingerprint: The run's fingerprint.
-        curves: Takes a network's training curves, or None.
     """
 
     def __init__(
@@ -156,12 +155,11 @@ class DistilRunner:
         *,
         folder: Path | None = None,
         fingerprint: str = "",
-        curves: CurveSink | None = None,
     ) -> None:
         self._checked = checked
         self._recipe: Distillation = safe_instantiate(checked.component("model"), "model")
         self._teacher = sources.get("teacher")
-        self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
+        self._folder, self._fingerprint = folder, fingerprint
         self._student: Runner | None = None
 
     def fit(self, splits: Splits, stages: Stages) -> FitSummary:
@@ -230,9 +228,7 @@ class DistilRunner:
         if self._checked.run.model.family == "transformer":
             from agnews_exp.runners.lightning_runner import LightningRunner
 
-            return LightningRunner(
-                student, folder=self._folder, fingerprint=self._fingerprint, curves=self._curves, soft=soft
-            )
+            return LightningRunner(student, folder=self._folder, fingerprint=self._fingerprint, soft=soft)
         from agnews_exp.runners.sklearn_runner import SklearnRunner
 
         return SklearnRunner(student, soft=soft)

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,36 +23,24 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.core.errors import AgnewsError, StorageError
 from agnews_exp.core.process import explain_exit
+from agnews_exp.core.processes import Child, WarmProcesses
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import Frame, TokenTable
+from agnews_exp.evaluation.metrics import METRICS, Choice, own_metrics
 from agnews_exp.models.recipes import read_recipe
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import Hardware
 from agnews_exp.runners.training import Job
 
 
-def main(folder: Path, rank: int, parent: int) -> None:
+def train_as_rank(folder: Path, rank: int) -> None:
     """Train as one of several ranks on the job that rank 0 wrote into ``folder``."""
-    # Ctrl-C reaches the whole process group; rank 0 decides what it means and ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     from agnews_exp.runners.training import Listeners, train
 
     job, port = read_job(folder)
     (folder / f"ready-{rank}").touch()
     train(job, Listeners(), RankEnvironment(rank, job.hardware.world_size, port))
-
-
-def _follow(parent: int) -> None:
-    """End with the parent, even one that was killed: nobody else would."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 
 
 READY_SECONDS = 300
@@ -133,23 +118,22 @@ def other_ranks(job: Job) -> Iterator[RankEnvironment]:
         folder = Path(name)
         port = _free_port()
         write_job(job, folder, port)
-        processes = [_start(folder, rank) for rank in range(1, world_size)]
-        try:
-            _await_ready(folder, processes)
+        with WarmProcesses() as starter:
+            ranks = [_start(starter, folder, rank) for rank in range(1, world_size)]
             try:
-                yield RankEnvironment(0, world_size, port)
-            except RuntimeError as error:
-                # When a process dies, the others' collectives fail first; its own words say more.
-                raise _failure(folder, processes, wait=10.0) or error from error
-            for process in processes:
-                process.wait(timeout=READY_SECONDS)
-            if failed := _failure(folder, processes, wait=0.0):
-                raise failed
-        finally:
-            for process in processes:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
+                _await_ready(folder, ranks)
+                try:
+                    yield RankEnvironment(0, world_size, port)
+                except RuntimeError as error:
+                    # When a process dies, the others' collectives fail first; its own words say more.
+                    raise _failure(folder, ranks, wait=10.0) or error from error
+                for rank in ranks:
+                    rank.wait(READY_SECONDS)
+                if failed := _failure(folder, ranks, wait=0.0):
+                    raise failed
+            finally:
+                for rank in ranks:  # Lightning's own SIGTERM handler would let them go on
+                    rank.kill()
 
 
 def _free_port() -> int:
@@ -158,31 +142,30 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _start(folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "agnews_exp.runners.distributed", str(folder), str(rank), str(os.getpid())]
-    with (folder / f"rank-{rank}.log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)  # noqa: S603
+def _start(starter: WarmProcesses, folder: Path, rank: int) -> Child:
+    return starter.start(train_as_rank, (folder, rank), log=folder / f"rank-{rank}.log", fresh=True)
 
 
-def _await_ready(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+def _await_ready(folder: Path, ranks: list[Child]) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(processes) + 1)):
-        if failed := _failure(folder, processes, wait=0.0):
+    while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(ranks) + 1)):
+        if failed := _failure(folder, ranks, wait=0.0):
             raise failed
         if time.monotonic() > deadline:
             raise AgnewsError(f"The other processes did not start within {READY_SECONDS} s.", fix="trainer.devices=1")
         time.sleep(0.05)
 
 
-def _failure(folder: Path, processes: list[subprocess.Popen[bytes]], wait: float) -> AgnewsError | None:
+def _failure(folder: Path, ranks: list[Child], wait: float) -> AgnewsError | None:
     deadline = time.monotonic() + wait
     while True:
-        for rank, process in enumerate(processes, 1):
-            if process.poll() not in (None, 0):
+        for rank, child in enumerate(ranks, 1):
+            code = child.exit_code
+            if code not in (None, 0):
                 text = (folder / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace")
                 tail = "\n  ".join(text.strip().splitlines()[-5:])
                 return AgnewsError(
-                    f"Process {rank} of the training {_end(process.returncode)}:\n  {tail}",
+                    f"Process {rank} of the training {_end(code)}:\n  {tail}",
                     fix="set trainer.devices=1 to see it without the other processes",
                 )
         if time.monotonic() >= deadline:
@@ -213,6 +196,7 @@ def write_job(job: Job, folder: Path, port: int) -> None:
         "run_folder": str(job.checkpoints.path.parent),
         "fingerprint": job.checkpoints.fingerprint,
         "seed": job.seed,
+        "monitor": [job.monitor.metric.name, job.monitor.metric.target, job.monitor.class_name],
         "port": port,
     }
     (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
@@ -240,6 +224,7 @@ def read_job(folder: Path) -> tuple[Job, int]:
         with np.load(folder / _SOFT) as stored:
             soft = SoftTargets(stored["probabilities"], stored["share"], float(stored["temperature"]))
         train = replace(train, soft=soft)
+    name, target, class_name = content["monitor"]
     hardware = content["hardware"] | {"devices": tuple(content["hardware"]["devices"])}
     job = Job(
         recipe=read_recipe(content["recipe"]),
@@ -251,5 +236,6 @@ def read_job(folder: Path) -> tuple[Job, int]:
         validation=rows("validation"),
         checkpoints=CheckpointFolder(Path(content["run_folder"]), content["fingerprint"]),
         seed=content["seed"],
+        monitor=Choice(own_metrics([target])[0] if target else METRICS[name], class_name),
     )
     return job, int(content["port"])

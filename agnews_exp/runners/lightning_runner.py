@@ -23,12 +23,13 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
+from agnews_exp.evaluation.metrics import find_objective, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.models.transformer import predictions_of
-from agnews_exp.runners.callbacks import MONITOR, CheckpointFolder, CurveSink
+from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
@@ -46,7 +47,6 @@ class LightningRunner:
         checked: The checked configuration.
         folder: The run's folder; checkpoints and curves go there. None keeps nothing.
         fingerprint: The run's fingerprint: whose checkpoints are in the folder.
-        curves: Takes the training curves, or None.
         soft: A teacher's answers for the training rows, or None.
     """
 
@@ -56,7 +56,6 @@ class LightningRunner:
         *,
         folder: Path | None = None,
         fingerprint: str = "",
-        curves: CurveSink | None = None,
         soft: SoftTargets | None = None,
     ) -> None:
         self._soft = soft
@@ -66,14 +65,15 @@ class LightningRunner:
         self._name: str = checked.run.model.name
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
-        self._folder, self._fingerprint, self._curves = folder, fingerprint, curves
+        self._own = own_metrics(checked.run.evaluation.metrics)
+        self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
         self._corpus: CorpusTokens | None = None
         self._validation: tuple[Sequence[str], NDArray[np.float32]] | None = None
 
     def fit(self, splits: Splits, stages: Stages) -> FitSummary:
-        """Train on ``splits.train``; the weights with the best validation macro-F1 are kept.
+        """Train on ``splits.train``; the weights with the best primary metric on validation rows are kept.
 
         Raises:
             AgnewsError: The weights or the device are not there, or memory ran out.
@@ -108,6 +108,7 @@ class LightningRunner:
             validation=validation_rows,
             checkpoints=checkpoints,
             seed=self._seed,
+            monitor=find_objective(self._primary, splits.class_names, self._own),
         )
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
@@ -153,10 +154,8 @@ class LightningRunner:
 
     def _train(self, job: Job, stages: Stages) -> dict[str, float]:
         # A search compares objectives: it hears of validations only where these are its objective.
-        report = stages.report_intermediate if stages.reports and self._primary == MONITOR else None
-        if stages.reports and report is None and self._primary.startswith("val/"):
-            log.warning("A transformer's trial is pruned by %s, not by %s: it runs to its end.", MONITOR, self._primary)
-        listeners = Listeners(self._curves, report, progress=self._progress)
+        report = stages.report_intermediate if stages.reports and self._primary.startswith("val/") else None
+        listeners = Listeners(report, progress=self._progress)
         if job.hardware.world_size == 1:
             return train(job, listeners)
         from agnews_exp.runners.distributed import other_ranks

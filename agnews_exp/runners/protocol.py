@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,31 +74,6 @@ class Stages:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             progress.add_task(what, total=None)
             yield
-
-
-@dataclass(frozen=True)
-class SourceRun:
-    """A finished run, as a cascade or a student uses it.
-
-    Attributes:
-        name: What people call it.
-        fingerprint: Its identity.
-        model: Its model folder.
-        predictions: Its stored answers.
-        evaluation_checksum: Which rows it was judged on.
-        class_names: K names.
-        data_fraction: Share of the training rows that it learned from.
-        metrics: Its numbers.
-    """
-
-    name: str
-    fingerprint: str
-    model: Path
-    predictions: Path
-    evaluation_checksum: str
-    class_names: tuple[str, ...]
-    data_fraction: float = 1.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

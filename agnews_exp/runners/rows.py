@@ -1,4 +1,4 @@
-"""The configured data, split the study's one way."""
+"""The configured data, split the one way that all runs share."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_judged(folder: Path, settings: Any) -> FittedModel:
 
 
 def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
-    """Load the configured data and make the study's one split."""
+    """Load the configured data and make the one split that all runs share."""
     from agnews_exp.data.splits import make_splits
 
     with stages.stage("load", f"loading {checked.run.data.name}"):

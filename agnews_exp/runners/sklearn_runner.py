@@ -17,7 +17,7 @@ from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.soft_targets import SoftTargets, takes_soft_targets, weighted_copies
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import Choice, find_objective, judge, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.features.build import build_features, check_fitted
 from agnews_exp.models.answers import predict_matrix
@@ -41,7 +41,7 @@ def report_rungs(
     transform: Callable[[list[str]], Any],
     predict: Callable[[Any, Any], Predictions],
     class_names: tuple[str, ...],
-    metric: str,
+    metric: Choice,
     stages: Stages,
 ) -> None:
     """Report the validation score of copies of ``model`` that have seen little: a few epochs, or a part of the rows.
@@ -58,7 +58,7 @@ def report_rungs(
         transform: Turns texts into features.
         predict: Answers the rows of a matrix with a fitted model.
         class_names: The K classes.
-        metric: Name of a metric without its split, such as ``macro_f1``.
+        metric: The objective; it tells parts of the rows apart.
         stages: Takes the reports; each part is timed as the stage ``rungs``.
 
     Raises:
@@ -72,7 +72,8 @@ def report_rungs(
         with stages.stage("rungs", f"trying {what}"):
             with _unnoticed():
                 answer = predict(fit(), held_out)
-            score = classification_metrics(validation.labels, answer, class_names).get(metric)
+            own = () if metric.metric.target is None else (metric.metric,)
+            score = judge(validation.labels, answer, class_names, own).get(metric.key)
         if score is None:
             return  # the model cannot give this metric, as the end of the run will say
         stages.report_intermediate(step, score)
@@ -130,6 +131,7 @@ class SklearnRunner:
 
     def __init__(self, checked: CheckedConfig, *, soft: SoftTargets | None = None) -> None:
         self._checked = checked
+        self._own = own_metrics(checked.run.evaluation.metrics)
         self._soft = soft
         self._features: Any = None
         self._model: Any = None
@@ -192,7 +194,7 @@ class SklearnRunner:
         report_rungs(
             model, matrix, splits.train.labels, splits.validation, features.transform,
             lambda fitted, rows: predict_matrix(fitted, rows, self._n_classes),
-            splits.class_names, primary.removeprefix("val/"), stages,
+            splits.class_names, find_objective(primary, splits.class_names, self._own), stages,
         )  # fmt: skip
 
     def _explain(self, error: ValueError, n_rows: int) -> AgnewsError:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -20,15 +20,14 @@ from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.data.batching import BatchPlan, derive_seed
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
+from agnews_exp.evaluation.metrics import Choice
 from agnews_exp.models.encoders import build_network, choose_attention
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
-from agnews_exp.models.transformer import TextClassifier, use_fast_dropout
+from agnews_exp.models.transformer import MACRO_F1, TextClassifier, use_fast_dropout
 from agnews_exp.runners.callbacks import (
-    MONITOR,
     BestWeights,
     CheckpointFolder,
     CurveLogger,
-    CurveSink,
     KeepSignals,
     PeriodicCheckpoint,
     SafeCheckpointIO,
@@ -52,6 +51,7 @@ class Job:
         validation: Validation rows.
         checkpoints: Where checkpoints go; the caller holds the folder's lock.
         seed: Seed of weights, order and dropout.
+        monitor: The validation metric that chooses the weights and ends the training early.
     """
 
     recipe: Recipe
@@ -63,6 +63,7 @@ class Job:
     validation: EncodedRows
     checkpoints: CheckpointFolder
     seed: int
+    monitor: Choice = MACRO_F1
 
 
 def new_network(job: Job) -> Any:
@@ -92,12 +93,10 @@ class Listeners:
     """Who hears of a training while it goes on; all of them in rank 0 only.
 
     Attributes:
-        curves: Takes the training curves beside history.jsonl.
-        report: Takes (number of the validation, val/macro_f1); may raise to stop the run.
+        report: Takes (number of the validation, the job's metric); may raise to stop the run.
         progress: Whether to show a progress bar.
     """
 
-    curves: CurveSink | None = None
     report: Callable[[int, float], None] | None = None
     progress: bool = False
 
@@ -123,7 +122,11 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
         settings.batch_size, settings.token_budget, settings.group_by_length, job.seed, epochs=settings.max_epochs
     )
     total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
-    module = TextClassifier(network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps)
+    module = TextClassifier(
+        network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps, job.monitor
+    )
+    monitor = module.monitor_key
+    mode: Literal["max", "min"] = "max" if job.monitor.metric.greater_is_better else "min"
     data = TextDataModule(
         job.train,
         job.validation,
@@ -134,14 +137,14 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
         pin_memory=job.hardware.accelerator == "cuda",
     )
     resumed = job.checkpoints.last if job.checkpoints.last.is_file() else None
-    best = BestWeights(job.checkpoints)
+    best = BestWeights(job.checkpoints, monitor, mode)
     speed = Throughput(total_steps)
-    callbacks: list[pl.Callback] = [KeepSignals(), speed, ValidationCurves(listeners.report), best]
+    callbacks: list[pl.Callback] = [KeepSignals(), speed, ValidationCurves(monitor, listeners.report), best]
     if settings.early_stopping_patience is not None:
         callbacks.append(
             EarlyStopping(
-                MONITOR,
-                mode="max",
+                monitor,
+                mode=mode,
                 patience=settings.early_stopping_patience,
                 min_delta=settings.early_stopping_min_delta,
                 check_on_train_epoch_end=False,
@@ -153,7 +156,7 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     rank = environment.global_rank() if environment is not None else 0
     logger: Any = False
     if rank == 0:
-        logger = CurveLogger(job.checkpoints.path.parent, listeners.curves, _step_of(resumed) if resumed else None)
+        logger = CurveLogger(job.checkpoints.path.parent, _step_of(resumed) if resumed else None)
     start = time.perf_counter()
     trainer = _trainer(job, callbacks, logger, environment, progress=listeners.progress)
     _fit(trainer, module, data, resumed, job)

@@ -207,7 +207,7 @@ def _drift(options: argparse.Namespace) -> None:
     from agnews_exp.serving.inputs import describe_source
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.registry import find_drift, write_reference
-    from agnews_exp.tracking.lookup import find_runs
+    from agnews_exp.tracking.runs import find_runs
 
     columns = [column.strip() for column in options.columns.split(",") if column.strip()]
     source = describe_source(options.file, format=options.format, columns=columns, header=not options.no_header)

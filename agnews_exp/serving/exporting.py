@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.evaluation.efficiency import folder_size_mb
-from agnews_exp.evaluation.metrics import classification_metrics
+from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
@@ -224,7 +224,7 @@ def check_parity(
 
 
 def _macro_f1(answers: Predictions, labels: NDArray[np.int64] | None, names: tuple[str, ...]) -> float | None:
-    return None if labels is None else float(classification_metrics(labels, answers, names)["macro_f1"])
+    return None if labels is None else float(macro_f1(margins_of(labels, answers.labels, len(names))))
 
 
 def _times(models: dict[str, FittedModel], texts: Sequence[str]) -> dict[str, dict[int, float]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from agnews_exp.core.errors import ConfigError, DataError, nearest
+from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import csv_records, wrong_bytes
 from agnews_exp.data.files import LONGEST_LINE, BoundedStream, field_limit, open_text, reading
 

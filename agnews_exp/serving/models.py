@@ -11,8 +11,8 @@ from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, read_manifest
-from agnews_exp.tracking.lookup import find_runs
 from agnews_exp.tracking.record import MODEL
+from agnews_exp.tracking.runs import find_runs
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from agnews_exp.evaluation.drift import REFERENCE, Shift, describe, model_refere
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.persistence import add_json
 from agnews_exp.serving.inputs import Source, read_items
-from agnews_exp.tracking.lookup import find_runs
-from agnews_exp.tracking.record import TRACKING, RunFolder, read_json
+from agnews_exp.tracking.mlflow_mirror import mlflow_run_of
+from agnews_exp.tracking.record import RunFolder
+from agnews_exp.tracking.runs import find_runs
 from agnews_exp.tracking.store import prepare_store
 
 _BATCH = 2048
@@ -134,11 +135,8 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
     from mlflow.exceptions import MlflowException
 
     run = _one_run(plain, word)
-    note = read_json(run.path / TRACKING) or {}
-    if not note.get("run_id") or not note.get("complete"):
-        raise AgnewsError(f"{run.path.name} is not completely in MLflow.", fix="agnews sync")
-    client = open_registry(plain)
-    models = [output.model_id for output in client.get_run(note["run_id"]).outputs.model_outputs]
+    client, run_id = mlflow_run_of(plain, run.path)
+    models = [output.model_id for output in client.get_run(run_id).outputs.model_outputs]
     if not models:
         raise AgnewsError(f"{run.path.name} has no model in MLflow.", fix="tracking.log_model=true force=true")
     try:
@@ -147,14 +145,25 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ConfigError(f"--name {name}: {str(error).splitlines()[0]}") from error
     result = run.result() or {}
-    facts = {_FOLDER_TAG: str(run.path), "fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
-    made = client.create_model_version(
-        name, source=f"models:/{models[-1]}", run_id=note["run_id"], model_id=models[-1], tags=facts
-    )
-    version = str(made.version)
+    facts = {"fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
+    facts[_FOLDER_TAG] = _place(plain, run)
+    known = [found for found in client.search_model_versions(f"run_id = '{run_id}'") if found.name == name]
+    if known:  # an earlier command has made it
+        version = str(known[0].version)
+    else:
+        source = f"models:/{models[-1]}"
+        made = client.create_model_version(name, source=source, run_id=run_id, model_id=models[-1], tags=facts)
+        version = str(made.version)
     if alias is not None:
         client.set_registered_model_alias(name, alias, version)
     return version
+
+
+def _place(plain: Mapping[str, Any], run: RunFolder) -> str:
+    """Return a run's folder within the outputs, which holds where the project moves, or the whole path elsewhere."""
+    outputs = Path(plain["paths"]["output_dir"]).resolve()
+    path = run.path.resolve()
+    return path.relative_to(outputs).as_posix() if path.is_relative_to(outputs) else str(path)
 
 
 def _one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
@@ -164,7 +173,7 @@ def _one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
     return runs[0]
 
 
-def champion_run(client: Any, name: str) -> RunFolder | None:
+def champion_run(plain: Mapping[str, Any], client: Any, name: str) -> RunFolder | None:
     """Return the record of the champion, or None when there is none.
 
     Raises:
@@ -176,7 +185,7 @@ def champion_run(client: Any, name: str) -> RunFolder | None:
         version = client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
-    run = RunFolder(Path(version.tags.get(_FOLDER_TAG, "")))
+    run = RunFolder(Path(plain["paths"]["output_dir"]) / version.tags.get(_FOLDER_TAG, ""))
     if run.result() is None:
         raise AgnewsError(
             f"The champion of {name}, version {version.version}, has its record elsewhere: {run.path}",
@@ -208,7 +217,7 @@ def promote(
 
     run = _one_run(plain, word)
     client = open_registry(plain)
-    champion = champion_run(client, name)
+    champion = champion_run(plain, client, name)
     if champion is not None and champion.path.resolve() == run.path.resolve():
         raise ConfigError(f"{run.path.name} is the champion of {name} already.")
     compared = None if champion is None else load_comparable([run, champion], split)

@@ -1,31 +1,59 @@
-"""From a study's settings to commands: placeholders filled, the study's own words added, times estimated."""
+"""The commands of a study: placeholders filled from what earlier stages found, by validation scores only."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from agnews_exp import __version__
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.paths import config_folder
-from agnews_exp.study.evidence import STUDIES, Evidence, FoundRun, NotYet
-from agnews_exp.study.settings import (
-    AskedStudy,
-    Machine,
-    StageSettings,
-    StepSettings,
-    TransformerSettings,
-    launcher_words,
-    missing_package,
-)
+from agnews_exp.study.settings import AskedStudy, Machine, StepSettings, launcher_words, missing_package
+from agnews_exp.study.state import STUDIES, StudyFile
 from agnews_exp.sweeps.state import override_key
+from agnews_exp.tracking import record
+
+CHOICE = "val/macro_f1"
+"""The metric that runs are chosen by: every run has it, and it says nothing of the test set."""
 
 _PLACEHOLDER = re.compile(r"<([a-z_]+)(?::([^<>]*))?>")
+_RUN_FOLDER = re.compile(r"\bruns/[\w.-]+")
 _DATA_KEYS = ("data", "data_fraction", "subset", "split_seed", "tracking")
 """Overrides that commands which only read the data take."""
+
+
+class NotYet(Exception):
+    """Something that a command needs does not exist (yet).
+
+    Args:
+        reason: Why.
+        final: Whether it will not exist in this study at all.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.final = reason, final
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A finished run of an earlier stage.
+
+    Attributes:
+        path: Its folder.
+        word: The same relative to outputs/, as commands take it.
+        result: Its result.json.
+    """
+
+    path: Path
+    word: str
+    result: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +64,7 @@ class Command:
         words: Its words after ``agnews``; placeholders stand where a value is not known yet.
         sweep: The sweep that it works on, where it is one.
         needs_sweep: The sweep that must have finished before.
-        folder: What it leaves behind beside runs and sweeps, relative to outputs/.
+        folder: The folder that it leaves behind beside runs and sweeps, relative to outputs/.
         missing: Why it cannot be run (now); None when it can.
         left_out: Whether ``missing`` is for good in this study.
     """
@@ -64,27 +92,27 @@ class Planner:
 
     Args:
         asked: The study.
-        evidence: What earlier stages have found.
+        state: What its stages have made so far.
         machine: This machine.
         transformer: Name of the chosen transformer, or None.
     """
 
-    def __init__(self, asked: AskedStudy, evidence: Evidence, machine: Machine, transformer: str | None) -> None:
-        self._asked, self._evidence, self._machine = asked, evidence, machine
-        self._settings = asked.settings
-        self.transformer = transformer
+    def __init__(self, asked: AskedStudy, state: StudyFile, machine: Machine, transformer: str | None) -> None:
+        self._asked, self._state, self._machine = asked, state, machine
+        self._settings, self._transformer = asked.settings, transformer
         self._values: dict[str, Callable[[str], list[str]]] = {
             "study": lambda _: [asked.name],
             "data": lambda _: self._data_words(),
-            "part": lambda shares: [self._fractions(shares, asked.fraction)],
-            "share": lambda shares: [self._fractions(shares, asked.fraction * self._chosen().fraction)],
+            "part": lambda shares: [_fractions(shares, asked.fraction)],
+            "share": lambda shares: [_fractions(shares, self._transformer_fraction())],
             "transformer": lambda _: self._transformer_words(),
-            "best_classical": lambda _: [evidence.best_classical().word],
+            "best_classical": lambda _: [self.top_classical(1)[0].word],
             "transformer_run": lambda _: [self._transformer_run().word],
-            "top": lambda number: [run.word for run in evidence.top_classical(int(number))],
-            "top_cv": lambda number: [run.word for run in evidence.top_cross_validated(int(number))],
+            "top": lambda number: [run.word for run in self.top_classical(int(number))],
+            "top_cv": lambda number: [run.word for run in self.top_cross_validated(int(number))],
             "option": self._option,
-            "runs": lambda stage: [run.word for run in evidence.runs(stage)],
+            "reference": lambda _: [w for w in asked.words if override_key(w) == "reference"],
+            "runs": lambda stage: [run.word for run in self.runs(stage)],
         }
 
     def commands(self, stage: str) -> list[Command]:
@@ -93,16 +121,81 @@ class Planner:
         for step in self._settings.stages[stage].steps:
             runs: list[str | None] = [*step.each] or [None]
             for run in runs:
-                made.append(self._command(stage, step, run, len(made), made))
+                made.append(self._command(stage, step, run, made))
         return made
 
-    def _command(
-        self, stage: str, step: StepSettings, run: str | None, number: int, before: Sequence[Command]
-    ) -> Command:
+    def runs(self, stage: str) -> list[FoundRun]:
+        """Return a stage's finished runs.
+
+        Raises:
+            NotYet: There are none.
+        """
+        found = self._runs_of([stage])
+        if not found:
+            raise NotYet(f"needs a run of the stage '{stage}', which has none", final=self._is_out([stage]))
+        return found
+
+    def top_classical(self, number: int) -> list[FoundRun]:
+        """Return the best classical runs on all of the study's rows by validation, the best first.
+
+        Raises:
+            NotYet: The stages that compete have not ended, or have no such run.
+        """
+        return _best(self._competing(), CHOICE, number)
+
+    def top_cross_validated(self, number: int) -> list[FoundRun]:
+        """Return the best classical runs in cross-validation, among those with the commonest number of folds.
+
+        Raises:
+            NotYet: As for :meth:`top_classical`, or fewer than two have the same folds.
+        """
+        groups: dict[int, list[FoundRun]] = {}
+        for run in self._competing():
+            if run.result.get("folds"):
+                groups.setdefault(len(next(iter(run.result["folds"].values()))), []).append(run)
+        largest = max(groups.values(), key=len, default=[])
+        if len(largest) < 2:
+            raise NotYet("needs two classical runs with the same folds", final=True)
+        return _best(largest, "cv/macro_f1", number)
+
+    def timeless(self, word: str) -> str:
+        """Return a word with the fingerprints of runs instead of their folders, whose names tell when they began."""
+
+        def fingerprint(found: re.Match[str]) -> str:
+            result = record.RunFolder(self._state.output_dir / found[0]).result()
+            return found[0] if result is None else str(result["fingerprint"])
+
+        return _RUN_FOLDER.sub(fingerprint, word)
+
+    def _competing(self) -> list[FoundRun]:
+        names = [name for name, stage in self._settings.stages.items() if stage.competes]
+        found = [run for run in self._runs_of(names) if self._competes(run)]
+        if not found:
+            raise NotYet("needs a classical run", final=self._is_out(names))
+        return found
+
+    def _competes(self, run: FoundRun) -> bool:
+        result = run.result
+        on_all_rows = abs(float(result["data_fraction"]) - self._asked.fraction) < 1e-9
+        scored = CHOICE in result["metrics"] and "test/macro_f1" in result["metrics"]
+        return result["family"] == "classical" and on_all_rows and scored and (run.path / record.MODEL).is_dir()
+
+    def _runs_of(self, stages: Sequence[str]) -> list[FoundRun]:
+        for name in stages:
+            if not self._state.settled(name):
+                raise NotYet(f"waits for the stage '{name}'")
+        paths = dict.fromkeys(path for stage in stages for path in self._state.runs(stage))
+        found = ((path, record.RunFolder(path).result()) for path in paths)
+        return [FoundRun(p, os.path.relpath(p, self._state.output_dir), r) for p, r in found if r is not None]
+
+    def _is_out(self, stages: Sequence[str]) -> bool:
+        return all(self._state.status(name) == "left_out" for name in stages)
+
+    def _command(self, stage: str, step: StepSettings, run: str | None, before: Sequence[Command]) -> Command:
         sweep = next((c.sweep for c in reversed(before) if c.sweep is not None), None)
         local: dict[str, Callable[[str], list[str]]] = {
-            "folder": lambda _: [str(self._path(stage))],
-            "sweep": lambda _: [self._known(sweep, stage)],
+            "folder": lambda _: [str(self._state.output_dir / STUDIES / self._asked.name / stage)],
+            "sweep": lambda _: [_known(sweep, stage)],
         }
         if run is not None:
             local["run"] = lambda _: self._value(run, "", {})
@@ -122,24 +215,15 @@ class Planner:
             return Command(tuple(words), missing=reason, left_out=True)
         name = None
         if words[0] == "run":
-            words, name = self._completed(words, stage, number, transformer="<transformer>" in step.words)
+            words, name = self._completed(words, stage, len(before), transformer="<transformer>" in step.words)
         return Command(tuple(words), name, sweep if "<sweep>" in step.words else None, folder)
-
-    def _path(self, stage: str) -> object:
-        return self._evidence.output_dir / STUDIES / self._asked.name / stage
-
-    def _known(self, sweep: str | None, stage: str) -> str:
-        if sweep is None:
-            raise ConfigError(f"study.stages.{stage}: <sweep> stands before any sweep of this stage.")
-        return sweep
 
     def _filled(self, word: str, local: Mapping[str, Callable[[str], list[str]]]) -> Iterator[str]:
         """Yield a word with its placeholders filled; one that is a placeholder alone may become several words."""
-        whole = _PLACEHOLDER.fullmatch(word)
-        if whole is not None:
+        if whole := _PLACEHOLDER.fullmatch(word):
             yield from self._value(whole[1], whole[2] or "", local)
-            return
-        yield _PLACEHOLDER.sub(lambda found: " ".join(self._value(found[1], found[2] or "", local)), word)
+        else:
+            yield _PLACEHOLDER.sub(lambda found: " ".join(self._value(found[1], found[2] or "", local)), word)
 
     def _value(self, name: str, argument: str, local: Mapping[str, Callable[[str], list[str]]]) -> list[str]:
         known = self._values | dict(local)
@@ -153,33 +237,25 @@ class Planner:
             raise NotYet(f"study.options.{name} is not set", final=True)
         return shlex.split(str(value))
 
-    def _chosen(self) -> TransformerSettings:
-        if self.transformer is None:
+    def _transformer_fraction(self) -> float:
+        if self._transformer is None:
             raise NotYet("no transformer can be had here", final=True)
-        return self._settings.transformers[self.transformer]
+        return self._asked.fraction * self._settings.transformers[self._transformer].fraction
 
     def _transformer_words(self) -> list[str]:
-        chosen = self._chosen()
-        return [
-            *shlex.split(chosen.words),
-            f"data_fraction={self._fractions('1', self._asked.fraction * chosen.fraction)}",
-        ]
+        fraction = f"data_fraction={_fractions('1', self._transformer_fraction())}"
+        return [*shlex.split(self._settings.transformers[str(self._transformer)].words), fraction]
 
     def _transformer_run(self) -> FoundRun:
-        self._chosen()
-        return self._evidence.runs("transformer")[0]
+        self._transformer_fraction()
+        return self.runs("transformer")[0]
 
-    @staticmethod
-    def _fractions(shares: str, whole: float) -> str:
-        try:
-            return ",".join(f"{float(share) * whole:.6g}" for share in shares.split(","))
-        except ValueError:
-            raise ConfigError(f"conf/study: '{shares}' is no list of shares.", fix="write <part:0.1,1.0>") from None
+    def _fraction_words(self) -> list[str]:
+        return [f"data_fraction={self._asked.fraction:g}"] if self._asked.fraction < 1 else []
 
     def _data_words(self) -> list[str]:
-        fraction = [f"data_fraction={self._asked.fraction:g}"] if self._asked.fraction < 1 else []
         data = [w for w in self._asked.words if re.split(r"[./]", override_key(w))[0] in _DATA_KEYS]
-        return [*data, *fraction]
+        return [*data, *self._fraction_words()]
 
     def _completed(
         self, words: Sequence[str], stage: str, number: int, *, transformer: bool
@@ -187,35 +263,36 @@ class Planner:
         """Add to a run's or a sweep's own overrides those of the study, which win, and the sweep's name."""
         sweeping = "-m" in words
         own = [w for w in words[1:] if w != "-m"]
-        fraction = [f"data_fraction={self._asked.fraction:g}"] if self._asked.fraction < 1 else []
         jobs = launcher_words(self._machine, self._settings.jobs, transformer=transformer) if sweeping else []
         given = [w for w in self._asked.words if sweeping or not override_key(w).startswith("hydra.launcher")]
-        merged = {override_key(w): w for w in [*fraction, f"tags.study={self._asked.name}", *jobs, *own, *given]}
-        kept = list(merged.values())
+        every = [*self._fraction_words(), f"tags.study={self._asked.name}", *jobs, *own, *given]
+        kept = list({override_key(w): w for w in every}.values())
         if not sweeping:
             return ["run", *kept], None
-        science = [self._evidence.timeless(w) for w in kept if not w.startswith("hydra.launcher.")]
+        science = [self.timeless(w) for w in kept if not w.startswith("hydra.launcher.")]
         digest = hashlib.sha256("\n".join([__version__, *science]).encode()).hexdigest()[:6]
         name = f"{self._asked.name}-{stage}-{number + 1}-{digest}"
         return ["run", "-m", *kept, f"sweep.name={name}"], name
 
-    def estimate(self, stage: str, rows: int) -> float:
-        """Return the seconds that a stage should take, from the measured ones in its settings.
 
-        Args:
-            stage: Its name.
-            rows: Training rows of the study.
-        """
-        settings = self._settings.stages[stage]
-        seconds = settings.fixed + settings.per_10k * rows / 1e4 * self._machine.slowness
-        return seconds + self._trainings(settings, rows)
+def _best(runs: Sequence[FoundRun], metric: str, number: int) -> list[FoundRun]:
+    """Return the runs with the highest metric, one a fingerprint; ties go by fingerprint."""
+    distinct = {str(run.result["fingerprint"]): run for run in runs}
+    order = sorted(distinct, key=lambda name: (-float(distinct[name].result["metrics"][metric]), name))
+    return [distinct[name] for name in order[:number]]
 
-    def _trainings(self, settings: StageSettings, rows: int) -> float:
-        if self.transformer is None or settings.trainings == 0:
-            return 0.0
-        chosen = self._chosen()
-        slowness = 1.0 if chosen.gpu else self._machine.slowness
-        return settings.trainings * (chosen.fixed + chosen.per_10k * rows * chosen.fraction / 1e4 * slowness)
+
+def _known(sweep: str | None, stage: str) -> str:
+    if sweep is None:
+        raise ConfigError(f"study.stages.{stage}: <sweep> stands before any sweep of this stage.")
+    return sweep
+
+
+def _fractions(shares: str, whole: float) -> str:
+    try:
+        return ",".join(f"{float(share) * whole:.6g}" for share in shares.split(","))
+    except ValueError:
+        raise ConfigError(f"conf/study: '{shares}' is no list of shares.", fix="write <part:0.1,1.0>") from None
 
 
 def _missing_experiment(words: Sequence[str]) -> str | None:

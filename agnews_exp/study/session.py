@@ -3,259 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
-from agnews_exp.core.paths import config_folder
 from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit
-from agnews_exp.study.evidence import Evidence, StudyFile
+from agnews_exp.core.processes import die_with_parent
 from agnews_exp.study.plan import Command, Planner
-from agnews_exp.study.settings import AskedStudy, Machine, choose_transformer, transformer_choice
-from agnews_exp.sweeps.processes import die_with_parent
+from agnews_exp.study.settings import AskedStudy, Machine, ask, choose_transformer
+from agnews_exp.study.state import StudyFile
 from agnews_exp.sweeps.results import clock, table_console
-from agnews_exp.sweeps.state import WorkLock, config_digest
+from agnews_exp.sweeps.state import WorkLock
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import JOB_REPORT
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_WIDTH = 118
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage as the plan shows it.
-
-    Attributes:
-        name: Its name.
-        title: What people read.
-        commands: Its commands.
-        status: What is known of it before this call.
-        reason: Why it is left out, or waits.
-        seconds: Estimate of what is still to do; what it took where it is finished.
-    """
-
-    name: str
-    title: str
-    commands: Sequence[Command]
-    status: str
-    reason: str | None
-    seconds: float
-
-
-def print_plan(console: Console, head: Sequence[str], stages: Sequence[PlannedStage]) -> None:
-    """Print what will be done, every command, and how long it should take."""
-    for line in head:
-        console.print(line)
-    for number, stage in enumerate(stages, 1):
-        time = clock(stage.seconds)
-        state = {"finished": f"finished, took {time}", "left_out": "left out"}.get(stage.status, f"about {time}")
-        console.print(f"\n[{number}/{len(stages)}] {stage.title} ({stage.name}): {state}", style="bold")
-        if stage.status == "left_out":
-            console.print(f"    {stage.reason}")
-            continue
-        for command in stage.commands:
-            console.print(f"    {command.text}")
-            if command.missing and command.left_out:
-                console.print(f"        left out: {command.missing}")
-    left = sum(stage.seconds for stage in stages if stage.status not in ("finished", "left_out"))
-    console.print(f"\nabout {clock(left)} in all; the same command goes on where it was interrupted\n")
-
-
-def print_stage(console: Console, number: int, total: int, title: str, seconds: float, left: float) -> None:
-    """Print the line before a stage."""
-    console.print()
-    console.rule(f"[{number}/{total}] {title}: about {clock(seconds)}; {clock(left)} left in all", align="left")
-
-
-def print_command(console: Console, number: int, total: int, command: Command) -> None:
-    """Print a command before its own output, which goes around this process's buffer."""
-    console.print(f"({number}/{total}) {command.text}", style="bold")
-    sys.stdout.flush()
-
-
-def print_end(
-    console: Console,
-    rows: Sequence[tuple[str, str, str | None, float, float | None, int]],
-    failures: Sequence[tuple[str, str, str]],
-    again: str,
-    following: str,
-) -> None:
-    """Print a line a stage, every failure with the command that repeats it, and what to do next.
-
-    Args:
-        console: Where to.
-        rows: Title, status, reason, seconds, estimated seconds and number of runs of every stage.
-        failures: Stage, reason and command of every command that failed.
-        again: The command that goes on with the study.
-        following: What to do next when nothing failed.
-    """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("stage", "status", "took", "estimated", "runs"):
-        table.add_column(name, justify="left" if name in ("stage", "status") else "right", no_wrap=True)
-    for title, status, _, seconds, estimate, runs in rows:
-        times = [clock(seconds) if seconds else "", "" if estimate is None else clock(estimate)]
-        table.add_row(title, status.replace("_", " "), *times, str(runs or ""))
-    console.print()
-    console.print(table)
-    for title, status, reason, *_ in rows:
-        if reason and status != "left_out":  # the plan above has said why
-            console.print(f"note   {title}: {reason}")
-    if failures:
-        console.print(f"{len(failures)} failed:")
-        for stage, reason, command in failures:
-            console.print(f"  {stage}\n     reason  {reason}\n     repeat  {command}")
-        console.print(f"next   {again}      tries again what failed, and goes on")
-    else:
-        console.print(f"next   {following}")
-
-
-def make_console() -> Console:
-    """Return the console for all of this; where no terminal bounds them, lines are not cut."""
-    console = table_console()
-    if not console.is_terminal and console.width > _WIDTH:
-        console.width = _WIDTH
-    return console
-
-
-def described(words: Sequence[str], refused: Mapping[str, str], chosen: str | None, fraction: float) -> list[str]:
-    """Return lines on the data words and on the transformer that was chosen, and why no better one."""
-    share = "" if fraction == 1 else f" on {fraction:g} of the rows"
-    what = f"{chosen}{share}" if chosen else "none"
-    why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-    return [f"data         {' '.join(words)}", f"transformer  {what}" + (f"  ({why})" if why else "")]
-
 
 GRACE_SECONDS = 60.0
 """How long a command has to end after a signal before it is killed: a sweep ends its jobs first."""
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A command's end.
-
-    Attributes:
-        code: Exit code; negative is a signal.
-        seconds: Wall time.
-    """
-
-    code: int
-    seconds: float
-
-
-def run_command(words: Sequence[str], environment: Mapping[str, str], lock: int) -> Ended:
-    """Run ``agnews <words>`` with this process's output; a signal to this process ends the command first.
-
-    Should this process be killed, the kernel tells the command to end (Linux).
-
-    Args:
-        words: The words after ``agnews``.
-        environment: More environment.
-        lock: A file descriptor that the command inherits: the study is locked until it is gone.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, when the command has ended.
-        Terminated: After SIGTERM, likewise.
-    """
-    parent = os.getpid()
-    package = Path(__file__).resolve().parents[3]
-    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}  # our own entry point has set it
-    start = time.monotonic()
-    command = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-m", "agnews_exp.cli", *words],
-        stdin=subprocess.DEVNULL,
-        env=inherited | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
-        pass_fds=(lock,),
-        start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on
-        preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
-    )
-    try:
-        code = command.wait()
-    except BaseException as stop:
-        _end(command, signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-        raise
-    return Ended(code, time.monotonic() - start)
-
-
-def _end(command: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    command.send_signal(number)
-    try:
-        command.wait(GRACE_SECONDS)
-    except BaseException:  # out of time, or a second Ctrl-C
-        command.kill()
-        command.wait()
-
-
 _PROFILE = "full"
-_HELP = """\
-overrides: data=..., data_fraction=..., subset, split_seed, trainer..., tracking..., hydra.launcher... reach every run;
-           study.leave_out=[searches,ablations] study.jobs=2 study.transformer=tiny study.options.trials=5
-           study.name=mine change the study itself (conf/study/<profile>.yaml has them all)
-
-examples:  agnews study fast                       every stage on the shipped sample, in minutes
-           agnews study data=ag_news --plan        what the whole study would do, and how long it would take
-           agnews study full data_fraction=0.1 study.leave_out=[data_efficiency]
-The same command goes on where it was interrupted; what has finished is not repeated."""
-
-
-def add_parsers(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
-    study = commands.add_parser(
-        "study",
-        help="run or resume the whole study, from the data audit to the report",
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    study.add_argument("words", nargs="*", help="full (default) or fast, then overrides", metavar="word")
-    study.add_argument("--plan", action="store_true", help="print the stages, commands and estimated times, and stop")
-    study.set_defaults(handler=_study)
-
-
-def _study(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import check_config
-    from agnews_exp.runners.protocol import Stages
-    from agnews_exp.runners.rows import load_splits
-    from agnews_exp.study.settings import Machine, ask
-
-    words = list(options.words)
-    profile = words.pop(0) if words and "=" not in words[0] else _PROFILE
-    asked = ask(profile, words)
-    shared = [word for word in asked.words if not word.startswith("hydra")]
-    checked = check_config(compose_config([*shared, f"data_fraction={asked.fraction:g}"]))
-    rows = len(load_splits(checked, Stages()).train)
-    session = StudySession(asked, Path(checked.plain["paths"]["output_dir"]), rows, Machine())
-    if options.plan:
-        session.show_plan()
-    else:
-        session.run()
-
-
-log = logging.getLogger(__name__)
-
 _NO_COMMAND = 2
 _LEFT_OUT = "study.leave_out names it"
-_FACTOR_RANGE = (0.1, 10.0)
-"""How far the pace of this machine may be from the measured one before estimates stop following it."""
+_REFERENCE_CORES = 2
+"""Cores of the machine on which the first guesses of the stages' times were made."""
 
 
 class StudyFailed(AgnewsError):
@@ -275,65 +50,82 @@ class StudySession:
     """
 
     def __init__(self, asked: AskedStudy, output_dir: Path, rows: int, machine: Machine) -> None:
-        self._asked, self._rows = asked, rows
+        self._asked, self._rows, self._machine = asked, rows, machine
+        self._stages = asked.settings.stages
         self.state = StudyFile(output_dir, asked.name)
-        self.transformer, self.refused = choose_transformer(transformer_choice(asked.settings), machine)
-        evidence = Evidence(self.state, asked.settings.stages, asked.fraction)
-        self._planner = Planner(asked, evidence, machine, self.transformer)
-        self._stages = list(asked.settings.stages)
-        self._console = make_console()
-        self._lock = WorkLock(
-            self.state.folder,
-            f"The study '{asked.name}'",
-            "wait for it, or end it; study.name=<another> makes a study of its own",
-        )
+        self.transformer, self.refused = choose_transformer(asked.settings, machine)
+        self._planner = Planner(asked, self.state, machine, self.transformer)
+        self._console = table_console()
+        fix = "wait for it, or end it; study.name=<another> makes a study of its own"
+        self._lock = WorkLock(self.state.folder, f"The study '{asked.name}'", fix)
         self._worked = False
 
-    def show_plan(self) -> None:
-        """Print the plan."""
-        chosen = self._asked.settings.transformers[self.transformer] if self.transformer else None
-        head = [
-            f"study        {self._asked.name}: {self._rows:,} training rows",
-            *described(
-                self._asked.words,
-                self.refused,
-                self.transformer,
-                self._asked.fraction * chosen.fraction if chosen else 1.0,
-            ),
-        ]
-        print_plan(self._console, head, [self._planned(stage) for stage in self._stages])
+    def show_plan(self, *, commands: bool = False) -> None:
+        """Print the stages with their times, a line each.
 
-    def _planned(self, stage: str) -> PlannedStage:
+        Args:
+            commands: Print every command as well.
+        """
+        from rich import box
+        from rich.table import Table
+
+        why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+        self._console.print(f"study        {self._asked.name}: {self._rows:,} training rows")
+        self._console.print(f"data         {' '.join(self._asked.words)}")
+        self._console.print(f"transformer  {self.transformer or 'none'}" + (f"  ({why})" if why else ""))
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("", "stage", "commands", "state"):
+            table.add_column(name, justify="right" if name in ("", "commands") else "left", no_wrap=name != "state")
+        for number, (stage, settings) in enumerate(self._stages.items(), 1):
+            table.add_row(str(number), settings.title, *self._planned(stage))
+        self._console.print(table)
+        if commands:
+            for stage, settings in self._stages.items():
+                self._console.print(f"\n{settings.title} ({stage})", style="bold")
+                for command in self._planner.commands(stage):
+                    self._console.print(f"    {command.text}")
+                    if command.left_out:
+                        self._console.print(f"        left out: {command.missing}")
+        left = sum(self._left(stage) for stage in self._stages)
+        guessed = "first guess, corrected as stages end" if self._pace() is None else "at this machine's pace"
+        self._console.print(f"about {clock(left)} ({guessed}); the same command goes on where it was interrupted\n")
+
+    def _planned(self, stage: str) -> tuple[str, str]:
+        """Return the number of a stage's commands, and what the plan says of it."""
         commands = self._planner.commands(stage)
-        settings = self._asked.settings
-        status: str = self.state.status(stage)
-        reason = self.state.reason(stage)
-        if stage in settings.leave_out:
-            status, reason = "left_out", _LEFT_OUT
-        elif all(command.left_out for command in commands):
-            status, reason = "left_out", commands[0].missing
-        elif (
-            all(c.left_out or self.state.is_done(stage, c.text) for c in commands)
-            and not settings.stages[stage].sums_up
-        ):
-            status = "finished"
-        else:
-            status = "pending"
-        seconds = self.state.seconds(stage) if status == "finished" else self._left(stage, commands)
-        return PlannedStage(stage, settings.stages[stage].title, commands, status, reason, seconds)
+        count = str(len(commands))
+        if stage in self._asked.settings.leave_out:
+            return count, f"left out: {_LEFT_OUT}"
+        if all(command.left_out for command in commands):
+            return count, f"left out: {commands[0].missing}"
+        if not self._undone(stage, commands):
+            return count, f"finished, took {clock(self.state.seconds(stage))}"
+        return count, f"about {clock(self._left(stage))}"
 
-    def _left(self, stage: str, commands: Sequence[Command]) -> float:
-        """Return the seconds that a stage should still take, at the pace of the stages that have finished."""
-        undone = [c for c in commands if not c.left_out and not self.state.is_done(stage, c.text)]
-        estimate = self._planner.estimate(stage, self._rows) * len(undone) / max(1, len(commands))
-        return estimate * self._pace()
+    def _undone(self, stage: str, commands: Sequence[Command]) -> list[Command]:
+        """Return the commands that are still to do; a stage that sums up is done again after all others."""
+        again = self._stages[stage].sums_up and self._worked
+        return [c for c in commands if not c.left_out and (again or not self.state.is_done(stage, c.text))]
 
-    def _pace(self) -> float:
+    def _guess(self, stage: str) -> float:
+        """Return the first guess of a stage's seconds on a machine of this many cores; at most eight count."""
+        settings = self._stages[stage]
+        slowness = _REFERENCE_CORES / min(self._machine.cores, 8)
+        return (settings.seconds + settings.per_10k * self._rows / 1e4) * slowness
+
+    def _pace(self) -> float | None:
+        """Return how much longer than guessed the finished stages took, or None before the first has finished."""
         ended = [stage for stage in self._stages if self.state.status(stage) == "finished"]
-        estimated = sum(self._planner.estimate(stage, self._rows) for stage in ended)
-        took = sum(self.state.seconds(stage) for stage in ended)
-        low, high = _FACTOR_RANGE
-        return min(high, max(low, took / estimated)) if estimated > 0 and took > 0 else 1.0
+        guessed = sum(self._guess(stage) for stage in ended)
+        return sum(self.state.seconds(stage) for stage in ended) / guessed if guessed > 0 else None
+
+    def _left(self, stage: str) -> float:
+        """Return the seconds that a stage should still take, at the pace of the stages that have finished."""
+        if stage in self._asked.settings.leave_out:
+            return 0.0
+        commands = self._planner.commands(stage)
+        share = len(self._undone(stage, commands)) / max(1, len(commands))
+        return self._guess(stage) * share * (self._pace() or 1.0)
 
     def run(self) -> None:
         """Run what is missing.
@@ -344,71 +136,56 @@ class StudySession:
         """
         self._lock.acquire()
         try:
-            self._open()
+            self.state.reload()
+            asked = self._asked
+            config: dict[str, Any] = asked.settings.model_dump() | {
+                "profile": asked.profile,
+                "words": list(asked.words),
+                "data_fraction": asked.fraction,
+                "training_rows": self._rows,
+                "chosen_transformer": self.transformer,
+                "transformers_left_out": self.refused,
+            }
+            self.state.open(asked, config)
+            for stage in asked.settings.leave_out:
+                self.state.set_stage(stage, "left_out", _LEFT_OUT)
             self.show_plan()
             for number, stage in enumerate(self._stages, 1):
-                self._do_stage(number, stage)
+                if stage not in asked.settings.leave_out:
+                    self._do_stage(number, stage)
             self._finish()
         finally:
             self._lock.release()
 
-    def _open(self) -> None:
-        """Begin in study.json, as it is now that nobody else writes to it."""
-        digest = config_digest([config_folder()])
-        self.state.reload()
-        if self.state.conf not in (None, digest):
-            self._console.print(
-                "conf/ has changed since this study began: what has finished stays as it is. "
-                "study.name=<new> starts anew with the changed one.\n"
-            )
-        settings = self._asked.settings.model_dump()
-        config: dict[str, Any] = settings | {
-            "profile": self._asked.profile,
-            "words": list(self._asked.words),
-            "data_fraction": self._asked.fraction,
-            "training_rows": self._rows,
-            "chosen_transformer": self.transformer,
-            "transformers_left_out": self.refused,
-        }
-        self.state.open(self._asked, config, digest, __version__)
-        for stage in self._asked.settings.leave_out:
-            self.state.set_stage(stage, "left_out", _LEFT_OUT)
-
     def _do_stage(self, number: int, stage: str) -> None:
-        settings = self._asked.settings
-        if stage in settings.leave_out:
-            return
         commands = self._planner.commands(stage)
         self.state.keep_steps(stage, [command.text for command in commands])
-        again = settings.stages[stage].sums_up and self._worked
-        undone = [c for c in commands if again or not self.state.is_done(stage, c.text)]
-        doable = [c for c in undone if c.missing is None]
+        doable = [c for c in self._undone(stage, commands) if c.missing is None]
         if doable:
-            self._begin(number, stage, commands)
+            self._begin(number, stage)
             for at, command in enumerate(commands, 1):
                 if command in doable:
-                    print_command(self._console, at, len(commands), command)
+                    self._console.print(f"({at}/{len(commands)}) {command.text}", style="bold")
+                    sys.stdout.flush()  # the command's own output goes around this process's buffer
                     self._do(stage, command)
         self._settle(stage, commands)
 
-    def _begin(self, number: int, stage: str, commands: Sequence[Command]) -> None:
-        seconds = self._left(stage, commands)
-        later = (self._planned(name) for name in self._stages[number:])
-        left = seconds + sum(p.seconds for p in later if p.status == "pending")
-        title = self._asked.settings.stages[stage].title
-        print_stage(self._console, number, len(self._stages), title, seconds, left)
-        estimate = self._planner.estimate(stage, self._rows)
-        self.state.set_stage(stage, "running", estimate=estimate)
+    def _begin(self, number: int, stage: str) -> None:
+        seconds, left = self._left(stage), sum(self._left(name) for name in [*self._stages][number - 1 :])
+        title = f"[{number}/{len(self._stages)}] {self._stages[stage].title}"
+        self._console.print()
+        self._console.rule(f"{title}: about {clock(seconds)}; {clock(left)} left in all", align="left")
+        self.state.set_stage(stage, "running")
         if not self._worked:
             self._worked = True
-            for name, other in self._asked.settings.stages.items():
+            for name, other in self._stages.items():
                 if other.sums_up and name != stage and name not in self._asked.settings.leave_out:
                     self.state.set_stage(name, "pending", "other stages have gone on")
                     self.state.keep_steps(name, [])
 
     def _do(self, stage: str, command: Command) -> None:
-        if command.needs_sweep is not None and not self._sweep_finished(command.needs_sweep):
-            self._note(stage, command, "failed", f"the sweep {command.needs_sweep} has not finished", 0.0)
+        if command.needs_sweep is not None and not self.state.sweep_finished(command.needs_sweep):
+            self._note(stage, command, f"the sweep {command.needs_sweep} has not finished", 0.0)
             return
         folder = self.state.folder / stage
         folder.mkdir(parents=True, exist_ok=True)
@@ -417,50 +194,39 @@ class StudySession:
             path.unlink(missing_ok=True)
         environment = {ERROR_FILE: str(errors)} | ({JOB_REPORT: str(report)} if command.is_single_run else {})
         assert self._lock.descriptor is not None
+        start = time.monotonic()
         try:
-            ended = run_command(command.words, environment, self._lock.descriptor)
+            code = run_command(command.words, environment, self._lock.descriptor)
         except BaseException:
             self.state.set_stage(stage, "pending", "interrupted")
             raise
         run = _reported_run(report) if command.is_single_run else None
-        if ended.code == 0 and command.is_single_run and run is None:
-            self._note(stage, command, "failed", "it reported no run", ended.seconds)
-        elif ended.code == 0:
-            self._note(stage, command, "finished", None, ended.seconds, run)
-        else:
-            self._note(stage, command, "failed", _reason(ended, errors), ended.seconds)
+        reason = None if code == 0 else _reason(code, errors)
+        if code == 0 and command.is_single_run and run is None:
+            reason = "it reported no run"
+        self._note(stage, command, reason, time.monotonic() - start, run)
         errors.unlink(missing_ok=True)
 
-    def _sweep_finished(self, name: str) -> bool:
-        from agnews_exp.sweeps.state import SweepFolder
-
-        return SweepFolder(self.state.output_dir / "sweeps" / name).info().get("status") == "finished"
-
-    def _note(
-        self, stage: str, command: Command, status: str, reason: str | None, seconds: float, run: Path | None = None
-    ) -> None:
+    def _note(self, stage: str, command: Command, failure: str | None, seconds: float, run: Path | None = None) -> None:
+        """Store how a command ended: with a failure, or with what it made."""
+        done = failure is None
         runs = self.state.output_dir / "runs"
         word = None if run is None else run.name if run.parent == runs else os.path.relpath(run, self.state.output_dir)
-        self.state.set_step(
-            stage,
-            {
-                "command": command.text,
-                "status": status,
-                "reason": reason,
-                "seconds": round(seconds, 2),
-                "runs": [] if word is None else [word],
-                "sweeps": [command.sweep] if command.sweep and status == "finished" else [],
-                "folders": [command.folder] if command.folder and status == "finished" else [],
-            },
-        )
+        step = {
+            "command": command.text,
+            "status": "finished" if done else "failed",
+            "reason": failure,
+            "seconds": round(seconds, 2),
+            "runs": [] if word is None else [word],
+            "sweeps": [command.sweep] if command.sweep and done else [],
+            "folders": [command.folder] if command.folder and done else [],
+        }
+        self.state.set_step(stage, step)
 
     def _settle(self, stage: str, commands: Sequence[Command]) -> None:
-        """Say what became of a stage; a part that is left out is no failure, but the reason is told."""
-        parts = [
-            f"{c.words[0]} {c.words[-1]}: {c.missing}" if len(commands) > 1 else c.missing
-            for c in commands
-            if c.left_out
-        ]
+        """Store the state of a stage; a part that is left out is no failure, but the reason is told."""
+        several = len(commands) > 1
+        parts = [f"{c.words[0]} {c.words[-1]}: {c.missing}" if several else c.missing for c in commands if c.left_out]
         left_out = "; ".join(dict.fromkeys(filter(None, parts))) or None
         failed = [c for c in commands if (self.state.step(stage, c.text) or {}).get("status") == "failed"]
         waiting = [c.missing for c in commands if c.missing and not c.left_out]
@@ -474,28 +240,77 @@ class StudySession:
             self.state.set_stage(stage, "finished", f"left out: {left_out}" if left_out else None)
 
     def _finish(self) -> None:
+        """Print a line a stage, every failure with the command that repeats it, and the next command."""
+        from rich import box
+        from rich.table import Table
+
         failures = self.state.failures()
         waiting = [name for name in self._stages if self.state.status(name) == "pending"]
         if not failures and not waiting:
             self.state.close()
-        rows = [
-            (
-                self._asked.settings.stages[name].title,
-                self.state.status(name),
-                self.state.reason(name),
-                self.state.seconds(name),
-                self._planner.estimate(name, self._rows) if self.state.status(name) != "left_out" else None,
-                len(self.state.runs(name)),
-            )
-            for name in self._stages
-        ]
-        following = f"agnews report {self._asked.name} --open      agnews top      agnews ui"
-        print_end(self._console, rows, failures, self._asked.command, following)
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("stage", "status", "took", "runs"):
+            table.add_column(name, justify="left" if name in ("stage", "status") else "right", no_wrap=True)
+        for name, settings in self._stages.items():
+            seconds, runs = self.state.seconds(name), len(self.state.runs(name))
+            took = clock(seconds) if seconds else ""
+            table.add_row(settings.title, self.state.status(name).replace("_", " "), took, str(runs or ""))
+        self._console.print()
+        self._console.print(table)
+        for name, settings in self._stages.items():
+            if (reason := self.state.reason(name)) and self.state.status(name) != "left_out":  # the plan has said why
+                self._console.print(f"note   {settings.title}: {reason}")
+        if failures:
+            self._console.print(f"{len(failures)} failed:")
+        for stage, reason, command in failures:
+            self._console.print(f"  {stage}\n     reason  {reason}\n     repeat  {command}")
         if failures or waiting:
             raise StudyFailed(
                 f"{len(failures)} commands failed" + (f", {len(waiting)} stages wait for them." if waiting else "."),
                 fix=f"mend the cause; the same command does only what is missing: {self._asked.command}",
             )
+        self._console.print(f"next   agnews report {self._asked.name} --open      agnews top      agnews ui")
+
+
+def run_command(words: Sequence[str], environment: Mapping[str, str], lock: int) -> int:
+    """Run ``agnews <words>`` with this process's output; a signal to this process ends the command first.
+
+    Should this process be killed, the kernel tells the command to end (Linux).
+
+    Args:
+        words: The words after ``agnews``.
+        environment: More environment.
+        lock: A file descriptor that the command inherits: the study is locked until it is gone.
+
+    Returns:
+        The exit code; negative is a signal.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, when the command has ended.
+        Terminated: After SIGTERM, likewise.
+    """
+    parent = os.getpid()
+    package = Path(__file__).resolve().parents[2]
+    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}  # our own entry point has set it
+    command = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", "-m", "agnews_exp.cli", *words],
+        stdin=subprocess.DEVNULL,
+        env=inherited | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
+        pass_fds=(lock,),
+        start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on
+        preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
+    )
+    try:
+        return command.wait()
+    except BaseException as stop:
+        command.send_signal(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+        try:
+            command.wait(GRACE_SECONDS)
+        except BaseException:  # out of time, or a second Ctrl-C
+            command.kill()
+            command.wait()
+        raise
 
 
 def _reported_run(report: Path) -> Path | None:
@@ -507,7 +322,7 @@ def _reported_run(report: Path) -> Path | None:
     return run if record.RunFolder(run).status == "finished" else None
 
 
-def _reason(ended: Ended, errors: Path) -> str:
+def _reason(code: int, errors: Path) -> str:
     """Return why a command failed, in a line: what it said last, or its exit code in words."""
     try:
         said = [line for line in errors.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -515,6 +330,51 @@ def _reason(ended: Ended, errors: Path) -> str:
         said = []
     if said:
         return said[-1]
-    if ended.code == _NO_COMMAND:
-        return "ended with exit code 2; what it said stands above"
-    return explain_exit(ended.code)
+    return "ended with exit code 2; what it said stands above" if code == _NO_COMMAND else explain_exit(code)
+
+
+_HELP = """\
+overrides: data=..., data_fraction=..., subset, split_seed, trainer..., tracking..., hydra.launcher... reach every run;
+           study.leave_out=[searches,ablations] study.jobs=2 study.transformer=tiny study.options.trials=5
+           study.name=mine change the study itself (conf/study/<profile>.yaml has them all)
+
+examples:  agnews study fast                       every stage on the shipped sample, in minutes
+           agnews study data=ag_news --plan        the stages, their commands and times
+           agnews study full data_fraction=0.1 study.leave_out=[data_efficiency]
+The same command goes on where it was interrupted; what has finished is not repeated."""
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the sub-command.
+
+    Args:
+        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+    """
+    study = commands.add_parser(
+        "study",
+        help="run or resume a study: a list of stages from the data audit to the report",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study.add_argument("words", nargs="*", help="full (default) or fast, then overrides", metavar="word")
+    study.add_argument("--plan", action="store_true", help="print the stages, their commands and times, and stop")
+    study.set_defaults(handler=_study)
+
+
+def _study(options: argparse.Namespace) -> None:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.runners.protocol import Stages
+    from agnews_exp.runners.rows import load_splits
+
+    words = list(options.words)
+    profile = words.pop(0) if words and "=" not in words[0] else _PROFILE
+    asked = ask(profile, words)
+    shared = [word for word in asked.words if not word.startswith("hydra")]
+    checked = check_config(compose_config([*shared, f"data_fraction={asked.fraction:g}"]))
+    rows = len(load_splits(checked, Stages()).train)
+    session = StudySession(asked, Path(checked.plain["paths"]["output_dir"]), rows, Machine())
+    if options.plan:
+        session.show_plan(commands=True)
+    else:
+        session.run()

@@ -1,4 +1,4 @@
-"""What `conf/study/<profile>.yaml` may say."""
+"""Settings of a study: what `conf/study/<profile>.yaml` may say and what a command line may change."""
 
 from __future__ import annotations
 
@@ -6,24 +6,44 @@ import hashlib
 import importlib.util
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import psutil
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agnews_exp.config.compose import header_of
+from agnews_exp.config.compose import explain_composition, header_of
 from agnews_exp.config.schema import Fraction
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.paths import config_folder
-from agnews_exp.sweeps.processes import cpu_count, visible_gpus
+from agnews_exp.core.processes import cpu_count, visible_gpus
+from agnews_exp.sweeps.state import override_key
 
-_STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,59}$"
+GROUP = "study"
 Seconds = Annotated[float, Field(ge=0)]
 Status = Literal["finished", "failed", "left_out", "pending", "running"]
+
+_SHARED = (
+    "data",
+    "data_fraction",
+    "subset",
+    "split_seed",
+    "trainer",
+    "reference",
+    "tracking",
+    "tags",
+    "hydra.launcher",
+)
+"""Keys that a study hands on to its runs; every other key is a stage's own choice."""
+_NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "reference", "tracking", "tags", "hydra.launcher")
+"""Keys that say how a study is worked off, not what it computes."""
+_HUB_SECONDS = 10.0
+_GIB_A_JOB = 2.0
+"""Memory of one classical job on a corpus of 100,000 short texts, with room to spare."""
 
 
 class _Settings(BaseModel):
@@ -31,13 +51,13 @@ class _Settings(BaseModel):
 
 
 class StepSettings(_Settings):
-    """One command, or one for each of several runs.
+    """One command of a stage, or one for each of several runs.
 
     Attributes:
-        words: The command's words after ``agnews``, with placeholders in braces.
-        each: Placeholders that ``{run}`` stands for in turn; empty: one command.
-        folder: What it leaves behind, relative to outputs/; null: runs and sweeps alone.
-        package: A Python package without which it is left out.
+        words: The command's words after ``agnews``, with placeholders in angle brackets.
+        each: Placeholders that ``<run>`` stands for in turn; empty: one command.
+        folder: The folder that it leaves behind, relative to outputs/; null: runs and sweeps alone.
+        package: A Python package without which the command is left out.
         extra: The extra that brings the package.
     """
 
@@ -49,22 +69,20 @@ class StepSettings(_Settings):
 
 
 class StageSettings(_Settings):
-    """One stage.
+    """One stage: a title and its commands.
 
     Attributes:
-        title: What people read.
-        fixed: Measured seconds that do not depend on the rows.
-        per_10k: Measured seconds for 10,000 training rows, on two cores.
-        trainings: How many trainings of the transformer on its share of the rows it amounts to.
+        title: The stage's name for people.
+        seconds: First guess of its time on two cores, apart from the rows; corrected by the stages that have ended.
+        per_10k: Further seconds for every 10,000 training rows.
         competes: Whether its classical runs on all rows may be called the best one.
         sums_up: Whether it is done again whenever another stage has done something (the report).
-        steps: Its commands.
+        steps: Its commands, in order.
     """
 
     title: str
-    fixed: Seconds = 0.0
+    seconds: Seconds = 0.0
     per_10k: Seconds = 0.0
-    trainings: Seconds = 0.0
     competes: bool = False
     sums_up: bool = False
     steps: list[StepSettings] = Field(min_length=1)
@@ -80,8 +98,6 @@ class TransformerSettings(_Settings):
         hub: Whether its weights come from the hub.
         package: A Python package without which it cannot be had.
         extra: The extra that brings the package.
-        fixed: Measured seconds of a training that do not depend on the rows.
-        per_10k: Measured seconds for 10,000 training rows of one epoch, on two cores or one GPU.
     """
 
     words: str
@@ -90,12 +106,10 @@ class TransformerSettings(_Settings):
     hub: bool = False
     package: str | None = None
     extra: str | None = None
-    fixed: Seconds = 0.0
-    per_10k: Seconds = 0.0
 
 
 class StudySettings(_Settings):
-    """A study.
+    """A study: its name, what its runs share, and its stages.
 
     Attributes:
         name: Of its folder, and the tag of its runs; null: the profile's, with six digits of the words that change it.
@@ -108,7 +122,7 @@ class StudySettings(_Settings):
         stages: The stages, in order.
     """
 
-    name: Annotated[str, Field(pattern=_STUDY_NAME)] | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,59}$")] | None = None
     words: list[str] = []
     leave_out: list[str] = []
     jobs: Annotated[int, Field(ge=1)] | None = None
@@ -117,20 +131,15 @@ class StudySettings(_Settings):
     options: dict[str, Any] = {}
     stages: dict[str, StageSettings] = Field(min_length=1)
 
-    @field_validator("words", mode="before")
-    @classmethod
-    def _as_words(cls, value: Any) -> Any:
-        return shlex.split(value) if isinstance(value, str) else value
-
 
 @dataclass(frozen=True)
 class AskedStudy:
-    """A study as it was asked for.
+    """A study as a command line asks for it.
 
     Attributes:
         profile: The YAML's name.
         name: The study's name.
-        settings: What the YAML and the ``study.`` words say.
+        settings: The YAML with the ``study.`` words applied.
         words: Overrides of every run, but for ``data_fraction``.
         fraction: ``data_fraction`` of the whole study, of which stages take their shares.
         given: The words of the command line.
@@ -149,23 +158,8 @@ class AskedStudy:
         return shlex.join(["agnews", "study", self.profile, *self.given])
 
 
-def transformer_choice(settings: StudySettings) -> Mapping[str, TransformerSettings]:
-    """Return the candidates for the transformer that the settings leave."""
-    if settings.transformer == "auto":
-        return settings.transformers
-    return {settings.transformer: settings.transformers[settings.transformer]}
-
-
-GROUP = "study"
-_SHARED = ("data", "data_fraction", "subset", "split_seed", "trainer", "tracking", "tags", "hydra.launcher")
-"""What a study hands on to its runs; everything else is a stage's own choice."""
-
-_NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "tracking", "tags", "hydra.launcher")
-"""Words that say how a study is worked off, not what it is."""
-
-
 def profiles() -> dict[str, str]:
-    """Return the profiles with what their YAML's first line says."""
+    """Return every profile with the first line of its YAML."""
     found = sorted(path.stem for path in (config_folder() / GROUP).glob("*.yaml"))
     return {name: header_of(GROUP, name) for name in found}
 
@@ -180,90 +174,57 @@ def ask(profile: str, given: Sequence[str]) -> AskedStudy:
     Raises:
         ConfigError: An unknown profile, key or stage, a bad value, or an override that stages choose themselves.
     """
-    known = profiles()
-    if profile not in known:
-        raise unknown_name("study", profile, list(known))
-    own = [word for word in given if _key(word).startswith(f"{GROUP}.")]
+    if profile not in profiles():
+        raise unknown_name("study", profile, list(profiles()))
+    own = [word for word in given if override_key(word).startswith(f"{GROUP}.")]
     shared = [word for word in given if word not in own]
     for word in shared:
         _check_shared(word)
-    settings = _checked(_with_words(_composed(profile), own))
-    _check_names(settings)
-    words = _merged(settings.words, shared)
-    fraction = _fraction([word for word in words if _key(word) == "data_fraction"])
-    return AskedStudy(
-        profile,
-        settings.name or _name(profile, given),
-        settings,
-        tuple(word for word in words if _key(word) != "data_fraction"),
-        fraction,
-        tuple(given),
-    )
+    settings = _settings(profile, own)
+    keys = tuple(override_key(word) for word in shared)
+    words = [word for word in settings.words if not _is_under(override_key(word), keys)] + shared
+    fractions = [word for word in words if override_key(word) == "data_fraction"]
+    science = sorted(word for word in given if not _is_under(override_key(word), _NOT_IDENTITY))
+    digits = f"-{hashlib.sha256(chr(10).join(science).encode()).hexdigest()[:6]}" if science else ""
+    name = settings.name or f"{profile}{digits}"
+    rest = tuple(word for word in words if word not in fractions)
+    return AskedStudy(profile, name, settings, rest, _fraction(fractions), tuple(given))
 
 
-def _composed(profile: str) -> DictConfig:
+def _settings(profile: str, words: Sequence[str]) -> StudySettings:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=str(config_folder())):
-        config = compose(config_name=f"{GROUP}/{profile}")[GROUP]
-    assert isinstance(config, DictConfig)
-    return config
-
-
-def _with_words(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    OmegaConf.set_struct(config, False)
-    root = OmegaConf.create({GROUP: config})
-    for word in words:
-        if word.startswith(("+", "~")) or "=" not in word:
-            raise ConfigError(f"Cannot read '{word}'.", fix="write study.key=value")
-        key, _, _ = word.partition("=")
-        *parents, last = key.split(".")[1:]
-        node: Any = root[GROUP]
-        for part in parents:
-            node = _child(node, part, key)
-        # Options of a stage's step are a list, which OmegaConf replaces as a whole.
-        _child(node, last, key)
-        try:
-            value = OmegaConf.from_dotlist([f"value={word.partition('=')[2]}"])["value"]
-        except Exception as error:
-            raise ConfigError(f"Cannot read the value of '{word}'.", fix="quote it for the shell") from error
-        OmegaConf.update(root, key, value, merge=False)
-    return root
-
-
-def _child(node: Any, part: str, key: str) -> Any:
-    if not isinstance(node, DictConfig) or part not in node:
-        allowed = [str(k) for k in node] if isinstance(node, DictConfig) else []
-        raise unknown_name(f"key in '{key}'", part, allowed)
-    return node._get_node(part)
-
-
-def _checked(root: DictConfig) -> StudySettings:
     from agnews_exp.config.targets import explain_validation
 
+    GlobalHydra.instance().clear()
     try:
-        plain = OmegaConf.to_container(root, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"conf/study: {str(error).splitlines()[0]}") from error
-    assert isinstance(plain, dict)
-    try:
-        return StudySettings.model_validate(plain[GROUP])
+        with initialize_config_dir(config_dir=str(config_folder())):
+            config = compose(config_name=f"{GROUP}/{profile}", overrides=list(words))
+        settings = StudySettings.model_validate(OmegaConf.to_container(config, resolve=True)[GROUP])  # type: ignore[index, call-overload]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, profile, words) from error
     except ValidationError as error:
         raise ConfigError(explain_validation(error, GROUP)) from error
-
-
-def _check_names(settings: StudySettings) -> None:
     for name in settings.leave_out:
         if name not in settings.stages:
             raise unknown_name("stage in study.leave_out", name, list(settings.stages))
     if settings.transformer not in ("auto", *settings.transformers):
         raise unknown_name("study.transformer", settings.transformer, ["auto", *settings.transformers])
+    return settings
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+def _explained(error: Exception, profile: str, words: Sequence[str]) -> Exception:
+    """Return the error of a ``study.`` key that does not exist with the nearest one that does."""
+    node: Any = _settings(profile, ()).model_dump() if words else {}
+    for word in words:
+        here = node
+        for part in override_key(word).split(".")[1:]:
+            if not isinstance(here, dict) or part not in here:
+                allowed = [str(key) for key in here] if isinstance(here, dict) else []
+                return unknown_name(f"key in '{override_key(word)}'", part, allowed)
+            here = here[part]
+    return explain_composition(error, words)
 
 
 def _is_under(key: str, places: Sequence[str]) -> bool:
@@ -271,7 +232,7 @@ def _is_under(key: str, places: Sequence[str]) -> bool:
 
 
 def _check_shared(word: str) -> None:
-    key = _key(word)
+    key = override_key(word)
     if "=" not in word or word.startswith("-"):
         raise ConfigError(f"'{word}' is no override.", fix="write key=value: data=sample data_fraction=0.1")
     if _is_under(key, ("paths",)):
@@ -281,12 +242,6 @@ def _check_shared(word: str) -> None:
             f"'{word}': the stages of a study choose this themselves.\n  allowed: {', '.join(_SHARED)}, study.<key>",
             fix="see `agnews study --help` and conf/study/",
         )
-
-
-def _merged(words: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Return both; of two with the same key the later one. Another choice of a group drops the keys below it."""
-    keys = {_key(word) for word in later}
-    return [word for word in words if not _is_under(_key(word), tuple(keys))] + list(later)
 
 
 def _fraction(words: Sequence[str]) -> float:
@@ -301,19 +256,6 @@ def _fraction(words: Sequence[str]) -> float:
     return value
 
 
-def _name(profile: str, given: Sequence[str]) -> str:
-    """Return the profile's name, with six digits where the command asks for another study than the profile's."""
-    science = sorted(word for word in given if not _is_under(_key(word), _NOT_IDENTITY))
-    if not science:
-        return profile
-    return f"{profile}-{hashlib.sha256(chr(10).join(science).encode()).hexdigest()[:6]}"
-
-
-_HUB_SECONDS = 10.0
-_GIB_A_JOB = 2.0
-"""Memory of a classical job on all of AG News, with room to spare."""
-
-
 @dataclass(frozen=True)
 class Machine:
     """Cores, GPUs and memory (GiB) that a study may use."""
@@ -321,11 +263,6 @@ class Machine:
     cores: int = field(default_factory=cpu_count)
     gpus: tuple[str, ...] = field(default_factory=lambda: tuple(visible_gpus()))
     memory: float = field(default_factory=lambda: psutil.virtual_memory().total / 2**30)
-
-    @property
-    def slowness(self) -> float:
-        """How much longer than on two cores computing takes; more than eight cores count for nothing."""
-        return 2.0 / min(self.cores, 8)
 
 
 def launcher_words(machine: Machine, jobs: int | None, *, transformer: bool) -> list[str]:
@@ -353,18 +290,17 @@ def missing_package(package: str | None, extra: str | None) -> str | None:
     return f"{package} is not installed" + (f" (extra {extra})" if extra else "")
 
 
-def choose_transformer(
-    candidates: Mapping[str, TransformerSettings], machine: Machine
-) -> tuple[str | None, dict[str, str]]:
+def choose_transformer(settings: StudySettings, machine: Machine) -> tuple[str | None, dict[str, str]]:
     """Return the first candidate that can be had, or None, and why those before it cannot.
 
     Args:
-        candidates: By name, the best first.
+        settings: The study's; ``transformer`` may name one candidate.
         machine: This machine.
     """
+    names = [*settings.transformers] if settings.transformer == "auto" else [settings.transformer]
     refused: dict[str, str] = {}
-    for name, candidate in candidates.items():
-        reason = _refusal(candidate, machine)
+    for name in names:
+        reason = _refusal(settings.transformers[name], machine)
         if reason is None:
             return name, refused
         refused[name] = reason
@@ -380,7 +316,7 @@ def _refusal(candidate: TransformerSettings, machine: Machine) -> str | None:
 
 
 def _missing_weights(words: str) -> str | None:
-    """Ask the local cache for a model's weights, then the hub."""
+    """Ask the local cache for a model's weights, then the hub; return why they cannot be had."""
     from agnews_exp.config.compose import compose_config
 
     try:

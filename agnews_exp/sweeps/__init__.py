@@ -10,9 +10,8 @@ def register_plugins() -> None:
     """Make our launcher and sweepers known to Hydra; call it before ``hydra.main`` runs, as often as you like."""
     from hydra.core.plugins import Plugins
 
-    from agnews_exp.sweeps.clusters import RayLauncher, SubmititLauncher
-    from agnews_exp.sweeps.processes import ProcessLauncher
+    from agnews_exp.sweeps.launcher import ProcessLauncher
     from agnews_exp.sweeps.sweepers import GridSweeper, SearchSweeper
 
-    for plugin in (ProcessLauncher, SubmititLauncher, RayLauncher, GridSweeper, SearchSweeper):
+    for plugin in (ProcessLauncher, GridSweeper, SearchSweeper):
         Plugins.instance().register(plugin)

@@ -1,247 +1,57 @@
-"""Our sweeps through other launchers: Hydra's basic one (in this process), joblib, submitit, ray.
+"""Sweeps through Hydra's other launchers: submitit (SLURM), ray, joblib, and Hydra's own in this process.
 
-They take a batch; those of ours (:class:`EachEnd`) tell every job's end as it comes, the others when all of it is done.
-Resuming, nested MLflow runs, the failure table and aggregation are the same; timeouts, retries and GPU slots are the
-launcher's own business.
+A launcher gets a batch of jobs and returns when all have ended. What became of a job is read from its run folder, as it
+comes; what the launcher answers says only why there is no record. Timeouts, retries and GPUs are the launcher's own
+business.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import platform
+import shutil
+import signal
+import subprocess
+import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
-from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE
-from agnews_exp.sweeps.processes import Source
-from agnews_exp.sweeps.session import SweepSession
-from agnews_exp.sweeps.state import BAD_INPUT, Job, SlurmQueue, note_path
+from agnews_exp.core.process import check_terminated, is_gone
+from agnews_exp.core.processes import cpu_count
+from agnews_exp.sweeps.launcher import Source
+from agnews_exp.sweeps.replay import refuse_foreign_settings
+from agnews_exp.sweeps.state import BAD_INPUT, SETTLED, Job, SweepFolder, log_path, report_path
+from agnews_exp.sweeps.upstream import compose_from
 from agnews_exp.tracking import record
 from agnews_exp.tracking.store import is_local, tracking_uri
 
+if TYPE_CHECKING:
+    from agnews_exp.sweeps.session import SweepSession
+
+log = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.5
-_CANCEL_SECONDS = 20.0
-_FILE_SECONDS = 15.0
-"""How long a network file system may take to show a result that another machine has written."""
-_INIT_PARAMETERS = ("max_num_timeout", "python")
-_COMMON_PARAMETERS = (
-    "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout",
-)  # fmt: skip
+_QUEUE_SECONDS = 10.0
+"""How often SLURM's queue is asked."""
 
+_QUIET_SECONDS = 20.0
+"""How long a batch must be without any sign of life before it counts as gone: file systems and queues lag."""
 
-class JobLost(Exception):
-    """A job ended without a result: killed, timed out, cancelled, or its machine failed."""
-
-
-class Task:
-    """What submitit pickles and calls on the job's machine: the plugin's own call, resumable.
-
-    Args:
-        plugin: The plugin's launcher, set up.
-    """
-
-    def __init__(self, plugin: Any) -> None:
-        self._plugin = plugin
-
-    def __call__(self, overrides: list[str], folder: str, num: int, state: Any) -> Any:
-        """Run a job.
-
-        Args:
-            overrides: The job's overrides.
-            folder: The job's run folder.
-            num: Hydra's job number.
-            state: Hydra's singletons.
-
-        Returns:
-            Hydra's JobReturn.
-        """
-        return self._plugin(overrides, "hydra.sweep.dir", num, f"job_id_for_{num}", state)
-
-    def checkpoint(self, overrides: list[str], folder: str, num: int, state: Any) -> Any:
-        """Say how a preempted or timed-out job is submitted again: it goes on at its last checkpoint."""
-        import submitit
-
-        saved = (Path(folder) / CHECKPOINTS / RESUME_FILE).is_file()
-        known = any(word.startswith("resume=") for word in overrides)
-        words = [*overrides, "resume=auto"] if saved and not known else overrides
-        return submitit.helpers.DelayedSubmission(self, words, folder, num, state)
-
-
-class SubmititLauncher(Launcher):
-    """Submits jobs through submitit.
-
-    Args:
-        cluster: ``slurm``, or ``local`` for processes on this machine under submitit's rules.
-        n_jobs: How many run at once with ``local`` (SLURM has ``array_parallelism``).
-        submitit_folder: For submitit's pickles and logs; null is ``.submitit/%j`` in the sweep's folder.
-        parameters: hydra-submitit-launcher's parameters, such as ``timeout_min`` or ``partition``.
-    """
-
-    def __init__(
-        self, cluster: str, n_jobs: int | None = None, submitit_folder: str | None = None, **parameters: Any
-    ) -> None:
-        if cluster not in ("slurm", "local"):
-            raise ConfigError(f"hydra.launcher.cluster={cluster!r}\n  allowed: slurm, local")
-        if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1):
-            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs!r}: a whole number of at least 1 is needed, or null.")
-        self._cluster, self._n_jobs, self._folder = cluster, n_jobs, submitit_folder
-        self._parameters = {
-            k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in parameters.items()
-        }
-        self.spans_machines = cluster == "slurm"
-        self._config: DictConfig | None = None
-        self._plugin: Any = None
-        self._queue = SlurmQueue()
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Set up the plugin.
-
-        Raises:
-            MissingDependencyError: hydra-submitit-launcher is not installed.
-        """
-        try:
-            from hydra_plugins.hydra_submitit_launcher import submitit_launcher as plugin
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"hydra/launcher=submitit_{self._cluster} needs hydra-submitit-launcher.",
-                fix="pip install 'agnews-exp[submitit]'",
-            ) from error
-        self._config = config
-        self._plugin = {"slurm": plugin.SlurmLauncher, "local": plugin.LocalLauncher}[self._cluster](**self._parameters)
-        self._plugin.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs for another sweeper than ours; returns when all have ended."""
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        returns = dict(self.launch_each(job_overrides, numbers))
-        return [returns[place] for place in range(len(job_overrides))]
-
-    def launch_each(
-        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> Generator[tuple[int, JobReturn], None, None]:
-        """Submit jobs and yield each one's place in the list and its end, in the order of the ends.
-
-        Args:
-            job_overrides: Every job's overrides.
-            numbers: Every job's number, which is its folder's name in the sweep's folder.
-
-        Raises:
-            ConfigError: submitit cannot submit: no SLURM here, or a parameter that it does not take.
-        """
-        assert self._config is not None
-        sweep = Path(str(self._config.hydra.sweep.dir))
-        calls = [self._call(sweep, words, num) for words, num in zip(job_overrides, numbers, strict=True)]
-        limit = self._n_jobs or len(calls) if self._cluster == "local" else len(calls)
-        waiting = list(range(len(calls)))
-        out: dict[int, Any] = {}
-        try:
-            executor = self._executor(sweep)
-            while waiting or out:
-                if waiting and len(out) < limit:
-                    places, waiting = waiting[: limit - len(out)], waiting[limit - len(out) :]
-                    for place, job in zip(places, self._submit(executor, [calls[p] for p in places]), strict=True):
-                        out[place] = job
-                        self._note(sweep, numbers[place], job)
-                for place in [p for p, job in out.items() if self._has_ended(job)]:
-                    answer = _answer(out.pop(place), self._cluster)
-                    note_path(sweep, numbers[place]).unlink(missing_ok=True)
-                    yield place, answer
-                time.sleep(_POLL_SECONDS if out else 0)
-        finally:
-            _cancel(list(out.values()))
-            for place in out:
-                note_path(sweep, numbers[place]).unlink(missing_ok=True)
-
-    def _call(self, sweep: Path, words: Sequence[str], num: int) -> tuple[Any, ...]:
-        from hydra.core.singleton import Singleton
-
-        return list(words), str(sweep / str(num)), num, Singleton.get_state()
-
-    def _executor(self, sweep: Path) -> Any:
-        import submitit
-
-        # Each question to sacct that fails (on a cluster without accounting all of them) would be three lines.
-        logging.getLogger("submitit").setLevel(logging.ERROR)
-        folder = self._folder or str(sweep / ".submitit" / "%j")
-        first = {f"{self._cluster}_{k}": self._parameters[k] for k in _INIT_PARAMETERS if k in self._parameters}
-        rest = {
-            name if name in _COMMON_PARAMETERS else f"{self._cluster}_{name}": value
-            for name, value in self._parameters.items()
-            if name not in _INIT_PARAMETERS
-        }
-        try:
-            executor = submitit.AutoExecutor(folder=folder, cluster=self._cluster, **first)
-            executor.update_parameters(**rest)
-        except (RuntimeError, NameError, ValueError, TypeError) as error:
-            raise ConfigError(f"hydra/launcher=submitit_{self._cluster}: {error}") from error
-        return executor
-
-    def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        from submitit.core.utils import FailedJobError
-
-        try:
-            return list(executor.map_array(Task(self._plugin), *zip(*calls, strict=True)))
-        except FailedJobError as error:
-            raise ConfigError(f"{self._cluster} refused the jobs: {str(error).strip()}") from error
-
-    def _has_ended(self, job: Any) -> bool:
-        return bool(job.done()) or (self._cluster == "slurm" and self._queue.has_lost(str(job.job_id)))
-
-    def _note(self, sweep: Path, num: int, job: Any) -> None:
-        note = {"cluster": self._cluster, "id": str(job.job_id), "folder": str(job.paths.folder)}
-        record.write_json(note_path(sweep, num), note | {"host": platform.node(), "submitted": time.time()})
-
-
-def _answer(job: Any, cluster: str) -> JobReturn:
-    reason = f"submitit job {job.job_id} ended without a result ({job.state})"
-    result = job.paths.result_pickle
-    deadline = time.monotonic() + (_FILE_SECONDS if cluster == "slurm" else 0)
-    while not result.exists() and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    # Without SLURM's accounting submitit would go on waiting for the file, so it is asked only when that is there.
-    if result.exists():
-        try:
-            answer = job.results()[0]
-        except Exception as error:  # outside of Hydra's own run, which returns its errors
-            said = [line for line in str(error).splitlines() if "Error: " in line]
-            reason = said[-1] if said else f"{reason}: {error}"
-        else:
-            assert isinstance(answer, JobReturn)
-            return answer
-    lost = JobLost(f"{reason}\nits output: {job.paths.stdout} and {job.paths.stderr}")
-    return JobReturn(status=JobStatus.FAILED, _return_value=lost)
-
-
-def _cancel(jobs: Sequence[Any]) -> None:
-    """Cancel jobs and wait a while for their ends."""
-    for job in jobs:
-        job.cancel(check=False)
-    deadline = time.monotonic() + _CANCEL_SECONDS
-    while time.monotonic() < deadline and not all(job.done() for job in jobs):
-        time.sleep(_POLL_SECONDS)
-
-
-_PASSED_ON = "AGNEWS_"
+_EXTRAS = {"hydra_plugins.hydra_submitit_launcher": "submitit", "hydra_plugins.hydra_ray_launcher": "ray"}
+_SUBMITTED = ".submitit"
 
 
 class InFolder:
@@ -262,193 +72,25 @@ class InFolder:
         return self._task(config)
 
 
-class RayLauncher(Launcher):
-    """Runs jobs as tasks of a Ray cluster.
+def refuse_missing_launcher(config: DictConfig) -> None:
+    """Refuse a launcher whose package is not installed.
 
-    Args:
-        ray: ``init`` has the arguments of ``ray.init``, ``remote`` those of ``ray.remote``.
+    Raises:
+        MissingDependencyError: Names the extra to install.
     """
+    from importlib.util import find_spec
 
-    def __init__(self, ray: Mapping[str, Any]) -> None:
-        plain: Any = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else dict(ray)
-        self._init, self._remote = dict(plain.get("init") or {}), dict(plain.get("remote") or {})
-        self.spans_machines = self._init.get("address") is not None
-        self._config: DictConfig | None = None
-        self._context: HydraContext | None = None
-        self._task: TaskFunction | None = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what a job needs.
-
-        Raises:
-            MissingDependencyError: hydra-ray-launcher is not installed.
-        """
-        try:
-            import hydra_plugins.hydra_ray_launcher._launcher_util  # noqa: F401
-        except ImportError as error:
-            raise MissingDependencyError(
-                "hydra/launcher=ray needs hydra-ray-launcher.", fix="pip install 'agnews-exp[ray]'"
-            ) from error
-        self._context, self._config = hydra_context, config
-        self._task = InFolder(task_function, Path.cwd())
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs for another sweeper than ours; returns when all have ended."""
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        returns = dict(self.launch_each(job_overrides, numbers))
-        return [returns[place] for place in range(len(job_overrides))]
-
-    def launch_each(
-        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> Generator[tuple[int, JobReturn], None, None]:
-        """Start jobs and yield each one's place in the list and its end, in the order of the ends.
-
-        Args:
-            job_overrides: Every job's overrides.
-            numbers: Every job's number.
-
-        Raises:
-            ConfigError: The cluster cannot be reached, or an argument is not Ray's.
-        """
-        import ray
-        from hydra.core.utils import setup_globals
-        from ray.exceptions import RayError
-
-        setup_globals()
-        self._connect()
-        out = {
-            self._start(words, num): place
-            for place, (words, num) in enumerate(zip(job_overrides, numbers, strict=True))
-        }
-        try:
-            while out:
-                (ended, *_), _ = ray.wait(list(out), num_returns=1)
-                place = out.pop(ended)
-                try:
-                    answer = ray.get(ended)
-                except RayError as error:
-                    answer = JobReturn(status=JobStatus.FAILED, _return_value=error)
-                yield place, answer
-        finally:
-            for left in out:
-                ray.cancel(left, force=True)
-
-    def _connect(self) -> None:
-        import ray
-        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
-
-        if ray.is_initialized():
-            return
-        try:
-            start_ray(OmegaConf.create(self._init))
-        except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
-            raise ConfigError(
-                f"hydra.launcher.ray.init={self._init}: {str(error).splitlines()[0]}",
-                fix="start the cluster (ray start --head), or name one: hydra.launcher.ray.init.address=HOST:6379",
-            ) from error
-
-    def _start(self, words: Sequence[str], num: int) -> Any:
-        from hydra.core.singleton import Singleton
-        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
-
-        assert self._context is not None
-        assert self._config is not None
-        assert self._task is not None
-        config = self._context.config_loader.load_sweep_config(self._config, list(words))
-        with open_dict(config):
-            config.hydra.job.id, config.hydra.job.num = f"job_id_for_{num}", num
-            # A worker has its node's environment, not this one's.
-            ours = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
-            config.hydra.job.env_set = ours | dict(config.hydra.job.env_set)
-        try:
-            return launch_job_on_ray(
-                self._context, OmegaConf.create(self._remote), config, self._task, Singleton.get_state()
-            )
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"hydra.launcher.ray.remote={self._remote}: {error}") from error
+    package = _package(config)
+    if package in _EXTRAS and find_spec(package) is None:
+        choice = config.hydra.runtime.choices["hydra/launcher"]
+        raise MissingDependencyError(
+            f"hydra/launcher={choice} needs {package.rpartition('.')[2].replace('_', '-')}.",
+            fix=f"pip install 'agnews-exp[{_EXTRAS[package]}]'",
+        )
 
 
-_OF_A_JOB = ("hydra.sweep.dir", "hydra.sweep.subdir")
-_ENVIRONMENT = "hydra.job.env_set."
-_MOST_KEPT = 64
-
-
-class SweepConfigLoader(ConfigLoaderImpl):
-    """Hydra's loader with a memory for what the jobs of a sweep share.
-
-    Args:
-        loader: The loader whose search path it takes over.
-    """
-
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
-        super().__init__(loader.config_search_path)
-        self.repository = loader.repository
-        self._shared: dict[tuple[str, ...], DictConfig] = {}
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Compose a job.
-
-        Args:
-            master_config: The sweep's own configuration.
-            sweep_overrides: The job's overrides.
-        """
-        try:
-            found = self._from_shared(master_config, sweep_overrides)
-        except (HydraException, OmegaConfBaseException, ValueError):
-            found = None  # Hydra's own way knows how to say what is wrong
-        return found if found is not None else super().load_sweep_config(master_config, sweep_overrides)
-
-    def _from_shared(self, master: DictConfig, words: list[str]) -> DictConfig | None:
-        overrides = OverridesParser.create().parse_overrides(words)
-        groups = [o for o in overrides if self._chooses(o)]
-        values = [o for o in overrides if o not in groups]
-        if not all(_sets_a_value(o) for o in values):
-            return None
-        key = tuple(str(o.input_line) for o in groups)
-        if key not in self._shared:
-            if len(self._shared) >= _MOST_KEPT:
-                self._shared.clear()
-            self._shared[key] = super().load_sweep_config(master, list(key))
-        config = copy.deepcopy(self._shared[key])
-        self._apply_overrides_to_config(values, config)
-        _note_overrides(config, master, overrides)
-        OmegaConf.copy_cache(from_config=master, to_config=config)
-        return config
-
-    def _chooses(self, override: Override) -> bool:
-        plain = override.type is OverrideType.CHANGE and override.package is None
-        return plain and not isinstance(override.value(), dict) and self.repository.group_exists(override.key_or_group)
-
-
-def _sets_a_value(override: Override) -> bool:
-    """Whether an override changes nothing but a value that is there, or the environment of the job."""
-    key = override.key_or_group
-    if override.package is not None or override.is_sweep_override() or isinstance(override.value(), dict):
-        return False
-    if override.type is OverrideType.ADD:
-        return key.startswith(_ENVIRONMENT)
-    of_hydra = key == "hydra" or key.startswith(("hydra.", "hydra/"))
-    return override.type is OverrideType.CHANGE and (not of_hydra or key in _OF_A_JOB)
-
-
-def _note_overrides(config: DictConfig, master: DictConfig, overrides: Sequence[Override]) -> None:
-    """Write down the overrides where Hydra has them: its own, and the task's, in order."""
-    of_hydra: Any = OmegaConf.to_container(master.hydra.overrides.hydra)
-    config.hydra.overrides.hydra = of_hydra + [o.input_line for o in overrides if o.is_hydra_override()]
-    config.hydra.overrides.task = [o.input_line for o in overrides if not o.is_hydra_override()]
-
-
-log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class EachEnd(Protocol):
-    """A launcher that tells the end of every job as it comes."""
-
-    def launch_each(
-        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> Generator[tuple[int, JobReturn], None, None]:
-        """Run jobs and yield each one's place in the list and its end."""
+def _package(config: DictConfig) -> str:
+    return ".".join(str(config.hydra.launcher["_target_"]).split(".")[:2])
 
 
 def work_through(
@@ -464,22 +106,19 @@ def work_through(
         context: Hydra's context, whose configuration is switched to the sweep's copy.
         batch: How many jobs are handed over at once.
     """
-    use_snapshot(context, session)
-    in_process = isinstance(launcher, BasicLauncher)
-    if in_process:
-        batch = 1  # it works one by one anyway, and so every end is seen as it comes
-        if isinstance(context.config_loader, ConfigLoaderImpl):
-            context.config_loader = SweepConfigLoader(context.config_loader)
+    compose_from(context, session.snapshots)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(session.folder.path)
-    if getattr(launcher, "spans_machines", False):
+    if "submitit_folder" in getattr(launcher, "params", {}):
+        launcher.params["submitit_folder"] = str(session.folder.path / _SUBMITTED / "%j")
+    kind = type(launcher).__name__
+    if kind == "LocalLauncher":  # it starts all that it gets at once
+        batch = min(batch, cpu_count())
+    if kind == "SlurmLauncher" or (kind == "RayLauncher" and launcher.ray_cfg.init.get("address")):
         _warn_of_sqlite(session)
-    with session.begin(source.total, tracked_apart=in_process):
-        while True:
-            jobs = [job for _ in range(batch) if (job := source.next()) is not None]
-            if not jobs:
-                return
-            _run_batch(launcher, session, source, config, context, jobs)
+    with session.begin(source.total):
+        while jobs := [job for _ in range(batch) if (job := source.next()) is not None]:
+            _Batch(launcher, session, source, config, context).run(jobs)
 
 
 def _warn_of_sqlite(session: SweepSession) -> None:
@@ -492,117 +131,222 @@ def _warn_of_sqlite(session: SweepSession) -> None:
         )  # fmt: skip
 
 
-def _run_batch(
-    launcher: Any, session: SweepSession, source: Source, config: DictConfig, context: HydraContext, jobs: list[Job]
-) -> None:
-    valid: list[tuple[Job, list[str]]] = []
-    for job in jobs:
-        session.started(job)
-        words = _words(session, job)
-        try:
-            if len(jobs) > 1:  # one that cannot be composed must not take the others with it
-                context.config_loader.load_sweep_config(config, words)
-        except (HydraException, OmegaConfBaseException) as error:
-            _settle(session, source, job, BAD_INPUT, _first_line(error), None)
-        else:
-            valid.append((job, words))
-    if not valid:
-        return
-    left = dict(enumerate(job for job, _ in valid))
-    try:
-        with closing(_ends(launcher, valid)) as ends:
-            for place, answer, seconds in ends:
-                raised = answer._return_value if answer.status is JobStatus.FAILED else None
-                code = 0 if raised is None else raised.exit_code if isinstance(raised, AgnewsError) else 1
-                reason = None if raised is None else str(raised) or type(raised).__name__
-                _settle(session, source, left.pop(place), code, reason, seconds)
-    except (HydraException, OmegaConfBaseException) as error:
-        if len(valid) > 1:
-            raise
-        _settle(session, source, valid[0][0], BAD_INPUT, _first_line(error), None)
-    except _GaveUp as failure:
-        log.debug("launcher failure", exc_info=True)
-        for job in left.values():
-            _settle(session, source, job, 1, str(failure), None)
+class _Batch:
+    """Some jobs that a launcher gets at once.
 
+    Args:
+        launcher: The launcher.
+        session: The sweep.
+        source: Where the jobs come from.
+        config: The sweep's composed config.
+        context: Hydra's context.
+    """
 
-class _GaveUp(Exception):
-    """A launcher failed as a whole, such as joblib's when one of its workers dies."""
+    def __init__(
+        self, launcher: Any, session: SweepSession, source: Source, config: DictConfig, context: HydraContext
+    ) -> None:
+        self._launcher, self._session, self._source = launcher, session, source
+        self._config, self._context = config, context
+        self._answers: Sequence[JobReturn] = ()
+        self._error: Exception | None = None
 
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs and settle each.
 
-def _ends(
-    launcher: Any, jobs: list[tuple[Job, list[str]]]
-) -> Generator[tuple[int, JobReturn, float | None], None, None]:
-    """Yield the place, the answer and, where it is not in the record, the seconds of every job."""
-    words = [words for _, words in jobs]
-    start = time.monotonic()
-    try:
-        if isinstance(launcher, EachEnd):
-            with closing(launcher.launch_each(words, [job.num for job, _ in jobs])) as ends:
-                for place, answer in ends:
-                    yield place, answer, None
+        Raises:
+            ConfigError: The launcher could start none of them.
+        """
+        valid = [(job, words) for job in jobs if (words := self._composed(job)) is not None]
+        if not valid:
             return
-        answers = launcher.launch(words, initial_job_idx=jobs[0][0].num)
-    except (AgnewsError, HydraException, OmegaConfBaseException):
-        raise
-    except Exception as error:
-        raise _GaveUp(f"{type(launcher).__name__} gave up: {_first_line(error)}") from error
-    seconds = time.monotonic() - start if len(jobs) == 1 else None
-    yield from ((place, answer, seconds) for place, answer in enumerate(answers))
+        left = [job for job, _ in valid]
+        call = threading.Thread(target=self._call, args=([words for _, words in valid], left[0].num), daemon=True)
+        try:
+            if _package(self._config) in _EXTRAS:
+                call.start()
+            else:  # it works in this process, which should hear Ctrl-C where the work is
+                self._call([words for _, words in valid], left[0].num)
+            self._follow(left, call)
+        except BaseException:
+            _cancel(self._session.folder)
+            raise
+        places = {job.num: place for place, (job, _) in enumerate(valid)}
+        begun = any((self._session.folder.path / str(job.num) / record.STATUS).is_file() for job, _ in valid)
+        if self._error is not None and not begun:
+            raise ConfigError(f"{type(self._launcher).__name__} started no job: {_first_line(self._error)}")
+        for job in left:
+            self._settle(job, *self._end_of(places[job.num]))
+
+    def _composed(self, job: Job) -> list[str] | None:
+        """Note a job's start and return its words; settle one that cannot be composed, which ends a whole batch."""
+        self._session.started(job)
+        words = self._words(job)
+        try:
+            self._context.config_loader.load_sweep_config(self._config, words)
+            if self._session.foreign:
+                refuse_foreign_settings(self._session.job_words(job))
+        except (HydraException, OmegaConfBaseException, ConfigError) as error:
+            self._settle(job, BAD_INPUT, _first_line(error))
+            return None
+        return words
+
+    def _words(self, job: Job) -> list[str]:
+        """Return a job's overrides with its folder and environment, which the launcher carries to wherever it runs."""
+        ours = {name: value for name, value in os.environ.items() if name.startswith("AGNEWS_")}
+        environment = ours | self._session.environment(job)
+        requeued = type(self._launcher).__name__ == "SlurmLauncher"  # a preempted job starts again by itself
+        goes_on = requeued or self._session.folder.has_checkpoint(job.num)
+        return [
+            *job.overrides,
+            *(["resume=auto"] if goes_on and not any(w.startswith("resume=") for w in job.overrides) else []),
+            f"hydra.sweep.dir={quoted(str(self._session.folder.path))}",
+            f"hydra.sweep.subdir={quoted(str(job.num))}",
+            *(f"+hydra.job.env_set.{name}={quoted(value)}" for name, value in environment.items()),
+        ]
+
+    def _call(self, words: Sequence[Sequence[str]], first: int) -> None:
+        try:
+            self._answers = self._launcher.launch(words, initial_job_idx=first)
+        except Exception as error:
+            log.debug("launcher failure", exc_info=True)
+            self._error = error
+
+    def _follow(self, left: list[Job], call: threading.Thread) -> None:
+        """Settle jobs as their records appear, until the call has ended and nothing is at work any more."""
+        queue = SlurmQueue(self._session.folder)
+        alive = time.monotonic()
+        while left:
+            check_terminated()
+            for job in [job for job in left if _is_done(self._session.folder, job.num)]:
+                left.remove(job)
+                self._settle(job, 0, None)
+            waiting = call.is_alive() and not queue.has_lost_all()
+            if waiting or (self._error is not None and _at_work(self._session.folder, left, queue)):
+                alive = time.monotonic()
+            elif self._error is None or time.monotonic() - alive > (_QUIET_SECONDS if call.ident else 0):
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _end_of(self, place: int) -> tuple[int, str | None]:
+        """Return exit code and reason of a job without a finished record."""
+        if place < len(self._answers):
+            answer = self._answers[place]
+            raised = answer._return_value if answer.status is JobStatus.FAILED else None  # its property raises it
+            if raised is None:
+                return 0, None
+            return raised.exit_code if isinstance(raised, AgnewsError) else 1, str(raised) or type(raised).__name__
+        said = f" ({_first_line(self._error)})" if self._error is not None else ""
+        return 1, f"the job ended without a result{said}"
+
+    def _settle(self, job: Job, code: int, reason: str | None) -> None:
+        folder = self._session.folder.path
+        if reason is not None:
+            path = log_path(folder, job.num)
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"error: {reason}\n")
+        state = self._session.ended(job, code=code, seconds=_recorded_seconds(folder / str(job.num)))
+        self._session.settled(state)
+        self._source.done(state)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _settle(
-    session: SweepSession, source: Source, job: Job, code: int, reason: str | None, seconds: float | None
-) -> None:
-    path = session.folder.path / "logs" / f"{job.num}.log"
-    if reason is not None:
-        path.parent.mkdir(exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"error: {reason}\n")
-    state = session.ended(job, code=code, seconds=_recorded_seconds(session, job) if seconds is None else seconds)
-    session.settled(state)
-    source.done(state)
+def _is_done(folder: SweepFolder, num: int) -> bool:
+    report = record.read_json(report_path(folder.path, num)) or {}
+    return report.get("status") in SETTLED or record.RunFolder(folder.path / str(num)).status == "finished"
 
 
-def _recorded_seconds(session: SweepSession, job: Job) -> float | None:
+def _recorded_seconds(run: Path) -> float | None:
     """Return the wall time between the first and the last entry of a job's record."""
-    status = record.read_json(session.folder.path / str(job.num) / record.STATUS) or {}
+    status = record.read_json(run / record.STATUS) or {}
     if status.get("status") == "running":  # it died: nobody wrote when
         return None
     try:
         started, ended = (datetime.fromisoformat(status[key]) for key in ("started", "updated"))
     except (KeyError, TypeError):
         return None
-    return (ended - started).total_seconds()
+    return round((ended - started).total_seconds(), 2)
 
 
-def _words(session: SweepSession, job: Job) -> list[str]:
-    """Return a job's overrides with its folder and environment, which the launcher carries to wherever it runs."""
-    environment = session.environment(job)
-    goes_on = session.folder.has_checkpoint(job.num) and not any(w.startswith("resume=") for w in job.overrides)
-    return [
-        *job.overrides,
-        *(["resume=auto"] if goes_on else []),
-        f"hydra.sweep.dir={quoted(str(session.folder.path))}",
-        f"hydra.sweep.subdir={quoted(str(job.num))}",
-        *(f"+hydra.job.env_set.{name}={quoted(value)}" for name, value in environment.items()),
-    ]
+class SlurmQueue:
+    """What SLURM's queue says about a sweep's jobs.
+
+    submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
+    for without end.
+
+    Args:
+        folder: The sweep.
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._asked, self._seen = -_QUEUE_SECONDS, time.monotonic()
+        self._queued: set[str] | None = None
+
+    def queued(self) -> set[str] | None:
+        """Return the sweep's own jobs that are queued or run; None where there is no SLURM to ask."""
+        command = shutil.which("squeue")
+        ids = _submitted(self._folder)
+        if command is None or not ids:
+            return None
+        if time.monotonic() - self._asked >= _QUEUE_SECONDS:
+            self._asked = time.monotonic()
+            words = [command, "--me", "--noheader", "--array", "--format=%i"]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+            self._queued = set(done.stdout.split()) & ids if done.returncode == 0 else None
+        return self._queued
+
+    def has_lost_all(self) -> bool:
+        """Whether none of the sweep's jobs has been in the queue for a while."""
+        if self.queued() != set():
+            self._seen = time.monotonic()
+        return time.monotonic() - self._seen > _QUIET_SECONDS
 
 
-def use_snapshot(context: HydraContext, session: SweepSession) -> None:
-    """Let this process and what it hands on compose from the sweep's copy of the configuration."""
-    loader = context.config_loader
-    if not isinstance(loader, ConfigLoaderImpl):
+def _submitted(folder: SweepFolder) -> set[str]:
+    """Return the ids of the jobs that submitit has submitted for a sweep: SLURM's, or process ids."""
+    return {path.name for path in (folder.path / _SUBMITTED).glob("[0-9]*")}
+
+
+def _at_work(folder: SweepFolder, jobs: Sequence[Job], queue: SlurmQueue) -> bool:
+    return bool(queue.queued()) or any(_process(folder.path / str(job.num)) is not None for job in jobs)
+
+
+def _process(run: Path) -> int | None:
+    """Return the process on this machine that works in a run folder, or None."""
+    status, environment = (record.read_json(run / name) for name in (record.STATUS, record.ENVIRONMENT))
+    if not status or not environment or status.get("status") != "running":
+        return None
+    started = datetime.fromisoformat(status["updated"]).timestamp()
+    here = environment.get("hostname") == platform.node()
+    return int(status["pid"]) if here and not is_gone(int(status["pid"]), started) else None
+
+
+def wait_until_gone(folder: SweepFolder, num: int) -> None:
+    """Return when nothing of an earlier call works on a job any more; at once where nothing does.
+
+    Args:
+        folder: The sweep.
+        num: The job's number.
+    """
+    queue, told = SlurmQueue(folder), False
+    while (pid := _process(folder.path / str(num))) is not None or queue.queued():
+        if not told:
+            what = f"process {pid}" if pid is not None else "SLURM has jobs of this sweep"
+            log.warning("Job %d of an earlier call is still at work (%s): waiting for it. Ctrl-C ends this.", num, what)
+            told = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _cancel(folder: SweepFolder) -> None:
+    """Cancel what submitit has submitted for a sweep and is still there."""
+    if queued := SlurmQueue(folder).queued():
+        subprocess.run(["scancel", *queued], check=False, timeout=60)  # noqa: S603, S607
         return
-    main, *extra = session.snapshots
-    left = list(extra)
-    for entry in loader.config_search_path.get_path():
-        if entry.provider == "main":
-            entry.path = f"file://{main}"
-        elif entry.provider == "command-line" and left:
-            entry.path = f"file://{left.pop(0)}"
-    loader.repository = ConfigRepository(config_search_path=loader.config_search_path)
+    for place in (folder.path / _SUBMITTED).glob("[0-9]*"):
+        if place.name.isdigit() and not is_gone(int(place.name), place.stat().st_mtime):
+            with suppress(OSError):
+                os.kill(int(place.name), signal.SIGINT)  # what submitit's own cancel sends to a local job

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.sweeps.replay import repeat, repeat_command
 from agnews_exp.sweeps.state import (
     BEST,
     SCORE_TEST,
@@ -18,11 +17,8 @@ from agnews_exp.sweeps.state import (
     JobState,
     SweepFolder,
     best_job,
-    config_words,
     find_sweep,
     override_key,
-    repeat_command,
-    single,
 )
 from agnews_exp.tracking.record import read_json
 
@@ -123,10 +119,7 @@ def _best(options: argparse.Namespace) -> None:
     print(f"#{state.num}  {state.words(folder.info().get('swept'))}{value}")
     print(repeat_command(words, folder.snapshots))
     if options.run:
-        from agnews_exp.sweeps.job import fresh_command
-
-        sys.stdout.flush()
-        os.execv(sys.executable, fresh_command([*config_words(folder.snapshots), *single(words)]))  # noqa: S606
+        repeat(folder, words)
     if len(kept) < len(state.overrides):
         print(f"next   agnews sweeps best {folder.name} --run      fits it again and scores it on the test set")
 

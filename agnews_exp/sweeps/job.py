@@ -1,80 +1,129 @@
-"""One job of a sweep, in a process of its own: `python -m agnews_exp.sweeps.job <Hydra's words>`.
-
-The job server calls :func:`main` in a forked child, with the heavy imports already done, or starts this module in a
-fresh interpreter. A transformer job that finds itself in a forked child replaces itself by a fresh interpreter:
-torch's thread pools and CUDA must not be inherited, and Lightning's DDP repeats the command line it sees.
-"""
+"""The functions that a sweep's child processes run: one job, the check of a job, the identities of finished jobs."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-
-def check_words(words: Sequence[str]) -> int:
-    """Compose and check one job's configuration; print what is wrong.
-
-    Args:
-        words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
-
-    Returns:
-        0 when it is valid, else an exit code.
-    """
-    from pathlib import Path
-
-    from agnews_exp.config.compose import compose_config, extra_folders
-    from agnews_exp.config.validation import check_config
-    from agnews_exp.core.errors import AgnewsError
-
-    folder = next((Path(w.split("=", 1)[1]) for w in words if w.startswith("--config-path=")), None)
-    overrides = [w for w in words if not w.startswith("-")]
-    try:
-        check_config(compose_config(overrides, folder, extra_folders(words)))
-    except AgnewsError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
+from omegaconf import DictConfig
 
 MODULE = "agnews_exp.sweeps.job"
 
+NEEDS_FRESH = 75
+"""Exit code of a forked job that must not be one: torch's threads and CUDA do not survive a fork."""
 
-def fresh_command(words: Sequence[str]) -> list[str]:
-    """Return the command line that runs a job in a fresh interpreter (-P: the current folder is not importable)."""
+
+def command_line(words: Sequence[str]) -> list[str]:
+    """Return the command line of a run in a new interpreter (-P: the current folder is not importable)."""
     return [sys.executable, "-P", "-m", MODULE, *words]
 
 
-def main(*, forked: bool = False) -> None:
-    """Run the job that ``sys.argv`` describes.
+def become(words: Sequence[str]) -> None:
+    """Replace this process by ``agnews run`` with Hydra's words; never returns."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, command_line(words))  # noqa: S606
+
+
+def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
+    """Run one job.
 
     Args:
-        forked: Whether this process is a fork of the job server rather than a fresh interpreter.
+        words: Hydra's words.
+        forked: Whether this process is a fork; a job that must not be one ends with ``NEEDS_FRESH``.
+        foreign: Whether the configuration may be somebody else's, and Hydra's own settings in it are looked at first.
     """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
-    from agnews_exp.config.compose import register
+    from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
     from agnews_exp.sweeps import register_plugins
 
     register()
     register_plugins()
+    sys.argv = ["agnews run", *words]
 
     @hydra.main(config_path=str(config_folder()), config_name="config")
     def task(cfg: DictConfig) -> object:
-        if forked and OmegaConf.select(cfg, "model.family") != "classical":
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.execv(sys.executable, fresh_command(sys.argv[1:]))  # noqa: S606
+        if forked and cfg.model.get("family") != "classical":
+            sys.exit(NEEDS_FRESH)
         from agnews_exp.experiment import run
 
         return run(cfg)
 
-    guarded(task)
+    def looked_at() -> object:
+        if foreign:
+            from agnews_exp.sweeps.replay import refuse_foreign_settings
+
+            refuse_foreign_settings(words)
+            GlobalHydra.instance().clear()
+        return task()
+
+    guarded(looked_at, explain_command)
+
+
+def check_job(words: Sequence[str]) -> None:
+    """Compose and check a job's configuration; print what is wrong and exit with its code.
+
+    Args:
+        words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
+    """
+    from agnews_exp.config.compose import compose_config, extra_folders
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.core.errors import AgnewsError
+    from agnews_exp.evaluation.metrics import check_metrics
+
+    try:
+        checked = check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words)))
+        check_metrics(checked.run.evaluation)
+    except AgnewsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
+    """Write what jobs would have now as fingerprint and data, by number, as JSON; one that cannot be told is left out.
+
+    Args:
+        words: Every job's words for Hydra, by number.
+        answer: The file to write.
+    """
+    from agnews_exp.config.compose import compose_config, extra_folders
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.core.errors import AgnewsError
+    from agnews_exp.core.files import atomic_path
+    from agnews_exp.experiment import expected_fingerprint
+    from agnews_exp.runners.protocol import Stages
+    from agnews_exp.runners.rows import load_splits
+
+    checksums: dict[str, str] = {}
+    found: dict[int, dict[str, str]] = {}
+    for number, of_job in words.items():
+        try:
+            checked = check_config(compose_config(_overrides(of_job), _main_folder(of_job), extra_folders(of_job)))
+            data = json.dumps(checked.plain["data"], sort_keys=True, default=str)
+            if data not in checksums:
+                checksums[data] = load_splits(checked, Stages()).data_checksum
+            identity = expected_fingerprint(checked, checksums[data])
+            found[number] = {"fingerprint": identity, "data": checksums[data]}
+        except AgnewsError as error:
+            print(f"job {number}: {error}", file=sys.stderr)
+    with atomic_path(answer) as temporary:
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    return [word for word in words if not word.startswith("-")]
+
+
+def _main_folder(words: Sequence[str]) -> Path | None:
+    return next((Path(word.split("=", 1)[1]) for word in words if word.startswith("--config-path=")), None)
 
 
 if __name__ == "__main__":
-    main()
+    run_job(sys.argv[1:], forked=False)

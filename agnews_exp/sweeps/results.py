@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from agnews_exp.analyses.figures import new_figure, save_png
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.drawing import Chart, Series, save
+from agnews_exp.sweeps.replay import repeat_command
 from agnews_exp.sweeps.state import (
     SETTLED,
     SWEEP,
@@ -26,7 +27,6 @@ from agnews_exp.sweeps.state import (
     log_path,
     numbers_of,
     override_key,
-    repeat_command,
     short_number,
 )
 
@@ -56,6 +56,11 @@ class JobRow:
     def group(self) -> str:
         """Fingerprint without the seed: what is averaged together."""
         return str(self.result.get("group_fingerprint") or self.result["fingerprint"])
+
+    @property
+    def judged_on(self) -> str:
+        """Which rows it was judged on: equal for runs whose numbers may be compared."""
+        return str(self.result.get("data", {}).get("evaluation_checksum", ""))[:6]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -189,24 +194,26 @@ def cell(values: Sequence[float]) -> str:
 
 
 def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
-    """Return the aggregate as a Markdown table, best objective first."""
+    """Return the aggregate as a Markdown table, best objective first, runs on the same evaluation rows together."""
     if not rows:
         return "No job has finished."
     keys, metrics = varying_keys(rows), shown_metrics(rows)
+    several = len({row.judged_on for row in rows}) > 1
     lines = ["| " + " | ".join(["configuration", *metrics]) + " |", "| --- |" + " --- |" * len(metrics)]
     found = list(groups(rows).values())
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
+    found.sort(key=lambda g: g[0].judged_on)
     for members in found:
+        first = members[0]
+        label = group_label(first, keys) + (f" (rows {first.judged_on})" if several else "")
         cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
-        lines.append("| " + " | ".join([markdown_cell(group_label(members[0], keys)), *cells]) + " |")
+        lines.append("| " + " | ".join([markdown_cell(label), *cells]) + " |")
     if any(len(g) > 1 for g in found):
         lines += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
     return "\n".join(lines)
 
 
 _PREFERRED = ("data_fraction",)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-_MARKERS = "osD^vPX"
 _TITLES = {"data_fraction": "share of the training rows"}
 
 
@@ -227,14 +234,13 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: Path) -> None:
-    """Draw each metric along the axis, one line a combination of the other swept keys, with the interval over seeds.
+def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Chart:
+    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds.
 
     Args:
         rows: Finished jobs.
         axis: :func:`numeric_axis`.
         metrics: One panel each.
-        path: PNG to write.
     """
     others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
@@ -244,26 +250,23 @@ def draw_curve(rows: Sequence[JobRow], axis: str, metrics: Sequence[str], path: 
         assert position is not None
         label = ", ".join(f"{k.split('.')[-1]}={first.values.get(k, '')}" for k in others)
         lines.setdefault(label, []).append((position, members))
-    positions = [x for line in lines.values() for x, _ in line]
-    figure = new_figure(5.2 * len(metrics), 4.2)
-    for panel, metric in enumerate(metrics, 1):
-        axes = figure.add_subplot(1, len(metrics), panel)
-        for number, (label, points) in enumerate(lines.items()):
-            points.sort(key=lambda p: p[0])
-            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    series = []
+    for metric in metrics:
+        for label, points in lines.items():
+            points.sort(key=lambda point: point[0])
             sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
-            xs = [x for x, _ in points]
-            axes.plot(xs, [s.mean for s in sums], label=label or None, color=colour, marker=marker, markersize=5)
-            if all(s.n > 1 for s in sums):
-                lows, highs = [s.low for s in sums], [s.high for s in sums]
-                axes.fill_between(xs, lows, highs, alpha=0.2, color=colour, linewidth=0)
-        if min(positions) > 0 and max(positions) / min(positions) >= 10:
-            axes.set_xscale("log")
-        axes.set(xlabel=_TITLES.get(axis, axis), ylabel=metric)
-        axes.grid(alpha=0.3)
-        if others and panel == 1 and len(lines) <= 12:
-            axes.legend(fontsize="small")
-    save_png(figure, path)
+            low = tuple(None if s.n < 2 else s.low for s in sums)
+            high = tuple(None if s.n < 2 else s.high for s in sums)
+            positions = tuple(x for x, _ in points)
+            series.append(Series(label, positions, tuple(s.mean for s in sums), low, high, panel=metric))
+    positions = tuple(x for line in lines.values() for x, _ in line)
+    title = _TITLES.get(axis, axis)
+    repeated = any(len(members) > 1 for line in lines.values() for _, members in line)
+    return Chart(
+        "learning_curve", f"Metrics by {title}", "lines", title, "", tuple(series),
+        intervals=f"{LEVEL:.0%} t intervals over seeds." if repeated else "",
+        log_x=min(positions) > 0 and max(positions) / min(positions) >= 10,
+    )  # fmt: skip
 
 
 log = logging.getLogger(__name__)
@@ -439,20 +442,23 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
         metrics = [m for m in (primary, test) if all(m in row.metrics for row in rows)]
         path = folder.path / "learning_curve.png"
         try:
-            draw_curve(rows, axis, metrics, path)
+            save(curve_chart(rows, axis, metrics), path)
             artifacts.append(path)
         except Exception as error:
             log.warning("the learning curve could not be drawn: %s", error)
     counts = {name: sum(s.status == name for s in states) for name in ("finished", "pruned", "failed")}
     numbers: dict[str, float] = {f"jobs_{name}": float(n) for name, n in counts.items()}
     pick = max if maximise else min
-    one_goal = rows and info.get("maximise") is not None
+    sets = {row.judged_on for row in rows}
+    one_goal = len(sets) == 1 and info.get("maximise") is not None
     best = pick(rows, key=lambda r: r.metrics["objective"]) if one_goal else None
     if best is not None:
         numbers["best_objective"] = best.metrics["objective"]
         numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in shown_metrics([best])}
         numbers["best_job"] = float(best.state.num)
-    return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best)
+    mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
+    said = [mixed] if len(sets) > 1 else []
+    return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
 
 
 def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import logging
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,14 +19,24 @@ from typing import Any, Literal, cast
 import optuna
 from filelock import FileLock
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from agnews_exp import __version__
+from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.core.files import atomic_path
+from agnews_exp.core.suggestions import nearest
+from agnews_exp.drawing import Chart, Series, save
+from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
 from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.sweeps.state import (
     BEST,
@@ -33,11 +45,11 @@ from agnews_exp.sweeps.state import (
     JobState,
     SweepFolder,
     clean_words,
-    is_maximised,
     numbers_of,
     override_key,
     slug,
 )
+from agnews_exp.sweeps.upstream import read_distributions, reopen_trial, trial_id
 from agnews_exp.tracking import intermediate
 from agnews_exp.tracking.record import write_json
 
@@ -74,17 +86,22 @@ class Space:
     fixed: dict[str, Any]
     lines: list[str]
 
-    def describe(self) -> str:
-        """Return the space as text: equal for equal spaces."""
-        space = {k: json.loads(distribution_to_json(d)) for k, d in sorted(self.distributions.items())}
-        return json.dumps(space, sort_keys=True)
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain values: equal for equal spaces."""
+        return {key: json.loads(distribution_to_json(d)) for key, d in sorted(self.distributions.items())}
 
 
-def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
+def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool] | None = None) -> SearchSettings:
     """Check the sweeper's settings.
 
+    Args:
+        raw: The sweeper's settings.
+        primary: ``evaluation.primary``.
+        own: ``greater_is_better`` of the user's own metrics, by name.
+
     Raises:
-        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit.
+        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit or that
+            nobody knows.
     """
     plain: dict[str, Any] = {
         k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
@@ -106,7 +123,7 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
     if plain["custom_search_space"] is not None:
         own_space(plain["custom_search_space"])
     given = plain["direction"]
-    directions = ["maximize" if is_maximised(m) else "minimize" for m in objectives] if given is None else given
+    directions = [_direction(metric, own or {}) for metric in objectives] if given is None else given
     directions = [str(getattr(d, "name", d)) for d in (directions if isinstance(directions, list) else [directions])]
     if len(directions) != len(objectives) or set(directions) - {"maximize", "minimize"}:
         raise ConfigError(
@@ -124,6 +141,18 @@ def check_settings(raw: Mapping[str, Any], primary: str) -> SearchSettings:
         )
     plain |= {"objectives": objectives, "directions": directions, "pruner": pruner}
     return SearchSettings(**{k: v for k, v in plain.items() if k != "direction"})
+
+
+def _direction(objective: str, own: Mapping[str, bool]) -> str:
+    found = direction(objective, own)
+    if found is None:
+        known = [*(f"val/{name}" for name in (*METRICS, *own)), *MEASURED]
+        guess = nearest(objective, known)
+        raise ConfigError(
+            f"hydra.sweeper.objectives names '{objective}', and whether more of it is better is not known.",
+            fix=f"use '{guess}'" if guess else "hydra.sweeper.direction=maximize or minimize, one for each objective",
+        )
+    return found
 
 
 def own_space(path: str) -> Callable[[DictConfig, Any], None]:
@@ -157,7 +186,7 @@ def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
     # As everywhere on a command line, the last word on a key counts.
     last = {a.split("=", 1)[0].split("@", 1)[0]: a for a in [*words, *kept]}
     last[SCORE_TEST] = f"++{SCORE_TEST}=false"  # ++: an evaluation of the user's own may not have the key
-    distributions, fixed, lines = create_params_from_overrides(list(last.values()))
+    distributions, fixed, lines = read_distributions(list(last.values()))
     if not distributions:
         raise ConfigError(
             "The search has no space: nothing is swept.",
@@ -168,7 +197,9 @@ def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
 
 log = logging.getLogger(__name__)
 
-_OWNER = "agnews.sweep"
+_OWNER, _DETERMINED, _DATA = "agnews.sweep", "agnews.determined_by", "agnews.data"
+"""Notes on a trial (which sweep works on it) and on a study (its configuration, the checksum of its data)."""
+
 _MIN_ENDED = 5
 _SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
 _RESEEDED = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
@@ -184,7 +215,7 @@ class Search:
         config: The sweep's composed config.
 
     Raises:
-        ConfigError: The study exists with another space.
+        ConfigError: The Optuna study exists with another space.
     """
 
     def __init__(self, settings: SearchSettings, space: Space, session: SweepSession, config: DictConfig) -> None:
@@ -197,10 +228,8 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self.storage_url = settings.storage or f"sqlite:///{folder / (self.study_name + '.db')}"
         self._turn = FileLock(folder / f".{slug(self.study_name)}.lock")
-        self._configure = OptunaSweeperImpl(None, None, None, None, settings.n_trials, 1, 0.0, None, None)
-        self._configure.config = config
-        if settings.custom_search_space:  # by us: Hydra does not know what we allow to be called
-            self._configure.custom_search_space_extender = own_space(settings.custom_search_space)
+        self._config = config
+        self._extend = own_space(settings.custom_search_space) if settings.custom_search_space else None
         self._grid_size: int | None = None
         with self._turn:  # sweeps that share a study may all come first
             self.study = self._open_study()
@@ -215,17 +244,51 @@ class Search:
             directions=cast("list[Literal['minimize', 'maximize']]", self.settings.directions),
             load_if_exists=True,
         )
-        described = self.space.describe()
-        stored = study.user_attrs.get("space")
-        if stored is not None and stored != described:
-            raise ConfigError(
-                f"The study '{self.study_name}' searches another space.\n  stored: {stored}\n  given:  {described}",
-                fix="set hydra.sweeper.study_name to a new name",
-            )
-        if stored is None:
-            study.set_user_attr("space", described)
+        self._claim(study)
         study.sampler = self._sampler(len(study.get_trials(deepcopy=False)))
         return study
+
+    def _claim(self, study: optuna.Study) -> None:
+        """Write down what determines an Optuna study, or compare with what is written down there.
+
+        Raises:
+            ConfigError: Something differs; names it.
+        """
+        science = scientific_config(self._session.plain)
+        given = {
+            "space": self.space.describe(),
+            "objectives": self.settings.objectives,
+            "pruner": self.settings.pruner,
+            "own_space": self.settings.custom_search_space,
+            "version": __version__,
+            **science,
+            "data": {**science["data"], "name": self._session.plain["data"]["name"]},  # their rows have a checksum
+        }
+        given = _flat(json.loads(json.dumps(given, sort_keys=True, default=str)))
+        given = {key: value for key, value in given.items() if key not in self.space.distributions}
+        stored = study.user_attrs.get(_DETERMINED)
+        if stored is None:
+            if study.get_trials(deepcopy=False):
+                raise self._another_study(["it was begun by version 0.1, which did not write down what it searches"])
+            study.set_user_attr(_DETERMINED, given)
+            return
+        differing = [key for key in sorted(stored.keys() | given.keys()) if stored.get(key) != given.get(key)]
+        if differing:
+            raise self._another_study(
+                [f"{k}: {_cut(stored.get(k))} there, {_cut(given.get(k))} here" for k in differing]
+            )
+        if study.user_attrs.get(_DATA) is not None and not self._session.folder.states():
+            # Other sweeps have begun it: with the same command, but perhaps before the data changed.
+            job = Job(0, (*(f"{key}={value}" for key, value in self.space.fixed.items()), *self.space.lines))
+            if (now := self._session.identify({0: self._session.job_words(job)})).get(0) is not None:
+                self._check_data(study, now[0]["data"])
+
+    def _another_study(self, differences: Sequence[str]) -> ConfigError:
+        shown = [*differences[:6], *([f"and {len(differences) - 6} more"] if len(differences) > 6 else [])]
+        return ConfigError(
+            f"The Optuna study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
+            fix="set hydra.sweeper.study_name to a new name",
+        )
 
     def _sampler(self, number: int) -> Any:
         """Build the sampler; its seed depends on the trial's number, so a search that was cut repeats no draws."""
@@ -235,7 +298,7 @@ class Search:
             described["seed"] = (int(seed) + 7919 * number) % 2**32
         sampler = instantiate(described, _execution_whitelist_=_SAMPLERS)
         if isinstance(sampler, functools.partial):  # the grid sampler wants the space first
-            choices = {k: OptunaSweeperImpl._to_grid_sampler_choices(d) for k, d in self.space.distributions.items()}
+            choices = {key: grid_choices(key, d) for key, d in self.space.distributions.items()}
             self._grid_size = functools.reduce(lambda n, values: n * len(values), choices.values(), 1)
             return sampler(choices)
         return sampler
@@ -303,12 +366,14 @@ class Search:
         if self._hopeless:
             log.error("more than %.0f %% of the trials failed: giving up", 100 * self.settings.max_failure_rate)
             return None
-        trial = Trial(self.study, self._leftover.pop(0)._trial_id) if self._leftover else self._ask()
+        trial = reopen_trial(self.study, self._leftover.pop(0)) if self._leftover else self._ask()
         if trial is None:
             return None
-        (words,) = self._configure._configure_trials(
-            [trial], self.space.distributions, dict(self.space.fixed), self.space.lines
-        )
+        for key, distribution in self.space.distributions.items():
+            suggest(trial, key, distribution)  # of a trial that was asked for before: what it has already
+        if self._extend is not None:
+            self._extend(self._config, trial)
+        words = [*(f"{k}={v}" for k, v in (trial.params | self.space.fixed).items()), *self.space.lines]
         return Job(trial.number, clean_words(words), tuple(self._environment(trial).items()))
 
     def _ask(self) -> Trial | None:
@@ -328,12 +393,12 @@ class Search:
         return {
             intermediate.STORAGE: self.storage_url,
             intermediate.STUDY: self.study_name,
-            intermediate.TRIAL: str(trial._trial_id),
+            intermediate.TRIAL: str(trial_id(trial)),
             intermediate.PRUNER: json.dumps(self.settings.pruner),
         }
 
     def done(self, state: JobState) -> None:
-        """Tell the study how a trial ended; one that was interrupted stays open and runs again next time.
+        """Tell Optuna how a trial ended; one that was interrupted stays open and runs again next time.
 
         One whose process was killed, perhaps because others took the memory, runs again in this call, once.
         """
@@ -348,7 +413,7 @@ class Search:
         ended = TrialState.PRUNED if state.status == "pruned" else TrialState.FAIL if values is None else None
         try:
             self.study.tell(number, values, ended, skip_if_finished=True)
-        except RuntimeError as error:  # the grid sampler stops the study after its last point; it is told by then
+        except RuntimeError as error:  # the grid sampler stops after its last point; it is told by then
             if "Study.stop" not in str(error):
                 raise
 
@@ -357,12 +422,63 @@ class Search:
         result = run.result() if run is not None else None
         if result is None:
             return None
+        self._check_data(self.study, str(result["data"]["checksum"]))
         numbers = numbers_of(result)
         missing = [m for m in self.settings.objectives if m not in numbers]
         if missing:
             log.error("trial %d has no metric %s", state.num, ", ".join(missing))
             return None
         return [float(numbers[m]) for m in self.settings.objectives]
+
+    def _check_data(self, study: optuna.Study, checksum: str) -> None:
+        """Refuse other data than those of the first trial."""
+        stored = study.user_attrs.get(_DATA)
+        if stored is None:
+            study.set_user_attr(_DATA, checksum)
+        elif stored != checksum:
+            raise self._another_study([f"data: their checksum was {stored}, and is {checksum} now"])
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys."""
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else name).items()}
+
+
+def _cut(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
+    """Let a trial choose a value of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(key, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    else:
+        raise ConfigError(f"{key}: Optuna cannot search {distribution}.")
+
+
+def grid_choices(key: str, distribution: BaseDistribution) -> list[Any]:
+    """Return the values that Optuna's grid sampler tries.
+
+    Raises:
+        ConfigError: There are infinitely many.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return list(range(distribution.low, distribution.high + 1, distribution.step))
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        low, high, step = (Decimal(str(x)) for x in (distribution.low, distribution.high, distribution.step))
+        return [float(low + number * step) for number in range(int((high - low) / step) + 1)]
+    raise ConfigError(
+        f"{key}: hydra/sweeper/sampler=grid cannot try an interval.", fix=f"{key}=choice(...) or another sampler"
+    )
 
 
 def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
@@ -404,7 +520,7 @@ def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
     """Say how much pruning has saved, in a line; nothing when no trial was pruned.
 
     Args:
-        trials: The study's trials.
+        trials: Trials of the Optuna study.
         unit: What a trial reports the ends of, such as ``epochs``; None for trial fits before the real one. A pruned
             trial is taken to have had as many before it as the longest completed one.
     """
@@ -431,45 +547,86 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _importances(study: Any, number: int, name: str) -> Any:
-    from optuna.visualization import matplotlib as plots
+def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Chart]:
+    """Yield what a search looks like: its history, what each parameter does, and how much each matters.
 
-    return plots.plot_param_importances(study, target=lambda trial: trial.values[number], target_name=name)
+    Args:
+        study: An Optuna study.
+        objectives: Its objectives' names.
+    """
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
+    if len(objectives) == 1:
+        yield _history(study, done, objectives[0])
+    elif len(objectives) == 2:
+        best = {trial.number for trial in study.best_trials}
+        parts = {
+            "Pareto set": [t for t in done if t.number in best],
+            "others": [t for t in done if t.number not in best],
+        }
+        series = tuple(
+            _points(name, some, lambda t: t.values[0], lambda t: t.values[1]) for name, some in parts.items()
+        )
+        yield Chart("pareto_front", "Trials by both objectives", "points", objectives[0], objectives[1], series)
+    for place, objective in enumerate(objectives):
+        ending = "" if len(objectives) == 1 else f"_{slug(objective)}"
+        value = partial(_value, place)
+        if len(done) > 1:
+            low = partial(_cost, place, study.directions[place])  # the default evaluator asks what makes a target low
+            shares = get_param_importances(study, target=None if len(objectives) == 1 else low)
+            bars = Series("", tuple(shares.values()), tuple(shares))
+            yield Chart(f"importances{ending}", f"What {objective} depends on", "bars", "importance", "", (bars,))
+        for key in dict.fromkeys(key for trial in done for key in trial.params):
+            some = [trial for trial in done if key in trial.params]
+            distribution = some[0].distributions[key]
+            name, title = f"slice_{slug(key)}{ending}", f"{objective} by {key}"
+            if isinstance(distribution, CategoricalDistribution):
+                dots = _points("", some, value, lambda t, key=key: str(t.params[key]))
+                yield Chart(name, title, "dots", objective, key, (dots,))
+            else:
+                points = _points("", some, lambda t, key=key: t.params[key], value)
+                log_x = bool(getattr(distribution, "log", False))
+                yield Chart(name, title, "points", key, objective, (points,), log_x=log_x)
+    reported = [t for t in study.get_trials(deepcopy=False) if t.intermediate_values]
+    if reported:
+        lines = tuple(
+            Series(f"trial {t.number}", tuple(map(float, t.intermediate_values)), tuple(t.intermediate_values.values()))
+            for t in reported
+        )
+        yield Chart("intermediate_values", "What trials reported on their way", "lines", "step", objectives[0], lines)
+
+
+def _history(study: optuna.Study, done: Sequence[FrozenTrial], objective: str) -> Chart:
+    better = max if study.direction is optuna.study.StudyDirection.MAXIMIZE else min
+    best = itertools.accumulate((float(trial.values[0]) for trial in done), better)
+    numbers = tuple(float(trial.number) for trial in done)
+    series = (
+        _points("trial", done, lambda t: t.number, partial(_value, 0)),
+        Series("best so far", numbers, tuple(best)),
+    )
+    return Chart("history", f"{objective}, trial by trial", "points", "trial", objective, series)
+
+
+def _value(place: int, trial: FrozenTrial) -> float:
+    return float(trial.values[place])
+
+
+def _cost(place: int, direction: optuna.study.StudyDirection, trial: FrozenTrial) -> float:
+    return _value(place, trial) * (-1 if direction is optuna.study.StudyDirection.MAXIMIZE else 1)
+
+
+def _points(name: str, trials: Sequence[FrozenTrial], x: Callable[..., Any], y: Callable[..., Any]) -> Series:
+    said = tuple(f"trial {trial.number}" for trial in trials)
+    return Series(name, tuple(x(trial) for trial in trials), tuple(y(trial) for trial in trials), text=said)
 
 
 def _draw(search: Search, folder: Path) -> list[Path]:
-    """Draw what can be drawn; a plot that needs more trials than there are is left out."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from optuna.visualization import matplotlib as plots
-
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it muses about numbers that are choices
+    """Draw what can be drawn; a picture that fails is left out."""
     folder.mkdir(exist_ok=True)
-    single = len(search.settings.objectives) == 1
-    names = search.settings.objectives
-    wanted: dict[str, Callable[[], Any]] = {}
-    if single:
-        wanted["history"] = lambda: plots.plot_optimization_history(search.study, target_name=names[0])
-        wanted["importances"] = lambda: plots.plot_param_importances(search.study, target_name=names[0])
-        wanted["slices"] = lambda: plots.plot_slice(search.study, target_name=names[0])
-        if any(t.intermediate_values for t in search.study.get_trials(deepcopy=False)):
-            wanted["intermediate_values"] = lambda: plots.plot_intermediate_values(search.study)
-    else:
-        wanted["pareto_front"] = lambda: plots.plot_pareto_front(search.study, target_names=names)
-        for number, name in enumerate(names):
-            wanted[f"importances_{name.replace('/', '_')}"] = partial(_importances, search.study, number, name)
-    for name, draw in wanted.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                draw()
-                figure = plt.gcf()
-                with atomic_path(folder / f"{name}.png") as temporary:
-                    figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-        except Exception as error:
-            log.info("the plot '%s' was left out: %s", name, str(error).splitlines()[0] if str(error) else error)
-        finally:
-            plt.close("all")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for chart in search_charts(search.study, search.settings.objectives):
+                save(chart, folder / f"{chart.name}.png")
+    except Exception as error:
+        log.warning("the search could not be drawn: %s", str(error).splitlines()[0] if str(error) else error)
     return [folder]

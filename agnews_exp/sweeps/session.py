@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,26 +18,29 @@ from omegaconf import DictConfig
 from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError
-from agnews_exp.core.paths import run_command
-from agnews_exp.core.process import LESS_MEMORY, Terminated
+from agnews_exp.core.paths import config_folder, run_command
+from agnews_exp.core.process import LESS_MEMORY, check_terminated, is_stop
+from agnews_exp.core.processes import WarmProcesses
 from agnews_exp.sweeps import state as job_files
+from agnews_exp.sweeps.clusters import wait_until_gone
+from agnews_exp.sweeps.job import identify_jobs
 from agnews_exp.sweeps.parent_run import ParentRun
+from agnews_exp.sweeps.replay import config_words
 from agnews_exp.sweeps.results import LiveTable
 from agnews_exp.sweeps.state import (
     Job,
     JobState,
     SweepFolder,
-    choose_folder,
     clean_words,
     command_words,
     config_digest,
     config_sources,
-    identity,
+    folder_names,
     snapshot_config,
     task_plain,
-    wait_until_gone,
 )
 from agnews_exp.tracking import record as job_report
+from agnews_exp.tracking.environment import describe_environment, other_source
 
 log = logging.getLogger(__name__)
 
@@ -71,50 +76,131 @@ class SweepSession:
         maximise: bool | None = True,
         objective: str | None = None,
     ) -> None:
-        self._config = config
+        self._config, self._label, self._kind = config, label, kind
         self.maximise, self.swept, self._objective = maximise, list(swept), objective
         self.plain = task_plain(config)
         self.words = command_words(config)
-        sources = config_sources(config)
-        digest = config_digest(sources)
+        self._sources = config_sources(config)
+        self._digest = config_digest(self._sources)
         self.sweeps_dir = Path(self.plain["paths"]["output_dir"]) / "sweeps"
-        force = bool(self.plain["force"])
-        settings = self.plain["sweep"]
-        self.folder = choose_folder(self.sweeps_dir, label, settings, self.words, digest, force=force)
-        self.parent = ParentRun(self.plain, self.folder)
-        self._kind, self._digest, self._sources = kind, digest, sources
         self.table: LiveTable | None = None
         self.ended_now: list[JobState] = []
+        self.folder: SweepFolder
+        self.parent: ParentRun
 
     def __enter__(self) -> Self:
-        self.folder.acquire()
-        info = self.folder.info()
-        if not info:
-            for number, source in enumerate(self._sources):
-                snapshot_config(source, self.folder.snapshot(number))
-            self.folder.update(
-                name=self.folder.name,
-                kind=self._kind,
-                identity=identity(self.words, self._digest),
-                conf=self._digest,
-                configs=len(self._sources),
-                words=self.words,
-                swept=self.swept,
-                command=f"{run_command()} -m {shlex.join(self.words)}",
-                primary=self._objective or self.plain["evaluation"]["primary"],
-                maximise=self.maximise,
-                version=__version__,
-                created=_now(),
-                status="running",
-            )
-        elif info.get("conf") != self._digest:
+        name = self.plain["sweep"]["name"]
+        *earlier, free = folder_names(self.sweeps_dir, self._label, name, self.words, self._digest)
+        last = earlier[-1] if earlier else free
+        anew = bool(self.plain["force"]) and last.info().get("status") == "finished"
+        self._take(free if anew else last)
+        if (reason := self._what_changed()) is not None:
+            self.folder.release()
+            self._take(free)
             log.warning(
-                "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
-                "Another sweep.name starts anew with the changed one.",
-                self.folder.name, self.folder.snapshot(0),
+                "Since the sweep '%s' ran, %s. The jobs run anew in '%s'; the old ones stay where they are.",
+                last.name, reason, free.name,
             )  # fmt: skip
-        self._recover()
+        self.parent = ParentRun(self.plain, self.folder)
         return self
+
+    def _take(self, folder: SweepFolder) -> None:
+        """Work in a folder: lock it, and describe the sweep there or settle what an earlier call left."""
+        self.folder = folder
+        folder.acquire()
+        try:
+            info = folder.info()
+            if not info:
+                self._describe()
+            elif info.get("conf") != self._digest:
+                log.warning(
+                    "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
+                    "Another sweep.name starts anew with the changed one.",
+                    folder.name, folder.snapshot(0),
+                )  # fmt: skip
+            self._recover()
+        except BaseException:
+            folder.release()
+            raise
+
+    def _describe(self) -> None:
+        for number, source in enumerate(self._sources):
+            snapshot_config(source, self.folder.snapshot(number))
+        self.folder.update(
+            name=self.folder.name,
+            kind=self._kind,
+            conf=self._digest,
+            configs=len(self._sources),
+            words=self.words,
+            swept=self.swept,
+            command=f"{run_command()} -m {shlex.join(self.words)}",
+            primary=self._objective or self.plain["evaluation"]["primary"],
+            maximise=self.maximise,
+            version=__version__,
+            created=_now(),
+            status="running",
+        )
+
+    def _what_changed(self) -> str | None:
+        """Say what makes results of an earlier call of this sweep outdated: its version, its data or its code."""
+        stored = {
+            state.num: (state, run.result() or {})
+            for state in self.folder.states()
+            if state.status == "finished" and (run := self.folder.run_of(state)) is not None
+        }
+        if not stored:
+            return None
+        version = self.folder.info().get("version")
+        if version != __version__:
+            return f"the version of this package has changed from {version} to {__version__}"
+        now = describe_environment(Path(self.plain["paths"]["root_dir"]))
+        for state, _ in stored.values():
+            place = Path(os.path.normpath(self.folder.path / str(state.run)))
+            if other_source(job_report.read_json(place / job_report.ENVIRONMENT) or {}, now):
+                return "the source code of this package has changed"
+        # Numbers name no data and no code, so one job stands for all that differ in nothing else.
+        alike = {_without_numbers(state.overrides): num for num, (state, _) in reversed(stored.items())}
+        words = {num: self.job_words(Job(num, stored[num][0].overrides)) for num in alike.values()}
+        today = self.identify(words)
+        for num in alike.values():
+            found, result = today.get(num), stored[num][1]
+            if found is None:
+                log.warning("Whether data or code of job %d have changed since could not be found out.", num)
+            elif found["data"] != result["data"]["checksum"]:
+                return "the data have changed"
+            elif found["fingerprint"] != result["fingerprint"]:
+                return "files or code that the jobs use have changed"
+        return None
+
+    def identify(self, words: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str]]:
+        """Return the ``fingerprint`` that jobs would have now, and the checksum of their ``data``.
+
+        Args:
+            words: Every job's words for Hydra, by number.
+
+        Returns:
+            By number, without the jobs of which it cannot be told.
+        """
+        answer = self.folder.path / "identities.json"
+        output = job_files.log_path(self.folder.path, 0).with_name("identities.log")
+        with WarmProcesses() as processes:
+            processes.start(identify_jobs, (dict(words), answer), log=output).wait()
+        found = job_report.read_json(answer) or {}
+        answer.unlink(missing_ok=True)
+        return {int(num): identity for num, identity in found.items()}
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the sweep's copy of the configuration may be somebody else's, so that every job's is looked at."""
+        digest = config_digest(self.snapshots)
+        own = config_digest([config_folder(), *(s for s in self._sources[1:] if self.sweeps_dir not in s.parents)])
+        given = not any(self.sweeps_dir.resolve() in source.resolve().parents for source in self._sources)
+        return digest not in ({own, self._digest} if given else {own})
+
+    @property
+    def locks(self) -> list[int]:
+        """File descriptors that the jobs hold, too: the sweep is free only when the last of them is gone."""
+        return [] if self.folder.lock is None else [self.folder.lock]
 
     @property
     def snapshots(self) -> list[Path]:
@@ -125,7 +211,7 @@ class SweepSession:
         """Settle what an earlier call left as running: its record says whether it finished before the call died."""
         for state in self.folder.states():
             if state.status == "running":
-                wait_until_gone(self.folder.path, state.num)
+                wait_until_gone(self.folder, state.num)
                 self.folder.store(self._judge_orphan(state))
 
     def _judge_orphan(self, state: JobState) -> JobState:
@@ -152,16 +238,13 @@ class SweepSession:
                 pending.append(job)
         return pending
 
-    def begin(self, total: int, *, tracked_apart: bool = False) -> LiveTable:
+    def begin(self, total: int) -> LiveTable:
         """Open the parent run and return the table to show; call it when there is something to run.
 
         Args:
             total: How many jobs the sweep has.
-            tracked_apart: Let one other process speak to MLflow for the sweep and for the jobs of this process.
         """
         self.folder.update(status="running", total=total, resumed=_now())
-        if tracked_apart:
-            self.parent = ParentRun(self.plain, self.folder, apart=True)
         self.parent.open({"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind})
         settled = [s for s in self.folder.states() if self.folder.is_settled(s)]
         if settled:
@@ -173,11 +256,7 @@ class SweepSession:
         """Return the environment that makes a run a job of this sweep."""
         env = {
             job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-            job_report.SWEEP_NAME: self.folder.name,
-            job_report.JOB_NUMBER: str(job.num),
         }
-        if self.parent.run_id is not None:
-            env[job_report.PARENT_RUN] = self.parent.run_id
         return env | dict(job.env)
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
@@ -186,7 +265,7 @@ class SweepSession:
             more = [*more, "resume=auto"]
         passed = [w for w in self._config.hydra.overrides.hydra if not w.lstrip("+~").startswith(_CONTROLLER)]
         return [
-            *job_files.config_words(self.folder.snapshots),
+            *config_words(self.folder.snapshots),
             *job.overrides,
             *passed,
             *more,
@@ -195,7 +274,12 @@ class SweepSession:
         ]
 
     def started(self, job: Job) -> None:
-        """Note that an attempt of a job begins, in a clean folder."""
+        """Note that an attempt of a job begins, in a clean folder.
+
+        Raises:
+            Terminated: SIGTERM asked this process to end while nobody could hear it.
+        """
+        check_terminated()
         before = self.folder.state(job.num) or JobState(job.num, job.overrides)
         self.folder.clear(job.num)
         state = JobState(job.num, job.overrides, status="running", attempts=before.attempts + 1)
@@ -219,8 +303,6 @@ class SweepSession:
         )
         state = replace(state, seconds=None if seconds is None else round(seconds, 2), max_rss_mb=max_rss_mb)
         self.folder.store(state)
-        if state.status == "failed":
-            self.parent.close_job(job.num, "FAILED")
         return state
 
     def settled(self, state: JobState) -> None:
@@ -246,11 +328,11 @@ class SweepSession:
         settled = [s for s in states if self.folder.is_settled(s)]
         complete = accept or len(settled) >= total
         results = write_results(self.folder, states)
-        if report is not None:
-            results.add(report(self.folder))
+        if report is not None and (more := report(self.folder)):
+            results.add(more)
         self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
-        self.parent.close("FINISHED" if complete else "FAILED")
         self.folder.update(status="finished" if complete else "failed", ended=_now())
+        self.parent.close()
         print_results(self.folder, results)
         unsettled = [s for s in states if not self.folder.is_settled(s)]
         if unsettled:
@@ -271,15 +353,18 @@ class SweepSession:
         try:
             if error is None or isinstance(error, SweepFailed):
                 return
-            killed = isinstance(error, KeyboardInterrupt | Terminated)
+            killed = is_stop(error)
             for state in self.folder.states():
                 if state.status == "running":
                     self.folder.store(self._judge_orphan(state))
-                    self.parent.close_job(state.num, "KILLED" if killed else "FAILED")
-            self.parent.close("KILLED" if killed else "FAILED")
             self.folder.update(status="killed" if killed else "failed", ended=_now())
+            self.parent.close(stopped=killed)
         finally:
             self.folder.release()
+
+
+def _without_numbers(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in words if not re.fullmatch(r"[^=]*=[-+.0-9e]*", word))
 
 
 def _now() -> str:

@@ -10,21 +10,16 @@ import copy
 import fcntl
 import hashlib
 import json
-import logging
 import math
 import os
-import platform
 import re
-import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +27,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from agnews_exp import __version__
 from agnews_exp.config.validation import to_plain
-from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
+from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, run_command
 from agnews_exp.core.process import explain_exit
 from agnews_exp.tracking import record
-from agnews_exp.tracking.sync import is_gone
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
 SETTLED = ("finished", "pruned")
@@ -221,34 +215,6 @@ def log_path(folder: Path, num: int) -> Path:
     return folder / "logs" / f"{num}.log"
 
 
-def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> str:
-    """Return the shell command that repeats one job on its own.
-
-    Args:
-        overrides: The job's overrides.
-        configs: Configuration folders to compose from, the main one first; none takes the project's own.
-    """
-    return f"{run_command()} {shlex.join([*config_words(configs), *single(overrides)])}"
-
-
-def config_words(configs: Sequence[Path]) -> list[str]:
-    """Return Hydra's words for configuration folders, the main one first."""
-    return [f"--config-{'dir' if number else 'path'}={path}" for number, path in enumerate(configs)]
-
-
-def single(overrides: Sequence[str]) -> list[str]:
-    """Return a job's overrides as those of a run that is no sweep: an experiment file may ask for one by itself."""
-    sweeping = any(override_key(word) == "experiment" for word in overrides)
-    return [*overrides, *(["hydra.mode=RUN"] if sweeping else [])]
-
-
-def is_maximised(metric: str) -> bool:
-    """Return whether more of a metric is better."""
-    return not any(
-        part in metric for part in ("loss", "error", "time/", "ece", "brier", "latency", "size_mb", "memory")
-    )
-
-
 def task_plain(config: DictConfig) -> dict[str, Any]:
     """Return the resolved task config of a sweep's command, without Hydra's node."""
     task = copy.deepcopy(config)
@@ -364,120 +330,6 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-log = logging.getLogger(__name__)
-
-_POLL_SECONDS = 0.5
-_ASK_SECONDS = 10.0
-_MISSING_SECONDS = 20.0
-"""How long a job must be missing from SLURM's queue before it counts as gone; file systems and queues lag."""
-
-
-class SlurmQueue:
-    """What SLURM's queue says, asked every ten seconds at most.
-
-    submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
-    for without end.
-    """
-
-    def __init__(self) -> None:
-        self._asked = -_ASK_SECONDS
-        self._ids: set[str] | None = None
-        self._missing: dict[str, float] = {}
-
-    def has_lost(self, job_id: str) -> bool:
-        """Return whether a job has been missing from the queue for a while.
-
-        Args:
-            job_id: SLURM's id, such as ``17`` or ``17_3``.
-        """
-        now = time.monotonic()
-        if now - self._asked >= _ASK_SECONDS:
-            self._ids, self._asked = self._ask(), now
-        if self._ids is None or job_id in self._ids:
-            self._missing.pop(job_id, None)
-            return False
-        return now - self._missing.setdefault(job_id, now) >= _MISSING_SECONDS
-
-    @staticmethod
-    def _ask() -> set[str] | None:
-        """Return the ids of the user's jobs that are queued or run; None when there is no answer."""
-        command = shutil.which("squeue")
-        if command is None:
-            return None
-        words = [command, "--me", "--noheader", "--array", "--format=%i"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-        return set(done.stdout.split()) if done.returncode == 0 else None
-
-
-def note_path(folder: Path, num: int) -> Path:
-    """Return where the scheduler's id of a job is kept while it is queued or runs.
-
-    Args:
-        folder: The sweep's folder.
-        num: The job's number.
-    """
-    return folder / "jobs" / f"{num}.submitted.json"
-
-
-def wait_until_gone(folder: Path, num: int) -> None:
-    """Return when nothing of an earlier call works on a job any more; at once where nothing does.
-
-    Args:
-        folder: The sweep's folder.
-        num: The job's number.
-
-    Raises:
-        MissingDependencyError: The job is SLURM's, and submitit is not installed.
-    """
-    found = _submitted(folder, num) or _process(folder / str(num))
-    if found is None:
-        return
-    what, at_work = found
-    told = False
-    while at_work():
-        if not told:
-            log.warning("Job %d of an earlier call is still at work (%s): waiting for it. Ctrl-C ends this.", num, what)
-            told = True
-        time.sleep(_POLL_SECONDS)
-    note_path(folder, num).unlink(missing_ok=True)
-
-
-def _submitted(folder: Path, num: int) -> tuple[str, Callable[[], bool]] | None:
-    note = record.read_json(note_path(folder, num))
-    if note is None:
-        return None
-    if note["cluster"] == "slurm":
-        return f"SLURM job {note['id']}", _slurm_watch(note)
-    if note["host"] != platform.node():
-        return None
-    return f"submitit process {note['id']}", lambda: not is_gone(int(note["id"]), float(note["submitted"]))
-
-
-def _slurm_watch(note: dict[str, Any]) -> Callable[[], bool]:
-    try:
-        from submitit import SlurmJob
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"SLURM job {note['id']} of an earlier call may still run, and submitit, which knows, is not installed.",
-            fix="pip install 'agnews-exp[submitit]'",
-        ) from error
-    job: Any = SlurmJob(folder=note["folder"], job_id=note["id"])
-    queue = SlurmQueue()
-    return lambda: not job.done() and not queue.has_lost(note["id"])
-
-
-def _process(run: Path) -> tuple[str, Callable[[], bool]] | None:
-    """Look for a process on this machine that says it works in a run folder."""
-    status, environment = (record.read_json(run / name) for name in (record.STATUS, record.ENVIRONMENT))
-    if not status or not environment or status.get("status") != "running":
-        return None
-    if environment.get("hostname") != platform.node():
-        return None
-    pid, started = int(status["pid"]), datetime.fromisoformat(status["updated"]).timestamp()
-    # A worker may live on after the job's end, so the job's own status counts too.
-    return f"process {pid}", lambda: record.RunFolder(run).status == "running" and not is_gone(pid, started)
 
 
 SWEEP, CONF, BEST = "sweep.json", "conf", "best.json"
@@ -648,43 +500,41 @@ _NOT_IDENTITY = re.compile(
 """Overrides that say how a sweep is worked off, not what it is: changing them goes on with the same sweep."""
 
 
-def identity(words: Sequence[str], digest: str) -> str:
-    """Return 8 hex digits: the same command on the same configuration is the same sweep."""
-    kept = [w for w in words if not _NOT_IDENTITY.match(w)]
-    content = json.dumps({"words": kept, "conf": digest, "version": __version__})
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
+def identity(words: Sequence[str]) -> list[str]:
+    """Return the words of a command that say what its sweep is."""
+    return [w for w in words if not _NOT_IDENTITY.match(w)]
 
 
-def choose_folder(
-    sweeps: Path, label: str, settings: Mapping[str, Any], words: Sequence[str], digest: str, *, force: bool
-) -> SweepFolder:
-    """Return the folder that this command works in: a new one, or the one that it goes on with.
+def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str], digest: str) -> list[SweepFolder]:
+    """Return the folders that belong to a command, oldest first, and after them the next that is free.
+
+    A sweep whose data or code have changed is not gone on with: the command gets a folder beside it, so that no table
+    mixes what cannot be compared, and nothing is lost.
 
     Args:
         sweeps: Folder of all sweeps.
         label: Readable part of a name that we make up.
-        settings: The ``sweep`` group; its ``name`` wins.
+        name: The name that the command gives, if it gives one.
         words: The command's overrides.
         digest: :func:`config_digest` of the configuration.
-        force: Do not go on with a finished sweep: take the next free name.
 
     Raises:
-        ConfigError: ``sweep.name`` is taken by another command.
+        ConfigError: The name is taken by another command.
     """
-    key = identity(words, digest)
-    base = settings.get("name") or f"{slug(label)}-{key}"
+    content = json.dumps({"words": identity(words), "conf": digest, "version": __version__})
+    base = name or f"{slug(label)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    found = []
     for number in range(1, 1000):
         folder = SweepFolder(sweeps / (base if number == 1 else f"{base}-{number}"))
+        found.append(folder)
         info = folder.info()
         if not info:
-            return folder
-        if settings.get("name") and info.get("identity") != identity(words, str(info.get("conf"))):
+            return found
+        if name and identity(info.get("words") or []) != identity(words):
             raise ConfigError(
                 f"sweep.name={base} belongs to another command: {info.get('command')}",
                 fix=f"choose another sweep.name, or go on with that one: sweep.resume={base}",
             )
-        if not (force and info.get("status") == "finished"):
-            return folder
     raise ConfigError(f"There are 999 sweeps named {base}.", fix="delete some, or set sweep.name")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +14,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.sweeps.job import MODULE
-from agnews_exp.sweeps.state import command_words, config_words, find_sweep, task_plain
+from agnews_exp.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from agnews_exp.sweeps.processes import Source
+    from agnews_exp.sweeps.launcher import Source
     from agnews_exp.sweeps.session import SweepSession
     from agnews_exp.sweeps.state import Job, SweepFolder
 
@@ -35,14 +31,27 @@ class SessionSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the command's config and build the launcher."""
+        from agnews_exp.sweeps.clusters import InFolder, refuse_missing_launcher
+
         self.hydra_context, self.config = hydra_context, config
+        refuse_missing_launcher(config)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=hydra_context, task_function=InFolder(task_function, Path.cwd()), config=config
         )
 
-    def resume_other(self) -> None:
-        """Become the stored command of another sweep when ``sweep.resume`` asks for it; else return."""
-        redirect(self.config)
+    def own_directions(self) -> dict[str, bool]:
+        """Return ``greater_is_better`` of the user's own metrics by name, once the objective is known to be a metric.
+
+        Raises:
+            ConfigError: The objective is not in the register of metrics, or an own metric is not fit for use.
+        """
+        from agnews_exp.evaluation.metrics import find_objective, own_metrics
+        from agnews_exp.sweeps.state import task_plain
+
+        evaluation = task_plain(self.config)["evaluation"]
+        own = own_metrics(evaluation.get("metrics") or ())
+        find_objective(str(evaluation["primary"]), own=own)
+        return {metric.name: metric.greater_is_better for metric in own}
 
     def work(self, session: SweepSession, source: Source, *, batch: int, check: Sequence[Job] = ()) -> None:
         """Run jobs until the source has none left.
@@ -54,7 +63,7 @@ class SessionSweeper(Sweeper):
             check: Jobs of which at least one must have a valid configuration (hydra/launcher=process only).
         """
         from agnews_exp.sweeps.clusters import work_through
-        from agnews_exp.sweeps.processes import ProcessLauncher
+        from agnews_exp.sweeps.launcher import ProcessLauncher
 
         if isinstance(self.launcher, ProcessLauncher):
             self.launcher.work(session, source, check)
@@ -67,9 +76,9 @@ class SearchSweeper(SessionSweeper):
 
     Args:
         sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
-        direction: ``maximize`` or ``minimize``, one for every objective; null knows the usual metrics.
+        direction: ``maximize`` or ``minimize``, one for every objective; null asks the register of metrics.
         objectives: Metrics of a finished job; null is ``evaluation.primary``; several give a Pareto set.
-        storage: URL of the study's database; null is a sqlite file of its own under ``outputs/optuna/``.
+        storage: URL of Optuna's database; null is a sqlite file of its own under ``outputs/optuna/``.
         study_name: Name in that database; null is the sweep's name.
         n_trials: How many trials there are in all, those of earlier calls included.
         n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.
@@ -111,12 +120,13 @@ class SearchSweeper(SessionSweeper):
             SweepFailed: Too many trials failed.
             ConfigError: Something about the search makes no sense.
         """
+        from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.search import Search, check_settings, read_space, report_search
         from agnews_exp.sweeps.session import SweepSession
 
-        self.resume_other()
+        resume(self.config)
         primary = str(self.config.evaluation.primary)
-        settings = check_settings(self.settings, primary)
+        settings = check_settings(self.settings, primary, self.own_directions())
         space = read_space(settings.params, arguments)
         maximise = settings.directions[0] == "maximize" if len(settings.directions) == 1 else None
         objective = None if maximise is None or settings.objectives == [primary] else settings.objectives[0]
@@ -132,66 +142,21 @@ class SearchSweeper(SessionSweeper):
             session.finish(search.total, lambda folder: report_search(search, folder), accept=search.acceptable)
 
 
-def redirect(config: DictConfig) -> None:
-    """Become the stored command when ``sweep.resume`` is set; else return.
-
-    Raises:
-        ConfigError: There is no such sweep, or the command says more than how to go on.
-    """
-    plain = task_plain(config)
-    name = plain["sweep"]["resume"]
-    if name is None:
-        return
-    sweeps = Path(plain["paths"]["output_dir"]) / "sweeps"
-    folder = find_sweep(sweeps, str(name))
-    info = folder.info()
-    given = [w for w in command_words(config) if not w.startswith("sweep.resume=")]
-    allowed = ("hydra.launcher.", "hydra/launcher=", "hydra.sweeper.n_trials=", "hydra.verbose=", "paths.")
-    for word in given:
-        if not word.startswith(allowed):
-            raise ConfigError(
-                f"sweep.resume={name} takes the sweep's own command, so '{word}' has no place beside it.",
-                fix=f"leave it out; the command was: {info.get('command')}",
-            )
-    keys = {w.split("=", 1)[0] for w in given}
-    stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
-    words = [*stored, *given, f"sweep.name={folder.name}"]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(  # noqa: S606
-        sys.executable,
-        [
-            *(sys.executable, "-m", MODULE, "-m"),
-            *config_words(folder.snapshots),
-            *words,
-        ],
-    )
-
-
-_REPORTS = ("study_tables", "distil_table")
-
-
 class GridSweeper(SessionSweeper):
     """Runs the product of all comma lists, ranges and globs of the command.
 
     Args:
         params: Sweeps from the configuration, such as ``{seed: 1,2,3}``; the command's own win.
         grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
-        report: What to set the runs side by side with at the end: ``study_tables`` (the study's published numbers) or
-            ``distil_table`` (a teacher and its students).
     """
 
     def __init__(
         self,
         params: dict[str, str] | None = None,
         grids: list[dict[str, str]] | None = None,
-        report: str | None = None,
     ) -> None:
-        if report is not None and report not in _REPORTS:
-            raise unknown_name("hydra.sweeper.report", report, _REPORTS)
         self.params = params or {}
         self.grids = grids or [{}]
-        self.report = report
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is missing of the sweep.
@@ -203,11 +168,15 @@ class GridSweeper(SessionSweeper):
             SweepFailed: Some jobs failed.
             ConfigError: The command makes no sense as a grid, or no job's configuration is valid.
         """
-        from agnews_exp.sweeps.processes import JobList
+        from agnews_exp.evaluation.metrics import direction
+        from agnews_exp.reference.reading import find_reference
+        from agnews_exp.sweeps.launcher import JobList
+        from agnews_exp.sweeps.replay import resume
         from agnews_exp.sweeps.session import SweepSession
-        from agnews_exp.sweeps.state import is_maximised
 
-        self.resume_other()
+        resume(self.config)
+        if self.config.reference:
+            find_reference(self.config.reference, Path(self.config.paths.root_dir))  # unknown: said before any job
         label = label_of(parse_overrides(arguments, self.hydra_context))
         grid: list[list[str]] = []
         swept: list[str] = []
@@ -218,7 +187,7 @@ class GridSweeper(SessionSweeper):
             # What differs between grids tells jobs apart just as what is swept within one.
             keys = [o.key_or_group for o in overrides if o.is_sweep_override() or o.key_or_group in block]
             swept += [key for key in keys if key not in swept]
-        maximise = is_maximised(str(self.config.evaluation.primary))
+        maximise = direction(str(self.config.evaluation.primary), self.own_directions()) == "maximize"
         with SweepSession(self.config, label, swept, kind="grid", maximise=maximise) as session:
             pending = session.plan(grid)
             source = JobList(pending, len(grid))
@@ -228,18 +197,14 @@ class GridSweeper(SessionSweeper):
                 self.work(session, source, batch=len(pending), check=check)
             elif session.folder.info().get("status") != "finished":
                 session.begin(len(grid))  # all jobs are done, but the call that did the last one did not end well
-            session.finish(len(grid), self._report())
+            session.finish(len(grid), self._tables)
 
-    def _report(self) -> Callable[[SweepFolder], dict[str, Any]] | None:
-        if self.report is None:
-            return None
-        if self.report == "distil_table":
-            from agnews_exp.compare.distil_table import distil_report
+    def _tables(self, folder: SweepFolder) -> dict[str, Any] | None:
+        """Print and write tables of the runs beside a teacher or a chosen reference, where there are any."""
+        from agnews_exp.compare.beside import print_tables
 
-            return distil_report
-        from agnews_exp.reference.ag_news_notebooks.study_tables import study_report
-
-        return study_report
+        runs = [run for state in folder.states() if (run := folder.run_of(state)) is not None]
+        return print_tables(folder.path, runs, self.config.reference, Path(self.config.paths.root_dir))
 
 
 def parse_overrides(words: Sequence[str], context: HydraContext) -> list[Override]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import agnews_exp
 from agnews_exp import __version__
 
 _PACKAGES = (
@@ -44,9 +47,33 @@ def describe_environment(root: Path) -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
         "packages": {name: _version(name) for name in _PACKAGES},
         "git": git_state(root),
+        "source": source_digest(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "pid": os.getpid(),
     }
+
+
+@cache
+def source_digest() -> str:
+    """Return 16 hex digits of the package's own source files: names and contents."""
+    package = Path(agnews_exp.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def other_source(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether an earlier run's environment names other source code of the package than today's."""
+    return earlier.get("source") not in (None, now["source"])
+
+
+def other_packages(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return which libraries an earlier run had in other versions, such as ``numpy 1.26.0 (now 2.0.0)``; or nothing."""
+    before, today = earlier.get("packages") or {}, now["packages"]
+    changed = [name for name in today if name in before and before[name] != today[name]]
+    return ", ".join(f"{name} {before[name]} (now {today[name]})" for name in changed)
 
 
 @cache  # the code of this process is what it was when it was imported

@@ -13,42 +13,23 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.models.persistence import MANIFEST, MODEL_FILE, is_own_class, named_types, read_manifest
-from agnews_exp.tracking.record import read_json
 
-CONDA_FILE, PYTHON_FILE = "conda.yaml", "python_env.yaml"
-
-_REQUIREMENTS = ("agnews-exp", "mlflow")
-_REQUIREMENTS_FILE = "requirements.txt"
+_CONDA, _PYTHON, _REQUIREMENTS = "conda.yaml", "python_env.yaml", "requirements.txt"
 _EXAMPLE, _SERVING_EXAMPLE = "input_example.json", "serving_input_example.json"
+_PACKAGES = ("agnews-exp", "mlflow")
+_FOLDER = "model"
 
 
-class Flavour(Protocol):
-    """What MLflow calls a flavour: it fills the folder of an MLflow model."""
-
-    __name__: str
-
-    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
-        """Write MLmodel and all that it names.
-
-        Args:
-            path: Folder to make.
-            mlflow_model: The ``mlflow.models.Model`` to describe.
-            folder: A run's model folder.
-            texts: Example texts.
-        """
-
-
-def log_saved(flavour: Flavour, run_id: str, folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
+def log_saved(run_id: str, folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
     """Log a model folder into a run.
 
     Args:
-        flavour: Of the model's family.
         run_id: An open MLflow run.
         folder: The model folder.
         class_names: K names.
@@ -62,40 +43,80 @@ def log_saved(flavour: Flavour, run_id: str, folder: Path, class_names: tuple[st
     info = Model.log(
         artifact_path=None,
         name="model",
-        flavor=flavour,
+        flavor=SavedModel(folder),
         run_id=run_id,
         metadata={"class_names": list(class_names)},
-        folder=folder,
         texts=texts,
         validate_serving_input=False,
     )
     return str(info.model_id)
 
 
-def link_model(folder: Path, target: Path) -> None:
-    """Link a model folder's files, which MLflow copies right after; where the file systems differ, copy them.
+class SavedModel:
+    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder.
 
-    All that the manifest names comes along, so that `agnews serve models:/...` can check and load it too.
+    Classical models are listed as ``mlflow.sklearn``, which loads them without this package's pyfunc; all others as
+    ``mlflow.pyfunc``.
+
+    Args:
+        folder: A run's model folder.
     """
-    for name in [MANIFEST, *read_manifest(folder)["sha256"]]:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(folder / name, target / name)
-        except OSError:
-            shutil.copyfile(folder / name, target / name)
 
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._manifest = folder, read_manifest(folder)
+        self._classical = self._manifest.get("family") == "classical"
+        self.__name__ = "mlflow.sklearn" if self._classical else "mlflow.pyfunc"
 
-def describe(mlflow_model: Any, target: Path, texts: list[str]) -> None:
-    """Give an MLflow model its signature, its example and the environments that ``mlflow models serve`` can build."""
-    mlflow_model.signature = _signature()
-    mlflow_model.saved_input_example_info = _write_example(target, texts)
-    _write_environments(target)
+    def save_model(self, path: str, mlflow_model: Any, texts: list[str], **_: Any) -> None:
+        """Write MLmodel, the model folder's files, the example and the environments.
 
+        Args:
+            path: Folder to make.
+            mlflow_model: The ``mlflow.models.Model`` to describe.
+            texts: Example texts.
+        """
+        from mlflow import pyfunc
 
-def complete(mlflow_model: Any, target: Path) -> None:
-    """Write MLmodel, when everything else is there."""
-    mlflow_model.model_size_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    mlflow_model.save(str(target / "MLmodel"))
+        target = Path(path)
+        target.mkdir(parents=True)
+        self._link(target if self._classical else target / _FOLDER)
+        mlflow_model.signature = _signature()
+        mlflow_model.saved_input_example_info = _write_example(target, texts)
+        _write_environments(target)
+        environments = {"conda_env": _CONDA, "python_env": _PYTHON}
+        if self._classical:
+            loader = {"loader_module": "mlflow.sklearn", "model_path": MODEL_FILE, "predict_fn": "predict"}
+            pyfunc.add_to_model(mlflow_model, **loader, **environments)
+            mlflow_model.add_flavor(
+                "sklearn",
+                pickled_model=MODEL_FILE,
+                sklearn_version=version("scikit-learn"),
+                serialization_format="skops",
+                skops_trusted_types=self._types(),
+                code=None,
+            )
+        else:
+            pyfunc.add_to_model(mlflow_model, loader_module=__name__, data=_FOLDER, **environments)
+        mlflow_model.model_size_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+        mlflow_model.save(str(target / "MLmodel"))  # last, when everything else is there
+
+    def _link(self, target: Path) -> None:
+        """Link the files, which MLflow copies right after; where the file systems differ, copy them.
+
+        All that the manifest names comes along, so that `agnews serve models:/...` can check and load it too.
+        """
+        for name in [MANIFEST, *self._manifest["sha256"]]:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self._folder / name, target / name)
+            except OSError:
+                shutil.copyfile(self._folder / name, target / name)
+
+    def _types(self) -> list[str]:
+        """Return the types that the loader must trust; the manifest has them, without importing scikit-learn."""
+        if "types" not in self._manifest:
+            return named_types(self._folder / MODEL_FILE)
+        return [str(name) for name in self._manifest["types"] if is_own_class(str(name))]
 
 
 def _signature() -> Any:
@@ -116,73 +137,17 @@ def _write_example(folder: Path, texts: list[str]) -> dict[str, str]:
 
 
 def _write_environments(folder: Path) -> None:
-    """Write the environments; JSON is YAML."""
+    """Write the environments that ``mlflow models serve`` can build; JSON is YAML."""
     python = platform.python_version()
-    (folder / _REQUIREMENTS_FILE).write_text("\n".join(_REQUIREMENTS), encoding="utf-8")
-    environments: dict[str, dict[str, Any]] = {
-        PYTHON_FILE: {
-            "python": python,
-            "build_dependencies": ["pip", "setuptools", "wheel"],
-            "dependencies": [f"-r {_REQUIREMENTS_FILE}"],
-        },
-        CONDA_FILE: {
-            "name": "mlflow-env",
-            "channels": ["conda-forge"],
-            "dependencies": [f"python={python}", "pip", {"pip": list(_REQUIREMENTS)}],
-        },
+    (folder / _REQUIREMENTS).write_text("\n".join(_PACKAGES), encoding="utf-8")
+    builds, needs = ["pip", "setuptools", "wheel"], [f"-r {_REQUIREMENTS}"]
+    conda = [f"python={python}", "pip", {"pip": list(_PACKAGES)}]
+    environments = {
+        _PYTHON: {"python": python, "build_dependencies": builds, "dependencies": needs},
+        _CONDA: {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": conda},
     }
     for name, content in environments.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-class SavedPipeline:
-    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder."""
-
-    __name__ = "mlflow.sklearn"  # the flavour that the logged model is listed under
-
-    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
-        """Write MLmodel, the model folder's files, the example and the environments.
-
-        Args:
-            path: Folder to make.
-            mlflow_model: The ``mlflow.models.Model`` to describe.
-            folder: What :func:`agnews_exp.models.persistence.save_pipeline` wrote.
-            texts: Example texts.
-        """
-        from mlflow import pyfunc
-
-        target = Path(path)
-        target.mkdir(parents=True)
-        link_model(folder, target)
-        describe(mlflow_model, target, texts)
-        pyfunc.add_to_model(
-            mlflow_model,
-            loader_module="mlflow.sklearn",
-            model_path=MODEL_FILE,
-            conda_env=CONDA_FILE,
-            python_env=PYTHON_FILE,
-            predict_fn="predict",
-        )
-        mlflow_model.add_flavor(
-            "sklearn",
-            pickled_model=MODEL_FILE,
-            sklearn_version=version("scikit-learn"),
-            serialization_format="skops",
-            skops_trusted_types=_types(folder),
-            code=None,
-        )
-        complete(mlflow_model, target)
-
-
-def _types(folder: Path) -> list[str]:
-    """Return the types that the loader must be told to trust; the manifest has them, without importing scikit-learn."""
-    manifest = read_json(folder / MANIFEST) or {}
-    if "types" not in manifest:
-        return named_types(folder / MODEL_FILE)
-    return [str(name) for name in manifest["types"] if is_own_class(str(name))]
-
-
-_FOLDER = "model"
 
 
 class FolderModel:
@@ -212,29 +177,3 @@ class FolderModel:
 def _load_pyfunc(path: str) -> FolderModel:
     """Load the model; MLflow calls this."""
     return FolderModel(Path(path))
-
-
-class SavedFolder:
-    """An MLflow flavour: fills the folder of an MLflow model from a run's model folder."""
-
-    __name__ = "mlflow.pyfunc"  # the flavour that the logged model is listed under
-
-    def save_model(self, path: str, mlflow_model: Any, folder: Path, texts: list[str], **_: Any) -> None:
-        """Write MLmodel, the model folder, the example and the environments.
-
-        Args:
-            path: Folder to make.
-            mlflow_model: The ``mlflow.models.Model`` to describe.
-            folder: A model folder of any family.
-            texts: Example texts.
-        """
-        from mlflow import pyfunc
-
-        target = Path(path)
-        target.mkdir(parents=True)
-        link_model(folder, target / _FOLDER)
-        describe(mlflow_model, target, texts)
-        pyfunc.add_to_model(
-            mlflow_model, loader_module=__name__, data=_FOLDER, conda_env=CONDA_FILE, python_env=PYTHON_FILE
-        )
-        complete(mlflow_model, target)

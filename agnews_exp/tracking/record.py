@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +21,7 @@ from typing import Any
 from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.core.files import STATUS as RUN_STATUS
 from agnews_exp.core.files import atomic_path, is_intact, sha256_of
+from agnews_exp.core.paths import HISTORY as HISTORY
 from agnews_exp.core.text import has_control, is_name
 
 _TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
@@ -97,24 +99,52 @@ def read_config(path: Path) -> dict[str, Any]:
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         if not isinstance(content, dict) or not content:
             raise ValueError("it is no mapping")
-        if any("${" in word for word in _texts(content)):
-            raise ValueError("it holds an interpolation")
+        content = _unescaped(content)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, *what_libraries_raise) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(f"{path} is damaged: {reason}", fix="train it again (force=true)") from error
     return {str(key): value for key, value in content.items()}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def config_text(plain: Mapping[str, Any]) -> str:
+    """Return a resolved configuration as YAML that Hydra reads as it is: a ``${`` in a value is one, no reference."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(escaped(dict(plain))))
+
+
+_REFERENCE = re.compile(r"(\\*)\$\{")
+
+
+def escaped(value: Any) -> Any:
+    """Return values whose every ``${`` OmegaConf takes for text, with backslashes before it as its grammar wants."""
+    return _with_texts(value, lambda text: _REFERENCE.sub(lambda found: found[1] * 2 + "\\${", text))
+
+
+def _unescaped(value: Any) -> Any:
+    """Undo :func:`escaped`.
+
+    Raises:
+        ValueError: A text holds a reference.
+    """
+
+    def unescape(found: re.Match[str]) -> str:
+        if len(found[1]) % 2 == 0:
+            raise ValueError("it holds an interpolation")
+        return "\\" * (len(found[1]) // 2) + "${"
+
+    return _with_texts(value, lambda text: _REFERENCE.sub(unescape, text))
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return nested values with all texts changed; keys stay, for nothing refers from a key."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _with_texts(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_texts(inner, change) for inner in value]
+    return value
 
 
 STATUS, RESULT, CONFIG, ENVIRONMENT = RUN_STATUS, "result.json", "config.yaml", "environment.json"
@@ -167,13 +197,15 @@ class RunFolder:
 
     def start(self, plain: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write config.yaml, environment.json and ``status: running``."""
-        from omegaconf import OmegaConf
-
         self._started = _now()
         with atomic_path(self.path / CONFIG) as temporary:
-            temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
+            temporary.write_text(config_text(plain), encoding="utf-8")
         write_json(self.path / ENVIRONMENT, environment)
         self._set_status("running")
+
+    def identify(self, fingerprint: str) -> None:
+        """Note what the run is, and so that it has work to do: from here on MLflow hears of it."""
+        self._set_status("running", fingerprint=fingerprint)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, then ``status: finished`` with checksums: from here on the run counts."""
@@ -195,12 +227,15 @@ class RunFolder:
             self._set_status(status, reason=reason, traceback=traceback)
 
     def _set_status(self, status: str, **more: Any) -> None:
+        before = {} if status == "running" else read_json(self.path / STATUS) or {}
         content = {
             "status": status,
-            "started": getattr(self, "_started", None),
+            "started": getattr(self, "_started", before.get("started")),
             "updated": _now(),
             "pid": os.getpid(),
         }
+        if "fingerprint" in before:
+            content["fingerprint"] = before["fingerprint"]
         write_json(self.path / STATUS, content | {k: v for k, v in more.items() if v is not None})
 
     def result(self) -> dict[str, Any] | None:
@@ -259,7 +294,22 @@ def _warn_once(text: str) -> None:
 
 def remember(output_dir: Path, fingerprint: str, run: Path) -> None:
     """Note that this fingerprint has a finished run."""
-    write_json(output_dir / _INDEX / f"{fingerprint}.json", {"run": os.path.relpath(run, output_dir)})
+    path = output_dir / _INDEX / f"{fingerprint}.json"
+    write_json(path, {**(read_json(path) or {}), "run": os.path.relpath(run, output_dir)})
+
+
+def add_name(output_dir: Path, fingerprint: str, name: str) -> None:
+    """Note another name of a finished run: somebody asked for the same run under that one."""
+    path = output_dir / _INDEX / f"{fingerprint}.json"
+    content = read_json(path) or {}
+    if name not in content.get("names", []):
+        write_json(path, {**content, "names": [*content.get("names", []), name]})
+
+
+def names_given(output_dir: Path) -> dict[str, list[str]]:
+    """Return the other names of finished runs by fingerprint."""
+    notes = ((path.stem, read_json(path) or {}) for path in (output_dir / _INDEX).glob("*.json"))
+    return {fingerprint: note["names"] for fingerprint, note in notes if note.get("names")}
 
 
 def recall(output_dir: Path, fingerprint: str) -> RunFolder | None:
@@ -284,10 +334,7 @@ def _now() -> str:
 
 
 JOB_REPORT = "AGNEWS_JOB_REPORT"
-PARENT_RUN = "AGNEWS_PARENT_RUN_ID"
-SWEEP_NAME = "AGNEWS_SWEEP"
-JOB_NUMBER = "AGNEWS_JOB_NUM"
-NAMES = (JOB_REPORT, PARENT_RUN, SWEEP_NAME, JOB_NUMBER)
+"""Environment variable of a sweep's job: the file that it reports to."""
 
 
 def report_job(status: str, objective: float | None, run: Path, *, reason: str | None = None) -> None:
@@ -305,9 +352,3 @@ def report_job(status: str, objective: float | None, run: Path, *, reason: str |
             Path(path),
             {"status": status, "objective": objective, "run": os.path.relpath(run, base), "reason": reason},
         )
-
-
-def sweep_tags() -> dict[str, str]:
-    """Return the MLflow tags of a job: its sweep and its number; empty outside of a sweep."""
-    names = {"sweep": SWEEP_NAME, "sweep.job": JOB_NUMBER}
-    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}

@@ -133,6 +133,8 @@ def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str) -> 
         database = Path(uri.partition("?")[0].removeprefix("sqlite:///"))
         _create(database, artifacts)
         _check_readable(database)
+        if database.parent.resolve() == mlruns_dir.resolve():  # another one may be that of several projects
+            _relocate(database, artifacts)
         _reserve(mlruns_dir)
         return uri, _experiment_id(uri, experiment, artifacts)
 
@@ -162,9 +164,50 @@ def _check_readable(database: Path) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
+_PLACES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Tables and columns of MLflow's database that hold absolute addresses of artifacts."""
+
+
+def _relocate(database: Path, artifacts: str) -> None:
+    """Let the addresses of all artifacts begin where the store is now; it may have been moved or copied.
+
+    MLflow stores absolute addresses, takes a relative one as relative to each process's working directory, and has no
+    command that changes those of what is there already; so this is SQL on its tables. The first experiment, which
+    MLflow makes with the database, says where the artifacts were.
+
+    Args:
+        database: The sqlite file.
+        artifacts: Address of the folder of all artifacts, without a slash at its end.
+    """
+    if not database.is_file():
+        return
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+        try:
+            found = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+        except sqlite3.OperationalError:  # another database of the user's, without these tables
+            return
+        before = str(found[0]).removesuffix("/0") if found else artifacts
+        if before == artifacts or not before.startswith(("file:", "/")):
+            return
+        with connection:
+            for table, columns in _PLACES.items():
+                known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                for column in known.intersection(columns):
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 - our own words
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (artifacts, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                    )
+
+
 def _wait_within_reason() -> None:
-    """Give a server a quarter of a minute to come back, not four minutes a request as MLflow would."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # after 0, 4 and 8 seconds
+    """Give a server some seconds to come back, not four minutes a request as MLflow would."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # after 0 and 4 seconds
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 

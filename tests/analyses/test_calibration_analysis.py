@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from agnews_exp.analyses.calibration.analyse import CALIBRATOR, analyse
-from agnews_exp.analyses.context import AnalysisContext
+from agnews_exp.analyses.calibration import CALIBRATOR, analyse
+from agnews_exp.analyses.findings import to_markdown
+from agnews_exp.analyses.performing import AnalysisContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import DataError
+from agnews_exp.drawing import Chart, vega
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import load_calibrator
 from agnews_exp.runners.protocol import Stages
@@ -46,14 +48,18 @@ def svc(tmp_path_factory):
 def test_a_model_with_scores_only_is_reported_before_as_softmax_and_after(svc):
     context, findings = svc
     assert context.answers["test"].probabilities is None
-    assert "before: softmax of decision scores" in findings.summary
-    assert "no claim that the model makes" in findings.summary
+    said = to_markdown(findings.blocks)
+    assert "before: softmax of decision scores" in said
+    assert "no claim that the model makes" in said
     assert findings.metrics["test/nll_after"] < findings.metrics["test/nll_before"]
     assert findings.metrics["test/ece_after"] < findings.metrics["test/ece_before"]
     assert {f"test/nll_{name}" for name in ("platt", "isotonic", "temperature", "vector")} <= set(findings.metrics)
     assert all(np.isfinite(value) for value in findings.metrics.values())
-    for name in ("reliability.png", "reliability_by_class.png"):
-        assert (context.folder / name).read_bytes().startswith(b"\x89PNG")
+    charts = {block.name: block for block in findings.blocks if isinstance(block, Chart)}
+    assert set(charts) == {"reliability_before", "reliability_after", "confidences", "reliability_by_class"}
+    right = [series for series in charts["confidences"].series if series.name == "right"]
+    assert sum(right[0].y) == (context.answers["test"].labels == context.splits.test.labels).sum()
+    assert all(vega(chart) for chart in charts.values())
     json.dumps(findings.details, allow_nan=False)
 
 
@@ -63,7 +69,8 @@ def test_the_stored_calibrator_gives_the_reported_numbers(svc):
     assert chosen.class_names == context.splits.class_names
     p = chosen.probabilities(context.answers["test"])
     assert log_loss(context.splits.test.labels, p) == pytest.approx(findings.metrics["test/nll_after"])
-    assert f"**{chosen.name}** (chosen)" in findings.summary
+    table = next(block for block in findings.blocks if block.name == "calibration")
+    assert [row[0] for row in table.rows if row[1] == "chosen"] == [chosen.name]
     assert findings.details["chosen"] == chosen.name
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.context import AnalysisContext
 from agnews_exp.analyses.efficiency import analyse, measure_cold_start
+from agnews_exp.analyses.findings import to_markdown
+from agnews_exp.analyses.performing import AnalysisContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError
@@ -47,7 +48,9 @@ def test_everything_asked_for_is_measured(context, findings):
         assert metrics[f"throughput_{size}"] > 0
     assert metrics["throughput_16"] > metrics["throughput_1"]
     assert findings.details["model_size_mb"] == folder_size_mb(context.folder.parents[1] / "model")
-    assert (context.folder / "latency.png").read_bytes().startswith(b"\x89PNG")
+    latency, throughput = findings.blocks[2:]
+    assert latency.series[0].y == tuple(metrics[f"latency_p50_ms_{size}"] for size in (1, 16))
+    assert throughput.series[0].x == (1, 16)
     json.dumps(findings.details, allow_nan=False)
 
 
@@ -63,19 +66,20 @@ def test_cost_is_that_of_the_measured_throughput(findings):
     cost = findings.details["cost"]
     assert cost["throughput"] == max(findings.metrics[f"throughput_{size}"] for size in (1, 16))
     assert findings.metrics["cost_per_million"] == pytest.approx(0.36 * 1e6 / (cost["throughput"] * 3600 * 0.5))
-    assert cost["formula"] in findings.summary
-    assert f"{cost['throughput']:,.1f} x 3,600 x 0.5" in findings.summary
+    how = str(findings.blocks[1].rows[-1])
+    assert cost["formula"] in how
+    assert f"{cost['throughput']:,.1f} x 3,600 x 0.5" in how
 
 
 def test_cost_is_in_the_currency_of_the_price(context, tmp_path):
     found = analyse(replace(context, folder=tmp_path), cold_starts=0, prices={"here": 1.0}, currency="CHF", **QUICK)
     assert found.details["cost"]["currency"] == "CHF"
-    assert re.search(r"cost per million texts \| [\d.e-]+ CHF", found.summary)
+    assert re.search(r"cost per million texts \| [\d.e-]+ CHF", to_markdown(found.blocks))
 
 
 def test_training_time_is_that_of_the_stages_of_training(findings):
     assert findings.details["training"]["seconds"] == 2.0
-    assert "features 1.5 s, fit 0.5 s" in findings.summary
+    assert "features 1.5 s, fit 0.5 s" in to_markdown(findings.blocks)
 
 
 def test_without_price_record_or_meter_the_reason_is_told(context, tmp_path):
@@ -83,9 +87,10 @@ def test_without_price_record_or_meter_the_reason_is_told(context, tmp_path):
     folder.mkdir(parents=True)
     found = analyse(replace(context, folder=folder, timings={}), cold_starts=0, prices={"here": None}, **QUICK)
     assert not {"cost_per_million", "kwh_per_million", "cold_start_s"} & set(found.metrics)
-    assert "set prices.here=" in found.summary
+    summary = to_markdown(found.blocks)
+    assert "set prices.here=" in summary
     assert "energy_seconds=0" in found.details["energy_reason"]
-    assert "nothing was trained" in found.summary
+    assert "nothing was trained" in summary
 
 
 def test_energy_has_a_number_or_a_reason(context):

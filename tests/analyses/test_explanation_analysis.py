@@ -5,13 +5,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.context import AnalysisContext
-from agnews_exp.analyses.explanation.analyse import analyse
-from agnews_exp.analyses.explanation.page import Article, highlight, write_page
+from agnews_exp.analyses.explanation.analysis import Article, analyse
 from agnews_exp.analyses.explanation.words import Explanation
+from agnews_exp.analyses.findings import Table, html_page, to_html, to_markdown, write_table
+from agnews_exp.analyses.performing import AnalysisContext
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.drawing import Chart
 from agnews_exp.models.loading import ClassicalModel
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
@@ -120,8 +121,8 @@ def test_as_many_terms_are_named_as_asked(context, tmp_path):
     for n in (3, 6):
         folder = tmp_path / str(n)
         folder.mkdir()
-        analyse(replace(context, folder=folder), n_articles=1, n_terms=n, **QUICK)
-        rows.append(sum(len(path.read_text("utf-8").splitlines()) - 1 for path in folder.glob("*weights*.csv")))
+        found = analyse(replace(context, folder=folder), n_articles=1, n_terms=n, **QUICK)
+        rows += [len(block.rows) for block in found.blocks if isinstance(block, Table) and block.name == "weights"]
     assert 0 < rows[0] < rows[1]
 
 
@@ -131,12 +132,12 @@ def test_families_are_measured_on_validation(context, findings):
     assert all(f["permuted"] != 0 for f in families["losses"] if f["family"] in ("word", "char"))
 
 
-def test_files_and_summary(context, findings):
-    for name in ("weights.png", "families.png", "faithfulness.png"):
-        assert (context.folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list(context.folder.glob("article_*.png"))) == 10
+def test_tables_and_charts(context, findings):
+    blocks = {block.name: block for block in findings.blocks if isinstance(block, Chart | Table)}
+    assert {"weights_chart", "families_chart", "faithfulness_chart", "weights", "faithfulness"} <= set(blocks)
+    write_table(blocks["weights"], context.folder / "weights.csv")
     assert (context.folder / "weights.csv").read_text(encoding="utf-8").startswith("block,class,term,weight,effect")
-    assert "## Faithfulness" in findings.summary
+    assert "## Faithfulness" in to_markdown(findings.blocks)
     json.dumps(findings.details, allow_nan=False)
 
 
@@ -152,12 +153,13 @@ def test_method_without_its_package_is_refused_and_auto_tells_of_it(context, tmp
     options = QUICK | {"methods": "auto", "n_faithfulness": 0, "permutation_repeats": 0}
     found = analyse(replace(context, folder=tmp_path), n_articles=1, **options)
     assert "lime" in found.details["left_out"]
-    assert "agnews-exp[explain]" in found.summary
+    assert "agnews-exp[explain" in to_markdown(found.blocks)
     assert not any(name.startswith("test/") for name in found.metrics)
 
 
 def test_highlight_shades_by_sign_and_shows_weights():
-    html = highlight(Explanation("m", "up <b> down", 0, np.array([2.0, 0.0, 0.0, 0.0, -1.0][:5])))
+    explanation = Explanation("m", "up <b> down", 0, np.array([2.0, 0.0, 0.0, 0.0, -1.0]))
+    html = to_html(Article(1, "a", "a", 0.5, "p", [explanation]).highlights())
     assert "&lt;" in html
     assert "<b>" not in html
     assert 'class="top"' in html
@@ -165,13 +167,7 @@ def test_highlight_shades_by_sign_and_shows_weights():
     assert "rgba(213,94,0,0.375)" in html
 
 
-def test_class_names_and_terms_cannot_break_the_page(tmp_path):
-    explanation = Explanation("m", "a", 0, np.array([1.0]))
-    write_page(
-        tmp_path / "p.html",
-        "<script>x</script>",
-        [Article(1, "<img>", "<img src=y>", 0.5, "p", [explanation])],
-        ["<a>"],
-    )
-    page = Page((tmp_path / "p.html").read_text(encoding="utf-8"))
+def test_class_names_and_terms_cannot_break_the_page():
+    article = Article(1, "<img>", "<img src=y>", 0.5, "p", [Explanation("m", "a", 0, np.array([1.0]))])
+    page = Page(html_page("<script>x</script>", article.blocks()))
     assert not page.tags & {"script", "img", "a"}

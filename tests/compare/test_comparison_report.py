@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from agnews_exp.compare.comparison import compare_runs, load_comparable, to_markdown, write_comparison
+from agnews_exp.analyses.findings import to_markdown, to_terminal
+from agnews_exp.compare.comparison import compare_runs, load_comparable
+from agnews_exp.compare.findings import comparison_findings, write_comparison
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
@@ -46,6 +48,10 @@ def store(tmp_path):
         return run
 
     return make
+
+
+def markdown(found, compared):
+    return to_markdown(comparison_findings(found, compared).blocks)
 
 
 def answers_of(run, split):
@@ -90,7 +96,7 @@ def test_runs_that_differ_in_their_seed_only_are_one_model(store):
     over_seeds = found.blocks[1]
     assert over_seeds.kind == "seeds"
     assert over_seeds.pairs[0].test.p_value == pytest.approx(welch_test(scores["bert"], scores["tiny"]).p_value)
-    text = to_markdown(found, compared)
+    text = markdown(found, compared)
     assert "seed 1, 7" in text
     assert "svc is left out of the tests over seeds" in text
 
@@ -105,12 +111,32 @@ def test_seeds_of_one_model_alone_are_compared_as_runs(store):
 def test_one_pair_shows_agreement_and_many_pairs_a_line_of_verdicts(store):
     runs = [store(f"model{i}", 0.9 - 0.1 * i) for i in range(5)]
     pair = load_comparable(runs[:2], "test")
-    assert "### Agreement" in to_markdown(compare_runs(pair, resamples=200), pair)
+    assert "## Agreement" in markdown(compare_runs(pair, resamples=200), pair)
     many = load_comparable(runs, "test")
-    text = to_markdown(compare_runs(many, resamples=200), many)
-    assert "A > E" in text
+    found = compare_runs(many, resamples=200)
+    text = markdown(found, many)
+    assert "A > E" in comparison_findings(found, many).headline
     assert "right more often" not in text
     assert "adjust over these 10 pairs" in text
+
+
+def test_at_80_columns_no_number_is_cut(store):
+    import io
+    import re
+
+    from rich.console import Console
+
+    runs = [store("a_model_with_a_rather_long_name", 0.9), store("b", 0.7), store("c", 0.6)]
+    compared = load_comparable(runs, "test")
+    found = comparison_findings(compare_runs(compared, resamples=200), compared)
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    console.print(to_terminal(found.blocks))
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in ("models", "differences", "items", "tests"):
+        table = next(block for block in found.blocks if getattr(block, "name", "") == name)
+        for number in {n for row in table.texts() for cell in row for n in re.findall(r"[+-]?\d+\.\d+", cell)}:
+            assert number in shown, (name, number)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import errno
 
 import pytest
 
-from agnews_exp.core.errors import nearest, unknown_name
+from agnews_exp.core.errors import unknown_name
 from agnews_exp.core.process import explain_os_error, find_os_error
+from agnews_exp.core.suggestions import nearest
 
 
 def test_disk_full_is_found_behind_another_exception():

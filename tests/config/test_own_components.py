@@ -67,7 +67,7 @@ def test_misspelt_choice_suggests_one_of_the_own_folder(mine):
 
 def test_misspelt_key_of_an_own_choice_suggests_the_right_one(mine):
     conf, _ = mine
-    with pytest.raises(ConfigError, match="Did you mean 'power'"):
+    with pytest.raises(ConfigError, match=r"Did you mean model\.power=2"):
         compose_config(["model=mine", "model.powr=2"], extra=[conf])
 
 

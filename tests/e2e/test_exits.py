@@ -62,6 +62,7 @@ def test_exception_during_fit_ends_record_and_mlflow_run_as_failed(project):
     assert [r.info.status for r in project.mlflow_runs()] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_sigkill_is_told_to_mlflow_by_the_process_that_tracks_the_run(project):
     process = project.start(*SLOW_FIT)
     wait_until_fitting(project, process)
@@ -73,6 +74,7 @@ def test_sigkill_is_told_to_mlflow_by_the_process_that_tracks_the_run(project):
     assert [r.info.status for r in project.mlflow_runs()] == ["KILLED"]
 
 
+@pytest.mark.slow
 def test_sigkill_of_run_and_tracker_leaves_a_run_that_the_next_sync_closes(project):
     process = project.start(*SLOW_FIT)
     wait_until_fitting(project, process)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from sklearn.metrics import accuracy_score, f1_score
 
+from agnews_exp.drawing import read_chart
+
 FAST = ("data=sample", "features=word_tfidf", "model=multinomial_nb", "evaluation.latency_repeats=0")
 
 
-def test_default_run_leaves_a_complete_record_whose_metrics_follow_from_its_predictions(project):
+def test_default_run_leaves_a_complete_record_whose_metrics_follow_from_its_predictions(cold_project):
+    project = cold_project
     done = project.run("data=sample", "tracking=none")
     assert done.returncode == 0, done.stderr
     (folder,) = project.run_folders
@@ -35,7 +40,9 @@ def test_default_run_leaves_a_complete_record_whose_metrics_follow_from_its_pred
         assert result["timings"][name] > 0
     for name in ("throughput_batch", "throughput_single", "model_size_mb", "peak_memory_mb", "n_features"):
         assert result["metrics"][name] > 0
-    assert (folder / "figures" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    drawn = read_chart(folder / "figures" / "confusion_test.json")
+    assert drawn.texts[0][0].split()[0] == str(result["confusion"]["test"][0][0])
+    assert not list(folder.rglob("*.png")), "a run draws nothing"
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["C"] == 1.0
 
 
@@ -58,7 +65,7 @@ def test_mlflow_run_holds_params_metrics_tags_inputs_artifacts_and_a_model_that_
     (run,) = project.mlflow_runs()
     result = project.result()
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "multinomial_nb-word_tfidf"
+    assert run.info.run_name.startswith("multinomial_nb-word_tfidf-")
     assert run.data.params["model"] == "multinomial_nb"
     assert run.data.params["model.alpha"] == "0.5"
     assert run.data.params["data_fraction"] == "1.0"
@@ -91,18 +98,21 @@ def test_finished_run_is_not_repeated_unless_forced(project):
     assert len(project.run_folders) == 2
 
 
-@pytest.mark.parametrize("change", ["seed=43", "model.alpha=0.2", "data_fraction=0.5", "split_seed=7"])
-def test_scientific_change_is_a_new_run(project, change):
-    assert project.run(*FAST, "tracking=none").returncode == 0
-    assert project.run(*FAST, "tracking=none", change).returncode == 0
+def test_every_scientific_change_is_a_new_run(project):
+    changes = ("seed=42", "seed=43", "model.alpha=0.2", "data_fraction=0.5", "split_seed=7")
+    for change in changes:
+        assert project.run(*FAST, "tracking=none", change).returncode == 0
     prints = {project.result(p)["fingerprint"] for p in project.run_folders}
-    assert len(prints) == 2
+    assert len(prints) == len(changes)
 
 
 def test_same_command_gives_identical_predictions_whatever_hash_seed_and_folder(project, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = ("data=sample", "model=sgd_modified_huber", "features=hybrid_tfidf", "tracking=none", "force=true")
+    command = (
+        "data=sample", "data_fraction=0.3", "model=sgd_modified_huber", "features=hybrid_tfidf", "tracking=none",
+        "force=true", "evaluation.latency_repeats=0",
+    )  # fmt: skip
     first = project.run(*command, env={"PYTHONHASHSEED": "1"})
     second = project.run(*command, env={"PYTHONHASHSEED": "2"}, cwd=elsewhere)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
@@ -115,3 +125,20 @@ def test_python_m_sweeps_a_scalar_fraction(project):
     assert done.returncode == 0, done.stdout + done.stderr
     results = list((project.root / "outputs" / "sweeps").glob("*/*/result.json"))
     assert len(results) == 2
+
+
+def test_a_stored_run_of_other_code_is_not_reused_and_one_of_other_libraries_is_said(project):
+    words = (*FAST, "tracking=none")
+    assert project.run(*words).returncode == 0
+    (folder,) = project.run_folders
+    environment = json.loads((folder / "environment.json").read_text())
+    older = environment | {"packages": environment["packages"] | {"numpy": "1.0.0"}}
+    (folder / "environment.json").write_text(json.dumps(older))
+    same = project.run(*words, "name=mine")
+    assert "numpy 1.0.0 (now" in same.stdout + same.stderr
+    assert "mine" in same.stdout, "a name that was given is used"
+    assert project.run_folders == [folder]
+    (folder / "environment.json").write_text(json.dumps(environment | {"source": "0" * 16}))
+    again = project.run(*words)
+    assert "the source code has changed" in again.stdout + again.stderr
+    assert len(project.run_folders) == 2

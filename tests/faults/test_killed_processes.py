@@ -48,10 +48,7 @@ class Ended:
     """A process that has ended with a code."""
 
     def __init__(self, code):
-        self.returncode = code
-
-    def poll(self):
-        return self.returncode
+        self.exit_code = code
 
 
 def test_a_killed_process_of_a_distributed_training_names_memory(tmp_path):

@@ -74,14 +74,14 @@ def test_overrides_of_any_text_compose_or_are_explained(overrides):
 ATTACKS = [
     "os.system",
     "agnews_exp.core.process.os.system",
-    "agnews_exp.data.cache.os.system",
-    "agnews_exp.data.cache.shutil.rmtree",
-    "agnews_exp.analyses.errors.tables.write_csv",
+    "agnews_exp.core.cache.os.system",
+    "agnews_exp.core.cache.shutil.rmtree",
+    "agnews_exp.analyses.findings.write_table",
     "agnews_exp.tracking.record_files.write_predictions",
     "agnews_exp.models.persistence.add_json",
     "agnews_exp.models.persistence.write_manifest",
     "agnews_exp.models.persistence.save_pipeline",
-    "agnews_exp.data.cache.ArrayCache",
+    "agnews_exp.core.cache.ArrayCache",
     "agnews_exp.cli.main",
     "agnews_exp..data.x",
     ".os.system",
@@ -107,7 +107,7 @@ def test_a_target_of_any_text_is_found_or_refused(path):
 
 
 def test_a_configuration_cannot_write_a_file(tmp_path):
-    target = {"_target_": "agnews_exp.analyses.errors.tables.write_csv"}
+    target = {"_target_": "agnews_exp.analyses.findings.write_table"}
     with pytest.raises(ConfigError, match="may not be built"):
         safe_instantiate(target | {"path": str(tmp_path / "written.csv"), "rows": [{"a": "b"}]}, "model")
     assert not (tmp_path / "written.csv").exists()

@@ -212,7 +212,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 1
     [
         ("name: !!python/object/apply:os.system ['true']", "constructor"),
         ("name: ${oc.env:HOME}", "interpolation"),
-        ("model:\n  ${oc.env:HOME}: 1", "interpolation"),
+        ("model:\n  ${oc.env:HOME}: 1", "was changed"),  # a key refers to nothing
         (BOMB, "alias"),
         ("x" * (1 << 21), "more than"),
         ("[" * 5000, "damaged"),
@@ -251,7 +251,7 @@ def test_a_record_whose_configuration_names_a_writer_writes_nothing(tmp_path):
 
     run = finished(tmp_path / "run")
     plain = to_plain(compose_config(["data=sample", "model=linear_svc"]))
-    target = "agnews_exp.analyses.errors.tables.write_csv"
+    target = "agnews_exp.analyses.findings.write_table"
     plain["model"] |= {"_target_": target, "path": str(tmp_path / "written.csv"), "rows": [{"a": "b"}]}
     run.start(plain, {})
     with pytest.raises(AgnewsError, match="may not be built"):

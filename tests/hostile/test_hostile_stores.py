@@ -11,8 +11,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from agnews_exp.core.cache import ArrayCache
 from agnews_exp.core.errors import StorageError
-from agnews_exp.data.cache import ArrayCache
 
 
 class Harmful:

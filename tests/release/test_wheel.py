@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,7 @@ def installed(wheel, tmp_path_factory, module_project):
     site = tmp_path_factory.mktemp("site")
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
     subprocess.run([*words, "--target", str(site), str(wheel)], check=True)
-    return Installed(module_project, site)
+    return Installed(replace(module_project, cold=True), site)  # a warm process has the checkout's modules
 
 
 def test_installed_package_finds_its_own_configurations(installed):

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from agnews_exp.analyses.findings import Findings, Text, findings_to_json
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.drawing import Chart
 from agnews_exp.report.build import build_report
-from agnews_exp.report.content import Chart
-from agnews_exp.report.inputs import RunNames, collect
-from agnews_exp.report.sections.transformer import data_efficiency
-from agnews_exp.tracking.lookup import find_runs
+from agnews_exp.report.inputs import collect
+from agnews_exp.report.systems import RunNames
+from agnews_exp.report.variations import learning_curves
 from agnews_exp.tracking.record import RunFolder, write_json
+from agnews_exp.tracking.runs import find_runs
 
 StoreRun = Callable[..., RunFolder]
 NOVEMBER = "20261123-221530-123456-0a1b2c"
@@ -62,10 +64,9 @@ def test_data_efficiency_joins_what_differs_in_its_rows_alone(store_run: StoreRu
     for number, (fraction, alpha, steps) in enumerate(arms, start=1):
         more = {"parameters": {"alpha": alpha, "steps": steps}, "fraction": fraction, "n_train": round(1000 * fraction)}
         store_run(tmp_path, number << 40, "sgd", 0.9, 0.9, name="sgd", group=str(number), **more)
-    blocks = data_efficiency(collect(tmp_path, None))
+    blocks = learning_curves(collect(tmp_path, None))
     (chart,) = [block for block in blocks if isinstance(block, Chart)]
-    ours = [series for series in chart.series if not series.published]
-    assert sorted(series.x for series in ours) == [(250, 500), (500, 1000)]
+    assert sorted(series.x for series in chart.series) == [(250, 500), (500, 1000)]
 
 
 def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refused(
@@ -75,7 +76,7 @@ def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refu
     shutil.copytree(first.path, first.path.with_name(NOVEMBER))
     assert found(tmp_path, "abcdef01") == [NOVEMBER]
     store_run(tmp_path, 0xABCDEF0198765432, "logreg", 0.9, 0.9)
-    with pytest.raises(ConfigError, match="2 fingerprints"):
+    with pytest.raises(ConfigError, match="fits 3 runs"):
         found(tmp_path, "abcdef01")
 
 
@@ -93,8 +94,8 @@ def test_when_and_where_the_runs_ran_is_in_the_folded_table_alone(store_run: Sto
         both = store_run(output, 3, "cascade", 0.9, 0.9, family="cascade")
         word = f"model.fast={output}/runs/{began}-101010-111111-0000a1"
         write_json(both.path / "environment.json", {"cpu": "test", "command": ["agnews", "run", word]})
-        write_json(both.path / "analysis" / "robustness" / "findings.json", {"details": {}})
-        (both.path / "analysis" / "robustness" / "summary.md").write_text(f"## Of {began}-101010-111111-0000a1\n")
+        found = Findings("Found", (Text(f"Of {began}-101010-111111-0000a1"),))
+        write_json(both.path / "analysis" / "robustness" / "findings.json", findings_to_json(found))
     one, other = report(here, tmp_path / "one"), report(there, tmp_path / "other")
     same = [name for name in one if not name.endswith((".png", ".svg"))]
     assert {name for name in same if one[name] != other.get(name)} == {"provenance.csv", "report.html"}
@@ -123,6 +124,6 @@ def test_an_arm_that_another_stage_has_run_is_an_arm_of_its_ablation(store_run: 
     (found,) = collect(tmp_path, None).sweeps
     assert [run.metrics["val/accuracy"] for run in found.jobs.values()] == [0.8, 0.9]
     build_report(tmp_path, None, tmp_path / "report", "today", strict=True)
-    rows = (tmp_path / "report" / "tables" / "ablation_max_length_table.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "report" / "tables" / "varied_model_max_length_table.csv").read_text().splitlines()[1:]
     assert [row.split(",")[:2] for row in rows] == [["32", "tiny-text"], ["64", "tiny-text"]]
     assert json.loads((lone.path / "status.json").read_text())["status"] == "finished"

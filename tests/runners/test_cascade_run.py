@@ -28,7 +28,8 @@ def test_cascade_is_fitted_on_validation_and_judged_like_any_model(run):
     assert metrics["cascade/val_escalation_rate"] <= 0.25
     findings = json.loads((done.folder / "analysis" / "cascade" / "findings.json").read_text())
     assert findings["details"]["chosen"]["accuracy"]["estimate"] == pytest.approx(metrics["test/accuracy"])
-    assert {"routing.png", "risk_coverage.png"} <= {p.name for p in (done.folder / "analysis" / "cascade").iterdir()}
+    charts = {"routing.json", "routing_cost.json", "risk_coverage.json"}
+    assert charts <= {p.name for p in (done.folder / "analysis" / "cascade").iterdir()}
     assert "train/macro_f1" not in metrics, "nothing of a cascade is fitted on training rows"
     again = run(*AT_MOST_A_QUARTER)
     assert again.skipped
@@ -36,11 +37,11 @@ def test_cascade_is_fitted_on_validation_and_judged_like_any_model(run):
 
 
 def test_a_price_turns_cost_into_money_and_another_confidence_is_judged_beside_the_chosen_one(run):
-    options = ("model.price_per_hour=3.6", "model.timing_rows=16", "evaluation.analyses.cascade.study_confidence=0.6")
+    options = ("model.price_per_hour=3.6", "model.timing_rows=16", "evaluation.analyses.cascade.fixed_confidence=0.6")
     done = run(*AT_MOST_A_QUARTER, *options)
     folder = done.folder / "analysis" / "cascade"
     summary = (folder / "summary.md").read_text(encoding="utf-8")
-    assert "cost of a million texts (money)" in summary
+    assert "cost of a million texts [money]" in summary.replace("\\", "")
     assert "## A fixed confidence of 0.6" in summary
     fixed = json.loads((folder / "findings.json").read_text())["details"]["fixed_confidence"]
     assert {kind["threshold"] for kind in fixed.values()} == {0.6}

@@ -17,7 +17,7 @@ from agnews_exp.models.loading import load_model
 from agnews_exp.runners.distil_runner import out_of_fold_probabilities, teacher_probabilities
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
-from agnews_exp.tracking.lookup import source_runs
+from agnews_exp.tracking.runs import source_runs
 
 COMMON = (
     "data=sample", "data_fraction=0.1", "tracking=none", "evaluation.latency_repeats=0", "trainer.n_jobs=1",
@@ -138,6 +138,7 @@ def test_teacher_without_probabilities_is_refused(run):
         run(*STUDENT, "model.teacher=mute")
 
 
+@pytest.mark.slow
 def test_network_learns_from_the_teacher_too(run):
     words = ("model=distilled_network", "model@model.student=tiny", "model.teacher=teacher", "trainer.max_epochs=4")
     small = ("model.student.vocabulary=1000", "model.student.max_length=32")

@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 
 from agnews_exp.core.errors import Pruned
 from agnews_exp.data.corpus import TextRows
+from agnews_exp.evaluation.metrics import find_metric
 from agnews_exp.models.answers import predict_matrix
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.sklearn_runner import report_rungs
@@ -44,7 +45,7 @@ def reported(model, rows, heard=None, stop_at=None, metric="macro_f1"):
     validation = TextRows(tuple(map(str, range(len(truth)))), truth, np.arange(len(truth)))
     report_rungs(
         model, matrix, labels, validation, lambda texts: held_out[[int(t) for t in texts]],
-        lambda fitted, x: predict_matrix(fitted, x, 4), CLASSES, metric, Stages(quiet=True, report=listen),
+        lambda fitted, x: predict_matrix(fitted, x, 4), CLASSES, find_metric(metric), Stages(quiet=True, report=listen),
     )  # fmt: skip
     return heard
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+
+from agnews_exp.evaluation.metrics import find_metric, judge
+from agnews_exp.models.transformer import predictions_of
 
 
 def test_same_seed_gives_the_same_weights_whatever_num_workers_and_logging_are(make_training, tmp_path):
@@ -74,10 +80,28 @@ def test_learning_rate_ends_at_zero_at_the_last_step(make_training, tmp_path):
     assert max(rates.values()) == pytest.approx(3e-3, rel=0.2)
 
 
+@pytest.mark.parametrize("metric", ["log_loss", "f1/Sports"])
+def test_the_monitored_metric_is_the_judges_and_its_better_values_keep_the_weights(make_training, tmp_path, metric):
+    training = make_training(tmp_path, "trainer.val_check_interval=0.3")
+    names, labels = training.job.class_names, training.job.validation.labels
+    choice = find_metric(metric, names)
+    training.job = replace(training.job, monitor=choice)
+    scores = []
+    training.run(report=lambda number, score: scores.append(score))
+    judged = judge(labels, predictions_of(training.job.checkpoints.best()[1]), names)
+    best = max if choice.metric.greater_is_better else min
+    assert judged[choice.key] == pytest.approx(best(scores), abs=1e-6)
+    points = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    key = f"curve/{choice.stored_as('val', names).replace('/', '_')}"
+    shown = [point for point in points if key in point]
+    kept = shown[scores.index(best(scores))]
+    assert kept[key] == pytest.approx(best(scores))
+    for name in ("macro_f1", "accuracy", "log_loss"):
+        assert kept[f"curve/val_{name}"] == pytest.approx(judged[name], abs=1e-6)
+
+
 def test_best_weights_are_those_of_the_best_validation(make_training, tmp_path):
-    from agnews_exp.evaluation.metrics import classification_metrics
     from agnews_exp.models.inference import TextPredictor
-    from agnews_exp.models.transformer import predictions_of
     from agnews_exp.runners.training import new_network
 
     scores = []
@@ -86,7 +110,7 @@ def test_best_weights_are_those_of_the_best_validation(make_training, tmp_path):
     assert [number for number, _ in scores] == list(range(len(scores)))
     weights, answers = training.job.checkpoints.best()
     labels, names = training.job.validation.labels, training.job.class_names
-    kept = classification_metrics(labels, predictions_of(answers), names)["macro_f1"]
+    kept = judge(labels, predictions_of(answers), names)["macro_f1"]
     assert kept == pytest.approx(max(score for _, score in scores), abs=1e-6)
     network = new_network(training.job)
     network.load_state_dict(weights)
@@ -142,6 +166,7 @@ def test_out_of_memory_names_the_batch_and_what_to_set(make_training, tmp_path, 
     assert "accumulate_grad_batches=2" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
     from dataclasses import replace
 
@@ -168,6 +193,7 @@ def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
         np.testing.assert_allclose(values, alone.weights()[name], atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_path):
     from dataclasses import replace
 

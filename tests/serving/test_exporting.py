@@ -68,6 +68,7 @@ def test_the_command_exports_checks_and_says_what_came_of_it(network, texts_file
     assert f"agnews serve {output}" in shown
 
 
+@pytest.mark.slow
 def test_broken_parity_is_a_warning_and_an_error_when_strict(network, rows, texts_file, tmp_path, capsys, monkeypatch):
     from agnews_exp.serving import exporting
 

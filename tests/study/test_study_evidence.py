@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from agnews_exp.study.evidence import Evidence, NotYet, StudyFile
+from agnews_exp.study.plan import NotYet, Planner
 from agnews_exp.study.settings import Machine, TransformerSettings, ask, choose_transformer
+from agnews_exp.study.state import StudyFile
 
 
 @pytest.fixture
@@ -18,13 +20,13 @@ def asked():
 @pytest.fixture
 def state(tmp_path, asked):
     state = StudyFile(tmp_path / "outputs", asked.name)
-    state.open(asked, {}, "digest", "1.0")
+    state.open(asked, {})
     return state
 
 
 @pytest.fixture
 def evidence(state, asked):
-    return Evidence(state, asked.settings.stages, 1.0)
+    return Planner(replace(asked, fraction=1.0), state, Machine(2, ()), None)
 
 
 def write_run(state, name, val, *, test=0.5, cv=None, folds=0, **more):
@@ -57,14 +59,14 @@ def test_the_best_run_is_the_best_on_validation_whatever_the_test_set_says(state
     runs = [write_run(state, "good", 0.9, test=0.1), write_run(state, "lucky", 0.8, test=0.99)]
     finish(state, "classical", *runs)
     settle_rest(state, "classical")
-    assert evidence.best_classical().word == "runs/good"
+    assert evidence.top_classical(1)[0].word == "runs/good"
     assert [run.path.name for run in evidence.top_classical(5)] == ["good", "lucky"]
 
 
 def test_runs_that_tie_are_ordered_by_fingerprint_not_by_when_they_ran(state, evidence):
     finish(state, "classical", write_run(state, "a", 0.9, fingerprint="2"), write_run(state, "b", 0.9, fingerprint="1"))
     settle_rest(state, "classical")
-    assert evidence.best_classical().path.name == "b"
+    assert evidence.top_classical(1)[0].path.name == "b"
 
 
 @pytest.mark.parametrize(
@@ -73,23 +75,23 @@ def test_runs_that_tie_are_ordered_by_fingerprint_not_by_when_they_ran(state, ev
 def test_what_does_not_compete_is_not_chosen(state, evidence, other):
     finish(state, "classical", write_run(state, "plain", 0.8), write_run(state, "other", 0.99, **other))
     settle_rest(state, "classical")
-    assert evidence.best_classical().path.name == "plain"
+    assert evidence.top_classical(1)[0].path.name == "plain"
 
 
 def test_a_choice_waits_for_every_stage_that_competes(state, evidence):
     finish(state, "classical", write_run(state, "plain", 0.8))
     with pytest.raises(NotYet) as lack:
-        evidence.best_classical()
+        evidence.top_classical(1)[0]
     assert lack.value.reason == "waits for the stage 'more'"
     assert not lack.value.final
     settle_rest(state, "classical")
-    assert evidence.best_classical().path.name == "plain"
+    assert evidence.top_classical(1)[0].path.name == "plain"
 
 
 def test_nothing_is_chosen_for_good_where_all_that_competes_is_left_out(state, evidence):
     settle_rest(state)
     with pytest.raises(NotYet) as lack:
-        evidence.best_classical()
+        evidence.top_classical(1)[0]
     assert lack.value.final
 
 
@@ -124,14 +126,17 @@ def test_the_next_call_takes_up_what_the_file_says(state, asked):
     finish(state, "classical", write_run(state, "one", 0.9))
     state.set_stage("more", "running")
     again = StudyFile(state.output_dir, asked.name)
-    again.open(asked, {}, "other digest", "1.0")
+    again.open(asked, {})
     assert again.status("classical") == "finished"
     assert (again.status("more"), again.reason("more")) == ("pending", "interrupted")
-    assert (again.created, again.conf) == (state.created, "digest")
     stored = json.loads((state.folder / "study.json").read_text())
     assert [s["name"] for s in stored["stages"]] == list(asked.settings.stages)
     (classical,) = (s for s in stored["stages"] if s["name"] == "classical")
     assert (classical["runs"], classical["commands"], classical["seconds"]) == (["one"], ["agnews classical"], 2.0)
+
+
+def settings(**candidates):
+    return ask("fast", []).settings.model_copy(update={"transformers": candidates, "transformer": "auto"})
 
 
 def candidate(**more):
@@ -146,9 +151,9 @@ def candidate(**more):
     ],
 )
 def test_the_transformer_is_the_first_that_can_be_had_and_the_others_say_why(first, reason):
-    candidates = {"large": candidate(**first), "small": candidate(), "never": candidate()}
-    assert choose_transformer(candidates, Machine(2, ())) == ("small", {"large": reason})
-    assert choose_transformer({"large": candidate(**first)}, Machine(2, ())) == (None, {"large": reason})
+    several = settings(large=candidate(**first), small=candidate(), never=candidate())
+    assert choose_transformer(several, Machine(2, ())) == ("small", {"large": reason})
+    assert choose_transformer(settings(large=candidate(**first)), Machine(2, ())) == (None, {"large": reason})
 
 
 def test_weights_that_are_neither_here_nor_on_the_hub_refuse_a_transformer(monkeypatch, tmp_path):
@@ -157,8 +162,8 @@ def test_weights_that_are_neither_here_nor_on_the_hub_refuse_a_transformer(monke
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     large = TransformerSettings(words="model=distilbert", gpu=True, hub=True)
-    name, refused = choose_transformer({"large": large}, Machine(2, ("0",)))
+    name, refused = choose_transformer(settings(large=large), Machine(2, ("0",)))
     assert name is None
     assert "distilbert-base-uncased are not here" in refused["large"]
     local = TransformerSettings(words="model=distilbert model.pretrained_path=/weights", gpu=True, hub=True)
-    assert choose_transformer({"large": local}, Machine(2, ("0",))) == ("large", {})
+    assert choose_transformer(settings(large=local), Machine(2, ("0",))) == ("large", {})

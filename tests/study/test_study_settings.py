@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from agnews_exp.config.compose import compose_config
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.study.evidence import Evidence, StudyFile
 from agnews_exp.study.plan import Planner
+from agnews_exp.study.session import StudySession
 from agnews_exp.study.settings import Machine, ask, launcher_words, profiles
+from agnews_exp.study.state import StudyFile
 from agnews_exp.sweeps.state import override_key
 from agnews_exp.sweeps.sweepers import expand
 
@@ -18,8 +21,7 @@ MACHINE = Machine(cores=2, gpus=(), memory=16.0)
 
 def planner(tmp_path, profile, *words, transformer="tiny"):
     asked = ask(profile, words)
-    state = StudyFile(tmp_path, asked.name)
-    return Planner(asked, Evidence(state, asked.settings.stages, asked.fraction), MACHINE, transformer)
+    return Planner(asked, StudyFile(tmp_path, asked.name), MACHINE, transformer)
 
 
 def data_fractions(command):
@@ -125,7 +127,7 @@ def test_without_any_transformer_its_commands_are_left_out_and_the_others_are_no
 
 
 def test_an_experiment_that_does_not_exist_is_left_out(tmp_path):
-    word = "study.stages.eda.steps=[{words: run -m experiment=nosuch}]"
+    word = "study.stages.eda.steps=[{words: 'run -m experiment=nosuch'}]"
     (command,) = planner(tmp_path, "fast", word).commands("eda")
     assert command.left_out
     assert command.missing == "there is no experiment=nosuch"
@@ -139,13 +141,24 @@ def test_a_package_that_is_missing_leaves_out_what_needs_it(tmp_path):
     assert second.missing is None
 
 
-def test_more_rows_and_fewer_cores_take_longer(tmp_path):
-    asked = ask("full", [])
-    evidence = Evidence(StudyFile(tmp_path, "x"), asked.settings.stages, 1.0)
-    one, four = (Planner(asked, evidence, Machine(cores, ()), "minilm") for cores in (1, 4))
-    for stage in ("classical", "transformer"):
-        assert one.estimate(stage, 10_000) > four.estimate(stage, 10_000)
-        assert four.estimate(stage, 50_000) > four.estimate(stage, 10_000)
+def test_estimates_follow_the_pace_of_the_stages_that_have_ended(tmp_path, capsys):
+    def left(rows, cores):
+        capsys.readouterr()
+        StudySession(ask("full", []), tmp_path, rows, Machine(cores, ())).show_plan()
+        said = capsys.readouterr().out
+        hours = re.search(r"about ([\d:]+) \((.*?)[,)]", said)
+        return sum(int(part) * 60**place for place, part in enumerate(reversed(hours[1].split(":")))), hours[2]
+
+    first, guessed = left(10_000, 2)
+    assert guessed == "first guess"
+    assert left(50_000, 2)[0] > first > left(10_000, 4)[0]
+    state = StudyFile(tmp_path, "full")
+    state.open(ask("full", []), {})
+    step = {"command": "agnews x", "status": "finished", "reason": None, "runs": [], "sweeps": [], "folders": []}
+    state.set_step("classical", step | {"seconds": 10 * 1240})
+    state.set_stage("classical", "finished")
+    assert left(10_000, 2)[0] > 5 * first
+    assert left(10_000, 2)[1] == "at this machine's pace"
 
 
 @pytest.mark.parametrize("profile", list(profiles()))

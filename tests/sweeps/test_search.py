@@ -11,9 +11,10 @@ import yaml
 from optuna.trial import TrialState
 
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.sweeps.search import check_settings, read_space, saved_steps
+from agnews_exp.sweeps.search import check_settings, read_space, saved_steps, search_charts
 from agnews_exp.sweeps.sweepers import SearchSweeper
 from agnews_exp.tracking.intermediate import make_pruner
+from tests.sweeps.conftest import Sweeps
 
 SEARCH = ("hydra/sweeper=optuna", "hydra.sweeper.plots=false", "sweep.name=search")
 
@@ -191,12 +192,51 @@ def test_what_pruning_saved_counts_the_steps_that_were_not_run():
     assert saved_steps(complete, "folds") == []
 
 
-def test_another_space_in_the_same_study_is_refused(sweeps):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("model.alpha=interval(0.1,2)",), "space.model.alpha.attributes.high: 1.0 there, 2.0 here"),
+        (("model.alpha=interval(0.1,1)", "features=bow"), "features.name"),
+        (("model.alpha=interval(0.1,1)", "evaluation.primary=val/accuracy"), "objectives"),
+        (("model.alpha=interval(0.1,1)", "split_seed=7"), "split_seed: 42 there, 7 here"),
+    ],
+    ids=["space", "features", "objective", "rows"],
+)
+def test_a_study_is_gone_on_with_only_by_what_determined_it(searched, change, said):
     base = ("model=multinomial_nb", "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=mine", *SEARCH[:2])
-    assert sweeps.run("model.alpha=interval(0.1,1)", *base).returncode == 0
-    other = sweeps.run("model.alpha=interval(0.1,2)", *base)
-    assert other.returncode == 2
-    assert "searches another space" in other.stderr
+    other = searched.run(*change, *base)
+    assert other.returncode == 2, other.stdout + other.stderr
+    assert "The Optuna study 'mine' searches something else" in other.stderr
+    assert said in other.stderr
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, make_project) -> Sweeps:
+    """A project with a study of one trial."""
+    root = tmp_path_factory.mktemp("searched")
+    (root / "extra").mkdir()
+    made = Sweeps(make_project(root / "project"), root / "extra")
+    words = ("model.alpha=interval(0.1,1)", "model=multinomial_nb", "hydra.sweeper.n_trials=1")
+    assert made.run(*words, "hydra.sweeper.study_name=mine", *SEARCH[:2], "tracking=none").returncode == 0
+    return made
+
+
+@pytest.mark.parametrize(("objectives", "first"), [(["val/f1"], "history"), (["val/f1", "size"], "pareto_front")])
+def test_a_search_is_drawn_with_what_matters_first(objectives, first):
+    study = optuna.create_study(directions=["maximize", "minimize"][: len(objectives)])
+    for number in range(8):
+        trial = study.ask()
+        c, model = trial.suggest_float("model.C", 0.1, 10, log=True), trial.suggest_categorical("model", ["a", "b"])
+        values = [c + 100 * (model == "a"), float(number)]
+        study.tell(trial, values[: len(objectives)])
+    charts = {chart.name: chart for chart in search_charts(study, objectives)}
+    assert next(iter(charts)) == first
+    ending = "" if len(objectives) == 1 else "_val-f1"
+    (bars,) = charts[f"importances{ending}"].series
+    assert set(bars.y) == {"model.C", "model"}
+    assert charts[f"slice_model.C{ending}"].log_x
+    (dots,) = charts[f"slice_model{ending}"].series
+    assert set(dots.y) <= {"a", "b"}
 
 
 def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_trusted(sweeps, tmp_path):

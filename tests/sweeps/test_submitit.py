@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+import platform
 import time
 
 import pytest
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
-from agnews_exp.sweeps.clusters import SubmititLauncher, Task
-from agnews_exp.sweeps.state import note_path, wait_until_gone
+from agnews_exp.config.compose import compose_config
+from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.sweeps.clusters import InFolder, refuse_missing_launcher, wait_until_gone
+from agnews_exp.sweeps.state import SweepFolder
+from agnews_exp.tracking.record import RunFolder
 
 INSTALLED = importlib.util.find_spec("submitit") is not None
 needs_submitit = pytest.mark.skipif(
     not INSTALLED, reason="submitit is not installed: pip install 'agnews-exp[submitit]'"
 )
-LOCAL = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=2")
+LOCAL = "hydra/launcher=submitit_local"
 
 
 @pytest.mark.slow
 @needs_submitit
 def test_failures_nesting_and_repeats_are_the_same_through_submitit(sweeps, tmp_path):
     flag = tmp_path / "flag"
-    words = ("model=faulty", f"model.fault=a,exit,unless:{flag},7", *LOCAL, "sweep.name=other")
+    words = ("model=faulty", f"model.fault=a,exit,unless:{flag},7", LOCAL, "sweep.name=other")
     first = sweeps.run(*words)
     assert first.returncode == 1, first.stdout + first.stderr
     assert [s["status"] for s in sweeps.states()] == ["finished", "failed", "failed", "failed"]
@@ -42,13 +44,12 @@ def test_failures_nesting_and_repeats_are_the_same_through_submitit(sweeps, tmp_
     assert sorted(c.data.tags["sweep.job"] for c in children if c.info.status == "FINISHED") == ["0", "2"]
     assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
     assert not [c for c in children if c.info.status == "RUNNING"]
-    assert not list(sweeps.folder.glob("jobs/*.submitted.json"))
 
 
 @pytest.mark.slow
 @needs_submitit
 def test_a_job_that_outlives_its_sweep_is_waited_for_and_not_run_twice(sweeps):
-    words = ("model=faulty", "model.seconds=20,0.1", *LOCAL, "hydra.launcher.n_jobs=1", "sweep.name=cut")
+    words = ("model=faulty", "model.seconds=20,0.1", LOCAL, "sweep.name=cut")
     process = sweeps.start(*words)
     deadline = time.monotonic() + 120
     while not (sweeps.folders and (sweeps.folder / "0" / "tracking.json").is_file()):
@@ -65,31 +66,36 @@ def test_a_job_that_outlives_its_sweep_is_waited_for_and_not_run_twice(sweeps):
     assert [c.info.status for c in (parent, *children)] == ["FINISHED"] * 3
 
 
-@pytest.mark.parametrize("saved", [False, True])
 @needs_submitit
-def test_a_job_that_ran_out_of_time_goes_on_at_its_checkpoint(tmp_path, saved):
-    if saved:
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "resume.json").write_text("{}")
-    delayed = Task(None).checkpoint(["seed=1"], str(tmp_path), 3, "state")
-    assert delayed.args == (["seed=1", "resume=auto"] if saved else ["seed=1"], str(tmp_path), 3, "state")
+def test_parameters_that_submitit_refuses_are_an_error_before_any_job(sweeps):
+    done = sweeps.run("model=dummy", "seed=1,2", LOCAL, "+hydra.launcher.partition=gpu")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "LocalLauncher started no job" in done.stderr
 
 
-def test_without_submitit_the_launcher_names_the_extra(hide):
-    hide("submitit", "hydra_plugins.hydra_submitit_launcher")
-    with pytest.raises(MissingDependencyError, match=r"agnews-exp\[submitit\]"):
-        SubmititLauncher("local").setup(hydra_context=None, task_function=None, config=None)
-
-
-@pytest.mark.parametrize(("settings", "text"), [({"cluster": "pbs"}, "slurm, local"), ({"n_jobs": 0}, "at least 1")])
-def test_settings_that_make_no_sense_are_refused(settings, text):
-    with pytest.raises(ConfigError, match=text):
-        SubmititLauncher(**{"cluster": "local"} | settings)
+def test_without_its_package_a_launcher_names_the_extra(hide):
+    for choice, package, extra in (
+        ("submitit_local", "hydra_plugins.hydra_submitit_launcher", "submitit"),
+        ("ray", "hydra_plugins.hydra_ray_launcher", "ray"),
+    ):
+        hide(package)
+        config = compose_config([f"hydra/launcher={choice}"], hydra_node=True)
+        with pytest.raises(MissingDependencyError, match=rf"agnews-exp\[{extra}\]"):
+            refuse_missing_launcher(config)
 
 
 def test_a_job_whose_process_is_gone_is_not_waited_for(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    note = {"cluster": "local", "id": str(os.getpid()), "host": os.uname().nodename, "submitted": 1.0}
-    note_path(tmp_path, 0).write_text(json.dumps(note))  # the process that has this number now began later
-    wait_until_gone(tmp_path, 0)
-    assert not note_path(tmp_path, 0).exists()
+    run = RunFolder(tmp_path / "0")
+    run.path.mkdir()
+    run.start({"a": 1}, {"hostname": platform.node()})
+    status = json.loads((run.path / "status.json").read_text())
+    began = "2020-01-01T00:00:00.000+00:00"  # the process that has this number now began later
+    (run.path / "status.json").write_text(json.dumps(status | {"updated": began}))
+    wait_until_gone(SweepFolder(tmp_path), 0)
+
+
+def test_a_task_runs_in_the_folder_that_relative_paths_mean(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    (tmp_path / "data.txt").write_text("rows")
+    task = InFolder(lambda name: open(name).read(), tmp_path)  # noqa: PTH123, SIM115
+    assert task("data.txt") == "rows"

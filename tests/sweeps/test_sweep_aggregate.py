@@ -11,7 +11,7 @@ from scipy import stats
 
 from agnews_exp.sweeps.results import (
     JobRow,
-    draw_curve,
+    curve_chart,
     group_label,
     groups,
     markdown,
@@ -122,6 +122,19 @@ def test_the_axis_is_the_data_fraction_or_else_the_first_numeric_key(rows):
     assert numeric_axis([row(0, ("model=a",), 1, "a", 0.1), row(1, ("model=b",), 1, "b", 0.2)]) is None
 
 
-def test_the_curve_is_drawn(rows, tmp_path):
-    draw_curve(rows, "data_fraction", ["val/macro_f1", "test/macro_f1"], tmp_path / "c.png")
-    assert (tmp_path / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+def test_the_curve_has_a_panel_a_metric_and_a_line_a_model_with_intervals(rows):
+    chart = curve_chart(rows, "data_fraction", ["val/macro_f1", "test/macro_f1"])
+    assert {series.panel for series in chart.series} == {"val/macro_f1", "test/macro_f1"}
+    for series in chart.series:
+        assert len(series.x) == len(series.y) == len(series.low) == len(series.high)
+        assert all(
+            low is None or low <= y <= high for low, y, high in zip(series.low, series.y, series.high, strict=True)
+        )
+
+
+def test_runs_on_different_rows_stand_apart_and_say_so():
+    made = [row(n, (f"data={name}",), 1, name, value) for n, (name, value) in enumerate([("a", 0.9), ("b", 0.5)])]
+    for one, checksum in zip(made, ("aaaaaaaa", "bbbbbbbb"), strict=True):
+        one.result["data"] = {"evaluation_checksum": checksum}
+    assert "data=a (rows aaaaaa)" in markdown(made)
+    assert "data=b (rows bbbbbb)" in markdown(made)

@@ -8,7 +8,8 @@ import pytest
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.sweeps.commands import add_parsers
-from agnews_exp.sweeps.state import Job, JobState, SweepFolder, find_sweep, judge, repeat_command
+from agnews_exp.sweeps.replay import repeat_command
+from agnews_exp.sweeps.state import Job, JobState, SweepFolder, find_sweep, judge
 from agnews_exp.tracking.record import RunFolder, write_json
 
 

@@ -12,13 +12,13 @@ from agnews_exp.config.compose import compose_config
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.sweeps.processes import GpuSlots, thread_environment, thread_limit
+from agnews_exp.sweeps.launcher import GpuSlots, thread_environment, thread_limit
 from agnews_exp.sweeps.state import (
     Job,
     JobState,
     SweepFolder,
-    choose_folder,
     config_digest,
+    folder_names,
     identity,
     judge,
     snapshot_config,
@@ -26,33 +26,36 @@ from agnews_exp.sweeps.state import (
 from agnews_exp.tracking import record
 
 
-def test_identity_is_the_command_and_the_configuration_but_not_how_it_is_worked_off():
+def test_identity_is_the_command_but_not_how_it_is_worked_off():
     words = ["model=a,b", "seed=1,2"]
-    base = identity(words, "conf1")
-    assert identity([*words, "hydra.launcher.n_jobs=4", "sweep.name=x", "hydra.sweeper.n_trials=9"], "conf1") == base
-    assert identity([*words, "model.C=1"], "conf1") != base
-    assert identity(words, "conf2") != base
-    assert identity([*words, "hydra/sweeper=optuna"], "conf1") != base
+    assert identity([*words, "hydra.launcher.n_jobs=4", "sweep.name=x", "hydra.sweeper.n_trials=9"]) == identity(words)
+    assert identity([*words, "model.C=1"]) != identity(words)
+    assert identity([*words, "hydra/sweeper=optuna"]) != identity(words)
 
 
-def test_a_finished_sweep_is_gone_on_with_unless_force_asks_for_a_new_one(tmp_path):
-    words, settings = ["model=a,b"], {"name": None}
-    first = choose_folder(tmp_path, "model", settings, words, "c", force=False)
-    first.path.mkdir()
-    first.update(identity=identity(words, "c"), conf="c", status="finished")
-    assert choose_folder(tmp_path, "model", settings, words, "c", force=False).path == first.path
-    assert choose_folder(tmp_path, "model", settings, words, "c", force=True).name == f"{first.name}-2"
-    first.update(status="killed")
-    assert choose_folder(tmp_path, "model", settings, words, "c", force=True).path == first.path
+def begun(folder: SweepFolder, words: list[str]) -> SweepFolder:
+    folder.path.mkdir()
+    folder.update(words=words, conf="c", command=f"python run.py -m {' '.join(words)}")
+    return folder
+
+
+def test_a_command_gets_the_folders_that_are_its_own_and_the_next_one_that_is_free(tmp_path):
+    words = ["model=a,b"]
+    (first,) = folder_names(tmp_path, "model", None, words, "c")
+    begun(first, words)
+    again, free = folder_names(tmp_path, "model", None, words, "c")
+    assert again.path == first.path
+    assert free.name == f"{first.name}-2"
+    (other,) = folder_names(tmp_path, "model", None, words, "another configuration")
+    assert other.name != first.name
 
 
 def test_a_name_that_belongs_to_another_command_is_refused(tmp_path):
-    mine = choose_folder(tmp_path, "", {"name": "mine"}, ["model=a,b"], "c", force=False)
-    mine.path.mkdir()
-    mine.update(identity=identity(["model=a,b"], "c"), conf="c", command="python run.py -m model=a,b")
-    assert choose_folder(tmp_path, "", {"name": "mine"}, ["model=a,b"], "changed", force=False).path == mine.path
+    (mine,) = folder_names(tmp_path, "", "mine", ["model=a,b"], "c")
+    begun(mine, ["model=a,b"])
+    assert folder_names(tmp_path, "", "mine", ["model=a,b"], "changed")[0].path == mine.path
     with pytest.raises(ConfigError, match=r"belongs to another command: python run\.py -m model=a,b"):
-        choose_folder(tmp_path, "", {"name": "mine"}, ["model=a"], "c", force=False)
+        folder_names(tmp_path, "", "mine", ["model=a"], "c")
 
 
 def test_the_lock_is_held_until_the_last_process_that_inherited_it_is_gone(tmp_path):

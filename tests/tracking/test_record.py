@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
+from omegaconf import OmegaConf
 
+from agnews_exp.core.errors import StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.tracking import record
 
@@ -78,3 +81,41 @@ def test_finished_runs_are_listed_from_runs_and_sweeps(tmp_path):
         started(path).finish({})
     started(tmp_path / "runs" / "a")
     assert [f.path.name for f in record.finished_runs(tmp_path)] == ["b", "0"]
+
+
+PARTS = ("${", "${a}", "${oc.env:HOME}", "\\", "\\\\", "$", "{", "}", "a", " ", ":", "#", "'", '"', "\n", "é", "1e3")
+NASTY = [
+    "true",
+    "null",
+    "~",
+    "1e-3",
+    "0x1",
+    "1:30",
+    "2020-01-01",
+    "*a",
+    "&a",
+    "!!python/object",
+    "- a",
+    "[a",
+    "???",
+    "",
+]
+
+
+def test_whatever_is_written_as_configuration_is_read_as_it_was(tmp_path):
+    drawn = random.Random(0)
+    values = [*NASTY, *("".join(drawn.choices(PARTS, k=drawn.randint(1, 6))) for _ in range(600))]
+    written = {"texts": values, "deep": {"numbers": [1, 1.0, 1e-5, None, True], "texts": [{"one": v} for v in values]}}
+    folder = record.RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.start(written, {})
+    assert folder.config() == written
+    hydra_reads = OmegaConf.load(folder.path / record.CONFIG)
+    assert OmegaConf.to_container(hydra_reads, resolve=True) == written, "also where it is composed again"
+
+
+def test_a_configuration_that_refers_to_something_is_not_one_that_a_run_wrote(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: ${oc.env:HOME}\n")
+    with pytest.raises(StorageError, match="interpolation"):
+        record.read_config(path)

@@ -10,11 +10,14 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.inputs import Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
@@ -115,6 +118,25 @@ def find_near_duplicates(
     pairs.sort()
     first, second, values = ([pair[i] for pair in pairs] for i in range(3))
     return NearDuplicates(keys, np.array(first, np.int64), np.array(second, np.int64), np.array(values, np.float64))
+
+
+def cached_near_duplicates(cache_dir: Path, texts: Sequence[str], settings: Mapping[str, Any]) -> NearDuplicates:
+    """Return the near-duplicates among texts.
+
+    Args:
+        cache_dir: The project's cache.
+        texts: The texts of all splits together.
+        settings: ``threshold``, ``shingle_words``, ``permutations`` of :func:`find_near_duplicates`.
+
+    Raises:
+        MissingDependencyError: datasketch is not installed.
+    """
+
+    def build() -> tuple[dict[str, Any], dict[str, Any]]:
+        return dict(vars(find_near_duplicates(texts, **settings))), {}
+
+    key = cache_key(1, digest_texts(texts), *(settings[name] for name in sorted(settings)))
+    return NearDuplicates(**ArrayCache(cache_dir / "analyses").get_or_build("near_duplicates", key, build).arrays)
 
 
 def exact_duplicates(texts: Sequence[str]) -> NearDuplicates:

@@ -5,42 +5,13 @@ DeYoung et al. 2020, ERASER: A Benchmark to Evaluate Rationalized NLP Models, se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import Answer, Explanation, keep_words, word_spans
-
-
-def occlusion(answer: Answer, texts: Sequence[str], targets: NDArray[np.int64]) -> list[Explanation]:
-    """Explain texts by leaving out one word at a time (Zeiler and Fergus 2014; for text Li et al. 2016).
-
-    A word's weight is the score of the class for the whole text less that for the text without the word. All variants
-    of all texts are answered in one call, so that the model can batch them.
-
-    Args:
-        answer: The model.
-        texts: n texts.
-        targets: Shape (n,), class indices.
-    """
-    variants: list[str] = []
-    counts = []
-    for text in texts:
-        m = len(word_spans(text))
-        kept = ~np.eye(m, dtype=bool)
-        variants += [text, *(keep_words(text, row) for row in kept)]
-        counts.append(m)
-    scores = answer(variants)
-    explanations = []
-    start = 0
-    for text, target, m in zip(texts, targets, counts, strict=True):
-        own = scores[start : start + m + 1, target]
-        explanations.append(Explanation("occlusion", text, int(target), own[0] - own[1:]))
-        start += m + 1
-    return explanations
 
 
 def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) -> list[Explanation]:
@@ -50,71 +21,6 @@ def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) ->
         Explanation("random", text, int(target), generator.random(len(word_spans(text))))
         for text, target in zip(texts, targets, strict=True)
     ]
-
-
-Score = Callable[[Any], float]
-"""Scores a feature matrix (n, V), higher is better."""
-
-
-@dataclass(frozen=True)
-class FamilyImportance:
-    """What a family of columns is worth to a fitted model.
-
-    Attributes:
-        family: Its name.
-        n_columns: Its columns.
-        permuted: Mean loss of score when the family's part of each row comes from another row.
-        permuted_sd: Standard deviation of that loss over the repetitions.
-        dropped: Loss of score when the family's columns are all zero; the model is not fitted again.
-    """
-
-    family: str
-    n_columns: int
-    permuted: float
-    permuted_sd: float
-    dropped: float
-
-
-def family_importance(
-    matrix: Any, families: Mapping[str, NDArray[np.int64]], score: Score, *, repeats: int = 5, seed: int = 0
-) -> tuple[float, list[FamilyImportance]]:
-    """Permute (Breiman 2001) or blank all columns of a family together.
-
-    Columns of a family move together, so that what they say of each other stays and only what they say of the rest
-    and of the class is lost. Families that say the same stand in for one another: each can then look unimportant.
-
-    Args:
-        matrix: Shape (n, V), sparse or dense.
-        families: Name to column indices.
-        score: Scores a matrix of the same shape.
-        repeats: Permutations.
-        seed: Of the permutations.
-
-    Returns:
-        The score of the untouched matrix, and one entry a family.
-    """
-    generator = np.random.default_rng(seed)
-    untouched = score(matrix)
-    found = []
-    for name, columns in families.items():
-        without = _blanked(matrix, columns)
-        own = matrix - without
-        losses = [untouched - score(without + own[generator.permutation(own.shape[0])]) for _ in range(repeats)]
-        spread = float(np.std(losses, ddof=1)) if repeats > 1 else 0.0
-        dropped = untouched - score(without)
-        found.append(FamilyImportance(name, len(columns), float(np.mean(losses)), spread, dropped))
-    return untouched, found
-
-
-def _blanked(matrix: Any, columns: NDArray[np.int64]) -> Any:
-    keep = np.ones(matrix.shape[1])
-    keep[columns] = 0.0
-    if not hasattr(matrix, "tocsr"):
-        return matrix * keep
-    blanked = matrix.tocsr(copy=True)
-    blanked.data = blanked.data * keep[blanked.indices]
-    blanked.eliminate_zeros()
-    return blanked
 
 
 SHARES = (0.1, 0.2, 0.5)

@@ -11,8 +11,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.explanation import surrogates
-from agnews_exp.analyses.explanation.faithfulness import occlusion
+from agnews_exp.analyses.explanation import perturbation
 from agnews_exp.analyses.explanation.words import Explainer
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.evaluation.score_calibration import uncalibrated
@@ -119,9 +118,9 @@ def _explainer(name: str, model: FittedModel, budget: Budget) -> Explainer:
             fix="pip install 'agnews-exp[explain]'",
         )
     if name == "occlusion":
-        return partial(occlusion, partial(scores, model))
+        return partial(perturbation.occlusion, partial(scores, model))
     if name in ("lime", "shap"):
-        method: Callable[..., Any] = getattr(surrogates, name)
+        method: Callable[..., Any] = getattr(perturbation, name)
         return partial(method, partial(probabilities, model), samples=budget.samples, seed=budget.seed)
     if name == "contributions":
         return _contributions(model)

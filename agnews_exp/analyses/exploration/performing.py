@@ -1,10 +1,11 @@
-"""Performing the parts of an exploration: each is kept as soon as it is done, and not repeated."""
+"""Performs the parts of an exploration: each is kept in a folder of its own as soon as it is done, and not repeated."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,27 +16,24 @@ from typing import Any, Final
 from omegaconf import OmegaConf
 
 from agnews_exp import __version__
-from agnews_exp.analyses.context import Findings
-from agnews_exp.analyses.exploration.context import EdaContext
-from agnews_exp.analyses.performing import FINDINGS, SUMMARY
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus
+from agnews_exp.analyses.findings import Findings, markdown_text, read_findings, to_markdown
+from agnews_exp.analyses.performing import FINDINGS, SUMMARY, renewed, title_of, write_findings
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.targets import check_arguments, resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.data.corpus import Splits
+from agnews_exp.drawing import draw_folder
 from agnews_exp.evaluation.inputs import plain as plain_values
-from agnews_exp.reference.ag_news_notebooks.published import verdicts, verdicts_markdown
 from agnews_exp.tracking.record import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _SETTINGS: Final = frozenset({"name", "folder", "seed", "texts"})
 """Keys of the group that are no parts."""
-
-PUBLISHED: Final = "published"
-"""Name of the table of published numbers, and its key in findings.json."""
 
 Report = Callable[[str, str], None]
 
@@ -91,7 +89,7 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
         arguments = {k: v for k, v in component.items() if k != "_target_"}
         target = resolve_target(component.get("_target_"), f"eda.{name}._target_")
         parts[name] = {"_target_": component["_target_"]}
-        parts[name] |= check_arguments(target, arguments, f"eda.{name}", ("context",))
+        parts[name] |= check_arguments(target, arguments, f"eda.{name}", ("corpus",))
     return EdaConfig(checked, settings, parts)
 
 
@@ -104,7 +102,7 @@ def perform_eda(
         config: What to do.
         splits: The rows.
         force: Repeat finished parts too.
-        report: Called with a part's name and status before it (``running``) and after it.
+        report: Called with a part's name and status after it.
 
     Returns:
         The content of findings.json.
@@ -118,43 +116,41 @@ def perform_eda(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):  # beside it: MLflow gets all of the folder
-            return _perform_all(config, splits, force, report)
+            return _perform_all(config, splits, force, report or (lambda name, status: None))
     except Timeout as error:
         raise ConfigError(
             f"Another exploration is at work in {folder}.", fix="wait until it has ended, or eda.folder=another-name"
         ) from error
 
 
-def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report | None) -> dict[str, Any]:
+def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report) -> dict[str, Any]:
     folder = config.folder
     earlier = {} if force else (read_json(folder / FINDINGS) or {})
     kept: dict[str, Any] = earlier.get("parts", {}) if earlier.get("format") == _FORMAT else {}
-    context = EdaContext(
-        splits=splits, folder=folder, cache_dir=Path(config.checked.run.paths.cache_dir),
-        seed=int(config.settings["seed"]), show_texts=bool(config.settings["texts"]),
-    )  # fmt: skip
+    corpus = ExploredCorpus(
+        splits, Path(config.checked.run.paths.cache_dir), int(config.settings["seed"]), bool(config.settings["texts"])
+    )
     content = _header(config, splits)
-    for name, old in kept.items():
-        if name not in config.parts:  # switched off since
-            _remove_files(folder, old)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in config.parts:  # switched off since
+            shutil.rmtree(path)
     for name, component in config.parts.items():
-        key = _part_key(content["identity"], name, component)
+        key = _digest([content["identity"], name, component])
         old = kept.get(name, {})
-        if old.get("key") == key and old.get("status") == "finished" and _files_there(folder, old):
+        status = "kept"
+        if old.get("key") == key and old.get("status") == "finished" and (folder / name / FINDINGS).is_file():
             content["parts"][name] = old
-            status = "kept"
         else:
-            if report:
-                report(name, "running")
-            _remove_files(folder, old)
-            content["parts"][name] = {"key": key} | _perform(context, name, component)
+            content["parts"][name] = {"key": key} | _perform(corpus, folder / name, component)
             status = content["parts"][name]["status"]
             # The parts still to come keep what an earlier call has of them, should this one be cut off.
             waiting = {n: kept[n] for n in config.parts if n in kept and n not in content["parts"]}
             write_json(folder / FINDINGS, content | {"parts": content["parts"] | waiting})
-        if report:
-            report(name, status)
-    _finish(context, content)
+        report(name, status)
+    with atomic_path(folder / SUMMARY) as temporary:
+        temporary.write_text(_summary(folder, content), encoding="utf-8")
+    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder / FINDINGS, content)
     return content
 
 
@@ -184,81 +180,74 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _part_key(identity: str, name: str, component: Mapping[str, Any]) -> str:
-    return _digest([identity, name, component])
-
-
-def _files(part: Mapping[str, Any]) -> list[str]:
-    figures = [f"{name}.{kind}" for name in part.get("figures", {}) for kind in ("png", "svg", "csv")]
-    return figures + [f"{name}.csv" for name in part.get("tables", [])]
-
-
-def _files_there(folder: Path, part: Mapping[str, Any]) -> bool:
-    return all((folder / name).is_file() for name in _files(part))
-
-
-def _remove_files(folder: Path, part: Mapping[str, Any]) -> None:
-    for name in _files(part):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _perform(context: EdaContext, name: str, component: Mapping[str, Any]) -> dict[str, Any]:
+def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any]) -> dict[str, Any]:
     """Perform one part; what it lacks, or that it failed, is a status and not the end of the others."""
-    arguments = {k: v for k, v in component.items() if k != "_target_"}
+    name, arguments = folder.name, {k: v for k, v in component.items() if k != "_target_"}
     part = resolve_target(component["_target_"], f"eda.{name}._target_")
-    context.figures, context.tables = {}, []
     start, cpu = time.perf_counter(), time.process_time()
     found, status, reason = Findings(), "finished", None
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        found = part(context, **arguments)
+        with renewed(folder) as unfinished:
+            found = part(corpus, **arguments)
+            write_findings(unfinished, found, {"analysis": name, "arguments": arguments}, draw=True)
+            draw_folder(unfinished, ending=".svg")
     except MissingDependencyError as error:
-        status, reason = "left_out", str(error)
+        found, status, reason = Findings(), "left_out", str(error)
     except Exception as error:
         log.debug("part %s failed", name, exc_info=True)
-        status = "failed"
         reason = str(error) if isinstance(error, AgnewsError) else f"{type(error).__name__}: {error}"
-    result = {
+        found, status = Findings(), "failed"
+    return {
         "status": status,
         "reason": reason,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         "arguments": arguments,
+        "headline": found.headline,
         "metrics": plain_values(dict(found.metrics)),
-        "summary": found.summary,
-        "details": plain_values(found.details),
-        "figures": dict(context.figures),
-        "tables": list(context.tables),
+        "details": plain_values(dict(found.details)),
     }
-    if status != "finished":
-        _remove_files(context.folder, result)
-        result |= {"figures": {}, "tables": []}
-    return result
 
 
-def _finish(context: EdaContext, content: dict[str, Any]) -> None:
-    """Compare with what was published, and write summary and findings."""
-    sections = [part["summary"] for part in content["parts"].values() if part["status"] == "finished"]
-    content[PUBLISHED] = []
-    (context.folder / f"{PUBLISHED}.csv").unlink(missing_ok=True)
-    if content["data"]["source"].startswith("ag_news"):
-        found = verdicts(content["parts"])
-        context.table(PUBLISHED, [verdict.to_dict() for verdict in found])
-        content[PUBLISHED] = [verdict.to_dict() for verdict in found]
-        sections.append(verdicts_markdown(found, content["data"]["rows"]["train"]))
-    others = [
-        f"- {name} {part['status'].replace('_', ' ')}: {' '.join(str(part['reason']).split())}"
-        for name, part in content["parts"].items() if part["status"] != "finished"
-    ]  # fmt: skip
-    if others:
-        sections.append("## Left out\n\n" + "\n".join(others))
+def stored_parts(folder: Path) -> dict[str, Findings]:
+    """Return the findings of an exploration's finished parts by name.
+
+    Args:
+        folder: The exploration's.
+
+    Raises:
+        StorageError: A part's are damaged, or an older version made them.
+    """
+    content = read_json(folder / FINDINGS) or {}
+    if content.get("format", _FORMAT) != _FORMAT:
+        raise StorageError(
+            f"{folder} was made by an older version.", fix=f"agnews eda eda.folder={folder.name} data=..."
+        )
+    finished = (name for name, part in content.get("parts", {}).items() if part["status"] == "finished")
+    return {name: read_findings(folder / name, read_json(folder / name / FINDINGS) or {}) for name in finished}
+
+
+def _summary(folder: Path, content: Mapping[str, Any]) -> str:
     rows = ", ".join(f"{n:,} {split}" for split, n in content["data"]["rows"].items())
     seconds = sum(part["seconds"] for part in content["parts"].values())
-    head = (
-        f"# Exploration: {content['name']}\n\n{content['data']['source']}, rows: {rows}; seed "
-        f"{content['settings']['seed']}. Training rows only, but for what is said to be of other splits. "
-        f"{seconds:.0f} s."
-    )
-    with atomic_path(context.folder / SUMMARY) as temporary:
-        temporary.write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
-    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(context.folder / FINDINGS, content)
+    sections = [
+        f"# Exploration: {markdown_text(content['name'])}",
+        f"{markdown_text(content['data']['source'])}, rows: {rows}; seed {content['settings']['seed']}. Training rows "
+        f"only, but for what is said to be of other splits. {seconds:.0f} s.",
+    ]
+    left_out = []
+    for name, found in stored_parts(folder).items():
+        address = f"{name}/"
+        sections += [
+            f"## {title_of(name)}",
+            markdown_text(f"{found.headline}."),
+            to_markdown(found.blocks, level=3, figures=address, tables=address),
+        ]
+        left_out += [f"{what} in {name}: {why}" for what, why in found.details.get("left_out", {}).items()]
+    for name, part in content["parts"].items():
+        if part["status"] != "finished":
+            left_out.append(f"{name} {part['status'].replace('_', ' ')}: {part['reason']}")
+    if left_out:
+        sections += ["## Left out", "\n".join(f"- {markdown_text(said)}" for said in left_out)]
+    return "\n\n".join(sections) + "\n"

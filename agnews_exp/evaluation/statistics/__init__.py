@@ -4,7 +4,6 @@ A pure array library: numpy arrays in, frozen dataclasses out (each with ``to_di
 """
 
 from agnews_exp.evaluation.inputs import adjust
-from agnews_exp.evaluation.metrics import COUNT_METRICS, count_metric, undirected_confusions
 from agnews_exp.evaluation.statistics.bootstrap import (
     BootstrapInterval,
     PairedBootstrap,
@@ -62,7 +61,6 @@ from agnews_exp.evaluation.statistics.resampled import (
 )
 
 __all__ = [
-    "COUNT_METRICS",
     "AgreementTable",
     "BlockComparison",
     "BlockPair",
@@ -94,7 +92,6 @@ __all__ = [
     "compare_seeds",
     "correct_t_statistic",
     "corrected_t_test",
-    "count_metric",
     "critical_difference",
     "effect_sizes",
     "friedman_test",
@@ -108,7 +105,6 @@ __all__ = [
     "rank_models",
     "required_items",
     "smallest_detectable_difference",
-    "undirected_confusions",
     "welch_test",
     "wilcoxon_test",
 ]

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import CountMetric, FloatArray, Margins, count_metric, names_of_classes
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, same_length
+from agnews_exp.evaluation.metrics import CountMetric, Margins, count_metric, names_of_classes
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Cells:
 
     def chunk(self, resamples: int) -> int:
         """Return how many resamples may be held in memory at once."""
-        return max(1, min(resamples, MAX_ELEMENTS // max(len(self.counts), 3 * self.n_classes)))
+        return max(1, min(resamples, MAX_ELEMENTS // max(len(self.counts), 3 * self.n_classes, self.n_classes**2)))
 
     def margins(self, weights: FloatArray, model: int) -> Margins:
         """Return the class counts of one model when cell c holds ``weights[..., c]`` items.
@@ -328,7 +328,7 @@ def bootstrap_metric(
     Args:
         y_true: Shape (n,), class indices.
         output: Shape (n,) class indices for a metric given by name; anything with n rows for a function.
-        metric: A name that :func:`~.margins.count_metric` knows (vectorised), or a function
+        metric: A name that :func:`~agnews_exp.evaluation.metrics.count_metric` knows (vectorised), or a function
             ``(y_true, output) -> float`` (called once per resample, slow).
         resamples: Number of resamples, at least 100.
         level: Nominal coverage.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from agnews_exp.core.errors import DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.inputs import Result, adjust, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import names_of_classes
-from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
+from agnews_exp.evaluation.metrics import Metric, Own, find_metric, names_of_classes
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics.bootstrap import MetricFunction, PairedBootstrap, bootstrap_difference
 from agnews_exp.evaluation.statistics.effect_size import EffectSizes, effect_sizes
 from agnews_exp.evaluation.statistics.mcnemar import (
     METHODS,
@@ -30,6 +32,8 @@ from agnews_exp.evaluation.statistics.mcnemar import (
 )
 
 FEW_DISCORDANT = 25  # below this the two chi-square approximations are poor
+MOST_CALLS = 1_000
+"""Resamples at most of a metric that counts do not determine: each calls its function anew."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,14 @@ class ComparisonResult(Result):
 
 def compare_predictions(
     y_true: ArrayLike,
-    pred_a: ArrayLike,
-    pred_b: ArrayLike,
+    pred_a: ArrayLike | Predictions,
+    pred_b: ArrayLike | Predictions,
     *,
     name_a: str = "A",
     name_b: str = "B",
     class_names: Sequence[str] | None = None,
     metrics: Sequence[str] = ("macro_f1", "accuracy"),
+    own: Own = (),
     resamples: int = 10_000,
     level: float = 0.95,
     alpha: float = 0.05,
@@ -121,34 +126,33 @@ def compare_predictions(
 
     Args:
         y_true: Shape (n,), true class indices.
-        pred_a: Shape (n,), class indices given by model A.
-        pred_b: Shape (n,), class indices given by model B for the same items in the same order.
+        pred_a: Shape (n,), class indices given by model A, or its answers with probabilities.
+        pred_b: The same of model B for the same items in the same order.
         name_a: Name of model A.
         name_b: Name of model B.
         class_names: The K class names.
-        metrics: Names that :func:`~.margins.count_metric` knows.
-        resamples: Bootstrap resamples, and random swaps, for each metric.
+        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows.
+        own: The user's own metrics that ``metrics`` may name.
+        resamples: Bootstrap resamples, and random swaps, for each metric; at most :data:`MOST_CALLS` for one that
+            counts of labels do not determine.
         level: Nominal coverage of all intervals.
         alpha: Level of the verdict and of the power figures.
         seed: Seed of resamples and swaps.
 
     Raises:
         DataError: The arrays do not describe the same items, or a value is out of range.
-        ConfigError: Unknown metric.
+        ConfigError: Unknown metric, or one of probabilities for a model that gives none.
     """
     open_interval(alpha, "alpha")
     truth = class_indices(y_true, "y_true")
-    a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
+    answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in (pred_a, pred_b)]
+    a, b = class_indices(answers[0].labels, "pred_a"), class_indices(answers[1].labels, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
     names = names_of_classes(truth, a, b, class_names=class_names)
     counts = paired_counts(truth, a, b)
     by_metric = {}
     for metric in metrics:
-        bootstrap = bootstrap_difference(
-            truth, a, b, metric, resamples=resamples, level=level, seed=seed, class_names=names
-        )
-        swapped = randomisation_test(truth, a, b, metric, swaps=resamples, seed=seed, class_names=names)
-        by_metric[metric] = MetricComparison(bootstrap, swapped)
+        by_metric[metric] = _compare_metric(metric, truth, answers, names, own, resamples, level, seed)
     tests: dict[str, McNemarTest] = {method: mcnemar_test(counts, method) for method in METHODS}
     chosen: McNemarMethod = "mid_p"
     p_value = tests[chosen].p_value
@@ -171,16 +175,69 @@ def compare_predictions(
         effect=effect_sizes(counts, level),
         detectable=detectable,
         alpha=alpha,
-        notes=_notes(counts, by_metric, resamples),
+        notes=_notes(counts, by_metric),
     )
+
+
+def _compare_metric(
+    name: str,
+    truth: NDArray[np.int64],
+    answers: Sequence[Predictions],
+    class_names: tuple[str, ...],
+    own: Own,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> MetricComparison:
+    """Resample one metric: by counts where these determine it, else by calling its function."""
+    entry = find_metric(name, class_names, own).metric
+    metric: str | MetricFunction = name
+    outputs: list[NDArray[Any]] = [answer.labels for answer in answers]
+    if entry.of in ("labels", "probabilities"):
+        metric, resamples = _of_rows(entry), min(resamples, MOST_CALLS)
+        outputs = [_packed(entry, answer) for answer in answers]
+    one, other = outputs
+    return MetricComparison(
+        bootstrap_difference(
+            truth, one, other, metric, resamples=resamples, level=level, seed=seed, class_names=class_names,
+            jackknife=isinstance(metric, str),
+        ),
+        randomisation_test(truth, one, other, metric, swaps=resamples, seed=seed, class_names=class_names),
+    )  # fmt: skip
+
+
+def _packed(entry: Metric, answer: Predictions) -> NDArray[np.float64]:
+    """Return what a metric judges as one array of n rows, which resampling can cut: labels, then probabilities.
+
+    Raises:
+        ConfigError: The metric needs probabilities, and there are none.
+    """
+    columns: list[NDArray[Any]] = [answer.labels[:, None]]
+    if answer.probabilities is not None:
+        columns.append(answer.probabilities)
+    elif entry.of == "probabilities":
+        raise ConfigError(f"The metric '{entry.name}' needs probabilities, and one of the models gives none.")
+    return np.hstack(columns).astype(np.float64)
+
+
+def _of_rows(entry: Metric) -> MetricFunction:
+    """Return a metric of labels or probabilities as a function of true classes and packed answers."""
+
+    def metric(truth: NDArray[np.int64], rows: NDArray[np.float64]) -> float:
+        probabilities = rows[:, 1:] if rows.shape[1] > 1 else None
+        return float(entry.score(truth, rows[:, 0].astype(np.int64), probabilities))
+
+    metric.__name__ = entry.name
+    return metric
 
 
 def compare_all(
     y_true: ArrayLike,
-    predictions: Mapping[str, ArrayLike],
+    predictions: Mapping[str, ArrayLike | Predictions],
     *,
     class_names: Sequence[str] | None = None,
     metrics: Sequence[str] = ("macro_f1", "accuracy"),
+    own: Own = (),
     resamples: int = 10_000,
     level: float = 0.95,
     alpha: float = 0.05,
@@ -191,9 +248,10 @@ def compare_all(
 
     Args:
         y_true: Shape (n,), true class indices.
-        predictions: Each model's class indices, shape (n,), by its name; two models or more.
+        predictions: Each model's class indices, shape (n,), or its answers, by its name; two models or more.
         class_names: The K class names.
         metrics: As for :func:`compare_predictions`.
+        own: As for :func:`compare_predictions`.
         resamples: As for :func:`compare_predictions`.
         level: As for :func:`compare_predictions`.
         alpha: As for :func:`compare_predictions`; held for the family by Holm's method.
@@ -221,6 +279,7 @@ def compare_all(
             name_b=b,
             class_names=class_names,
             metrics=metrics,
+            own=own,
             resamples=resamples,
             level=level,
             alpha=alpha,
@@ -236,7 +295,7 @@ def compare_all(
     ]
 
 
-def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison], resamples: int) -> list[str]:
+def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison]) -> list[str]:
     notes = [
         "Intervals and tests are over test items with the trained models fixed; they say nothing about retraining"
         " with another seed."
@@ -253,9 +312,11 @@ def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison], resamples
     undefined = [name for name, metric in metrics.items() if not metric.bootstrap.difference.bca_defined]
     if undefined:
         notes.append(f"BCa is not defined for {', '.join(undefined)}; the percentile interval stands in its place.")
-    at_floor = [name for name, metric in metrics.items() if metric.randomisation.p_value * (resamples + 1) < 1.5]
-    if at_floor:
-        notes.append(
-            f"No random swap was as extreme for {', '.join(at_floor)}: p is below 1/{resamples}, not equal to it."
-        )
+    tests = {name: metric.randomisation for name, metric in metrics.items()}
+    for swaps in sorted({test.swaps for test in tests.values()}, reverse=True):
+        at_floor = [n for n, t in tests.items() if t.swaps == swaps and t.p_value * (swaps + 1) < 1.5]
+        if at_floor:
+            notes.append(
+                f"No random swap was as extreme for {', '.join(at_floor)}: p is below 1/{swaps}, not equal to it."
+            )
     return notes

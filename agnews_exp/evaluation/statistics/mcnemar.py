@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from agnews_exp.core.errors import DataError, unknown_name
-from agnews_exp.evaluation.inputs import Result, adjust, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import CountMetric, FloatArray, count_metric, names_of_classes
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indices, open_interval, same_length
+from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import Cells, Metric
 
 PowerMethod = Literal["exact", "mid_p"]

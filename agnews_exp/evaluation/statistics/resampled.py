@@ -19,8 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.inputs import Result, adjust, open_interval
-from agnews_exp.evaluation.metrics import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval
 
 
 @dataclass(frozen=True)
@@ -185,10 +184,8 @@ def friedman_test(
     if np.ptp(values, axis=1).max() == 0:  # every block is one tie: scipy divides by zero
         chi_square, p_value, pairs = 0.0, 1.0, np.ones((k, k))
     else:
-        import scikit_posthocs  # brings pandas and matplotlib
-
         chi_square, p_value = (float(value) for value in stats.friedmanchisquare(*values.T))
-        pairs = scikit_posthocs.posthoc_nemenyi_friedman(values).to_numpy(dtype=np.float64)
+        pairs = _nemenyi_p_values(mean_ranks, n)
     remainder = n * (k - 1) - chi_square
     iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
     distance = critical_difference(k, n, alpha)
@@ -206,6 +203,15 @@ def friedman_test(
         alpha=alpha,
         groups=_groups(labels, mean_ranks, distance),
     )
+
+
+def _nemenyi_p_values(mean_ranks: FloatArray, n_blocks: int) -> FloatArray:
+    """Return Nemenyi's p-values of all pairs, shape (k, k), 1 on the diagonal (Demsar 2006, section 3.2.2)."""
+    k = len(mean_ranks)
+    apart = np.abs(mean_ranks[:, None] - mean_ranks[None, :]) / math.sqrt(k * (k + 1) / (6 * n_blocks))
+    pairs: FloatArray = stats.studentized_range.sf(apart * math.sqrt(2), k, np.inf)
+    np.fill_diagonal(pairs, 1.0)
+    return pairs
 
 
 def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> tuple[tuple[str, ...], ...]:
@@ -434,13 +440,19 @@ class BlockComparison(Result):
 
 
 def compare_folds(
-    scores: Mapping[str, ArrayLike], metric: str, *, against: str | None = None, alpha: float = 0.05
+    scores: Mapping[str, ArrayLike],
+    metric: str,
+    *,
+    higher_is_better: bool = True,
+    against: str | None = None,
+    alpha: float = 0.05,
 ) -> BlockComparison:
     """Compare models over the folds of one k-fold cross-validation.
 
     Args:
         scores: Each model's k scores, in the order of the folds, which are the same for all.
-        metric: Name of the score; higher is better.
+        metric: Name of the score.
+        higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.
         alpha: Level.
 
@@ -457,7 +469,7 @@ def compare_folds(
     }
     names = [str(fold) for fold in range(len(next(iter(values.values()))))]
     table = {name: dict(zip(names, folds.tolist(), strict=True)) for name, folds in values.items()}
-    friedman = _friedman(values, alpha)
+    friedman = _friedman(values, alpha, higher_is_better)
     notes = [
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
         " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
@@ -468,13 +480,19 @@ def compare_folds(
 
 
 def compare_seeds(
-    scores: Mapping[str, Mapping[int, float]], metric: str, *, against: str | None = None, alpha: float = 0.05
+    scores: Mapping[str, Mapping[int, float]],
+    metric: str,
+    *,
+    higher_is_better: bool = True,
+    against: str | None = None,
+    alpha: float = 0.05,
 ) -> BlockComparison:
     """Compare models, each trained with several seeds on the same rows.
 
     Args:
         scores: Each model's score by seed, two seeds or more.
-        metric: Name of the score; higher is better.
+        metric: Name of the score.
+        higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.
         alpha: Level.
 
@@ -498,7 +516,8 @@ def compare_seeds(
         notes.append(f"{', '.join(fixed)} scores the same with every seed; only the other models' seeds count here.")
     friedman = None
     if len(common) > 1:
-        friedman = _friedman({name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}, alpha)
+        paired = {name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}
+        friedman = _friedman(paired, alpha, higher_is_better)
     elif len(values) > 2:
         notes.append("Friedman's test is left out: it needs two seeds that all models have (seed=1,2,3 for each).")
     if friedman is not None:
@@ -520,10 +539,11 @@ def _pairs(names: Sequence[str], against: str | None) -> list[tuple[str, str]]:
     return [(name, against) for name in names if name != against]
 
 
-def _friedman(values: Mapping[str, FloatArray], alpha: float) -> FriedmanTest | None:
+def _friedman(values: Mapping[str, FloatArray], alpha: float, higher_is_better: bool) -> FriedmanTest | None:
     if len(values) < 3:
         return None
-    return friedman_test(np.stack(list(values.values()), axis=1), list(values), alpha=alpha)
+    table = np.stack(list(values.values()), axis=1)
+    return friedman_test(table, list(values), alpha=alpha, higher_is_better=higher_is_better)
 
 
 def _comparison(

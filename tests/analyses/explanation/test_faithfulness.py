@@ -5,10 +5,10 @@ from agnews_exp.analyses.explanation.faithfulness import (
     erase,
     interval_of_mean,
     mean_erasure,
-    occlusion,
     random_order,
     score,
 )
+from agnews_exp.analyses.explanation.perturbation import occlusion
 from agnews_exp.analyses.explanation.words import Explanation
 
 WORTH = {"good": 0.4, "fine": 0.2, "bad": -0.1}

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.evaluation.metrics import macro_f1
+from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_mean_difference, bootstrap_metric
 from agnews_exp.evaluation.statistics.bootstrap import Cells, _count_bootstrap, _function_bootstrap, bca_interval
 
@@ -179,3 +179,24 @@ def test_bad_requests_are_refused(random_predictions):
         bootstrap_difference(y, a, b[:-1])
     with pytest.raises(DataError, match="finite"):
         bootstrap_mean_difference([1.0, np.nan], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("k", [2, 4, 30])
+def test_cells_hold_every_item_once_and_give_the_same_counts_as_the_items(k, random_predictions):
+    y, a, b = random_predictions(n=700, k=k)
+    cells = Cells.group(y, [a, b], k)
+    assert cells.n_items == 700
+    weights = cells.counts[None, :].astype(float)
+    for model, predicted in enumerate((a, b)):
+        ours, expected = cells.margins(weights, model), margins_of(y, predicted, k)
+        assert np.array_equal(ours.hits[0], expected.hits)
+        assert np.array_equal(ours.support[0], expected.support)
+        assert np.array_equal(ours.predicted[0], expected.predicted)
+
+
+def test_more_cells_than_an_integer_can_number_are_told_apart():
+    rng = np.random.default_rng(3)
+    y, *models = rng.integers(0, 1000, (8, 50))  # 1000 ** 8 possible cells
+    cells = Cells.group(y, models, 1000)
+    assert cells.n_items == len(cells.counts) == 50
+    assert sorted(cells.truth.tolist()) == sorted(y.tolist())

@@ -17,7 +17,6 @@ from agnews_exp.evaluation.statistics import (
     correct_t_statistic,
     mcnemar_by_class,
     pooled_cohens_d,
-    undirected_confusions,
     wilcoxon_test,
 )
 
@@ -56,14 +55,6 @@ def test_class_scores_are_four_numbers_that_wilcoxon_cannot_judge():
     test = wilcoxon_test(bert, svc)
     assert test.p_value == pytest.approx(0.125) == test.smallest_p_value
     assert pooled_cohens_d(bert, svc) == pytest.approx(0.547, abs=5e-4)
-
-
-def test_undirected_confusions():
-    for confusion, expected in (
-        (SVC, {(0, 1): 64, (0, 2): 120, (0, 3): 97, (1, 2): 28, (1, 3): 21, (2, 3): 252}),
-        (BERT, {(0, 1): 24, (0, 2): 83, (0, 3): 64, (1, 2): 12, (1, 3): 15, (2, 3): 241}),
-    ):
-        assert undirected_confusions(confusion) == expected
 
 
 def test_fold_t_tests_lose_their_significance_when_corrected():

@@ -1,1 +1,0 @@
-"""Calibration of a run's probabilities, before and after."""

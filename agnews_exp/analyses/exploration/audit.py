@@ -1,0 +1,405 @@
+"""Audits of the data: duplicates within and across splits, artefacts that give the class away, doubtful labels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import Field
+
+from agnews_exp.analyses.errors import attributes
+from agnews_exp.analyses.errors import near_duplicates as near
+from agnews_exp.analyses.errors.confusions import find_label_noise
+from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
+from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
+from agnews_exp.analyses.performing import analysis
+from agnews_exp.core.errors import DataError, MissingDependencyError
+from agnews_exp.drawing import Chart, Series, heat_map
+
+_MORE: Final[dict[str, re.Pattern[str]]] = {
+    "escaped bracket lt; gt;": re.compile(r"&?[lg]t;"),
+    "e-mail address": re.compile(r"\b[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
+    "phone number": re.compile(r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}(?!\w)"),
+    "stock symbol": re.compile(r"&?lt;[A-Z.]{1,7}&?gt;|&lt;[A-Z]{1,5}(?:\.[A-Z]{1,2})?&gt;|<[A-Z]{1,5}\.[A-Z]{1,2}>"),
+    "ends with ellipsis": re.compile(r"\.\.\.\s*$"),
+    "doubled hyphen": re.compile(r"--"),
+    "non-ASCII character": re.compile(r"[^\x00-\x7f]"),
+}
+
+
+def find_artefacts(texts: Sequence[str]) -> dict[str, BoolArray]:
+    """Return which texts, shape (n,), hold each artefact; ``HTML residue`` is any rest of markup or of an entity."""
+    found = attributes.artefacts(texts)
+    del found["any"]
+    more = {
+        name: np.fromiter((bool(pattern.search(text)) for text in texts), dtype=bool, count=len(texts))
+        for name, pattern in _MORE.items()
+    }
+    html = (
+        "apostrophe #39;", "quotation mark quot;", "ampersand amp;", "other numeric entity", "escaped tag",
+        "plain tag", "escaped bracket lt; gt;",
+    )  # fmt: skip
+    found |= more
+    return found | {"HTML residue": np.logical_or.reduce([found[name] for name in html])}
+
+
+def find_sources(texts: Sequence[str], min_rows: int) -> dict[str, BoolArray]:
+    """Return which texts, shape (n,), name each source, as in ``(Reuters)`` or ``AP -``; rare ones count together."""
+    codes, names = attributes.agencies(texts, min_rows)
+    used = {name: codes == i for i, name in enumerate(names) if name != attributes.NO_AGENCY and (codes == i).any()}
+    return {
+        f"source: {name.removesuffix(' named') if name == attributes.OTHER_AGENCY else name}": v
+        for name, v in used.items()
+    }
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well artefacts alone predict the class.
+
+    Attributes:
+        accuracy: Cross-validated accuracy of a logistic regression on the artefacts.
+        macro_f1: Its macro-F1.
+        majority: Accuracy of naming the most frequent class.
+        accuracy_with_any: Accuracy on the texts that hold at least one artefact; NaN where there are none.
+        share_with_any: Share of the texts that hold at least one.
+        folds: Folds of the cross-validation.
+        rows: Texts.
+        pull: For each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists.
+    """
+
+    accuracy: float
+    macro_f1: float
+    majority: float
+    accuracy_with_any: float
+    share_with_any: float
+    folds: int
+    rows: int
+    pull: dict[str, list[float]]
+
+
+def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, folds: int, seed: int) -> Probe:
+    """Predict the class from artefacts alone.
+
+    Texts with the same artefacts are one weighted row, so that the time does not grow with the corpus.
+
+    Args:
+        found: A artefacts, shape (n,) each.
+        labels: Shape (n,).
+        n_classes: K.
+        folds: Folds, stratified and shuffled.
+        seed: Of the shuffling.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+    from sklearn.model_selection import StratifiedKFold
+
+    matrix = np.column_stack([np.asarray(v, dtype=np.float64) for v in found.values()])
+
+    def fit(rows: IntArray) -> LogisticRegression:
+        table, where = np.unique(np.column_stack([matrix[rows], labels[rows]]), axis=0, return_inverse=True)
+        weights = np.bincount(where.ravel())
+        return LogisticRegression(max_iter=500).fit(table[:, :-1], table[:, -1].astype(np.int64), weights)
+
+    answers = np.zeros(len(labels), dtype=np.int64)
+    for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(matrix, labels):
+        answers[held_out] = fit(train).predict(matrix[held_out])
+    whole = fit(np.arange(len(labels)))
+    pull = np.zeros((matrix.shape[1], n_classes))
+    coefficients = whole.coef_ if len(whole.classes_) > 2 else np.vstack([-whole.coef_, whole.coef_]) / 2
+    pull[:, whole.classes_] = coefficients.T
+    right, some = answers == labels, matrix.any(axis=1)
+    return Probe(
+        accuracy=float(right.mean()),
+        macro_f1=float(f1_score(labels, answers, average="macro", zero_division=0)),
+        majority=float(np.bincount(labels).max() / len(labels)),
+        accuracy_with_any=float(right[some].mean()) if some.any() else float("nan"),
+        share_with_any=float(some.mean()),
+        folds=folds,
+        rows=len(labels),
+        pull={name: row.tolist() for name, row in zip(found, pull, strict=True)},
+    )
+
+
+_KINDS: Final = {"exact": "same words", "near": "near-duplicates", "strict": "nearly identical"}
+
+
+def _places(corpus: ExploredCorpus) -> tuple[list[str], dict[str, slice]]:
+    """Return the texts of all splits and where each split's lie."""
+    every = [text for rows in corpus.parts.values() for text in rows.texts]
+    ends = np.cumsum([len(rows) for rows in corpus.parts.values()]).tolist()
+    return every, {
+        name: slice(end - len(rows), end) for (name, rows), end in zip(corpus.parts.items(), ends, strict=True)
+    }
+
+
+@analysis("duplicates", title="Duplicates")
+def duplicates(
+    corpus: ExploredCorpus,
+    *,
+    similarity: Annotated[float, Field(ge=0.1, le=1)] = 0.5,
+    shingle_words: Annotated[int, Field(ge=1, le=10)] = 3,
+    permutations: Annotated[int, Field(ge=16, le=1024)] = 128,
+    strict: Annotated[float, Field(gt=0, le=1)] = 0.9,
+) -> Findings:
+    """Count texts that are the same or nearly so, within each split and across splits.
+
+    Args:
+        corpus: The corpus.
+        similarity: Jaccard similarity of word shingles from which on two texts are near-duplicates.
+        shingle_words: Words of a shingle.
+        permutations: Length of the MinHash signatures.
+        strict: A second, higher similarity: rows from there on are counted apart.
+
+    Returns:
+        ``identical/train``: training rows of which another is the same character for character;
+        ``exact/<split>-<other>``, ``near/<split>-<other>``, ``strict/<split>-<other>``: rows of the one with a
+        duplicate in the other, and ``exact_share/...`` and their like; ``near_conflicts/<split>-train``: those whose
+        nearest one bears another label.
+    """
+    every, places = _places(corpus)
+    found = near.exact_duplicates(every)
+    counts = {"exact": near.count_across(found, places)}
+    left_out: dict[str, str] = {}
+    settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
+    try:
+        found = near.cached_near_duplicates(corpus.cache_dir, every, settings)
+        counts["near"] = near.count_across(found, places)
+        alike = found.similarity >= strict
+        kept = near.NearDuplicates(found.keys, found.first[alike], found.second[alike], found.similarity[alike])
+        counts["strict"] = near.count_across(kept, places)
+    except MissingDependencyError as error:
+        left_out["near-duplicates"] = str(error)
+    metrics = {"identical/train": float(sum(n for n in Counter(corpus.train.texts).values() if n > 1))}
+    rows, shares, labels = [], [], []
+    for kind, by in counts.items():
+        for split, where in by.items():
+            total = len(corpus.parts[split])
+            metrics |= {f"{kind}/{split}-{other}": float(count) for other, count in where.items()}
+            metrics |= {f"{kind}_share/{split}-{other}": count / total for other, count in where.items()}
+            rows += [(_KINDS[kind], split, other, count, count / total) for other, count in where.items()]
+            shares.append([count / total for count in where.values()])
+            labels.append(f"{_KINDS[kind]}: {split} rows")
+    listed = _conflicts(corpus, found, places, metrics)
+    conflicts = ", ".join(
+        f"{metrics[f'near_conflicts/{split}-train']:.0f} of {metrics[f'matched/{split}-train']:.0f} {split} rows"
+        for split in ("val", "test")
+    )
+    title = "Rows with a duplicate, by split"
+    note = (
+        "Rows that have one, in their own split another row. Same words: letter case and punctuation aside; "
+        f"near-duplicates: Jaccard similarity of {shingle_words}-word sequences of {similarity:g} or more (nearly "
+        f"identical: {strict:g}), the same words included. Another label than its nearest duplicate in train has: "
+        f"{conflicts}."
+    )
+    texts = (*corpus.text_column, *(Column("train_text", width=column.width) for column in corpus.text_column))
+    ids = (Column("row_id", "id"), Column("train_row_id", "id"))
+    columns: Columns = ("split", *ids, Column("similarity", ".3f"), "label", "train_label", *texts)
+    totals = ("kind", "rows of", "also in", "rows", Column("share", ".2%"))
+    in_train = f"{metrics.get('near_share/train-train', metrics['exact_share/train-train']):.2%} of train has a double"
+    in_test = f"{metrics.get('near/test-train', metrics['exact/test-train']):.0f} test rows have one in train"
+    blocks = (
+        Table("duplicates", title, totals, tuple(rows), note=note),
+        heat_map("duplicates", title, np.array(shares), labels, [f"in {split}" for split in places], form=".2%",
+                 caption="Share of the rows."),
+        Table("near_duplicates", "Validation and test rows with a duplicate in train, those with another label first",
+              columns, listed, shown=10),
+    )  # fmt: skip
+    return Findings(f"{in_train}, {in_test}", blocks, metrics, {"left_out": left_out})
+
+
+def _conflicts(
+    corpus: ExploredCorpus, found: near.NearDuplicates, places: dict[str, slice], metrics: dict[str, float]
+) -> tuple[tuple[str | int | float, ...], ...]:
+    """Return the validation and test rows with a duplicate in train, and count them and those with another label."""
+    listed = []
+    train, names = corpus.train, corpus.names
+    for split in ("val", "test"):
+        rows = corpus.parts[split]
+        matches = near.best_matches(found, places[split], places["train"])
+        where = np.flatnonzero(matches.found)
+        at = matches.position[where]
+        metrics[f"near_conflicts/{split}-train"] = float((rows.labels[where] != train.labels[at]).sum())
+        metrics[f"matched/{split}-train"] = float(len(where))
+        listed += [
+            (split, int(rows.row_ids[i]), int(train.row_ids[j]), float(matches.similarity[i]), names[rows.labels[i]],
+             names[train.labels[j]], *corpus.shown(rows.texts[i]), *corpus.shown(train.texts[j]))
+            for i, j in zip(where.tolist(), at.tolist(), strict=True)
+        ]  # fmt: skip
+    return tuple(sorted(listed, key=lambda row: (row[4] == row[5], -row[3])))
+
+
+@analysis("artefacts", title="Artefacts")
+def artefacts(
+    corpus: ExploredCorpus,
+    *,
+    folds: Annotated[int, Field(ge=2, le=20)] = 5,
+    min_source_rows: Annotated[int, Field(ge=1)] = 100,
+) -> Findings:
+    """Count what feeds left in the texts, and predict the class from that alone.
+
+    Args:
+        corpus: The corpus.
+        folds: Folds of the probe's cross-validation on training rows.
+        min_source_rows: Sources that fewer texts of all splits name are counted together.
+
+    Returns:
+        ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``,
+        ``probe/sources_accuracy`` (named sources alone), ``probe/residue_accuracy`` (the rest alone).
+    """
+    every, places = _places(corpus)
+    every_mark = find_artefacts(every) | find_sources(every, min_source_rows)
+    metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in every_mark.items()}
+    found = {name: v for name, v in every_mark.items() if v.any()}
+    order = sorted(found, key=lambda name: (name.startswith("source: "), -metrics[f"share/{name}"]))
+    rows: list[Row] = []
+    by_class: dict[str, list[float]] = {}
+    for split, part in corpus.parts.items():
+        for name in order:
+            here = found[name][places[split]]
+            shares = [float(own.mean()) if len(own := here[part.labels == k]) else 0.0 for k in range(corpus.n_classes)]
+            rows.append((name, split, int(here.sum()), float(here.mean()), *shares))
+            if split == "train":
+                by_class[name] = shares
+    in_train = {name: v[places["train"]] for name, v in found.items()}
+    probes = _probes(corpus, in_train, folds)
+    for prefix, result in probes.items():
+        metrics |= {f"probe/{prefix}accuracy": result.accuracy, f"probe/{prefix}macro_f1": result.macro_f1}
+    if not rows:
+        return Findings("none was found", metrics=metrics)
+    shown = order[:32]
+    series = tuple(
+        Series(label, tuple(100 * by_class[name][k] for name in shown), tuple(shown))
+        for k, label in enumerate(corpus.names)
+    )
+    title, x_title = "What feeds left in the texts, by class", "share of the class's training texts [%]"
+    columns: Columns = (
+        "artefact",
+        "split",
+        "rows",
+        Column("share", ".2%"),
+        *(Column(name, "share") for name in corpus.names),
+    )
+    blocks: list[Block] = [
+        Table("artefacts", title, columns, tuple(rows), shown=len(shown)),
+        Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
+    ]
+    headline = f"{len(found)} kinds of artefacts"
+    if probes:
+        whole = probes[""]
+        metrics |= {"probe/majority": whole.majority, "probe/texts_with_any": whole.share_with_any}
+        headline = f"alone they tell the class at {whole.accuracy:.1%}, chance {whole.majority:.1%}"
+        blocks += _probe_tables(corpus, probes)
+    return Findings(headline, tuple(blocks), metrics)
+
+
+def _probes(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> dict[str, Probe]:
+    """Return what all marks, named sources alone and the rest alone tell, by the prefix of their metrics."""
+    labels = corpus.train.labels
+    counts = np.bincount(labels, minlength=corpus.n_classes)
+    folds = min(folds, int(counts[counts > 0].min()))
+    if folds < 2 or (counts > 0).sum() < 2:
+        return {}
+    groups = {
+        "": found,
+        "sources_": {n: v for n, v in found.items() if n.startswith("source: ")},
+        "residue_": {n: v for n, v in found.items() if not n.startswith("source: ")},
+    }
+    return {
+        prefix: probe(group, labels, corpus.n_classes, folds=folds, seed=corpus.seed)
+        for prefix, group in groups.items() if group
+    }  # fmt: skip
+
+
+def _probe_tables(corpus: ExploredCorpus, probes: dict[str, Probe]) -> list[Table]:
+    whole = probes[""]
+    said = {"": "all of it", "sources_": "named sources alone", "residue_": "the rest alone"}
+    rows: list[Row] = [
+        (said[prefix], Number(p.accuracy, "share"), Number(p.macro_f1, ".3f")) for prefix, p in probes.items()
+    ]
+    rows.append(("always the largest class", Number(whole.majority, "share"), Number(None)))
+    note = (
+        f"A logistic regression that sees only which artefacts a text holds, no word of it ({whole.folds}-fold "
+        f"cross-validation on {whole.rows:,} training rows). {whole.share_with_any:.1%} of the texts hold at least one "
+        f"artefact, and of these it names {whole.accuracy_with_any:.1%} right."
+    )
+    pull: tuple[Row, ...] = tuple((name, *values) for name, values in whole.pull.items())
+    return [
+        Table("artefact_probe", "Leakage probe", ("it sees", "accuracy", "macro-F1"), tuple(rows), note=note),
+        Table("artefact_pull", "Log-odds that an artefact adds to each class",
+              ("artefact", *(Column(name, ".2f") for name in corpus.names)), pull, folded=True),
+    ]  # fmt: skip
+
+
+@analysis("label_noise", title="Doubtful labels")
+def label_noise(
+    corpus: ExploredCorpus,
+    *,
+    folds: Annotated[int, Field(ge=2, le=20)] = 5,
+    alpha: Annotated[float, Field(gt=0)] = 1e-5,
+    n_listed: Annotated[int, Field(ge=0)] = 500,
+) -> Findings:
+    """List training rows whose label is probably wrong: confident learning on out-of-fold probabilities.
+
+    Args:
+        corpus: The corpus.
+        folds: Folds; TF-IDF and model are fitted inside each.
+        alpha: Regularisation of the model, a logistic regression by stochastic gradient descent.
+        n_listed: Rows of the list, most doubtful first.
+
+    Returns:
+        ``share``, ``rows``, ``out_of_fold_accuracy``.
+
+    Raises:
+        MissingDependencyError: cleanlab is not installed.
+    """
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
+    from agnews_exp.ngrams import TfidfVectorizer, shared_counts
+
+    labels, texts, names = corpus.train.labels, corpus.train.texts, corpus.names
+    counts = np.bincount(labels, minlength=corpus.n_classes)
+    if counts.min() < folds:
+        raise DataError(
+            f"A class has {counts.min()} training rows, fewer than {folds} folds.", fix="a larger data_fraction"
+        )
+    classifier = SGDClassifier(loss="log_loss", alpha=alpha, random_state=corpus.seed, max_iter=30)
+    model = make_pipeline(TfidfVectorizer(**TFIDF), classifier)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=corpus.seed)
+    with shared_counts(texts):  # one count of the corpus serves all folds
+        probabilities = cross_val_predict(model, texts, labels, cv=splitter, method="predict_proba")
+    noise = find_label_noise(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    matrix = np.zeros((corpus.n_classes, corpus.n_classes), dtype=np.int64)
+    np.add.at(matrix, (labels[noise.rows], predicted[noise.rows]), 1)
+    listed = tuple(
+        (int(corpus.train.row_ids[i]), names[labels[i]], names[predicted[i]], float(p), *corpus.shown(texts[i]))
+        for i, p in zip(noise.rows[:n_listed].tolist(), noise.self_confidence.tolist(), strict=False)
+    )
+    accuracy = float((predicted == labels).mean())
+    note = (
+        f"Confident learning (cleanlab) on out-of-fold probabilities of a linear model ({folds} folds, accuracy "
+        f"{accuracy:.1%}) doubts {len(noise.rows):,} of {len(labels):,} training labels ({noise.share:.2%}). They are "
+        "candidates to read: where the model is wrong with confidence, it doubts a right label."
+    )
+    title = "Labels that are probably wrong"
+    columns: Columns = (
+        Column("row_id", "id"),
+        "label",
+        "suggested",
+        Column("label_probability", "metric"),
+        *corpus.text_column,
+    )
+    blocks = (
+        Table("label_noise_rows", title, columns, listed, note=note, shown=10),
+        heat_map("label_noise", title, matrix, [f"labelled {n}" for n in names], [f"looks like {n}" for n in names],
+                 form=",.0f", blank_diagonal=True, caption="Training rows."),
+    )  # fmt: skip
+    metrics = {"share": noise.share, "rows": float(len(noise.rows)), "out_of_fold_accuracy": accuracy}
+    return Findings(f"{noise.share:.2%} of the labels doubted", blocks, metrics)

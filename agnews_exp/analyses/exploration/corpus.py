@@ -1,0 +1,286 @@
+"""One corpus as its exploration sees it: rows, words and TF-IDF, each computed once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.analyses.findings import Column, Columns, Table
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.tokens import TokenTable
+from agnews_exp.drawing import Chart, box_series
+from agnews_exp.evaluation.metrics import column_key
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_WORD: Final = re.compile(r"\w+")
+
+TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
+"""Word TF-IDF of single words and pairs; the terms of fewer than three texts are left out where there are that many."""
+
+
+def split_words(text: str) -> list[str]:
+    """Return the lower-cased runs of letters, digits and underscores of a text."""
+    return _WORD.findall(text.lower())
+
+
+@dataclass(frozen=True, eq=False)
+class WordTable:
+    """The words of n texts.
+
+    Attributes:
+        table: Ids of the words, text after text.
+        terms: The V distinct words, id i at position i, in the order of their first occurrence.
+    """
+
+    table: TokenTable
+    terms: tuple[str, ...]
+
+    @property
+    def ids(self) -> IntArray:
+        """Shape (total,), the id of every word."""
+        ids: IntArray = self.table.ids
+        return ids
+
+    @cached_property
+    def documents(self) -> IntArray:
+        """Shape (total,), the text that each word stands in."""
+        return np.repeat(np.arange(len(self.table)), self.table.lengths)
+
+    @cached_property
+    def frequencies(self) -> IntArray:
+        """Shape (V,), occurrences of each distinct word; 0 for words of texts that were not taken."""
+        return np.bincount(self.ids, minlength=len(self.terms)).astype(np.int64)
+
+    def take(self, positions: IntArray) -> WordTable:
+        """Return the words of some texts, in this order; ids stay what they are."""
+        return WordTable(self.table.take(positions), self.terms)
+
+    def class_counts(self, labels: IntArray, n_classes: int) -> IntArray:
+        """Return how often each class uses each word, shape (K, V).
+
+        Args:
+            labels: Shape (n,), each text's class.
+            n_classes: K.
+        """
+        flat = labels[self.documents] * len(self.terms) + self.ids
+        counts = np.bincount(flat, minlength=n_classes * len(self.terms))
+        return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
+
+    def without(self, dropped: Iterable[str], min_length: int = 2) -> WordTable:
+        """Return the table without some words and without words of fewer than ``min_length`` characters."""
+        unwanted = frozenset(dropped)
+        keep = np.array([len(term) >= min_length and term not in unwanted for term in self.terms], dtype=bool)
+        mask = keep[self.ids] if len(self.ids) else np.zeros(0, dtype=bool)
+        lengths = np.bincount(self.documents[mask], minlength=len(self.table))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return WordTable(TokenTable(self.ids[mask], offsets), self.terms)
+
+
+def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_words) -> WordTable:
+    """Find the words of texts.
+
+    Args:
+        texts: The n texts.
+        split: Cuts a text into words; ``str.split`` for words between blanks, letter case kept.
+    """
+    index: dict[str, int] = {}
+    ids: list[int] = []
+    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
+    for position, text in enumerate(texts):
+        words = split(text)
+        lengths[position + 1] = len(words)
+        ids.extend([index.setdefault(word, len(index)) for word in words])
+    return WordTable(TokenTable(np.array(ids, dtype=np.int64), np.cumsum(lengths)), tuple(index))
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """TF-IDF of the training rows.
+
+    Attributes:
+        matrix: Shape (n, m), sparse, rows of length 1.
+        names: m terms.
+    """
+
+    matrix: Any
+    names: tuple[str, ...]
+
+    @cached_property
+    def content_columns(self) -> IntArray:
+        """Columns of single words that are no stop words and no numbers: what topics are made of."""
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+        return np.array(
+            [i for i, n in enumerate(self.names) if " " not in n and n.isalpha() and n not in ENGLISH_STOP_WORDS],
+            dtype=np.int64,
+        )
+
+
+@dataclass(eq=False)
+class ExploredCorpus:
+    """A corpus with what several parts of its exploration need, each found when first asked for.
+
+    Attributes:
+        splits: Its rows.
+        cache_dir: The project's cache.
+        seed: Of every random choice.
+        show_texts: Whether tables may hold texts of the corpus.
+    """
+
+    splits: Splits
+    cache_dir: Path
+    seed: int
+    show_texts: bool = True
+
+    @property
+    def train(self) -> TextRows:
+        """The training rows."""
+        return self.splits.train
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return self.splits.class_names
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.names)
+
+    @property
+    def parts(self) -> dict[str, TextRows]:
+        """All rows by split."""
+        return {"train": self.splits.train, "val": self.splits.validation, "test": self.splits.test}
+
+    @cached_property
+    def words(self) -> WordTable:
+        """The words of the training rows, in lower case."""
+        return index_words(self.train.texts)
+
+    @cached_property
+    def content_words(self) -> WordTable:
+        """The same without single characters and English stop words."""
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+        return self.words.without(ENGLISH_STOP_WORDS)
+
+    @cached_property
+    def tfidf(self) -> Weighted:
+        """TF-IDF of the training rows."""
+        from agnews_exp.ngrams import TfidfVectorizer
+
+        vectorizer = TfidfVectorizer(min_df=min(3, len(self.train)), **TFIDF)
+        matrix = vectorizer.fit_transform(self.train.texts)
+        return Weighted(matrix, tuple(vectorizer.get_feature_names_out().tolist()))
+
+    @cached_property
+    def sentence_embeddings(self) -> Any:
+        """all-MiniLM-L6-v2, loaded.
+
+        Raises:
+            MissingDependencyError: The extra ``minilm`` is not installed.
+        """
+        from agnews_exp.features.sentence_embeddings import SentenceEmbeddings
+
+        if find_spec("transformers") is not None:
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would break the bar of the exploration
+        return SentenceEmbeddings().fit([])
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Return a generator that depends on the seed and the purpose only."""
+        return np.random.default_rng(derive_seed("eda", purpose, self.seed))
+
+    def sample(self, n: int, purpose: str) -> IntArray:
+        """Return positions of at most n training rows at random, in ascending order."""
+        size = min(n, len(self.train))
+        return np.sort(self.rng(purpose).choice(len(self.train), size, replace=False)).astype(np.int64)
+
+    @property
+    def text_column(self) -> tuple[Column, ...]:
+        """The column of a table that holds texts of the corpus, where tables may hold any."""
+        return (Column("text", width=90),) if self.show_texts else ()
+
+    def shown(self, text: str) -> tuple[str, ...]:
+        """Return the cell of that column."""
+        return (text,) if self.show_texts else ()
+
+    def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the finite values of each class that has any.
+
+        Args:
+            positions: Shape (n,), training rows.
+            values: Shape (n,), one of each.
+        """
+        labels, keep = self.train.labels[positions], np.isfinite(values)
+        groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
+        return {name: own for name, own in groups.items() if len(own)}
+
+    def class_metrics(self, prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>`` for the value of each class."""
+        return {f"{prefix}/{column_key(name, self.names)}": float(value) for name, value in values.items()}
+
+    def pair_metrics(self, prefix: str, pairs: Mapping[tuple[str, str], float]) -> dict[str, float]:
+        """Return ``<prefix>/<class>-<class>`` for the first 200 pairs."""
+        keys = {name: column_key(name, self.names) for name in self.names}
+        return {f"{prefix}/{keys[one]}-{keys[other]}": v for (one, other), v in list(pairs.items())[:200]}
+
+
+def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str], float]:
+    """Return the value of each pair of classes.
+
+    Args:
+        names: K names.
+        matrix: Shape (K, K), symmetric.
+    """
+    i, j = np.triu_indices(len(names), 1)
+    return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
+
+
+def extremes(values: Mapping[str, float]) -> str:
+    """Return the highest and the lowest value with their names, such as ``books 4.03 to games 2.45``."""
+    if not values:
+        return ""
+    high, low = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    return f"{high} {values[high]:.2f} to {low} {values[low]:.2f}"
+
+
+def boxes(
+    name: str, title: str, x_title: str, groups: Mapping[str, FloatArray], x_range: tuple[float, float] | None = None
+) -> tuple[Table, Chart]:
+    """Return a number of texts as a row and as a box for each group.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        x_title: The number, with its unit.
+        groups: Group to its values, shape (n,), n at least 1.
+        x_range: Ends of the chart's axis.
+    """
+    shares = (5, 25, 50, 75, 95)
+    rows = [
+        (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())
+        for group, values in groups.items()
+    ]
+    columns: Columns = (
+        "class",
+        "texts",
+        *(Column(said, ".4g") for said in ("mean", "sd", *(f"{share} %" for share in shares))),
+    )
+    series = tuple(box_series(group, values) for group, values in groups.items())
+    caption = "Box: quartiles; line: median; whiskers: 5th to 95th percentile; dot: mean."
+    chart = Chart(name, title, "box", x_title, "", series, caption=caption, x_range=x_range)
+    return Table(name, title, columns, tuple(rows)), chart

@@ -1,0 +1,231 @@
+"""Languages, reading ease and polarity of texts; other packages are used where they are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, extremes
+from agnews_exp.analyses.findings import Column, Columns, Findings, Table, Text
+from agnews_exp.analyses.performing import analysis
+from agnews_exp.analyses.perturbations import make_variant, perturb
+from agnews_exp.core.errors import MissingDependencyError
+
+_WORD: Final = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
+_VOWELS: Final = re.compile(r"[aeiouy]+")
+_SPOKEN: Final = ("shes", "ches", "ges")
+_SENTENCE: Final = re.compile(r"[.!?]+(?:\s|$)")
+
+
+def syllables(word: str) -> int:
+    """Return the number of syllables of an English word by its groups of vowels, at least 1.
+
+    A final silent e (but not -le behind a consonant) and a final -es or -ed that is not spoken are not counted.
+    """
+    lower = word.lower()
+    count = len(_VOWELS.findall(lower))
+    silent_e = lower.endswith("e") and not re.search(r"[^aeiouy]le$", lower)
+    silent_ending = re.search(r"[^aeiouytd]ed$|[^aeiouyszxc]es$", lower) and not lower.endswith(_SPOKEN)
+    return max(1, count - 1 if silent_e or silent_ending else count)
+
+
+def flesch_reading_ease(text: str) -> float:
+    """Return 206.835 - 1.015 words / sentences - 84.6 syllables / words (Flesch 1948); NaN without words.
+
+    About 60 to 70 is plain English, below 30 very difficult.
+    """
+    words = _WORD.findall(text)
+    if not words:
+        return float("nan")
+    sentences = max(1, len(_SENTENCE.findall(text)))
+    return 206.835 - 1.015 * len(words) / sentences - 84.6 * sum(map(syllables, words)) / len(words)
+
+
+@analysis("languages", title="Languages")
+def languages(
+    corpus: ExploredCorpus,
+    *,
+    n_documents: Annotated[int, Field(ge=1)] = 5000,
+    min_probability: Annotated[float, Field(gt=0, lt=1)] = 0.9,
+    n_listed: Annotated[int, Field(ge=0)] = 200,
+) -> Findings:
+    """Find the texts that are not in the language of most.
+
+    HTML residue is removed first. Short texts full of names are often taken for another language, so only texts whose
+    language is found with some certainty count.
+
+    Args:
+        corpus: The corpus.
+        n_documents: Training texts to look at.
+        min_probability: How certain the language must be for a text to count as one of another language.
+        n_listed: Texts in other languages to list.
+
+    Returns:
+        ``share/<language>`` (ISO 639-1) for the languages found with certainty, ``uncertain``, ``other_share``: certain
+        texts that are not in the most frequent language, over all.
+
+    Raises:
+        MissingDependencyError: py3langid is not installed.
+    """
+    identify = _identifier()
+    positions = corpus.sample(n_documents, "languages")
+    raw = [corpus.train.texts[i] for i in positions.tolist()]
+    texts = perturb(raw, range(len(raw)), make_variant("html_removed", 1.0), seed=0)
+    found = [identify(text) if text.strip() else ("", 0.0) for text in texts]
+    sure = np.array([probability >= min_probability for _, probability in found])
+    language_of = np.array([language for language, _ in found])
+    counts = Counter(language_of[sure].tolist())
+    if not counts:
+        said = Text("The language of no text is certain")
+        return Findings(said.text, (said,), {"documents": float(len(raw)), "uncertain": 1.0})
+    main = counts.most_common(1)[0][0]
+    other = sure & (language_of != main)
+    labels = corpus.train.labels[positions]
+    uncertain = float(1 - sure.mean())
+    metrics = {"documents": float(len(raw)), "uncertain": uncertain, "other_share": float(other.mean())}
+    metrics |= {f"share/{language}": n / len(raw) for language, n in counts.items()}
+    rows = []
+    for language, n in counts.most_common():
+        by_class = np.bincount(labels[sure & (language_of == language)], minlength=corpus.n_classes)
+        rows.append((language, n, n / len(raw), *by_class.tolist()))
+    listed = tuple(
+        (int(corpus.train.row_ids[positions[i]]), corpus.names[labels[i]], *found[i], *corpus.shown(raw[i]))
+        for i in np.flatnonzero(other)[:n_listed].tolist()
+    )
+    note = (
+        f"py3langid on {len(raw):,} training texts without HTML residue: {other.sum():,} ({other.mean():.2%}) are in "
+        f"another language than {main} with a probability of {min_probability:g} or more; {uncertain:.1%} of the texts "
+        "are not certain. Read them before you drop them: lists of names and tables of results are taken for other "
+        "languages."
+    )
+    columns: Columns = (Column("row_id", "id"), "class", "language", Column("probability", ".2f"), *corpus.text_column)
+    blocks = (
+        Table("languages", "Languages", ("language", "texts", Column("share", ".2%"), *corpus.names), tuple(rows),
+              note=note, shown=10),
+        Table("other_languages", "Texts in other languages", columns, listed, shown=5),
+    )  # fmt: skip
+    return Findings(f"{other.mean():.2%} not in {main}, {uncertain:.1%} uncertain", blocks, metrics)
+
+
+def _identifier() -> Callable[[str], tuple[str, float]]:
+    try:
+        langid = import_module("py3langid.langid")
+        model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            "Languages need the package 'py3langid' 0.4 or later, which is not installed.",
+            fix="pip install 'py3langid>=0.4'",
+        ) from error
+
+    def identify(text: str) -> tuple[str, float]:
+        language, probability = model.classify(text)
+        return str(language), float(probability)
+
+    return identify
+
+
+@analysis("readability", title="Readability")
+def readability(
+    corpus: ExploredCorpus,
+    *,
+    n_documents: Annotated[int, Field(ge=1)] = 5000,
+    method: Literal["auto", "rules", "textstat"] = "auto",
+) -> Findings:
+    """Measure the Flesch reading ease of each class's texts.
+
+    Args:
+        corpus: The corpus.
+        n_documents: Training texts to read.
+        method: ``textstat`` looks syllables up (package textstat), ``rules`` counts groups of vowels; ``auto`` takes
+            the former where it is installed.
+
+    Returns:
+        ``flesch/<class>``, the mean.
+    """
+    positions = corpus.sample(n_documents, "readability")
+    texts = [corpus.train.texts[i] for i in positions.tolist()]
+    left_out, used = {}, "syllables by groups of vowels"
+    scores: FloatArray | None = None
+    if method != "rules":
+        try:
+            scores, used = _textstat(texts), "textstat"
+        except MissingDependencyError as error:
+            if method == "textstat":
+                raise
+            left_out["textstat"] = str(error)
+    if scores is None:
+        scores = np.array([flesch_reading_ease(text) for text in texts])
+    groups = corpus.by_class(positions, scores)
+    means = {name: float(values.mean()) for name, values in groups.items()}
+    text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
+    drawn = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
+    metrics = corpus.class_metrics("flesch", means)
+    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
+
+
+def _textstat(texts: list[str]) -> FloatArray:
+    try:
+        ease = import_module("textstat").flesch_reading_ease
+        with contextlib.redirect_stdout(io.StringIO()):  # NLTK says there that it could not fetch its word list
+            return np.array([ease(text) for text in texts], dtype=np.float64)
+    except (ImportError, LookupError, OSError) as error:  # it may look for a word list that is not on this machine
+        raise MissingDependencyError(
+            f"Syllables from a dictionary need the package 'textstat' ({type(error).__name__}).",
+            fix="pip install 'agnews-exp[readability]'",
+        ) from error
+
+
+@analysis("polarity", title="Polarity")
+def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
+    """Measure the polarity of each class's texts, from -1 to 1, with TextBlob or else VADER.
+
+    Args:
+        corpus: The corpus.
+        n_documents: Training texts to read.
+
+    Returns:
+        ``polarity/<class>``, the mean.
+
+    Raises:
+        MissingDependencyError: Neither is installed with its word list.
+    """
+    score, method = _polarity()
+    positions = corpus.sample(n_documents, "polarity")
+    values = np.array([score(corpus.train.texts[i]) for i in positions.tolist()], dtype=np.float64)
+    groups = corpus.by_class(positions, values)
+    means = {name: float(own.mean()) for name, own in groups.items()}
+    zeros = ", ".join(f"{name} {(own == 0).mean():.1%}" for name, own in groups.items())
+    text = f"{method} on {len(values):,} training texts, from -1 to 1. Exactly 0: {zeros}."
+    drawn = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
+    left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
+    metrics = corpus.class_metrics("polarity", means)
+    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
+
+
+def _polarity() -> tuple[Callable[[str], float], str]:
+    try:
+        blob = import_module("textblob").TextBlob
+        blob("a good text").sentiment.polarity  # noqa: B018  # fails here when a word list is missing
+        return lambda text: float(blob(text).sentiment.polarity), "TextBlob"
+    except (ImportError, LookupError, OSError):
+        pass
+    analyser: Any = None
+    for module in ("vaderSentiment.vaderSentiment", "nltk.sentiment.vader"):
+        try:
+            analyser = import_module(module).SentimentIntensityAnalyzer()
+            break
+        except (ImportError, LookupError, OSError):
+            continue
+    if analyser is None:
+        raise MissingDependencyError(
+            "Polarity needs TextBlob or VADER with its word list, and neither is installed.", fix="pip install textblob"
+        )
+    return lambda text: float(analyser.polarity_scores(text)["compound"]), "VADER"

@@ -1,1 +1,0 @@
-"""Measures of a corpus, as functions of texts and labels."""

@@ -1,0 +1,211 @@
+"""Frequent n-grams, and those that tell classes apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, IntArray, WordTable
+from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
+from agnews_exp.drawing import ranked_bars
+
+
+@dataclass(frozen=True, eq=False)
+class NgramCounts:
+    """How often each class uses the n-grams of one length.
+
+    Attributes:
+        keys: Shape (m,), each n-gram's word ids as digits of a number whose base is the size of the vocabulary.
+        size: Words of an n-gram.
+        vocabulary: The words.
+        counts: Shape (K, m).
+    """
+
+    keys: IntArray
+    size: int
+    vocabulary: tuple[str, ...]
+    counts: IntArray
+
+    def spell(self, position: int) -> str:
+        """Return an n-gram, its words joined by one blank."""
+        key, base, parts = int(self.keys[position]), max(1, len(self.vocabulary)), []
+        for _ in range(self.size):
+            key, last = divmod(key, base)
+            parts.append(self.vocabulary[last])
+        return " ".join(reversed(parts))
+
+    @cached_property
+    def terms(self) -> tuple[str, ...]:
+        """The m n-grams."""
+        return tuple(map(self.spell, range(len(self.keys))))
+
+    @property
+    def totals(self) -> IntArray:
+        """Shape (m,), occurrences in all classes."""
+        totals: IntArray = self.counts.sum(axis=0)
+        return totals
+
+    def top(self, n: int, of: int | None = None) -> list[tuple[str, int]]:
+        """Return the n most frequent with their occurrences, of all classes or of one; equals by name."""
+        counts = self.totals if of is None else self.counts[of]
+        n = min(n, len(counts))
+        if n == 0:
+            return []
+        least = max(1, int(np.partition(counts, -n)[-n]))
+        found = [(self.spell(i), int(counts[i])) for i in np.flatnonzero(counts >= least).tolist()]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:n]
+
+
+def count_ngrams(words: WordTable, labels: IntArray, n_classes: int, size: int, min_count: int = 1) -> NgramCounts:
+    """Count n-grams within texts.
+
+    Args:
+        words: The words of n texts.
+        labels: Shape (n,), each text's class.
+        n_classes: K.
+        size: Words of an n-gram, 1 to 3.
+        min_count: Rarer n-grams are left out.
+    """
+    ids, documents, base = words.ids, words.documents, max(1, len(words.terms))
+    keys, of = ids, documents
+    for step in range(1, size):
+        keys, of = keys[:-1] * base + ids[step:], of[:-1]
+    inside = documents[size - 1 :] == of
+    found, where, totals = np.unique(keys[inside], return_inverse=True, return_counts=True)
+    frequent = totals >= min_count
+    renumbered = np.cumsum(frequent) - 1
+    kept = frequent[where]
+    m = int(frequent.sum())
+    flat = labels[of[inside][kept]] * m + renumbered[where[kept]]
+    counts = np.bincount(flat, minlength=n_classes * m).reshape(n_classes, m).astype(np.int64)
+    return NgramCounts(found[frequent], size, words.terms, counts)
+
+
+def weighted_log_odds(counts: IntArray, prior_words: float) -> FloatArray:
+    """Return how much more each class uses each term than the other classes do, as z-scores, shape (K, m).
+
+    The log-odds ratio with an informative Dirichlet prior, divided by its standard deviation: equations 15, 16, 20 and
+    22 of Monroe, Colaresi and Quinn, "Fightin' Words" (2008). The prior has the shares of the whole corpus, so that
+    rare terms are drawn to no difference.
+
+    Args:
+        counts: Shape (K, m).
+        prior_words: The prior's weight, in words.
+    """
+    total = counts.sum(axis=0)
+    prior = prior_words * total / total.sum()
+    scores = np.zeros(counts.shape)
+    for k, own in enumerate(counts):
+        other = total - own
+        a, b = own + prior, other + prior
+        rest_a, rest_b = own.sum() + prior_words - a, other.sum() + prior_words - b
+        difference = np.log(a / rest_a) - np.log(b / rest_b)
+        scores[k] = difference / np.sqrt(1 / a + 1 / b)
+    return scores
+
+
+def chi2_scores(matrix: Any, labels: IntArray) -> FloatArray:
+    """Return the chi2 statistic of each column against the classes, shape (m,).
+
+    Args:
+        matrix: Shape (n, m), not negative, sparse or dense.
+        labels: Shape (n,).
+    """
+    from sklearn.feature_selection import chi2
+
+    scores: FloatArray = np.nan_to_num(chi2(matrix, labels)[0])
+    return scores
+
+
+_SIZES = {1: "words", 2: "bigrams", 3: "trigrams"}
+
+
+@analysis("ngrams", title="Frequent n-grams")
+def ngrams(
+    corpus: ExploredCorpus,
+    *,
+    n_top: Annotated[int, Field(ge=1, le=500)] = 15,
+    bigram_documents: Annotated[int, Field(ge=1)] = 10000,
+) -> Findings:
+    """List the most frequent words, bigrams and trigrams, without stop words.
+
+    Args:
+        corpus: The corpus.
+        n_top: N-grams of each list.
+        bigram_documents: Training texts of a second list of bigrams, ``top_bigrams``: published lists often count a
+            sample.
+    """
+    labels, n_classes = corpus.train.labels, corpus.n_classes
+    lists: dict[str, list[tuple[str, int]]] = {}
+    rows: list[tuple[str, str, str, int]] = []
+    for size, kind in _SIZES.items():
+        counted = count_ngrams(corpus.content_words, labels, n_classes, size, min_count=2)
+        lists[kind] = counted.top(n_top)
+        rows += [("all", kind, ngram, count) for ngram, count in lists[kind]]
+        for k, name in enumerate(corpus.names):
+            rows += [(name, kind, ngram, count) for ngram, count in counted.top(n_top, of=k)]
+    sample = corpus.sample(bigram_documents, "bigrams")
+    part = count_ngrams(corpus.content_words.take(sample), labels[sample], n_classes, 2)
+    title = "Most frequent n-grams without stop words"
+    blocks = (
+        ranked_bars("ngrams", title, "occurrences in the training texts", lists, columns=3),
+        Table("ngrams", f"{title}, by class", ("of", "kind", "n-gram", "count"), tuple(rows), folded=True),
+    )
+    headline = ", ".join(ngram for ngram, _ in lists["bigrams"][:4])
+    details = {"lists": {"top_bigrams": [ngram for ngram, _ in part.top(n_top)]}}
+    return Findings(headline, blocks, {"bigram_documents": float(len(sample))}, details)
+
+
+@analysis("discriminative", title="Words that tell classes apart")
+def discriminative(
+    corpus: ExploredCorpus,
+    *,
+    n_top: Annotated[int, Field(ge=1, le=500)] = 12,
+    min_count: Annotated[int, Field(ge=1)] = 10,
+    prior_words: Annotated[float, Field(gt=0)] = 1000.0,
+) -> Findings:
+    """Rank words and bigrams by how much they tell a class from the others: log-odds with a Dirichlet prior, and chi2.
+
+    Args:
+        corpus: The corpus.
+        n_top: Terms of each class.
+        min_count: Rarer terms are left out of the log-odds.
+        prior_words: Weight of the prior, in words.
+    """
+    labels = corpus.train.labels
+    both = [count_ngrams(corpus.content_words, labels, corpus.n_classes, size, min_count) for size in (1, 2)]
+    terms = both[0].terms + both[1].terms
+    counts = np.hstack([b.counts for b in both])
+    by_class: dict[str, list[tuple[str, float]]] = {}
+    rows = []
+    if terms:
+        scores = weighted_log_odds(counts, prior_words)
+        for k, name in enumerate(corpus.names):
+            order = np.argsort(-scores[k], kind="stable")[:n_top].tolist()
+            by_class[name] = [(terms[i], float(scores[k, i])) for i in order]
+            rows += [
+                (name, terms[i], float(scores[k, i]), int(counts[k, i]), int(counts[:, i].sum() - counts[k, i]))
+                for i in order
+            ]
+    chi2 = chi2_scores(corpus.tfidf.matrix, labels)
+    ranked = [(corpus.tfidf.names[i], float(chi2[i])) for i in np.argsort(-chi2, kind="stable")[:20].tolist()]
+    title = "Words that tell a class from the others"
+    note = (
+        f"Weighted log-odds with an informative Dirichlet prior of {prior_words:g} words (Monroe, Colaresi and Quinn "
+        f"2008), strongest first; terms with {min_count} occurrences or more."
+    )
+    columns = ("class", "term", Column("z", ".2f"), "in class", "elsewhere")
+    top_title = "Terms with the highest chi2"
+    blocks = (
+        replace(ranked_bars("log_odds", title, "log-odds against the other classes [z]", by_class), caption=note),
+        Table("log_odds", f"{title}, with their counts", columns, tuple(rows), folded=True),
+        ranked_bars("chi2", top_title, "chi2 of TF-IDF", {"all classes": ranked}),
+    )
+    headline = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])
+    details = {"lists": {"chi2_top20": [term for term, _ in ranked]}}
+    return Findings(headline, blocks if rows else blocks[2:], {"terms": float(len(terms))}, details)

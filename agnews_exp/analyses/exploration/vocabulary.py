@@ -1,0 +1,286 @@
+"""Vocabulary: Zipf's and Heaps' law, richness and entropy, and the words that classes and splits share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from agnews_exp.analyses.exploration.corpus import (
+    BoolArray,
+    ExploredCorpus,
+    FloatArray,
+    IntArray,
+    class_pairs,
+    index_words,
+)
+from agnews_exp.analyses.findings import Column, Findings, Table
+from agnews_exp.analyses.performing import analysis
+from agnews_exp.drawing import Chart, Series, heat_map
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """A straight line in doubly logarithmic axes: ``y = constant * x ** exponent``.
+
+    Attributes:
+        exponent: Slope, by least squares of logarithms.
+        constant: Value at x = 1.
+        r_squared: Share of the variance of log y that the line explains.
+        low: Smallest x that was fitted.
+        high: Largest x that was fitted.
+    """
+
+    exponent: float
+    constant: float
+    r_squared: float
+    low: float
+    high: float
+
+    def at(self, x: FloatArray | IntArray) -> FloatArray:
+        """Return the line's values."""
+        values: FloatArray = self.constant * np.asarray(x, dtype=np.float64) ** self.exponent
+        return values
+
+
+def fit_power_law(x: FloatArray | IntArray, y: FloatArray | IntArray) -> PowerLaw | None:
+    """Fit a power law by least squares of the logarithms; None for fewer than three points.
+
+    Args:
+        x: Shape (n,), positive.
+        y: Shape (n,), positive.
+    """
+    if len(x) < 3:
+        return None
+    log_x, log_y = np.log(x), np.log(y)
+    slope, intercept = np.polyfit(log_x, log_y, 1)
+    left = log_y - (slope * log_x + intercept)
+    total = float(((log_y - log_y.mean()) ** 2).sum())
+    r_squared = 1 - float((left**2).sum()) / total if total else 1.0
+    return PowerLaw(float(slope), float(np.exp(intercept)), r_squared, float(np.min(x)), float(np.max(x)))
+
+
+def log_spaced(low: int, high: int, n: int) -> IntArray:
+    """Return at most n different whole numbers from low to high, evenly spaced on a logarithmic axis."""
+    return np.unique(np.geomspace(low, max(low, high), n).round().astype(np.int64))
+
+
+def rank_frequencies(frequencies: IntArray) -> IntArray:
+    """Return the positive frequencies, highest first: rank r at position r - 1."""
+    return np.sort(frequencies[frequencies > 0])[::-1]
+
+
+def growth(ids: IntArray) -> IntArray:
+    """Return the number of distinct words among the first i + 1 words at position i, shape (total,)."""
+    first = np.zeros(len(ids), dtype=np.int64)
+    first[np.unique(ids, return_index=True)[1]] = 1
+    return np.cumsum(first)
+
+
+def mattr(ids: IntArray, window: int) -> float:
+    """Return the moving-average type-token ratio (Covington and McFall 2010); of a shorter text, its plain ratio.
+
+    Args:
+        ids: Shape (total,), words in their order.
+        window: Words of a window; all windows of consecutive words count alike.
+    """
+    n = len(ids)
+    if n == 0:
+        return 0.0
+    window = min(window, n)
+    order = np.argsort(ids, kind="stable")
+    previous = np.full(n, -1, dtype=np.int64)
+    same = ids[order[1:]] == ids[order[:-1]]
+    previous[order[1:][same]] = order[:-1][same]
+    # Word i is the first of its kind in the windows that start behind its previous occurrence.
+    position = np.arange(n)
+    start = np.maximum(np.maximum(previous + 1, position - window + 1), 0)
+    end = np.minimum(position, n - window)
+    windows = np.maximum(end - start + 1, 0)
+    return float(windows.sum() / ((n - window + 1) * window))
+
+
+def entropy_bits(frequencies: IntArray) -> float:
+    """Return the Shannon entropy in bits of the words' observed shares: the plug-in estimate, always too low."""
+    counts = frequencies[frequencies > 0]
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def corrected_entropy_bits(frequencies: IntArray) -> float:
+    """Return the entropy with Miller and Madow's correction (1955): plus (V - 1) / (2 N ln 2) bits."""
+    counts = frequencies[frequencies > 0]
+    return entropy_bits(counts) + (len(counts) - 1) / (2 * float(counts.sum()) * math.log(2))
+
+
+def jaccard_matrix(used: BoolArray) -> FloatArray:
+    """Return the Jaccard similarity of all pairs of sets, shape (K, K).
+
+    Args:
+        used: Shape (K, V), which of V things each of K sets holds.
+    """
+    members = used.astype(np.int64)
+    common = members @ members.T
+    sizes = members.sum(axis=1)
+    either = sizes[:, None] + sizes[None, :] - common
+    shares: FloatArray = np.divide(common, either, out=np.zeros(common.shape), where=either > 0)
+    return shares
+
+
+@analysis("vocabulary", title="Vocabulary")
+def vocabulary(
+    corpus: ExploredCorpus,
+    *,
+    mattr_window: Annotated[int, Field(ge=10)] = 500,
+    zipf_ranks: tuple[int, int] = (10, 5000),
+    points: Annotated[int, Field(ge=10, le=2000)] = 200,
+) -> Findings:
+    """Fit Zipf's and Heaps' law, and measure how rich each class's language is.
+
+    Args:
+        corpus: The corpus.
+        mattr_window: Words of the moving window of the type-token ratio.
+        zipf_ranks: First and last rank that Zipf's law is fitted to: the first words and the rarest ones bend away.
+        points: Points of each curve.
+
+    Returns:
+        ``vocabulary/size``, ``vocabulary/hapax_share``, ``zipf/exponent``, ``heaps/exponent``, ``entropy/<class>``,
+        ``mattr/<class>`` and their like.
+    """
+    ranked = rank_frequencies(corpus.words.frequencies)
+    hapax = float((ranked == 1).mean()) if len(ranked) else 0.0
+    metrics = {"vocabulary/size": float(len(ranked)), "vocabulary/tokens": float(ranked.sum())}
+    metrics["vocabulary/hapax_share"] = hapax
+    said = [f"{len(ranked):,} words", f"{hapax:.0%} of them once only"]
+    blocks: list[Table | Chart] = []
+    laws = (("zipf", "Zipf", *_zipf(corpus, ranked, zipf_ranks, points)), ("heaps", "Heaps", *_heaps(corpus, points)))
+    for name, title, law, chart in laws:
+        blocks += [chart] if chart else []
+        if law is not None:
+            metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
+            said.append(f"{title} {law.exponent:.2f}")
+    rows = _richness(corpus, mattr_window)
+    metrics |= corpus.class_metrics("entropy", {row[0]: row[6] for row in rows})
+    metrics |= corpus.class_metrics("mattr", {row[0]: row[4] for row in rows})
+    columns = (
+        "class", "words", "distinct", Column("types / tokens, equal samples", "metric"),
+        Column(f"MATTR, windows of {mattr_window}", "metric"), Column("hapax legomena", "share"),
+        Column("entropy", ".3f", "bits"), Column("corrected", ".3f", "bits"),
+    )  # fmt: skip
+    title = "Entropy and richness of each class's language"
+    note = (
+        "Words: runs of letters and digits in lower case; entropy: of what stands between blanks, letter case kept, "
+        "with Miller and Madow's correction beside it."
+    )
+    names = tuple(row[0] for row in rows)
+    measures = ((6, "observed", "entropy of words [bits]"), (7, "corrected", "entropy of words [bits]"),
+                (4, "observed", f"type-token ratio, windows of {mattr_window} words"))  # fmt: skip
+    series = tuple(Series(name, tuple(row[i] for row in rows), names, panel=panel) for i, name, panel in measures)
+    chart = Chart("richness", title, "dots", "", "", series)
+    return Findings(
+        ", ".join(said), (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
+    )
+
+
+def _zipf(
+    corpus: ExploredCorpus, ranked: IntArray, ranks: tuple[int, int], points: int
+) -> tuple[PowerLaw | None, Chart | None]:
+    if not len(ranked):
+        return None, None
+    low, high = ranks[0], min(ranks[1], len(ranked))
+    fitted = log_spaced(low, high, points) if high >= 4 * low else np.zeros(0, dtype=np.int64)
+    law = fit_power_law(fitted, ranked[fitted - 1])
+    at = log_spaced(1, len(ranked), points)
+    said = f"slope {law.exponent:.2f}, ranks {law.low:,.0f} to {law.high:,.0f}, R2 {law.r_squared:.4f}" if law else ""
+    titles = ("zipf", "Zipf's law", "rank of the word", "occurrences", "words")
+    return law, _law_chart(titles, at, ranked[at - 1], law, fitted, said)
+
+
+def _heaps(corpus: ExploredCorpus, points: int) -> tuple[PowerLaw | None, Chart | None]:
+    """Follow the vocabulary as texts are read in a random order: one sorted by class or date grows in jumps."""
+    order = corpus.rng("heaps").permutation(len(corpus.train))
+    grown = growth(corpus.words.take(order).ids)
+    if not len(grown):
+        return None, None
+    at = log_spaced(1, len(grown), points)
+    fitted = at[at >= min(1000, len(grown) // 10)]
+    law = fit_power_law(fitted, grown[fitted - 1])
+    said = f"exponent {law.exponent:.3f}, R2 {law.r_squared:.4f}" if law else ""
+    titles = ("heaps", "Heaps' law", "words read", "distinct words so far", "training texts, random order")
+    return law, _law_chart(titles, at, grown[at - 1], law, fitted, said)
+
+
+def _law_chart(
+    titles: tuple[str, str, str, str, str], x: IntArray, y: IntArray, law: PowerLaw | None, fitted: IntArray, said: str
+) -> Chart:
+    name, title, x_title, y_title, observed = titles
+    series = [Series(observed, tuple(x.tolist()), tuple(y.tolist()))]
+    if law is not None:
+        series.append(Series(said, tuple(fitted.tolist()), tuple(law.at(fitted).tolist()), dashed=True))
+    return Chart(name, title, "lines", x_title, y_title, tuple(series), log_x=True, log_y=True)
+
+
+def _richness(corpus: ExploredCorpus, window: int) -> list[tuple[str, int, int, float, float, float, float, float]]:
+    labels, words = corpus.train.labels, corpus.words
+    counts = words.class_counts(labels, corpus.n_classes)
+    cased_counts = index_words(corpus.train.texts, str.split).class_counts(labels, corpus.n_classes)
+    smallest = int(counts.sum(axis=1).min())
+    rows = []
+    for k, name in enumerate(corpus.names):
+        own = corpus.rng(f"richness {k}").permutation(np.flatnonzero(labels == k))
+        ids = words.take(own).ids
+        used = counts[k][counts[k] > 0]
+        if len(ids):
+            ratio = len(np.unique(ids[:smallest])) / max(1, smallest)
+            entropies = entropy_bits(cased_counts[k]), corrected_entropy_bits(cased_counts[k])
+            once = float((used == 1).mean())
+            rows.append((name, len(ids), len(used), ratio, mattr(ids, window), once, *entropies))
+    return rows
+
+
+@analysis("overlap", title="Words that classes and splits share")
+def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
+    """Measure which words classes share, and which words of validation and test rows the training rows lack.
+
+    Args:
+        corpus: The corpus.
+        min_count: A class has a word when it uses it this often: single occurrences are mostly chance.
+
+    Returns:
+        ``jaccard/<class>-<class>``, ``oov_tokens/<split>``, ``oov_types/<split>``, ``oov_rows/<split>``.
+    """
+    counts = corpus.words.class_counts(corpus.train.labels, corpus.n_classes)
+    similarity = jaccard_matrix(counts >= min_count)
+    pairs = class_pairs(corpus.names, similarity)
+    unknown = {split: _out_of_vocabulary(corpus, split) for split in ("val", "test")}
+    metrics = {f"oov_tokens/{split}": row[1] for split, row in unknown.items()}
+    metrics |= {f"oov_types/{split}": row[3] for split, row in unknown.items()}
+    metrics |= {f"oov_rows/{split}": row[4] for split, row in unknown.items()} | corpus.pair_metrics("jaccard", pairs)
+    columns = (
+        "split", "words", Column("not in train", ".2%"), "distinct words", Column("distinct, not in train", "share"),
+        Column("texts with such a word", "share"),
+    )  # fmt: skip
+    closest = sorted(pairs.items(), key=lambda pair: -pair[1])
+    blocks = (
+        Table("out_of_vocabulary", "Words that the training texts lack", columns,
+              tuple((split, *row) for split, row in unknown.items())),
+        Table("vocabulary_overlap", "Words that classes share", ("class", "other", Column("Jaccard", ".3f")),
+              tuple((*pair, value) for pair, value in closest), shown=10),
+        heat_map("vocabulary_overlap", "Words that classes share", similarity, corpus.names, corpus.names,
+                 blank_diagonal=True, caption=f"Jaccard similarity of words used {min_count} times or more."),
+    )  # fmt: skip
+    return Findings(f"{metrics['oov_tokens/test']:.2%} of the test words are in no training text", blocks, metrics)
+
+
+def _out_of_vocabulary(corpus: ExploredCorpus, split: str) -> tuple[int, float, int, float, float]:
+    """Return words, the share of them unknown, distinct words, their share, and the share of texts with one."""
+    known = frozenset(corpus.words.terms)
+    words = index_words(corpus.parts[split].texts)
+    strange = np.array([term not in known for term in words.terms], dtype=bool)
+    hits = strange[words.ids] if len(words.ids) else np.zeros(0, dtype=bool)
+    rows = len(np.unique(words.documents[hits])) / max(1, len(words.table))
+    unknown_words, unknown_types = (float(found.mean()) if len(found) else 0.0 for found in (hits, strange))
+    return len(words.ids), unknown_words, len(words.terms), unknown_types, rows

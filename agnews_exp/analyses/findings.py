@@ -1,0 +1,623 @@
+"""Findings: what an analysis, a comparison or a report has to say, written once as blocks and put out in four forms.
+
+A block is a table, a chart, a paragraph, a number, a text with weighted words, or a gap. The writers below turn blocks
+into Markdown, HTML, a terminal's text and CSV; each has one place where text of users is made harmless.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agnews_exp.core.errors import StorageError
+from agnews_exp.core.files import atomic_path
+from agnews_exp.core.numbers import DASH, format_interval, format_number
+from agnews_exp.core.text import spreadsheet_cell, visible
+from agnews_exp.drawing import Chart, read_chart
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its interval: a cell of a table, or with a label a block of its own.
+
+    Attributes:
+        value: None where there is none.
+        form: How it is written: a name of :data:`agnews_exp.core.numbers.FORMS` or a format specification.
+        low: Lower end of its interval.
+        high: Upper end.
+        unit: Written behind it.
+        label: What it is, as a block.
+    """
+
+    value: float | None
+    form: str = "metric"
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return format_number(self.value, self.form, self.unit)
+        written = format_interval(self.value, self.low, self.high, self.form)
+        return f"{written} {self.unit}" if self.unit and written != DASH else written
+
+
+Cell = str | int | float | bool | Number | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: Its heading, in the CSV file too; a column of scores names its split.
+        form: How its plain numbers are written; empty: whole ones with separators, others with four digits.
+        unit: In the heading, in brackets.
+        width: Texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
+    """
+
+    name: str
+    form: str = ""
+    unit: str = ""
+    width: int = 0
+
+    @property
+    def heading(self) -> str:
+        """The name with the unit."""
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+
+Columns = tuple[Column | str, ...]
+Row = tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: File name without ending, unique in its folder or report.
+        title: What it shows.
+        columns: A plain name is a :class:`Column` without form, unit and width.
+        rows: Cells, as many as there are columns.
+        provenance: Runs, split, rows, seeds, device, command.
+        note: What a reader must know beside it.
+        shown: Rows to show, None for all; the CSV file has all of them.
+        total: Rows of the CSV file, where ``rows`` has been read back and holds the shown ones only.
+        folded: It tells when and where, not what: folded in a page, left out of the Markdown.
+        covers: Identifiers of published tables that it stands beside.
+    """
+
+    name: str
+    title: str
+    columns: Columns
+    rows: tuple[Row, ...]
+    provenance: str = ""
+    note: str = ""
+    shown: int | None = None
+    total: int | None = None
+    folded: bool = False
+    covers: tuple[str, ...] = ()
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """The columns, plain names among them too, as :class:`Column`."""
+        return tuple(Column(column) if isinstance(column, str) else column for column in self.columns)
+
+    def is_numeric(self, column: int) -> bool:
+        """Return whether all cells of a column are numbers or empty, and one is a number at least."""
+        cells = [row[column] for row in self.rows]
+        return any(sort_value(cell) is not None for cell in cells) and not any(
+            isinstance(cell, str | bool) and cell not in ("", DASH) for cell in cells
+        )
+
+    def texts(self, most: int | None = None) -> list[list[str]]:
+        """Return the rows to show as text, at most so many."""
+        limits = [limit for limit in (self.shown, most) if limit is not None]
+        rows = self.rows[: min(limits)] if limits else self.rows
+        return [[cell_text(cell, column) for cell, column in zip(row, self.all_columns, strict=True)] for row in rows]
+
+    def cut_note(self, n_shown: int) -> str:
+        """Return which rows are shown where some are not."""
+        total = self.total or len(self.rows)
+        if total and not n_shown:
+            return f"{total:,} rows in {self.name}.csv."
+        return f"The first {n_shown:,} of {total:,} rows; {self.name}.csv has all." if n_shown < total else ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph of plain text, with a title where something new begins."""
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A gap: what is not there, and the command that would fill it."""
+
+    text: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """A text whose words are shaded by a weight each: blue speaks for something, orange against it.
+
+    Attributes:
+        label: Whose weights they are, such as a method's name.
+        text: The text.
+        spans: Begin and end (exclusive) of each word in characters, in ascending order.
+        weights: One a word; the largest gets the full shade.
+        note: About the label.
+        signed: False where weights say how much, not which way: shown in green.
+    """
+
+    label: str
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    weights: tuple[float, ...]
+    note: str = ""
+    signed: bool = True
+
+    def pieces(self, n_strongest: int = 3) -> list[tuple[str, float | None, bool]]:
+        """Return the text in pieces: words with their weight, and what stands between them without one.
+
+        The third of a piece says whether it is among the strongest supporters: these are bold, so that they can be
+        told without colours.
+        """
+        order = sorted(range(len(self.weights)), key=lambda i: -self.weights[i])
+        strongest = {i for i in order[:n_strongest] if self.weights[i] > 0}
+        found: list[tuple[str, float | None, bool]] = []
+        end_before = 0
+        for i, ((begin, end), weight) in enumerate(zip(self.spans, self.weights, strict=True)):
+            found += [(self.text[end_before:begin], None, False), (self.text[begin:end], weight, i in strongest)]
+            end_before = end
+        return [*found, (self.text[end_before:], None, False)]
+
+    @property
+    def strongest(self) -> str:
+        """The three words that support most, strongest first."""
+        words = [(word, weight) for word, weight, top in self.pieces() if top and weight is not None]
+        return ", ".join(word for word, _ in sorted(words, key=lambda pair: -pair[1]))
+
+
+Block = Table | Chart | Text | Number | Missing | Highlight
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis found.
+
+    Attributes:
+        headline: The answer in one sentence.
+        blocks: The evidence, in the order of reading.
+        metrics: Numbers for result.json and MLflow, such as ``test/ece_temperature``.
+        details: Everything else, JSON-able.
+    """
+
+    headline: str = ""
+    blocks: tuple[Block, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.metrics or self.details)
+
+
+def cell_text(cell: Cell, column: Column | None = None) -> str:
+    """Return a cell as text; a dash for what is not there."""
+    if cell is None or cell == "":
+        return DASH
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, Number):
+        return str(cell)
+    if isinstance(cell, str):
+        width = column.width if column else 0
+        words = " ".join(cell.split()) if width else cell
+        return words if not width or len(words) <= width else words[: width - 1].rstrip() + "…"
+    form = (column.form if column else "") or ("count" if isinstance(cell, int) else "number")
+    return format_number(float(cell), form)
+
+
+def sort_value(cell: Cell) -> float | None:
+    """Return the number that sorts a cell, None for texts and empty cells."""
+    value = cell.value if isinstance(cell, Number) else cell
+    if isinstance(value, bool | str) or value is None or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def text_block(lines: Iterable[str], title: str = "") -> list[Text]:
+    """Return sentences as paragraphs, the first under a title."""
+    return [Text(line, title if place == 0 else "") for place, line in enumerate(lines)]
+
+
+# CSV
+
+
+def chart_table(chart: Chart) -> Table:
+    """Return a chart's data as a table: a row for each point, or for each cell of a heat map."""
+    if chart.kind == "heatmap":
+        columns, names = chart.labels
+        rows: list[Row] = [
+            (name, column, chart.texts[i][j] if chart.texts else chart.z[i][j])
+            for i, name in enumerate(names) for j, column in enumerate(columns)
+        ]  # fmt: skip
+        return Table(chart.name, chart.title, (chart.y_title or "row", chart.x_title or "column", "value"), tuple(rows))
+    if chart.kind == "box":
+        header = ("series", "p5", "q25", "median", "q75", "p95", "mean")
+        return Table(
+            chart.name, chart.title, header, tuple((s.name, *(s.summary or ())) for s in chart.series if s.summary)
+        )
+    rows = [
+        (s.panel, s.name, x, y, s.low[i] if s.low else None, s.high[i] if s.high else None)
+        for s in chart.series for i, (x, y) in enumerate(zip(s.x, s.y, strict=True))
+    ]  # fmt: skip
+    return Table(chart.name, chart.title, ("panel", "series", "x", "y", "low", "high"), tuple(rows))
+
+
+def table_csv(table: Table) -> str:
+    """Return a table as CSV: numbers with six digits, intervals in columns of their own, no text a formula.
+
+    A number's ends stand in ``<name>_low`` and ``<name>_high``.
+    """
+    spread = [
+        any(isinstance(row[i], Number) and row[i].low is not None for row in table.rows)  # type: ignore[union-attr]
+        for i in range(len(table.columns))
+    ]
+    header: list[str] = []
+    for column, ends in zip(table.all_columns, spread, strict=True):
+        header += [column.heading, *([f"{column.name}_low", f"{column.name}_high"] if ends else [])]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([spreadsheet_cell(name) for name in header])
+    for row in table.rows:
+        cells: list[Any] = []
+        for cell, ends in zip(row, spread, strict=True):
+            number = cell if isinstance(cell, Number) else None
+            cells.append(_csv_cell(number.value if number else cell))
+            cells += [_csv_cell(number.low), _csv_cell(number.high)] if ends and number else ["", ""] if ends else []
+        writer.writerow(cells)
+    # Before Python 3.13 a lone carriage return is not quoted, and would begin a new row.
+    return file.getvalue().replace("\r", " ")
+
+
+def _csv_cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else spreadsheet_cell(value)
+
+
+# Markdown
+
+_MOST_MARKDOWN_ROWS = 60
+
+
+def to_markdown(blocks: Sequence[Block], *, level: int = 2, figures: str | None = None, tables: str = "") -> str:
+    """Return blocks as Markdown.
+
+    Args:
+        blocks: What to write.
+        level: Of the headings.
+        figures: Address before the charts' file names; None where they have not been drawn: their titles only.
+        tables: Address before the tables' CSV files.
+    """
+    parts = [part for block in blocks for part in _markdown_block(block, "#" * level, figures, tables) if part]
+    return "\n\n".join(parts)
+
+
+_MARKDOWN = re.compile(r"[\\`*|]|(?<=\])(?=\()|^\[")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+
+
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is: no tag, link, image, emphasis, code, bar or control character."""
+    plain = _ENTITY.sub("&amp;", visible(" ".join(text.splitlines())))
+    return _TAG.sub("&lt;", _MARKDOWN.sub(r"\\\g<0>", plain))
+
+
+def _inline(piece: str) -> str:
+    """Return a piece of a text: no tag begins in it even where the next piece continues it."""
+    return markdown_text(piece).replace("<", "&lt;") if piece.strip() else " " * bool(piece)
+
+
+def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -> list[str]:
+    match block:
+        case Text():
+            return [f"{mark} {markdown_text(block.title)}" if block.title else "", markdown_text(block.text)]
+        case Number():
+            return [f"{markdown_text(block.label)}: **{block}**"]
+        case Missing():
+            return [f"*{markdown_text(block.text)}* Fill it with `{block.command.replace('`', '')}`."]
+        case Highlight():
+            text = "".join(f"**{_inline(words)}**" if top else _inline(words) for words, _, top in block.pieces())
+            return [f"*{markdown_text(block.label)}*: {text}"]
+        case Chart():
+            title = markdown_text(block.title)
+            picture = "" if figures is None else f"![{title}]({figures}{block.name}.png)"
+            said = " ".join(part for part in (block.caption, block.intervals, block.provenance) if part)
+            return [f"{mark} {title}", picture, f"<sub>{markdown_text(said)}</sub>" if said else ""]
+        case Table(folded=True):
+            return [f"{markdown_text(block.title)}: [CSV]({tables}{block.name}.csv)"]
+        case Table():
+            return _markdown_table(block, mark, tables)
+
+
+def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
+    rows = table.texts(_MOST_MARKDOWN_ROWS)
+    head = [f"{mark} {markdown_text(table.title)}" if table.title else ""]
+    if not rows:
+        return [*head, table.cut_note(0) or "None.", markdown_text(table.note)]
+    rule = ["---:" if table.is_numeric(i) else "---" for i in range(len(table.columns))]
+    lines = [[markdown_text(column.heading) for column in table.all_columns], rule]
+    lines += [[markdown_text(cell) for cell in row] for row in rows]
+    drawn = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    said = f"<sub>{markdown_text(table.provenance)}</sub> [CSV]({tables}{table.name}.csv)" if table.provenance else ""
+    return [*head, drawn, markdown_text(table.cut_note(len(rows))), markdown_text(table.note), said]
+
+
+# HTML
+
+
+def to_html(blocks: Sequence[Block], stills: Mapping[str, str] | None = None) -> str:
+    """Return blocks as the inside of a page, all text escaped.
+
+    Args:
+        blocks: What to write.
+        stills: Chart's name -> address of its picture (``data:image/svg+xml;...``), for who runs no script and for
+            print. A script draws the chart into the element with ``data-chart``.
+    """
+    return "\n".join(_html_block(block, stills or {}) for block in blocks)
+
+
+def _html(text: object) -> str:
+    return html.escape(str(text), quote=True)
+
+
+def _html_block(block: Block, stills: Mapping[str, str]) -> str:
+    match block:
+        case Text():
+            return (f"<h3>{_html(block.title)}</h3>\n" if block.title else "") + f"<p>{_html(block.text)}</p>"
+        case Number():
+            return f'<p class="number"><span>{_html(block.label)}</span> <b>{_html(block)}</b></p>'
+        case Highlight():
+            return _html_highlight(block)
+        case Missing():
+            return f'<p class="missing">{_html(block.text)} <code>{_html(block.command)}</code></p>'
+        case Chart():
+            name, title = _html(block.name), _html(block.title)
+            still = (
+                f'<img class="still" src="{_html(stills[block.name])}" alt="{title}">' if block.name in stills else ""
+            )
+            said = _html(" ".join(part for part in (block.caption, block.intervals) if part))
+            return (
+                f'<figure id="{name}">\n<h3>{title}</h3>\n'
+                f'<div class="plot" data-chart="{name}" role="img" aria-label="{title}"></div>\n{still}\n'
+                f'<figcaption>{said} <span class="origin">{_html(block.provenance)}</span></figcaption>\n</figure>'
+            )
+        case Table():
+            return _html_table(block)
+
+
+_FOR, _AGAINST, _UNSIGNED = "0,114,178", "213,94,0", "0,158,115"
+"""Blue, vermilion and green of Okabe and Ito's palette, as red, green, blue."""
+
+
+def _html_highlight(block: Highlight) -> str:
+    largest = max((abs(weight) for weight in block.weights), default=0.0) or 1.0
+    parts = []
+    for words, weight, top in block.pieces():
+        if weight is None:
+            parts.append(_html(words))
+            continue
+        colour = (_FOR if weight >= 0 else _AGAINST) if block.signed else _UNSIGNED
+        css = f' style="background:rgba({colour},{0.75 * abs(weight) / largest:.3f})" title="{weight:+.4f}"'
+        bold = ' class="top"' if top else ""
+        parts.append(f"<b{bold}{css}>{_html(words)}</b>")
+    name = f'<div class="name">{_html(block.label)}<small>{_html(block.note)}</small></div>'
+    return f'<div class="highlight">{name}<div class="text">{"".join(parts)}</div></div>'
+
+
+# default-src 'none': whatever a text holds, and whatever escaping missed, no script or image of it is ever loaded.
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.6 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }}
+h1 {{ font-size: 1.4rem; }}
+h3 {{ font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #8886; padding-top: 1rem; }}
+{highlight}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+HIGHLIGHT_CSS = """.highlight { display: grid; grid-template-columns: 11rem 1fr; gap: .2rem 1rem; margin: .8rem 0; }
+.highlight .name { font-weight: 600; font-size: .85rem; }
+.highlight .name small { display: block; font-weight: 400; opacity: .7; line-height: 1.3; }
+.highlight .text { overflow-wrap: anywhere; white-space: pre-wrap; }
+.highlight b { font-weight: 400; border-radius: 3px; padding: 1px 0; }
+.highlight b.top { font-weight: 700; }
+@media (max-width: 40rem) { .highlight { grid-template-columns: 1fr; } }"""
+"""Style of :class:`Highlight` blocks, for a page of one's own."""
+
+
+def html_page(title: str, blocks: Sequence[Block]) -> str:
+    """Return blocks as a page that needs nothing else and runs nothing."""
+    return _PAGE.format(title=_html(title), highlight=HIGHLIGHT_CSS, body=to_html(blocks))
+
+
+def _html_table(table: Table) -> str:
+    title = _html(table.title)
+    columns, numeric = table.all_columns, [table.is_numeric(i) for i in range(len(table.columns))]
+    kind = [' class="n"' if is_number else "" for is_number in numeric]
+    heads = "".join(
+        f'<th scope="col"{k}><button type="button">{_html(column.heading)}</button></th>'
+        for column, k in zip(columns, kind, strict=True)
+    )
+    rows = []
+    texts = table.texts()
+    for row, words in zip(table.rows, texts, strict=False):
+        cells = []
+        for cell, said, k in zip(row, words, kind, strict=True):
+            value = sort_value(cell)
+            sort = "" if value is None else f' data-v="{value!r}"'
+            cells.append(f"<td{sort}{k}>{_html(said)}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    notes = [note for note in (table.cut_note(len(texts)), table.note) if note]
+    body = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">\n<table class="sortable">\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n"
+        + "\n".join(rows)
+        + "\n</tbody>\n</table>\n</div>"
+        + "".join(f'\n<p class="note">{_html(note)}</p>' for note in notes)
+        + (f'\n<p class="origin">{_html(table.provenance)}</p>' if table.provenance else "")
+    )
+    if table.folded:
+        inside = f'<div class="table" id="{_html(table.name)}">{body}</div>'
+        return f'<details class="stored">\n<summary>{title}</summary>\n{inside}\n</details>'
+    return f'<div class="table" id="{_html(table.name)}">\n<h3>{title}</h3>\n{body}\n</div>'
+
+
+# Terminal
+
+_MOST_TERMINAL_ROWS = 20
+
+
+def to_terminal(blocks: Sequence[Block]) -> Group:
+    """Return blocks for a terminal; text is neither read as rich's markup nor sent as control characters."""
+    from rich.console import Group
+
+    shown = [_terminal_block(block) for block in blocks]
+    return Group(*(item for items in shown if items for item in (*items, "")))
+
+
+def _terminal_block(block: Block) -> list[Any]:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text as RichText
+
+    def said(text: str, style: str = "", *, one_line: bool = False) -> Any:
+        return RichText(visible(text), style, no_wrap=one_line or None, overflow="ellipsis" if one_line else None)
+
+    match block:
+        case Text():
+            return [*([said(block.title, "bold")] if block.title else []), said(block.text)]
+        case Number():
+            return [said(f"{block.label}: {block}")]
+        case Missing():
+            return [said(f"{block.text}  {block.command}", "yellow")]
+        case Highlight():
+            return []  # a page or the Markdown beside it has the colours
+        case Chart():
+            return [said(f"Chart: {block.title} ({block.name})", "dim")]
+        case Table(folded=True):
+            return [said(f"{block.title}: {block.name}.csv", "dim")]
+        case Table():
+            rows = block.texts(_MOST_TERMINAL_ROWS)
+            drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
+            for i, column in enumerate(block.all_columns):
+                side: Any = "right" if block.is_numeric(i) else "left"
+                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i), overflow="fold")
+            for row in rows:
+                drawn.add_row(
+                    *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
+                )
+            notes = [said(note, "dim") for note in (block.cut_note(len(rows)), block.note) if note]
+            return [drawn, *notes]
+
+
+# Stored
+
+_KINDS: dict[str, Any] = {"table": Table, "text": Text, "number": Number, "missing": Missing, "highlight": Highlight}
+
+
+def findings_to_json(findings: Findings) -> dict[str, Any]:
+    """Return findings as plain data: of tables the shown rows, of charts the names (files of their own have them)."""
+    return {
+        "headline": findings.headline,
+        "metrics": dict(findings.metrics),
+        "details": dict(findings.details),
+        "blocks": [_block_to_json(block) for block in findings.blocks],
+    }
+
+
+def _block_to_json(block: Block) -> dict[str, Any]:
+    if isinstance(block, Chart):
+        return {"block": "chart", "name": block.name}
+    kind = type(block).__name__.lower()
+    if isinstance(block, Number):
+        number: dict[str, Any] = _cell_to_json(block)
+        return {"block": kind} | number
+    if not isinstance(block, Table):
+        return {"block": kind} | asdict(block)
+    content = {f.name: getattr(block, f.name) for f in fields(block) if getattr(block, f.name) != f.default}
+    rows = block.rows if block.shown is None else block.rows[: block.shown]
+    content["columns"] = [asdict(column) for column in block.all_columns]
+    content["rows"] = [[_cell_to_json(cell) for cell in row] for row in rows]
+    return {"block": kind} | content | {"total": block.total or len(block.rows)}
+
+
+def _cell_to_json(cell: Cell) -> Any:
+    if isinstance(cell, Number):
+        kept = {f.name: _cell_to_json(getattr(cell, f.name)) for f in fields(cell)}
+        return {f.name: kept[f.name] for f in fields(cell) if f.name == "value" or kept[f.name] != f.default}
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+
+
+def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:
+    """Return the findings of which :func:`findings_to_json` gave the content.
+
+    Args:
+        folder: Where the charts' files lie.
+        content: What findings.json holds.
+
+    Raises:
+        StorageError: It is damaged, or of another version.
+    """
+    try:
+        blocks = tuple(_block_from_json(folder, dict(block)) for block in content["blocks"])
+        return Findings(content["headline"], blocks, content["metrics"], content["details"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"The findings in {folder} cannot be read: {error!r}", fix="analyse the run again"
+        ) from error
+
+
+def _block_from_json(folder: Path, content: dict[str, Any]) -> Block:
+    kind = content.pop("block")
+    if kind == "chart":
+        return read_chart(folder / f"{content['name']}.json")
+    if kind == "table":
+        content["columns"] = tuple(Column(**column) for column in content["columns"])
+        content["rows"] = tuple(
+            tuple(Number(**cell) if isinstance(cell, dict) else cell for cell in row) for row in content["rows"]
+        )
+        content["covers"] = tuple(content.get("covers", ()))
+    if kind == "highlight":
+        content |= {"spans": tuple(map(tuple, content["spans"])), "weights": tuple(content["weights"])}
+    block: Block = _KINDS[kind](**content)
+    return block
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a table as a CSV file."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(table_csv(table), encoding="utf-8", newline="")

@@ -1,0 +1,296 @@
+"""Robustness: how much typing errors, letter case, feed residue, other words and missing words cost a run's model."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from agnews_exp.analyses.findings import Column, Findings, Number, Row, Table, Text, text_block
+from agnews_exp.analyses.performing import AnalysisContext, analysis, steps
+from agnews_exp.analyses.perturbations import (
+    DESCRIPTIONS,
+    WITHOUT_STRENGTH,
+    WORDS,
+    Kind,
+    Variant,
+    make_variant,
+    perturb,
+)
+from agnews_exp.config.targets import safe_instantiate
+from agnews_exp.core.errors import DataError
+from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.corpus import TextRows
+from agnews_exp.data.csv_files import read_table
+from agnews_exp.data.files import Columns, Labels
+from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.inputs import Result, plain
+from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
+
+_METRICS: Final = ("accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Drop(Result):
+    """One variant's effect.
+
+    Attributes:
+        variant: What was done to the texts.
+        metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
+        changed_texts: Share of texts that the perturbation changed at all.
+        changed_answers: Share of rows that get another class than unchanged.
+    """
+
+    variant: Variant
+    metrics: dict[str, PairedBootstrap]
+    changed_texts: float
+    changed_answers: float
+
+
+def measure_drop(
+    variant: Variant,
+    labels: NDArray[np.int64],
+    clean: NDArray[np.int64],
+    perturbed: NDArray[np.int64],
+    changed_texts: float,
+    *,
+    class_names: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Drop:
+    """Return a variant's effect with paired bootstrap intervals over the rows.
+
+    Args:
+        variant: What was done.
+        labels: Shape (n,), true class indices.
+        clean: Shape (n,), classes given to the texts as they are.
+        perturbed: Shape (n,), classes given to the changed texts.
+        changed_texts: Share of texts that were changed.
+        class_names: K names.
+        resamples: Bootstrap resamples.
+        seed: Of the resampling.
+    """
+    metrics = {
+        metric: bootstrap_difference(
+            labels, perturbed, clean, metric, resamples=resamples, seed=seed, class_names=class_names
+        )
+        for metric in _METRICS
+    }
+    return Drop(variant, metrics, changed_texts, float(np.mean(clean != perturbed)))
+
+
+def drops_chart(drops: Sequence[Drop]) -> Chart:
+    """Return the change of macro-F1 and accuracy under every variant, with paired intervals."""
+    labels = tuple(drop.variant.label for drop in drops)
+    series = []
+    for metric, name in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
+        changes = [drop.metrics[metric].difference for drop in drops]
+        low, high = (tuple(100 * change.percentile[end] for change in changes) for end in (0, 1))
+        series.append(Series(name, tuple(100 * change.estimate for change in changes), labels, low, high))
+    return Chart(
+        "drops", "What changed texts cost", "dots", "change [percentage points]", "", tuple(series),
+        intervals="Bars: 95 % paired bootstrap intervals.", references=(("x", 0.0, ""),),
+    )  # fmt: skip
+
+
+def strengths_chart(drops: Sequence[Drop], metric: str = "macro_f1") -> Chart | None:
+    """Return the metric against the share of words changed, one line a kind; None when no kind is left.
+
+    Kinds of one strength only are left out, and synonyms, whose strength is a share of the words that the list knows.
+    """
+    kinds: dict[str, list[Drop]] = {}
+    for drop in drops:
+        if drop.variant.kind not in WITHOUT_STRENGTH | WORDS | {"synonyms"}:
+            kinds.setdefault(drop.variant.kind, []).append(drop)
+    series = []
+    for kind, found in kinds.items():
+        ordered = sorted(found, key=lambda drop: drop.variant.strength)
+        clean = found[0].metrics[metric].b.estimate
+        changes = [drop.metrics[metric].difference for drop in ordered]
+        x = (0.0, *(100 * drop.variant.strength for drop in ordered))
+        y = (clean, *(clean + change.estimate for change in changes))
+        low, high = ((clean, *(clean + change.percentile[end] for change in changes)) for end in (0, 1))
+        if len(found) > 1:
+            series.append(Series(DESCRIPTIONS[kind], x, y, low, high))
+    if not series:
+        return None
+    return Chart(
+        "strengths", "Macro-F1 on changed texts", "lines", "words changed [%]", metric, tuple(series),
+        intervals="Bars: the unchanged score plus the 95 % interval of the paired change.",
+        references=(("y", drops[0].metrics[metric].b.estimate, "unchanged"),),
+    )  # fmt: skip
+
+
+_TITLES = Columns(texts=(1,), label=0, n_fields=3)
+
+
+def test_titles(context: AnalysisContext) -> list[str] | None:
+    """Return each test row's title, or None where the source does not tell title and description apart."""
+    test = context.splits.test
+    try:
+        rows = _read_titles(context)
+    except DataError:
+        return None
+    if rows is None or int(test.row_ids.max()) >= len(rows):
+        return None
+    titles = [rows.texts[row] for row in test.row_ids.tolist()]
+    # What does not open its text comes from other rows, such as a file that changed since.
+    return titles if all(text.startswith(title) for text, title in zip(test.texts, titles, strict=True)) else None
+
+
+def _read_titles(context: AnalysisContext) -> TextRows | None:
+    data, source = context.checked.component("data"), context.splits.source
+    if source == "csv":
+        columns = data["text_columns"]
+        if not isinstance(columns, list) or len(columns) < 2:
+            return None
+        corpus = safe_instantiate(data | {"text_columns": columns[:1]}, "data")
+        rows: TextRows = corpus.train if corpus.test is None else corpus.test
+        return rows
+    with ExitStack() as stack:
+        if source == "ag_news:csv":
+            path = Path(data["dir"]).expanduser() / "test.csv"
+        elif source == "sample":
+            shipped = importlib.resources.files("agnews_exp.data") / "sample" / "test.csv.gz"
+            path = stack.enter_context(importlib.resources.as_file(shipped))
+        else:
+            return None
+        return read_table(path, _TITLES, Labels())
+
+
+Strengths = dict[Kind, tuple[float, ...] | None]
+
+DEFAULT: Final[Strengths] = {
+    "swap": (0.05, 0.1, 0.2),
+    "keyboard": (0.05, 0.1, 0.2),
+    "insert": (0.05, 0.1, 0.2),
+    "delete": (0.05, 0.1, 0.2),
+    "upper": (1.0,),
+    "lower": (1.0,),
+    "synonyms": (0.5, 1.0),
+    "html_added": (0.05, 0.1, 0.2),
+    "html_removed": (1.0,),
+    "truncate": (20, 10, 5),
+}
+
+
+@analysis("robustness", title="What changed texts cost")
+def analyse(
+    context: AnalysisContext,
+    *,
+    n_rows: Annotated[int, Field(ge=20)] = 2000,
+    perturbations: Strengths = DEFAULT,
+    parts: bool = True,
+    resamples: Annotated[int, Field(ge=100)] = 2000,
+    n_examples: Annotated[int, Field(ge=0, le=20)] = 1,
+    seed: Annotated[int, Field(ge=0)] = 0,
+) -> Findings:
+    """Measure a run's robustness.
+
+    Args:
+        context: The run.
+        n_rows: Test rows drawn at random; all where there are fewer.
+        perturbations: Strengths by kind; None switches a kind off.
+        parts: Try title and description alone, where the data tell them apart.
+        resamples: Bootstrap resamples of each interval.
+        n_examples: Rows whose perturbed texts are listed in ``examples.csv``.
+        seed: Of the sample and of the perturbations.
+
+    Returns:
+        ``test/macro_f1_change_<variant>`` and ``test/accuracy_change_<variant>``: perturbed minus unchanged.
+    """
+    variants = [make_variant(kind, s) for kind, strengths in perturbations.items() for s in strengths or ()]
+    rows, positions = _sample(context, n_rows, seed)
+    texts = {variant: perturb(rows.texts, rows.row_ids.tolist(), variant, seed) for variant in variants}
+    notes = []
+    if parts:
+        alone = _parts(context, rows, positions)
+        texts |= alone
+        if not alone:
+            notes.append("Title and description cannot be told apart in these data, so neither was tried alone.")
+    drops: list[Drop] = []
+    with steps(len(texts) + 1, "perturbing") as advance:
+        clean = context.model.predict(rows.texts).labels
+        advance("unchanged")
+        if differ := int((clean != context.answers["test"].labels[positions]).sum()):
+            notes.append(f"To {differ} rows the model gives another class today than in the run (rounding, batches).")
+        for variant, changed in texts.items():
+            predicted = context.model.predict(changed).labels
+            share = float(np.mean([a != b for a, b in zip(changed, rows.texts, strict=True)]))
+            drops.append(
+                measure_drop(
+                    variant, rows.labels, clean, predicted, share,
+                    class_names=context.splits.class_names, resamples=resamples, seed=seed,
+                )
+            )  # fmt: skip
+            advance(variant.name)
+    metrics = {
+        f"test/{metric}_change_{drop.variant.name}": pair.difference.estimate
+        for drop in drops
+        for metric, pair in drop.metrics.items()
+    }
+    details = {"rows": len(rows), "row_ids": rows.row_ids, "variants": {d.variant.name: d for d in drops}}
+    worst = min(drops, key=lambda drop: drop.metrics["macro_f1"].difference.estimate) if drops else None
+    headline = f"{worst.variant.label}: {worst.metrics['macro_f1'].difference.estimate:+.4f} macro-F1" if worst else ""
+    return Findings(headline, _blocks(rows, texts, drops, seed, n_examples, notes), metrics, plain(details))
+
+
+def _sample(context: AnalysisContext, n_rows: int, seed: int) -> tuple[TextRows, NDArray[np.int64]]:
+    test = context.splits.test
+    generator = np.random.default_rng(derive_seed("robustness", seed))
+    positions = np.sort(generator.permutation(len(test))[:n_rows])
+    return test.take(positions), positions
+
+
+def _parts(context: AnalysisContext, rows: TextRows, positions: NDArray[np.int64]) -> dict[Variant, list[str]]:
+    titles = test_titles(context)
+    if titles is None:
+        return {}
+    title = [titles[i] for i in positions.tolist()]
+    description = [text[len(t) :].strip() for text, t in zip(rows.texts, title, strict=True)]
+    return {Variant("title_only", 1.0): title, Variant("description_only", 1.0): description}
+
+
+def _blocks(
+    rows: TextRows, texts: Mapping[Variant, list[str]], drops: Sequence[Drop], seed: int, n: int, notes: Sequence[str]
+) -> tuple[Table | Chart | Text, ...]:
+    if not drops:
+        return tuple(text_block(notes))
+    before = ", ".join(f"{name} {pair.b.estimate:.4f}" for name, pair in drops[0].metrics.items())
+    note = (
+        f"Unchanged texts: {before}. Change: perturbed minus unchanged on the same rows, with 95 % paired bootstrap "
+        "intervals (percentile); below 0 the model gets worse. Answers changed: rows that get another class, right or "
+        f"wrong. Seed {seed}."
+    )
+    columns = ("texts", Column("macro_f1", "metric"), "change of macro_f1", "change of accuracy",
+               Column("texts changed", "share"), Column("answers changed", "share"))  # fmt: skip
+    changes: tuple[Row, ...] = tuple(
+        (
+            drop.variant.label, drop.metrics["macro_f1"].a.estimate,
+            *(Number(change.estimate, "change", *change.percentile) for change in (
+                drop.metrics[metric].difference for metric in ("macro_f1", "accuracy"))),
+            drop.changed_texts, drop.changed_answers,
+        )
+        for drop in drops
+    )  # fmt: skip
+    examples = [
+        (int(rows.row_ids[i]), name, changed[i])
+        for i in range(min(n, len(rows)))
+        for name, changed in (("unchanged", rows.texts), *((v.name, changed) for v, changed in texts.items()))
+    ]
+    example_columns = (Column("row_id", "id"), "variant", Column("text", width=90))
+    strengths = strengths_chart(drops)
+    return (
+        Table("drops", f"Robustness on {len(rows):,} test rows", columns, changes, note=note),
+        *text_block(notes),
+        drops_chart(drops),
+        *([strengths] if strengths else []),
+        *([Table("examples", "Changed texts", example_columns, tuple(examples), folded=True)] if examples else []),
+    )

@@ -1,0 +1,779 @@
+"""Charts: each described once as data, and drawn from that as PNG, SVG or a Vega-Lite specification for a page.
+
+A :class:`Chart` says what is shown and knows nothing of pixels. It is stored as JSON in the run's folder; only who
+looks at it pays for drawing (vl-convert takes a second to start). Names and texts of users are values of the data,
+never part of an expression, of markup or of a field's name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from agnews_exp.core.errors import MissingDependencyError, StorageError
+from agnews_exp.core.files import atomic_path
+
+Kind = Literal["dots", "bars", "columns", "lines", "points", "box", "heatmap"]
+Value = float | str | None
+Spec = dict[str, Any]
+
+PALETTE: Final = ("#2f7fc1", "#d9661f", "#159a78", "#b565a7", "#c9971b", "#4fb0d8", "#a0506e", "#7a8b3c")
+"""Okabe and Ito's hues in a lightness that can be read on white and on black; each series has a mark of its own too."""
+
+GREY: Final = "#8a8f98"
+WIDTH: Final = 720
+"""Width of a picture in pixels, axes included; PNGs have twice as many."""
+
+_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-right", "triangle-left")
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+_FONT = "Liberation Sans, Arial, Helvetica, DejaVu Sans, sans-serif"
+_LONGEST_LABEL = 260  # pixels
+_MOST_CELLS_WITH_TEXT = 400
+_MOST_MARKED = 40  # points of a line
+_VEGA_LITE = "6.1"
+_BEGINNING = b'{"chart":1'
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a chart.
+
+    Attributes:
+        name: In the legend.
+        x: Positions; values for ``dots``, ``bars`` and ``box``.
+        y: Values; categories for ``dots`` and ``bars``; empty for ``box``.
+        low: Lower ends of the values' intervals, None where there is none.
+        high: Upper ends.
+        text: Said of each point when pointed at.
+        dashed: Draw the line dashed.
+        published: Somebody's published number: drawn as an open grey mark.
+        panel: Title of the panel that the series is drawn in; charts whose series have several are drawn side by side.
+        summary: Of a box: 5th, 25th, 50th, 75th, 95th percentile and mean, where ``x`` does not hold the values.
+    """
+
+    name: str
+    x: tuple[Value, ...]
+    y: tuple[Value, ...] = ()
+    low: tuple[float | None, ...] | None = None
+    high: tuple[float | None, ...] | None = None
+    text: tuple[str, ...] | None = None
+    dashed: bool = False
+    published: bool = False
+    panel: str = ""
+    summary: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure's data.
+
+    Attributes:
+        name: File name without ending, unique in its folder or report.
+        title: What is shown.
+        kind: ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``:
+            standing, over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series;
+            ``heatmap``.
+        x_title: With unit.
+        y_title: With unit.
+        series: The data; none for a heat map.
+        provenance: Runs, split, rows, seeds, device, command.
+        intervals: What the intervals are, or why there are none.
+        caption: What one sees in it.
+        z: Heat map: rows of shades (0 to 1; NaN is left blank), the first row on top.
+        labels: Heat map: column names, row names.
+        texts: Heat map: what each cell says.
+        references: Lines across the chart: axis, position, what it is.
+        annotations: Words in the chart: x, y, text.
+        diagonal: Draw the line y = x.
+        log_x: Logarithmic x axis (linear near zero where a value is zero or less).
+        log_y: Logarithmic y axis.
+        x_range: Ends of the x axis.
+        y_range: Ends of the y axis.
+        x_form: How the numbers of the x axis are written: ``share`` is in percent; empty: as they are.
+        y_form: Likewise.
+        columns: Panels side by side, where series name panels.
+        covers: Identifiers of published figures that it stands beside.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    x_title: str
+    y_title: str
+    series: tuple[Series, ...] = ()
+    provenance: str = ""
+    intervals: str = ""
+    caption: str = ""
+    z: tuple[tuple[float, ...], ...] = ()
+    labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    texts: tuple[tuple[str, ...], ...] = ()
+    references: tuple[tuple[Literal["x", "y"], float, str], ...] = ()
+    annotations: tuple[tuple[float, float, str], ...] = ()
+    diagonal: bool = False
+    log_x: bool = False
+    log_y: bool = False
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    x_form: str = ""
+    y_form: str = ""
+    columns: int = 2
+    covers: tuple[str, ...] = ()
+
+
+def matrix_chart(
+    name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "",
+    covers: tuple[str, ...] = (),
+) -> Chart:  # fmt: skip
+    """Return a confusion matrix: counts, shaded by their share of the true class.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        counts: Shape (K, K), true classes by given ones.
+        names: K class names.
+        provenance: See :class:`Chart`.
+        covers: See :class:`Chart`.
+    """
+    matrix = np.asarray(counts, dtype=np.int64)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return Chart(
+        name, title, "heatmap", "class given", "true class",
+        provenance=provenance, intervals="Counts, and shares of the true class.", covers=covers,
+        z=tuple(map(tuple, shares.tolist())), labels=(tuple(names), tuple(names)),
+        texts=tuple(
+            tuple(f"{n:,} ({s:.1%})" for n, s in zip(row, part, strict=True))
+            for row, part in zip(matrix.tolist(), shares.tolist(), strict=True)
+        ),
+    )  # fmt: skip
+
+
+def heat_map(
+    name: str, title: str, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, form: str = ".2f",
+    top: float | None = None, blank_diagonal: bool = False, caption: str = "",
+) -> Chart:  # fmt: skip
+    """Return a matrix as shades from 0 to its greatest value, with its numbers in the cells.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        values: Shape (R, C); NaN is left blank.
+        rows: R names.
+        columns: C names.
+        form: Format of a number.
+        top: The value of the darkest shade; the greatest by default.
+        blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
+        caption: What the numbers are.
+    """
+    matrix = np.array(values, dtype=np.float64)
+    if blank_diagonal:
+        np.fill_diagonal(matrix, np.nan)
+    finite = matrix[np.isfinite(matrix)]
+    darkest = top or float(finite.max(initial=0)) or 1.0
+    texts = tuple(tuple(format(value, form) for value in row) for row in matrix.tolist())
+    shades = tuple(map(tuple, (matrix / darkest).tolist()))
+    return Chart(
+        name, title, "heatmap", "", "", z=shades, labels=(tuple(columns), tuple(rows)), texts=texts, caption=caption
+    )
+
+
+_MAX_PANELS = 12
+
+
+def ranked_bars(
+    name: str, title: str, x_title: str, ranked: Mapping[str, Sequence[tuple[str, float]]], *, columns: int = 2
+) -> Chart:
+    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out.
+
+    Args:
+        name: File name without ending.
+        title: What is shown.
+        x_title: With unit.
+        ranked: Panel to its things and their values, in the order to draw.
+        columns: Panels side by side.
+    """
+    used = list({panel: pairs for panel, pairs in ranked.items() if pairs}.items())[:_MAX_PANELS]
+    series = tuple(
+        Series(panel, tuple(float(v) for _, v in pairs), tuple(n for n, _ in pairs), panel=panel)
+        for panel, pairs in used
+    )
+    return Chart(name, title, "bars", x_title, "", series, columns=columns)
+
+
+def box_series(name: str, values: ArrayLike, *, panel: str = "") -> Series:
+    """Return a box of many values, of which the chart keeps only the percentiles and the mean.
+
+    Args:
+        name: Its row.
+        values: Shape (n,), n at least 1.
+        panel: See :class:`Series`.
+    """
+    return Series(name, (), summary=_summary(values), panel=panel)
+
+
+def _summary(values: ArrayLike) -> tuple[float, ...]:
+    numbers = np.asarray(values, dtype=np.float64)
+    return (*np.percentile(numbers, [5, 25, 50, 75, 95]).tolist(), float(numbers.mean()))
+
+
+# Stored as data
+
+
+def chart_to_json(chart: Chart) -> dict[str, Any]:
+    """Return a chart as plain data without what is at its default; NaN becomes None."""
+    content: dict[str, Any] = _plain(chart)
+    return {"chart": 1} | content
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Chart | Series):
+        defaults = {f.name: f.default for f in fields(item)}
+        kept = {name: getattr(item, name) for name in defaults}
+        return {name: _plain(kept[name]) for name, default in defaults.items() if kept[name] != default}
+    if isinstance(item, list | tuple):
+        return [_plain(part) for part in item]
+    if isinstance(item, np.generic):
+        item = item.item()
+    return None if isinstance(item, float) and not math.isfinite(item) else item
+
+
+def chart_from_json(content: dict[str, Any]) -> Chart:
+    """Return the chart that :func:`chart_to_json` made plain.
+
+    Raises:
+        StorageError: It is none.
+    """
+    try:
+        found = {key: _tuples(value) for key, value in content.items() if key not in ("chart", "series")}
+        series = tuple(Series(**{k: _tuples(v) for k, v in one.items()}) for one in content.get("series", ()))
+        chart = Chart(**found, series=series)
+    except (TypeError, AttributeError) as error:
+        raise StorageError(f"This is no chart: {error}", fix="run the analysis again") from error
+    return replace(chart, z=tuple(tuple(math.nan if v is None else v for v in row) for row in chart.z))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def write_chart(chart: Chart, path: Path) -> None:
+    """Write a chart's data, to be drawn when somebody asks."""
+    with atomic_path(path) as temporary:
+        written = json.dumps(chart_to_json(chart), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        temporary.write_text(written + "\n", encoding="utf-8")
+
+
+def read_chart(path: Path) -> Chart:
+    """Return the chart of a file.
+
+    Raises:
+        StorageError: The file is missing, damaged or no chart.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read as a chart: {error}", fix="run the analysis again") from error
+    return chart_from_json(content)
+
+
+# Drawn
+
+
+def draw_folder(folder: Path, *, ending: str = ".png", dark: bool = False) -> list[Path]:
+    """Draw all charts whose data lie in a folder or below it, each beside its data.
+
+    Args:
+        folder: Such as a run's.
+        ending: ``.png`` or ``.svg``.
+        dark: For a dark background.
+
+    Returns:
+        The pictures' files.
+    """
+    drawn = []
+    for path in sorted(folder.rglob("*.json")):
+        with path.open("rb") as file:
+            is_chart = file.read(len(_BEGINNING)) == _BEGINNING
+        if is_chart:
+            save(read_chart(path), path.with_suffix(ending), dark=dark)
+            drawn.append(path.with_suffix(ending))
+    return drawn
+
+
+def save(chart: Chart, path: Path, *, dark: bool = False) -> None:
+    """Write a chart as ``.png``, ``.svg`` or, as data, ``.json``; the ending decides."""
+    if path.suffix == ".json":
+        write_chart(chart, path)
+        return
+    content = png(chart, dark=dark) if path.suffix == ".png" else svg(chart, dark=dark).encode()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def png(chart: Chart, *, dark: bool = False) -> bytes:
+    """Return a chart as PNG, 1440 pixels wide, with its title.
+
+    Raises:
+        MissingDependencyError: vl-convert is not installed.
+    """
+    return bytes(_converter().vegalite_to_png(vega(chart, dark=dark), vl_version=_VEGA_LITE, scale=2))
+
+
+def svg(chart: Chart, *, dark: bool = False, titled: bool = True) -> str:
+    """Return a chart as SVG.
+
+    Raises:
+        MissingDependencyError: vl-convert is not installed.
+    """
+    return str(_converter().vegalite_to_svg(vega(chart, dark=dark, titled=titled), vl_version=_VEGA_LITE))
+
+
+def page_script() -> str:
+    """Return the script (Vega, Vega-Lite, vega-embed; .9 MB) with which a page draws specifications by itself.
+
+    It defines ``window.agnewsDraw(element, spec, config)``, which needs no right to evaluate text as code.
+    """
+    snippet = (
+        "window.agnewsDraw = (element, spec, config) => vegaEmbed(element, spec, "
+        "{ config, actions: false, ast: true, renderer: 'svg' });"
+    )
+    return str(_converter().javascript_bundle(snippet, vl_version=_VEGA_LITE))
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Drawing charts needs the package 'vl-convert-python', which is not installed.",
+            fix="pip install vl-convert-python",
+        ) from error
+    return vl_convert
+
+
+def vega(chart: Chart, *, dark: bool = False, titled: bool = True) -> Spec:
+    """Return a chart as a Vega-Lite specification.
+
+    Args:
+        chart: What to draw.
+        dark: For a dark background. Only the key ``config`` differs: a page keeps one specification and two
+            :func:`theme`.
+        titled: With title and caption, for a picture that stands alone.
+    """
+    panels = list(dict.fromkeys(series.panel for series in chart.series))
+    spec: Spec = {"$schema": f"https://vega.github.io/schema/vega-lite/v{_VEGA_LITE[0]}.json"}
+    if titled:
+        said = " ".join(part for part in (chart.caption, chart.intervals) if part)
+        lines = textwrap.wrap(said, 110) if said else []
+        spec["title"] = {"text": textwrap.wrap(chart.title, 80) or "", **({"subtitle": lines} if lines else {})}
+    if len(panels) > 1:
+        across = min(chart.columns, len(panels))
+        width = (WIDTH - 110 * across) // across
+        each = [
+            _view(replace(chart, series=tuple(s for s in chart.series if s.panel == panel)), chart.series, width)
+            | {"title": {"text": panel, "fontSize": 12, "anchor": "start", "frame": "group"}}
+            for panel in panels
+        ]
+        spec |= {"concat": each, "columns": across, "spacing": 24, "resolve": {"legend": {"color": "shared"}}}
+    else:
+        spec |= {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
+        spec |= _view(chart, chart.series, None)
+    return spec | {"config": theme(dark)}
+
+
+def theme(dark: bool = False) -> Spec:
+    """Return colours, fonts and lines as Vega-Lite's ``config``."""
+    if dark:
+        ink, faint, line, back = "#e6e8eb", "#a7adb5", "#3a3f47", "#16181d"
+        shades, on_shades = ["#1d222a", "#1d4468", "#2b6ea6", "#5aa6dc", "#b9dcf5"], ["#e6e8eb", "#0d1117"]
+    else:
+        ink, faint, line, back = "#1f2328", "#5b626b", "#dfe2e6", "#ffffff"
+        shades, on_shades = ["#f5f8fb", "#c9ddee", "#86b5db", "#3d83bd", "#154d82"], ["#1f2328", "#ffffff"]
+    return {
+        "background": back,
+        "font": _FONT,
+        "padding": 12,
+        "view": {"stroke": None},
+        "title": {
+            "color": ink, "fontSize": 15, "fontWeight": 600, "anchor": "start", "frame": "bounds", "offset": 12,
+            "subtitleColor": faint, "subtitleFontSize": 11.5, "subtitlePadding": 6,
+        },
+        "axis": {
+            "labelColor": ink, "titleColor": faint, "gridColor": line, "domainColor": line, "tickColor": line,
+            "labelFontSize": 11.5, "titleFontSize": 12, "titleFontWeight": 400, "titlePadding": 8,
+            "labelLimit": _LONGEST_LABEL, "labelOverlap": True, "tickCount": 7,
+        },
+        "axisBand": {"ticks": False, "domain": False, "grid": False, "labelPadding": 6, "labelOverlap": False},
+        "legend": {
+            "orient": "top", "direction": "horizontal", "columns": 3, "title": None, "labelColor": ink,
+            "labelFontSize": 11.5, "labelLimit": 320, "symbolSize": 80, "symbolStrokeWidth": 2, "columnPadding": 18,
+            "offset": 6,
+        },
+        "rule": {"color": faint}, "text": {"color": ink, "fontSize": 11},
+        "range": {"heatmap": shades, "ramp": shades, "ordinal": on_shades},
+    }  # fmt: skip
+
+
+# One view
+
+
+def _view(chart: Chart, every: Sequence[Series], width: int | None) -> Spec:
+    """Return one panel; ``every`` are the series of all panels, so that a series looks the same in each."""
+    spec: Spec
+    if chart.kind == "heatmap":
+        spec = _heatmap(chart)
+    elif chart.kind == "box":
+        spec = _boxes(chart)
+    elif chart.kind in ("dots", "bars"):
+        spec = _rows(chart, every)
+    else:
+        spec = _plane(chart, every)
+    spec["layer"] += _annotations(chart)
+    return spec | ({} if width is None else {"width": width})
+
+
+def _axis(title: str, form: str = "") -> Spec:
+    return {"title": textwrap.wrap(title, 90) or None} | ({"format": "~%"} if form == "share" else {})
+
+
+def _numbers(chart: Chart, axis: Literal["x", "y"]) -> list[float]:
+    """Return all numbers that an axis must hold."""
+    named: Literal["x", "y"] = "x" if chart.kind in ("dots", "bars") else axis
+    found: list[Any] = [at for which, at, _ in chart.references if which == axis]
+    for series in chart.series:
+        found += series.x if axis == "x" else series.y
+        found += series.summary or ()
+        if chart.kind in ("dots", "bars") or axis == "y" or named != axis:
+            found += [*(series.low or ()), *(series.high or ())]
+    return [float(v) for v in found if isinstance(v, int | float) and math.isfinite(v)]
+
+
+def _scale(chart: Chart, axis: Literal["x", "y"]) -> Spec:
+    """Return a quantitative scale that holds all values, intervals and lines."""
+    span = chart.x_range if axis == "x" else chart.y_range
+    found = _numbers(chart, axis)
+    scale: Spec = {"zero": False, "nice": False}
+    if chart.log_x if axis == "x" else chart.log_y:
+        positive = bool(found) and all(v > 0 for v in found)
+        scale = {"type": "log", "nice": False} if positive else {"type": "symlog", "constant": 0.1}
+        if span or positive:
+            scale["domain"] = list(span) if span else [min(found) / 1.08, max(found) * 1.08]
+        return scale
+    if span:
+        return scale | {"domain": list(span)}
+    if not found:
+        return scale
+    low, high = min(found), max(found)
+    margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
+    from_zero = chart.kind == "bars" or (chart.kind == "columns" and axis == "y")
+    if from_zero and low >= 0:
+        return scale | {"domain": [0, high + margin]}
+    bottom = 0.0 if 0 <= low < margin else low - margin  # no negative end for shares near zero
+    return scale | {"domain": [bottom, high + margin]}
+
+
+def _colours(every: Sequence[Series], *, marked: bool = True) -> Spec:
+    """Return the channels that tell series apart: colour, and shape where points are marked, else dashes."""
+    first: dict[str, Series] = {}
+    for series in every:
+        first.setdefault(series.name, series)
+    names = list(first)
+    colours = [GREY if s.published else PALETTE[i % len(PALETTE)] for i, s in enumerate(first.values())]
+    panels = {series.panel for series in every}
+    alone = len(panels) == len(every) > 1  # the panels' titles say it
+    columns = {"columns": 3 if max(map(len, names), default=0) <= 34 else 1}
+    legend = columns if len(names) > 1 and not alone else None
+    base = {"field": "series", "type": "nominal", "legend": legend}
+    return {
+        "color": base | {"scale": {"domain": names, "range": colours}},
+        "shape": base | {"scale": {"domain": names, "range": [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]}},
+        "strokeDash": base | {
+            "scale": {
+                "domain": names,
+                "range": [
+                    [6, 4] if s.dashed or s.published else _DASHES[0 if marked else i % len(_DASHES)]
+                    for i, s in enumerate(first.values())
+                ],
+            }
+        },
+    }  # fmt: skip
+
+
+def _records(chart: Chart) -> list[dict[str, Any]]:
+    """Return one record a point; points without a value are left out."""
+    records = []
+    for series in chart.series:
+        for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+            values = {"x": _value(x), "y": _value(y)}
+            if None in values.values():
+                continue
+            low = _value(series.low[i]) if series.low else None
+            high = _value(series.high[i]) if series.high else None
+            first, second = ("y", "x") if chart.kind in ("dots", "bars") else ("x", "y")
+            text = series.text[i] if series.text else f"{_said(values[first])}: {_said(values[second])}"
+            if low is not None and high is not None and not series.text:
+                text += f" [{_said(low)}, {_said(high)}]"
+            named = f"{series.name}: {text}" if len(chart.series) > 1 and series.name not in text else text
+            record = values | {"series": series.name, "text": named, "open": series.published}
+            records.append(record | ({"low": low, "high": high} if low is not None and high is not None else {}))
+    return records
+
+
+def _value(value: Value) -> Value:
+    if isinstance(value, str) or value is None:
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def _said(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}" if value is not None else ""
+
+
+def categories(chart: Chart) -> list[str]:
+    """Return the rows of a chart of dots or bars, in the order of their first mention."""
+    return list(dict.fromkeys(str(name) for series in chart.series for name in series.y))
+
+
+_TOOLTIP: Final = {"field": "text", "type": "nominal"}
+
+
+def _rows(chart: Chart, every: Sequence[Series]) -> Spec:
+    """Return one row a category, values across: dots with intervals, or bars."""
+    named = categories(chart)
+    n = len({series.name for series in chart.series})
+    channels = _colours(every)
+    y: Spec = {"field": "y", "type": "nominal", "title": chart.y_title or None,
+               "scale": {"domain": named, "padding": 0.25}, "sort": None}  # fmt: skip
+    encoding: Spec = {"y": y, "color": channels["color"], "tooltip": _TOOLTIP}
+    if n > 1:
+        order = list(dict.fromkeys(series.name for series in chart.series))
+        encoding["yOffset"] = {"field": "series", "type": "nominal", "scale": {"domain": order}, "sort": None}
+    axis = _axis(chart.x_title, chart.x_form) | {"labelOverlap": "greedy", "labelSeparation": 6}  # panels may be narrow
+    x: Spec = {"field": "x", "type": "quantitative", "axis": axis, "scale": _scale(chart, "x")}
+    interval: Spec = {
+        "mark": {"type": "rule", "strokeWidth": 1.6},
+        "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},
+        "transform": [{"filter": {"field": "low", "valid": True}}],
+    }
+    layers: list[Spec] = []
+    if chart.kind == "bars":
+        layers = [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"x": x}}]
+        if any(series.low for series in chart.series):
+            ends = interval["encoding"] | {"color": {"value": GREY}}
+            layers.append(interval | {"encoding": ends})
+    else:
+        if any(series.low for series in chart.series):
+            layers.append(interval)
+        marks = {"x": x, "shape": channels["shape"]}
+        layers.append(_marks(chart, marks, 62))
+    step = 22 if n == 1 else 12 * n + 8
+    if chart.kind == "bars":
+        step = 18 if n == 1 else 11 * n + 6
+    values = {"values": _records(chart)}
+    return {"data": values, "height": max(len(named), 1) * step, "encoding": encoding, "layer": layers}
+
+
+def _marks(chart: Chart, encoding: Spec, size: int) -> Spec:
+    """Return a layer of points: filled ones, and open ones for published numbers."""
+    mark: Spec = {"type": "point", "size": size, "strokeWidth": 1.8, "opacity": 1 if size > 20 else 0.7}
+    if not any(series.published for series in chart.series):
+        return {"mark": mark | {"filled": True}, "encoding": encoding}
+    return {
+        "layer": [
+            {"mark": mark | {"filled": not opened}, "transform": [{"filter": {"field": "open", "equal": opened}}],
+             "encoding": encoding}
+            for opened in (False, True)
+        ]
+    }  # fmt: skip
+
+
+def _plane(chart: Chart, every: Sequence[Series]) -> Spec:
+    """Return columns, lines or points over x and y."""
+    records, many = _records(chart), max((len(series.x) for series in chart.series), default=0)
+    channels = _colours(every, marked=many <= _MOST_MARKED)
+    categorical = any(isinstance(v, str) for series in chart.series for v in series.x)
+    x: Spec = {"field": "x", "axis": _axis(chart.x_title, chart.x_form)}
+    if categorical:
+        names = list(dict.fromkeys(str(v) for series in chart.series for v in series.x))
+        slanted = max(map(len, names)) > 10 and len(names) > 3
+        x |= {"type": "nominal", "sort": None, "scale": {"domain": names}}
+        x["axis"] |= {"labelAngle": -30} if slanted else {"labelAngle": 0}
+    else:
+        x |= {"type": "quantitative", "scale": _scale(chart, "x")}
+    y: Spec = {
+        "field": "y",
+        "type": "quantitative",
+        "axis": _axis(chart.y_title, chart.y_form),
+        "scale": _scale(chart, "y"),
+    }
+    encoding: Spec = {"color": channels["color"], "tooltip": _TOOLTIP}
+    has_intervals = any("low" in record for record in records)
+    interval: Spec = {
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
+        "transform": [{"filter": {"field": "low", "valid": True}}],
+    }
+    layers: list[Spec] = []
+    if chart.kind == "columns":
+        layers = _columns(chart, records, x, y, categorical)
+        if has_intervals and categorical:
+            offset = layers[0]["encoding"].get("xOffset")
+            ends = interval["encoding"] | ({"xOffset": offset} if offset else {}) | {"color": {"value": GREY}}
+            layers.append(interval | {"encoding": ends})
+    else:
+        if chart.diagonal:
+            layers.append(_diagonal(chart))
+        if has_intervals:
+            layers.append(interval)
+        if chart.kind == "lines":
+            line = {"type": "line", "strokeWidth": 2.2}
+            layers.append({"mark": line, "encoding": {"x": x, "y": y, "strokeDash": channels["strokeDash"]}})
+        if chart.kind == "points" or many <= _MOST_MARKED:
+            marks = {"x": x, "y": y, "shape": channels["shape"]}
+            layers.append(_marks(chart, marks, 55 if many <= 200 else 14))
+    return {"data": {"values": records}, "height": 320, "encoding": encoding, "layer": layers}
+
+
+def _columns(chart: Chart, records: list[dict[str, Any]], x: Spec, y: Spec, categorical: bool) -> list[Spec]:
+    """Return columns: side by side over categories; over numbers as wide as the step between them."""
+    names = list(dict.fromkeys(series.name for series in chart.series))
+    if categorical:
+        offset = {"xOffset": {"field": "series", "type": "nominal", "scale": {"domain": names}, "sort": None}}
+        encoding = {"x": x, "y": y} | (offset if len(names) > 1 else {})
+        return [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": encoding}]
+    places = sorted({record["x"] for record in records})
+    step = min((b - a for a, b in pairwise(places)), default=1.0)
+    for record in records:
+        place = names.index(record["series"])
+        begin = record["x"] - step / 2 + step * (0.06 + 0.88 * place / len(names))
+        record |= {"begin": begin, "end": begin + 0.88 * step / len(names), "zero": 0 if not chart.log_y else None}
+    if chart.x_range is None and places:
+        x = x | {"scale": {"zero": False, "nice": False, "domain": [places[0] - step / 2, places[-1] + step / 2]}}
+    encoding = {"x": x | {"field": "begin"}, "x2": {"field": "end"}, "y": y}
+    if chart.log_y:  # a logarithmic axis has no zero for a column to stand on
+        floor = min((record["y"] for record in records if record["y"] > 0), default=1.0) / 2
+        for record in records:
+            record["zero"] = floor
+        records[:] = [record for record in records if record["y"] > 0]
+        top = max((record["y"] for record in records), default=1.0)
+        encoding["y"] = y | {"scale": {"type": "log", "domain": [floor, 1.3 * top], "nice": False}}
+    encoding["y2"] = {"field": "zero"}
+    return [{"mark": {"type": "rect"}, "encoding": encoding}]
+
+
+def _boxes(chart: Chart) -> Spec:
+    """Return one lying box a series: quartiles, median, 5th to 95th percentile, mean; single values where few."""
+    boxes, points = [], []
+    for series in chart.series:
+        values = [float(v) for v in series.x if isinstance(v, int | float) and math.isfinite(v)]
+        summary = series.summary or (_summary(values) if values else None)
+        if summary is None:
+            continue
+        p5, q25, median, q75, p95, mean = summary
+        said = f"{series.name}: median {median:.4g}, quartiles {q25:.4g} to {q75:.4g}, mean {mean:.4g}"
+        boxes.append({"y": series.name, "p5": p5, "q25": q25, "median": median, "q75": q75, "p95": p95, "mean": mean,
+                      "text": said})  # fmt: skip
+        points += [{"y": series.name, "x": v, "text": f"{series.name}: {v:.4g}"} for v in values if len(values) <= 200]
+    y: Spec = {"field": "y", "type": "nominal", "sort": None, "title": chart.y_title or None,
+               "scale": {"domain": [box["y"] for box in boxes]}}  # fmt: skip
+    scale = _scale(chart, "x")
+
+    def across(field: str) -> Spec:
+        return {"field": field, "type": "quantitative", "scale": scale, "axis": _axis(chart.x_title, chart.x_form)}
+
+    layers: list[Spec] = [
+        {"mark": {"type": "rule", "strokeWidth": 1.4}, "encoding": {"x": across("p5"), "x2": {"field": "p95"}}},
+        {"mark": {"type": "bar", "height": 13, "color": PALETTE[0], "opacity": 0.55, "cornerRadius": 2},
+         "encoding": {"x": across("q25"), "x2": {"field": "q75"}}},
+        {"mark": {"type": "tick", "height": 15, "thickness": 2.4, "color": PALETTE[1]},
+         "encoding": {"x": across("median")}},
+        {"mark": {"type": "point", "filled": True, "size": 34, "color": PALETTE[0], "opacity": 1},
+         "encoding": {"x": across("mean")}},
+    ]  # fmt: skip
+    if points:
+        mark = {"type": "point", "size": 16, "filled": True, "opacity": 0.5, "color": GREY}
+        layers.append({"data": {"values": points}, "mark": mark, "encoding": {"x": across("x")}})
+    encoding = {"y": y, "tooltip": _TOOLTIP}
+    return {"data": {"values": boxes}, "height": 26 * max(len(boxes), 1), "encoding": encoding, "layer": layers}
+
+
+def _heatmap(chart: Chart) -> Spec:
+    """Return a matrix of shades with its texts."""
+    columns, rows = map(_told_apart, chart.labels)
+    cells = []
+    for i, row in enumerate(chart.z):
+        for j, value in enumerate(row):
+            if math.isfinite(value):
+                text = chart.texts[i][j] if chart.texts else f"{value:.2f}"
+                cells.append({"x": columns[j], "y": rows[i], "z": value, "cell": text, "dark": value > 0.5,
+                              "text": f"{rows[i]} / {columns[j]}: {text}"})  # fmt: skip
+    slanted = max(map(len, columns), default=0) > 90 / max(1, len(columns))
+
+    def names(field: str, domain: Sequence[str], axis: Spec) -> Spec:
+        scale = {"domain": domain, "padding": 0.03}
+        return {"field": field, "type": "nominal", "sort": None, "scale": scale, "axis": axis}
+
+    x = names("x", columns, _axis(chart.x_title) | {"labelAngle": -30 if slanted else 0})
+    y = names("y", rows, _axis(chart.y_title))
+    shade = {"field": "z", "type": "quantitative", "scale": {"domain": [0, 1], "range": "heatmap"}, "legend": None}
+    mark = {"type": "rect", "cornerRadius": 2}
+    layers: list[Spec] = [{"mark": mark, "encoding": {"color": shade, "tooltip": _TOOLTIP}}]
+    if len(cells) <= _MOST_CELLS_WITH_TEXT and len(columns) <= 12:
+        ink_scale = {"domain": [False, True], "range": "ordinal"}
+        ink = {"field": "dark", "type": "nominal", "scale": ink_scale, "legend": None}
+        words = {"field": "cell", "type": "nominal"}
+        layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {"text": words, "color": ink}})
+    height = max(2, len(rows)) * (34 if len(columns) <= 12 else 18)
+    resolve = {"resolve": {"scale": {"color": "independent"}}}
+    return {"data": {"values": cells}, "height": height, "encoding": {"x": x, "y": y}, "layer": layers} | resolve
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return names of which an equal one later has its number behind it: a scale knows each name once."""
+    return [name if names.index(name) == i else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _diagonal(chart: Chart) -> Spec:
+    low, high = 0.0, 1.0
+    line = {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1.2, "color": GREY, "tooltip": None}
+    ends: Spec = {"x": {"field": "x", "type": "quantitative", "scale": _scale(chart, "x")},
+            "y": {"field": "y", "type": "quantitative", "scale": _scale(chart, "y")}}  # fmt: skip
+    ends |= {"color": {"value": GREY}, "tooltip": {"value": None}}
+    return {"data": {"values": [{"x": low, "y": low}, {"x": high, "y": high}]}, "mark": line, "encoding": ends}
+
+
+def _annotations(chart: Chart) -> list[Spec]:
+    """Return lines across the chart with their names, and words in it."""
+    layers: list[Spec] = []
+    blank: Spec = {"color": {"value": GREY}, "tooltip": {"value": None}}
+    for axis, at, said in chart.references:
+        place: Spec = {axis: {"datum": at, "type": "quantitative", "scale": _scale(chart, axis)}}
+        other: Spec = {"y": {"value": 0}} if axis == "x" else {"x": {"value": "width"}}
+        off: Spec = {"y": None, "yOffset": None} if axis == "x" else {"x": None}
+        line = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.2}
+        layers.append({"data": {"values": [{}]}, "mark": line, "encoding": off | place | blank})
+        if said:
+            text = {"type": "text", "align": "left" if axis == "x" else "right", "baseline": "bottom",
+                    "dx": -2 if axis == "x" else -4, "dy": -3, "fontSize": 10.5}  # fmt: skip
+            said_there: Spec = {"text": {"value": said}}
+            layers.append(
+                {"data": {"values": [{}]}, "mark": text, "encoding": off | other | place | said_there | blank}
+            )
+    if chart.annotations:
+        values = [{"ax": x, "ay": y, "said": said} for x, y, said in chart.annotations]
+        words: Spec = {
+            "x": {"field": "ax", "type": "quantitative", "scale": _scale(chart, "x")},
+            "y": {"field": "ay", "type": "quantitative", "scale": _scale(chart, "y")},
+            "text": {"field": "said", "type": "nominal"}, "tooltip": {"value": None}, "color": None,
+        }  # fmt: skip
+        mark = {"type": "text", "fontWeight": 600, "fontSize": 12.5, "dy": -8}
+        layers.append({"data": {"values": values}, "mark": mark, "encoding": words})
+    return layers

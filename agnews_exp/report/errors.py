@@ -1,0 +1,142 @@
+"""Where the chosen system errs on the test rows: classes, confusions, and who is right when two systems disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
+from agnews_exp.drawing import Chart, Series, matrix_chart
+from agnews_exp.evaluation.metrics import column_key, confusion_matrix
+from agnews_exp.evaluation.statistics import accuracy_interval
+from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, filled, origin, run_score, slug
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import Answers, System
+
+_MOST_CLASSES, _MOST_PAIRS, _DRAWN_PAIRS = 20, 30, 15
+
+
+def errors(inputs: Inputs) -> Section:
+    """Return F1 by class and confusions of the chosen system, beside the best of the other family."""
+    others = [inputs.best_of(family) for family in ("classical", "transformer") if family != inputs.chosen.first.family]
+    named = [
+        (system, answers)
+        for system in (inputs.chosen, *others)
+        if system is not None and (answers := system.first.answers("test")) is not None
+    ]
+    if not named:
+        missing = Missing("The stored test answers are gone.", f"{inputs.chosen.first.command} force=true")
+        return Section("errors", "Errors", (missing,))
+    matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
+    shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
+    more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
+    if (crossed := _out_of_fold(inputs)) is not None:
+        more.append(crossed)
+    if len(named) > 1:
+        more.append(_agreement(*named[0], *named[1]))
+    return Section("errors", "Errors", tuple(shown), tuple(more))
+
+
+def _counts(answers: Answers, n_classes: int) -> NDArray[np.int64]:
+    return np.asarray(confusion_matrix(answers.labels, answers.given.labels, n_classes), dtype=np.int64)
+
+
+def _matrix(system: System, answers: Answers) -> Chart | None:
+    run = system.first
+    if len(run.class_names) > _MOST_CLASSES:
+        return None
+    counts = _counts(answers, len(run.class_names))
+    title = f"Confusion matrix on test: {system.label}"
+    return matrix_chart(f"confusion_{slug(run.family)}", title, counts, run.class_names, provenance=origin([run]))
+
+
+def _out_of_fold(inputs: Inputs) -> Chart | None:
+    """Return the out-of-fold matrix of the best run in cross-validation, or None."""
+    found = [s.first for s in inputs.systems if s.first.folds]
+    best = max(found, key=lambda run: run.metrics.get("cv/macro_f1", 0.0), default=None)
+    answers = best.answers("cv") if best else None
+    if best is None or answers is None or len(best.class_names) > _MOST_CLASSES:
+        return None
+    title = f"Confusion matrix out of fold: {best.name}, the best in cross-validation"
+    counts = _counts(answers, len(best.class_names))
+    return matrix_chart("confusion_out_of_fold", title, counts, best.class_names, provenance=origin([best], ("cv",)))
+
+
+def _by_class(systems: Sequence[System]) -> Chart:
+    series = []
+    for system in systems:
+        scores = [
+            run_score(system.first, f"test/f1/{column_key(name, system.first.class_names)}")
+            for name in system.first.class_names
+        ]
+        values, lows, highs = zip(*((s.value, s.low, s.high) for s in scores), strict=True)
+        series.append(Series(system.label, values, system.first.class_names, lows, highs))
+    return Chart(
+        "f1_by_class", "F1 by class on test", "dots", "F1 on test", "", tuple(series),
+        origin([system.first for system in systems]), BOOTSTRAP,
+        "The class with the mark furthest left is the hardest.",
+    )  # fmt: skip
+
+
+def _class_table(systems: Sequence[System]) -> Table:
+    rows = []
+    for system in systems:
+        run = system.first
+        support = np.array((run.result.get("confusion") or {}).get("test") or [[0]]).sum(axis=1)
+        for place, name in enumerate(run.class_names):
+            key = column_key(name, run.class_names)
+            recall = run.metrics.get(f"test/recall/{key}")
+            n = int(support[place]) if place < len(support) else None
+            wrong = None if n is None or recall is None else round(n * (1 - recall))
+            precision = run.metrics.get(f"test/precision/{key}")
+            rows.append((system.label, name, precision, recall, run_score(run, f"test/f1/{key}"), n, wrong))
+    columns = (
+        Column("system"), Column("class"), Column("precision", "metric"), Column("recall", "metric"),
+        Column("F1 [95 %]", "metric"), Column("rows", "count"), Column("errors", "count"),
+    )  # fmt: skip
+    made = origin([system.first for system in systems])
+    return filled(Table("classes", "Classes on test", columns, tuple(rows), provenance=made))
+
+
+def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
+    """Return the pairs of classes that are taken for each other, most often first."""
+    names = named[0][0].first.class_names
+    found = {system.label: _counts(answers, len(names)) for system, answers in named}
+    both = {label: counts + counts.T for label, counts in found.items()}
+    first = next(iter(both.values()))
+    pairs = sorted(zip(*np.triu_indices(len(names), 1), strict=True), key=lambda pair: -int(first[pair]))
+    made, total = origin([system.first for system, _ in named]), len(named[0][1].labels)
+    labels = tuple(f"{names[i]} – {names[j]}" for i, j in pairs[:_MOST_PAIRS])
+    rows: list[tuple[Cell, ...]] = [
+        (label, *(int(counts[pair]) for counts in both.values())) for label, pair in zip(labels, pairs, strict=False)
+    ]
+    columns = (Column("classes taken for each other"), *(Column(f"{label}: errors", "count") for label in both))
+    series = []
+    for label, counts in both.items():
+        shares = [accuracy_interval(int(counts[pair]), total) for pair in pairs[:_DRAWN_PAIRS]]
+        values, lows, highs = zip(*((s.estimate, s.low, s.high) for s in shares), strict=True)
+        series.append(Series(label, values, labels[:_DRAWN_PAIRS], lows, highs))
+    chart = Chart(
+        "confused_pairs_chart", "Confused pairs, share of all test rows", "dots", "share of test rows", "",
+        tuple(series),
+        made, WILSON, "Pairs at the top hold most of the errors.",
+    )  # fmt: skip
+    return [chart, Table("confused_pairs", "Confused pairs on test", columns, tuple(rows), provenance=made)]
+
+
+def _agreement(one: System, a: Answers, other: System, b: Answers) -> Table:
+    right = a.given.labels == a.labels, b.given.labels == b.labels
+    cases = {
+        "both right": right[0] & right[1],
+        f"only {one.label} right": right[0] & ~right[1],
+        f"only {other.label} right": ~right[0] & right[1],
+        "both wrong": ~right[0] & ~right[1],
+    }
+    rows = []
+    for name, at in cases.items():
+        share = accuracy_interval(int(at.sum()), len(at))
+        rows.append((name, int(at.sum()), Number(share.estimate, "share", share.low, share.high)))
+    columns = Column("test rows"), Column("rows", "count"), Column("share [95 % Wilson]", "share")
+    return Table("agreement", "Who is right", columns, tuple(rows), provenance=origin([one.first, other.first]))

@@ -1,0 +1,290 @@
+"""All systems by validation, what they cost, and how two of them differ; folds and weights of ensembles behind it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.drawing import Chart, Series
+from agnews_exp.report.answer import costs
+from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, origin, run_score, score, slug
+from agnews_exp.report.inputs import Inputs
+from agnews_exp.report.systems import RESAMPLES, StoredRun, System, differences
+from agnews_exp.tracking.record import MODEL
+
+log = logging.getLogger(__name__)
+
+_DRAWN, _SHOWN, _BINS, _FOLDED_RUNS = 15, 12, 40, 10
+_FITTED = "Fitted weights, not estimates with a known error: no interval. The size of a weight is not a contribution."
+
+
+def models(inputs: Inputs) -> Section:
+    """Return all systems by validation, and behind them test scores, folds, tests and weights."""
+    more: list[Block] = [_final_table(inputs)]
+    if (folds := _fold_scores(inputs)) is not None:
+        more.append(folds)
+    pair = leading_pair(inputs)
+    more += (
+        [Missing("One system alone cannot be compared.", "python run.py model=logreg")]
+        if pair is None
+        else compared(*pair)
+    )
+    more += [_stored(path.parent.name, content) for path, content in inputs.comparisons]
+    more += [chart for system in inputs.systems if (chart := _weights(system)) is not None]
+    return Section("models", "Models", (_chart(inputs), _table(inputs)), tuple(more))
+
+
+def _chart(inputs: Inputs) -> Chart:
+    shown = inputs.systems[:_DRAWN]
+    values, lows, highs = zip(*(system.joint_interval("val/macro_f1") for system in shown), strict=True)
+    more = f" The first {_DRAWN} of {len(inputs.systems)}." if len(inputs.systems) > _DRAWN else ""
+    return Chart(
+        "systems", "Systems by macro-F1 on validation", "dots", "macro-F1 on validation", "",
+        (Series("validation", values, tuple(system.label for system in shown), lows, highs),),
+        origin([system.first for system in shown], ("val",)), BOOTSTRAP + more,
+        "Systems whose bars overlap widely are hardly told apart; the list of the tied ones is in the answer.",
+    )  # fmt: skip
+
+
+def _table(inputs: Inputs) -> Block:
+    tied, own = set(inputs.tied), inputs.own_metrics
+    rows = [
+        (
+            system.label, score(system, "val/macro_f1"), "yes" if system in tied else "", system.spread("val/macro_f1"),
+            *(system.mean(f"val/{name}") for name in own), system.mean("cv/macro_f1"), *costs(system),
+            system.first.timings.get("fit"), len(system.runs), system.first.fraction,
+        )
+        for system in inputs.systems
+    ]  # fmt: skip
+    columns = (
+        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("tied with the best"),
+        Column("sd over seeds", "metric"), *(Column(f"validation {title}", "metric") for title in own.values()),
+        Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
+        Column("size, MB", ".1f"), Column("fit", "time"), Column("seeds", "count"), Column("data fraction", "number"),
+    )  # fmt: skip
+    runs = [run for system in inputs.systems for run in system.runs]
+    title, made = "All systems, the best on validation first", origin(runs, ("val",))
+    return filled(Table("systems_table", title, columns, tuple(rows), provenance=made))
+
+
+def _final_table(inputs: Inputs) -> Block:
+    own = inputs.own_metrics
+    rows = []
+    for s in inputs.systems:
+        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
+        rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
+    columns = (
+        Column("system"), Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
+        *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
+    )  # fmt: skip
+    note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
+    made = origin([run for system in inputs.systems for run in system.runs])
+    title = "Final evaluation of all systems on the test rows"
+    return filled(Table("final_evaluation", title, columns, tuple(rows), provenance=made, note=note))
+
+
+def _fold_scores(inputs: Inputs) -> Chart | None:
+    found = sorted(
+        (s for s in inputs.systems if s.first.folds.get("macro_f1")), key=lambda s: -s.first.metrics["cv/macro_f1"]
+    )
+    shown = found[:_FOLDED_RUNS]
+    if not shown:
+        return None
+    series = tuple(Series(f"{s.label} ({s.first.n_folds} folds)", tuple(s.first.folds["macro_f1"])) for s in shown)
+    return Chart(
+        "fold_scores", "Scores by fold", "box", "macro-F1 of one fold", "", series,
+        origin([s.first for s in shown], ("cv",)),
+        "Box: quartiles and median over the folds; folds share training rows.",
+        f"The spread of each box is what another fold changes; the {len(shown)} best over folds.",
+    )  # fmt: skip
+
+
+def leading_pair(inputs: Inputs) -> tuple[System, System] | None:
+    """Return the best transformer and the best classical system by validation, else the two best systems."""
+    one, other = inputs.best_of("transformer"), inputs.best_of("classical")
+    if one is not None and other is not None:
+        return one, other
+    clean = [system for system in inputs.systems if not system.fits_on_validation]
+    return (clean[0], clean[1]) if len(clean) > 1 else None
+
+
+def compared(one: System, other: System) -> list[Block]:
+    """Return the verdict on two systems' test answers, the tests behind it, and the bootstrap of the difference."""
+    from agnews_exp.compare.comparison import compare_runs, load_comparable
+
+    a, b = one.first.answers("test"), other.first.answers("test")
+    if a is None or b is None:
+        return [Missing("The stored test answers of the leading systems are gone.", f"{one.first.command} force=true")]
+    made = origin([one.first, other.first], command=f"agnews compare {one.first.short} {other.first.short}")
+    try:
+        loaded = load_comparable([one.first.folder, other.first.folder], "test")
+    except AgnewsError as error:
+        return [Text(f"No paired tests: {error.message}")]
+    pair = compare_runs(loaded, resamples=RESAMPLES, seed=0).pairs[0]
+    estimate, drawn = differences(a, b, len(one.first.class_names))
+    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    counts, edges = np.histogram(drawn, bins=_BINS)
+    series = Series("resamples", tuple(((edges[:-1] + edges[1:]) / 2).tolist()), tuple(counts.tolist()))
+    chart = Chart(
+        "bootstrap_difference", f"Difference of macro-F1 on test: {one.label} minus {other.label}", "columns",
+        "difference of macro-F1 on test", "resamples", (series,), made,
+        f"{estimate:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}; {RESAMPLES:,} resamples of the test rows.",
+        "How the difference varies when the test rows are drawn again; models stay as they are.",
+        references=(("x", 0.0, "no difference"), ("x", low, "2.5 %"), ("x", high, "97.5 %")),
+    )  # fmt: skip
+    effect, corrected = pair.effect, pair.mcnemar["corrected"]
+    rows: list[tuple[str, Any]] = [
+        ("rows right by both", f"{pair.counts.both_right:,}"),
+        (f"right by {pair.name_a} alone", f"{pair.counts.only_a:,}"),
+        (f"right by {pair.name_b} alone", f"{pair.counts.only_b:,}"),
+        ("wrong by both", f"{pair.counts.both_wrong:,}"),
+        ("McNemar, exact: p", f"{pair.mcnemar['exact'].p_value:.3g}"),
+        ("McNemar, continuity-corrected: chi-square", f"{corrected.statistic:.2f}"),
+        ("difference of macro-F1 [95 %]", f"{estimate:+.4f} [{low:+.4f}, {high:+.4f}]"),
+        ("approximate randomisation of macro-F1: p", f"{pair.metrics['macro_f1'].randomisation.p_value:.3g}"),
+        ("odds ratio of rows that one alone gets right", f"{effect.discordant_odds_ratio.estimate:.2f}"),
+        ("Cohen's g", f"{effect.cohens_g.estimate:.3f}"),
+        ("reduction of errors", f"{effect.error_reduction:.1%}"),
+    ]
+    columns = Column("quantity"), Column(f"{pair.name_a} against {pair.name_b}")
+    note = "Rows are resampled, models stay fixed: this says nothing about training anew."
+    return [
+        Text(pair.verdict),
+        Table("pair", "Two leading systems, paired on the test rows", columns, tuple(rows), provenance=made, note=note),
+        chart,
+    ]
+
+
+def _stored(name: str, content: Mapping[str, Any]) -> Block:
+    rows = []
+    for pair in content["pairs"]:
+        difference: Mapping[str, Any] = next(
+            (m["bootstrap"]["difference"] for m in (pair.get("metrics") or {}).values()), {}
+        )
+        ends = difference.get("percentile") or (None, None)
+        rows.append(
+            (
+                pair["name_a"],
+                pair["name_b"],
+                Number(difference.get("estimate"), "change", *ends),
+                pair.get("p_value"),
+                pair.get("p_holm"),
+            )
+        )
+    columns = (
+        Column("a"),
+        Column("b"),
+        Column("a - b [95 %]", "change"),
+        Column("McNemar p", "p"),
+        Column("p, Holm", "p"),
+    )
+    made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
+    return Table(
+        f"comparison_{slug(name)}", f"Stored comparison on {content['split']}", columns, tuple(rows), provenance=made
+    )
+
+
+def _weights(system: System) -> Chart | None:
+    """Return a chart of what an ensemble's members weigh, or None where nothing of the kind is stored."""
+    run = system.first
+    found = _blend_weights(run) if run.model == "blend" else _member_weights(run)
+    if found is None:
+        return None
+    per_class = len(next(iter(found.values()))) > 1
+    rows = run.class_names if per_class else ("all classes",)
+    series = tuple(Series(name, tuple(float(v) for v in values), tuple(rows)) for name, values in found.items())
+    what = "weight of each member's own-class probability" if per_class else "weight of each member"
+    return Chart(
+        f"weights_{slug(run.name)}_{slug(run.fingerprint[:6])}", f"{system.label}: {what}", "dots", "weight", "",
+        series,
+        origin([run], ("train",)), _FITTED, "How strongly each member's answer counts.",
+    )  # fmt: skip
+
+
+def _blend_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
+    path = run.folder.path / MODEL / "cascade.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "coefficients" not in content:
+        return None
+    matrix, k = np.asarray(content["coefficients"], dtype=np.float64), len(run.class_names)
+    parts = [str(run.config.get(f"model.{part}") or part) for part in ("fast", "accurate")]
+    return {name: np.diag(matrix[i * k : (i + 1) * k]).tolist() for i, name in enumerate(parts)}
+
+
+def _member_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
+    """Read a stacking's or a weighted vote's weights from its stored model; None where there are none."""
+    if run.model not in ("stacking", "weighted_voting") or not (run.folder.path / MODEL / "manifest.json").is_file():
+        return None
+    from agnews_exp.models.loading import load_model
+
+    try:
+        fitted: Any = load_model(run.folder.path / MODEL)
+    except Exception as error:  # the report stands without these weights
+        log.warning("the model of %s cannot be opened, its weights are left out: %s", run.short, error)
+        return None
+    estimator = getattr(fitted, "estimator", None) or getattr(fitted, "pipeline", None)
+    estimator = getattr(estimator, "steps", [(None, estimator)])[-1][1]
+    if hasattr(estimator, "weights_"):
+        return {name: [value] for name, value in estimator.weights_.items()}
+    final, k = getattr(estimator, "final_estimator_", None), len(run.class_names)
+    matrix = np.asarray(getattr(final, "coef_", np.zeros(0)))
+    names = [name for name, _ in getattr(estimator, "estimators", ())]
+    if not names or matrix.shape != (k, k * len(names)):
+        return None
+    return {name: np.diag(matrix[:, i * k : (i + 1) * k]).tolist() for i, name in enumerate(names)}
+
+
+def cost(inputs: Inputs) -> Section:
+    """Return the scatter of score and time, and the table of costs."""
+    measured = [system for system in inputs.systems if system.first.metrics.get("throughput_batch")]
+    first: Block = _scatter(measured) if measured else Missing("No run has measured its speed.", "agnews bench RUN")
+    return Section("cost", "Cost", (first, _cost_table(inputs)))
+
+
+def _scatter(measured: list[System]) -> Chart:
+    families: dict[str, list[tuple[float, float, float | None, float | None, str]]] = {}
+    for system in measured:
+        value, low, high = system.joint_interval("val/macro_f1")
+        milliseconds = 1000 * system.cost
+        said = f"{system.label}: {milliseconds:.3g} ms a text, macro-F1 {value:.4f}"
+        families.setdefault(system.first.family, []).append((milliseconds, value or 0.0, low, high, said))
+    series = []
+    for family, points in families.items():
+        x, y, lows, highs, texts = zip(*points, strict=True)
+        series.append(Series(family, x, y, lows, highs, texts))
+    return Chart(
+        "accuracy_cost", "Score against cost", "points",
+        "milliseconds a text in batches (logarithmic; features included)",
+        "macro-F1 on validation", tuple(series), origin([system.first for system in measured], ("val",)),
+        "Bars: 95 % intervals over the validation rows or seeds; times are single measurements on one machine.",
+        "Up is better, left is cheaper: what lies below and to the right of another mark is not worth its cost.",
+        log_x=True,
+    )  # fmt: skip
+
+
+def _cost_table(inputs: Inputs) -> Table:
+    names = ("throughput_batch", "latency_single_ms", "latency_p95_ms_1", "model_size_mb", "peak_memory_mb")
+    rows = [
+        (
+            s.label,
+            score(s, "val/macro_f1"),
+            *map(s.first.metrics.get, names),
+            s.first.timings.get("fit"),
+            s.first.fraction,
+        )
+        for s in inputs.systems
+    ]
+    columns = (
+        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
+        Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
+        Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),
+    )  # fmt: skip
+    note = "Vectorising included; other work on the machine slows times."
+    made = origin([s.first for s in inputs.systems], ("train", "val"))
+    return filled(Table("efficiency_table", "What systems cost", columns, tuple(rows), provenance=made, note=note))

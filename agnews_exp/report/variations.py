@@ -1,0 +1,252 @@
+"""What was varied: settings that a sweep or a user changed, shares of the rows, searches, and training over epochs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from agnews_exp.analyses.findings import Block, Column, Missing, Table
+from agnews_exp.drawing import Chart, Series
+from agnews_exp.report.blocks import Section, origin, slug
+from agnews_exp.report.inputs import Inputs, Sweep
+from agnews_exp.report.systems import StoredRun, System
+
+_MOST_POINTS = 200
+_SEED_BARS = "Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap intervals over the rows."
+_SHARE = re.compile(r"data [0-9.e-]+(, )?")
+_TEXT_KEYS = (("clean", "Cleaning"), ("tokenizer", "Tokenisers"))
+
+
+def variations(inputs: Inputs) -> Section:
+    """Return one block for each thing that differs between otherwise equal runs."""
+    more: list[Block] = [*learning_curves(inputs), *_sweeps(inputs), *_text_handling(inputs)]
+    found = [sweep for sweep in inputs.sweeps if sweep.is_search]
+    more += (
+        [_search_table(found)]
+        if found
+        else [Missing("No search is among these runs.", "python run.py -m experiment=svc_search")]
+    )
+    more += [_trials(sweep) for sweep in found]
+    best = inputs.best_of("transformer")
+    more += (
+        _training(best)
+        if best is not None
+        else [Missing("No transformer is among these runs.", "python run.py model=minilm")]
+    )
+    return Section("variations", "What was varied", (), tuple(more))
+
+
+def _arms_block(name: str, title: str, arms: Mapping[str, Mapping[str, System]]) -> list[Block]:
+    """Return a chart and a table of the arms of each model: model, then value of the setting, then system."""
+    series, rows = [], []
+    for model, systems in arms.items():
+        values, lows, highs = zip(*(system.mean_interval("val/macro_f1") for system in systems.values()), strict=True)
+        series.append(Series(model, values, tuple(systems), lows, highs))
+        rows += [
+            (value, model, len(s.runs), s.mean("val/macro_f1"), s.spread("val/macro_f1"), s.first.timings.get("fit"))
+            for value, s in systems.items()
+        ]
+    made = origin([run for systems in arms.values() for system in systems.values() for run in system.runs], ("val",))
+    columns = (
+        Column("value"), Column("model"), Column("seeds", "count"), Column("validation macro-F1, mean", "metric"),
+        Column("sd over seeds", "metric"), Column("fit", "time"),
+    )  # fmt: skip
+    return [
+        Chart(
+            name,
+            title,
+            "dots",
+            "macro-F1 on validation",
+            "",
+            tuple(series),
+            made,
+            _SEED_BARS,
+            "One row a value of the setting.",
+        ),
+        Table(f"{name}_table", title, columns, tuple(rows), provenance=made),
+    ]
+
+
+def _sweeps(inputs: Inputs) -> list[Block]:
+    """Return the settings that grids varied, one at a time."""
+    keys = dict.fromkeys(
+        str(key) for sweep in inputs.sweeps if not sweep.is_search for key in sweep.info.get("swept") or ()
+    )
+    blocks: list[Block] = []
+    for key in keys:
+        if key in ("seed", "model", "features", "data_fraction", "evaluation.folds"):
+            continue
+        arms = _arms_of_sweeps(inputs, key)
+        if arms:
+            blocks += _arms_block(f"varied_{slug(key)}", f"{key}: what it changes", arms)
+    return blocks
+
+
+def _arms_of_sweeps(inputs: Inputs, key: str) -> dict[str, dict[str, System]]:
+    """Return the arms of each model that a grid tried with several values of a setting."""
+    systems = {system.first.group: system for system in inputs.systems}
+    found: dict[str, dict[str, System]] = {}
+    for sweep in inputs.sweeps:
+        for job, run in sweep.jobs.items():
+            told = dict(str(word).lstrip("+").split("=", 1) for word in sweep.overrides.get(job, ()) if "=" in word)
+            if not sweep.is_search and key in told and run.group in systems:
+                share = "" if run.fraction == 1 else f", {run.fraction:g} of the rows"
+                found.setdefault(f"{run.name}{share}", {})[told[key]] = systems[run.group]
+    return {name: dict(sorted(arms.items(), key=_order)) for name, arms in found.items() if len(arms) > 1}
+
+
+def _order(arm: tuple[str, System]) -> tuple[float, str]:
+    try:
+        return float(arm[0]), ""
+    except ValueError:
+        return 0.0, arm[0]
+
+
+def _text_handling(inputs: Inputs) -> list[Block]:
+    """Return ways of cleaning and cutting texts that differ between runs of one model, features and share of rows."""
+    blocks: list[Block] = []
+    for key, title in _TEXT_KEYS:
+        groups: dict[tuple[str, str, float], dict[str, System]] = {}
+        for system in inputs.systems:
+            run = system.first
+            if (value := run.config.get(f"features.{key}")) is not None:
+                groups.setdefault((run.model, run.features, run.fraction), {}).setdefault(str(value), system)
+        arms = max(groups.values(), key=len, default={})
+        if len(arms) > 1:
+            blocks += _arms_block(f"texts_{key}", title, {next(iter(arms.values())).first.model: arms})
+    return blocks
+
+
+def learning_curves(inputs: Inputs) -> list[Block]:
+    """Return a chart and a table of validation scores over training rows; nothing where no share was varied."""
+    curves = _curves(inputs.systems)
+    if not curves:
+        return [
+            Missing(
+                "No model was trained on several shares of the rows.", "python run.py -m data_fraction=0.25,0.5,1.0"
+            )
+        ]
+    series, rows = [], []
+    for name, points in curves.items():
+        values, lows, highs = zip(*(system.mean_interval("val/macro_f1") for system in points.values()), strict=True)
+        series.append(Series(name, tuple(points), values, lows, highs))
+        rows += [
+            (
+                name,
+                n,
+                s.first.fraction,
+                len(s.runs),
+                s.mean("val/macro_f1"),
+                s.spread("val/macro_f1"),
+                s.mean("test/macro_f1"),
+            )
+            for n, s in points.items()
+        ]
+    made = origin([run for points in curves.values() for system in points.values() for run in system.runs], ("val",))
+    columns = (
+        Column("model"), Column("training rows", "count"), Column("fraction", "number"), Column("seeds", "count"),
+        Column("validation macro-F1, mean", "metric"), Column("sd over seeds", "metric"),
+        Column("test macro-F1, mean", "metric"),
+    )  # fmt: skip
+    return [
+        Chart(
+            "data_efficiency", "Data efficiency", "lines", "training rows (logarithmic)", "macro-F1 on validation",
+            tuple(series), made, _SEED_BARS, "A curve that still rises at its end would gain from more rows.",
+            log_x=True,
+        ),
+        Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
+    ]  # fmt: skip
+
+
+def _curves(systems: Sequence[System]) -> dict[str, dict[int, System]]:
+    """Return systems that differ in their share of the rows alone, by name and rows; those on several shares."""
+    lines: dict[frozenset[tuple[str, str]], dict[int, System]] = {}
+    for system in systems:
+        if not system.fits_on_validation:
+            lines.setdefault(system.setting, {}).setdefault(system.first.rows.get("train", 0), system)
+    curves: dict[str, dict[int, System]] = {}
+    for points in lines.values():
+        if len(points) > 1:
+            largest = points[max(points)]
+            name = _SHARE.sub("", largest.label).replace("()", "").strip()
+            name = f"{name} {largest.first.short}" if name in curves else name
+            curves[name] = dict(sorted(points.items()))
+    return curves
+
+
+def _search_table(found: Sequence[Sweep]) -> Block:
+    rows = []
+    for sweep in found:
+        objective = _objective(sweep)
+        best: Mapping[str, Any] = (sweep.best.get("best") or [{}])[0]
+        params = ", ".join(
+            f"{k.rpartition('.')[2]} {f'{v:.4g}' if isinstance(v, float) else v}"
+            for k, v in (best.get("params") or {}).items()
+        )
+        rows.append((sweep.path.name, len(sweep.jobs), objective, params, (best.get("values") or {}).get(objective)))
+    columns = (
+        Column("search"),
+        Column("trials finished", "count"),
+        Column("objective"),
+        Column("best"),
+        Column("best score", "metric"),
+    )
+    note = "The best of many trials flatters itself: the score in this table chose it."
+    made = origin([run for sweep in found for run in sweep.runs], ("cv", "val"))
+    return Table("searches_table", "Searches", columns, tuple(rows), provenance=made, note=note)
+
+
+def _objective(sweep: Sweep) -> str:
+    return str((sweep.best.get("objectives") or [sweep.info.get("primary", "objective")])[0])
+
+
+def _trials(sweep: Sweep) -> Chart:
+    numbers, scores = zip(*((trial, float(run.result["objective"])) for trial, run in sweep.jobs.items()), strict=True)
+    best = tuple(accumulate(scores, max if bool(sweep.info.get("maximise", True)) else min))
+    left = int(sweep.info.get("total", len(scores))) - len(scores)
+    more = f" {left} of {sweep.info.get('total')} trials were pruned or failed and have no score." if left > 0 else ""
+    return Chart(
+        f"search_{slug(sweep.path.name)}", f"Trials of {sweep.path.name}", "lines", "trial", _objective(sweep),
+        (Series("trial", numbers, scores), Series("best so far", numbers, best)), origin(sweep.runs, ("cv", "val")),
+        "One score a trial: no interval." + more, "A line of the best that is flat for long has little left to find.",
+    )  # fmt: skip
+
+
+def _training(system: System) -> list[Block]:
+    """Return loss and macro-F1 over the epochs of a transformer."""
+    run = system.first
+    epochs = float(run.metrics.get("train_epochs") or 1)
+    steps = max((float(line.get("step", 0)) for line in run.history), default=0)
+    if not steps:
+        return [Missing(f"{system.label} has no stored training curve.", f"{run.command} force=true")]
+    blocks: list[Block] = []
+    for name, title, keys in (
+        (
+            "loss",
+            "loss (cross-entropy, natural logarithm)",
+            {"train": "curve/train_loss", "validation": "curve/val_log_loss"},
+        ),
+        ("macro_f1", "macro-F1 on validation", {"validation": "curve/val_macro_f1"}),
+    ):
+        series = []
+        for label, key in keys.items():
+            points = _curve(run, key, epochs / steps)
+            if points:
+                x, y = zip(*points, strict=True)
+                series.append(Series(label, x, y))
+        blocks.append(
+            Chart(
+                f"training_{name}", f"Training of {system.label}: {title.partition(' (')[0]}", "lines", "epoch", title,
+                tuple(series), origin([run], ("train", "val")), "One training run: no interval.",
+                "Validation loss that rises while training loss falls is overfitting.",
+            )
+        )  # fmt: skip
+    return blocks
+
+
+def _curve(run: StoredRun, key: str, epochs_a_step: float) -> list[tuple[float, float]]:
+    points = [(float(line["step"]) * epochs_a_step, float(line[key])) for line in run.history if key in line]
+    step = max(1, len(points) // _MOST_POINTS)
+    return [*points[::step], *([points[-1]] if points and (len(points) - 1) % step else [])]

@@ -1,0 +1,372 @@
+"""Runs as people have them at hand: one handle of a finished run, and finding it by a name, a folder, or an id."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+from agnews_exp.core.suggestions import nearest
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import FittedModel, SourceRun
+from agnews_exp.tracking import record
+from agnews_exp.tracking.mlflow_mirror import is_sweep, unique_name
+from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs, missing_key, read_json
+
+_FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
+_ID = re.compile(r"[0-9a-f]{32}")
+_NEEDED = ("name", "metrics")
+_MOST_LISTED = 20
+
+
+class Run:
+    """A run's folder, read as it is asked for; what has been read once is kept.
+
+    Args:
+        folder: The run's folder.
+
+    Attributes:
+        folder: The same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = RunFolder(folder)
+
+    @property
+    def status(self) -> str:
+        """running, finished, failed, killed, pruned, or unknown."""
+        return self.record.status
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """The content of result.json.
+
+        Raises:
+            ConfigError: The run has not finished.
+            StorageError: Its record is damaged.
+        """
+        return self.record.needed_result(*_NEEDED)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain values.
+
+        Raises:
+            StorageError: It is damaged.
+        """
+        return self.record.config()
+
+    @property
+    def given_name(self) -> str:
+        """The run's name in its configuration, which others may have, too."""
+        return str(self.result["name"])
+
+    @property
+    def name(self) -> str:
+        """The run's sayable name, which no other run has: ``linear_svc-hybrid_tfidf-7f3a``, or ``sweep/12``."""
+        return unique_name(self.folder, self.given_name)
+
+    @cached_property
+    def when(self) -> datetime:
+        """When the run ended."""
+        text = str((read_json(self.folder / STATUS) or {}).get("updated"))
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            return datetime.fromtimestamp((self.folder / STATUS).stat().st_mtime, UTC)
+
+    def predictions(self, split: str = "val") -> Predictions:
+        """Return the stored answers for a split, in the order of its rows.
+
+        Args:
+            split: ``val``, ``test``, or ``cv``.
+
+        Raises:
+            DataError: The run has no answers for that split.
+            StorageError: The file is damaged.
+        """
+        from agnews_exp.evaluation.stored_answers import read_answers
+
+        return read_answers(self.folder / PREDICTIONS, split, tuple(self.result["class_names"]))
+
+    def model(self, device: str = "auto") -> FittedModel:
+        """Load the fitted model.
+
+        Raises:
+            ConfigError: The run has no model folder.
+        """
+        from agnews_exp.models.loading import load_model
+
+        if not (self.folder / MODEL).is_dir():
+            raise ConfigError(f"{self.folder} has no model folder.", fix="train it again (force=true)")
+        return load_model(self.folder / MODEL, device)
+
+    def __str__(self) -> str:
+        """Return the run's name, when it ended, and its score, for a list to choose from."""
+        primary = str(self.result.get("primary", "val/macro_f1"))
+        score = self.result["metrics"].get(primary)
+        words = [self.name, f"{self.when.astimezone():%Y-%m-%d %H:%M}"]
+        return "  ".join([*words, *([] if score is None else [f"{primary} {score:.4f}"]), str(self.folder)])
+
+
+def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:
+    """Return the finished runs, those that ended first standing first.
+
+    Args:
+        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
+        where: An MLflow filter such as ``params.model = 'logreg'``; None takes all.
+
+    Raises:
+        ConfigError: MLflow cannot read the filter, or no finished run answers it.
+    """
+    if where is not None:
+        return _by_filter(plain, where)
+    found = []
+    for folder in finished_runs(Path(plain["paths"]["output_dir"])):
+        content = folder.result()
+        if content is not None and missing_key(content, _NEEDED) is None:
+            found.append(run := Run(folder.path))
+            run.result = content  # read and checked: once is enough
+    return sorted(found, key=lambda run: run.when)
+
+
+def find(plain: Mapping[str, Any], word: str) -> Run:
+    """Return the one finished run that a word means.
+
+    Args:
+        plain: The resolved config: ``paths`` say where to look.
+        word: A run's folder; its name, or one of several runs' that all have its fingerprint; the beginning of its name
+            or of its folder's name; ``latest``; ``<sweep>/<job>``; the first eight characters or more of its
+            fingerprint; or its MLflow id.
+
+    Raises:
+        ConfigError: It means no finished run, or several, which are listed.
+        StorageError: It means a run whose record is damaged.
+    """
+    output_dir = Path(plain["paths"]["output_dir"])
+    if (place := _place_of(output_dir, word)) is not None:
+        named = Run(place)
+        named.record.needed_result()
+        return named
+    known = runs(plain)
+    if word == "latest" and known:
+        return known[-1]
+    if _ID.fullmatch(word) and (by_id := _by_id(known, word)) is not None:
+        return by_id
+    names = record.names_given(output_dir)
+    prints = {run.folder: str(run.result.get("fingerprint", run.folder)) for run in known}
+    ways = (
+        [run for run in known if word in (run.name, run.folder.name)],
+        [run for run in known if word == run.given_name or word in names.get(prints[run.folder], ())],
+        [run for run in known if run.folder.name.startswith(word) or run.folder.name.endswith(f"-{word}")],
+        [run for run in known if run.name.startswith(word)],
+        [run for run in known if _FINGERPRINT.fullmatch(word) and prints[run.folder].startswith(word)],
+    )
+    for found in ways:
+        if found and len({prints[run.folder] for run in found}) == 1:
+            return found[-1]  # the last of several that are one and the same
+        if found:
+            lines = [f"  {run}" for run in found[:_MOST_LISTED]]
+            more = [f"  ... and {len(found) - _MOST_LISTED} more"] if len(found) > _MOST_LISTED else []
+            listed = "\n".join([*lines, *more])
+            raise ConfigError(f"'{word}' fits {len(found)} runs:\n{listed}", fix="give one's whole name")
+    for folder in finished_runs(output_dir):
+        if folder.path.name.startswith(word) or folder.path.name.endswith(f"-{word}"):
+            folder.needed_result()  # says how it is damaged
+    guess = nearest(word, [name for run in known for name in (run.name, run.given_name, run.folder.name)])
+    raise ConfigError(
+        f"No finished run is called '{word}'." + (f" Did you mean '{guess}'?" if guess else ""),
+        fix="give a run folder or its name, a run's name, an MLflow id, or a filter: \"params.model = 'logreg'\"",
+    )
+
+
+def _place_of(output_dir: Path, word: str) -> Path | None:
+    """Return the folder that a word names as a path, or as the job of a sweep; None where it names none."""
+    for path in (Path(word).expanduser(), output_dir / word, output_dir / "runs" / word, output_dir / "sweeps" / word):
+        if (path / STATUS).is_file():
+            return path
+    sweep, _, num = word.removeprefix("sweeps/").rpartition("/")
+    if sweep and num.isdigit():
+        sweeps = [path for path in output_dir.glob("sweeps/*") if is_sweep(path)]
+        meant = [path for path in sweeps if path.name == sweep] or [p for p in sweeps if p.name.startswith(sweep)]
+        if len(meant) > 1:
+            listed = ", ".join(sorted(path.name for path in meant))
+            raise ConfigError(f"'{sweep}' is the beginning of {len(meant)} sweeps: {listed}", fix="give more of it")
+        job = read_json(meant[0] / "jobs" / f"{num}.json") if meant else None
+        if job is not None and job.get("run") is not None:
+            return Path(os.path.normpath(meant[0] / str(job["run"])))
+    return Path(word) if Path(word).is_dir() else None
+
+
+def _by_id(known: Iterable[Run], run_id: str) -> Run | None:
+    """Return the run whose folder has noted an MLflow id; the project may have moved since."""
+    for run in known:
+        note = read_json(run.folder / record.TRACKING) or {}
+        if run_id in (note.get("run_id"), *(told.get("run_id") for told in note.get("stores", {}).values())):
+            return run
+    return None
+
+
+def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    from agnews_exp.tracking.store import is_local, tracking_uri
+
+    uri = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
+    if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise AgnewsError(f"There is no MLflow store at {uri}.", fix="agnews sync")
+    client = MlflowClient(tracking_uri=uri)
+    name = plain["tracking"]["experiment"]
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        raise ConfigError(f"MLflow has no experiment '{name}'.", fix="tracking.experiment=<name>")
+    try:
+        stored = client.search_runs([experiment.experiment_id], query, max_results=200)
+    except MlflowException as error:
+        raise ConfigError(f"MLflow cannot read the filter {query!r}: {str(error).splitlines()[0]}") from error
+    known = runs(plain)
+    found = [run for answer in stored if (run := _by_id(known, answer.info.run_id)) is not None]
+    if not found:
+        raise ConfigError(f"No finished run answers the filter {query!r}.")
+    return sorted(found, key=lambda run: run.when)
+
+
+def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]:
+    """Return the records of the finished runs that the words name, in their order, each once.
+
+    Args:
+        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
+        words: What :func:`find` takes, and MLflow filters.
+
+    Raises:
+        ConfigError: A word names no finished run, or several.
+        StorageError: It names a run whose record is damaged.
+    """
+    found: dict[Path, RunFolder] = {}
+    for word in words:
+        for run in _by_filter(plain, word) if _FILTER.search(word) else [find(plain, word)]:
+            found.setdefault(run.folder.resolve(), run.record)
+    return list(found.values())
+
+
+def short_name(run: RunFolder, output_dir: Path) -> str:
+    """Return the shortest word that finds a run again: six characters, or ``<sweep>/<job>``."""
+    if run.path.parent.name == "runs":
+        return run.path.name.rpartition("-")[2]
+    sweeps = output_dir / "sweeps"
+    return run.path.relative_to(sweeps).as_posix() if run.path.is_relative_to(sweeps) else str(run.path)
+
+
+def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:
+    """Return the finished runs that the configuration of a cascade or a student names, by key; none for other models.
+
+    Raises:
+        ConfigError: A run is not named, not found, or has no model any more.
+    """
+    found = {}
+    for key in _source_keys(plain["model"]):
+        word = plain["model"].get(key)
+        if not word:
+            name = plain["model"]["name"]
+            raise ConfigError(f"model={name} needs model.{key}, a finished run.", fix="agnews top lists them")
+        (folder, *more) = find_runs(plain, [str(word)])
+        if more:
+            raise ConfigError(f"model.{key}={word} means {len(more) + 1} runs; one is needed.")
+        result = folder.needed_result()
+        if not (folder.path / MODEL).is_dir():
+            raise ConfigError(f"model.{key}={word}: {folder.path} has no model folder.", fix="train it with force=true")
+        found[key] = SourceRun(
+            name=str(result["name"]),
+            fingerprint=str(result["fingerprint"]),
+            model=folder.path / MODEL,
+            predictions=folder.path / PREDICTIONS,
+            evaluation_checksum=str(result["data"]["evaluation_checksum"]),
+            class_names=tuple(result["class_names"]),
+            data_fraction=float(result["data_fraction"]),
+            metrics=result["metrics"],
+        )
+    return found
+
+
+def _source_keys(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which keys of a model's configuration must name a run; a student that learns from labels needs none."""
+    if model["family"] == "cascade":
+        return ("fast", "accurate")
+    return ("teacher",) if "teacher" in model and (model["teacher"] or model["alpha"] > 0) else ()
+
+
+def find_unfinished(output_dir: Path, fingerprint: str, own: Path) -> Path | None:
+    """Return the run folder with the newest checkpoints of a fingerprint that nobody works on, or None.
+
+    Args:
+        output_dir: Where runs/ and sweeps/ lie.
+        fingerprint: What the run is.
+        own: The present run's folder; with ``hydra.run.dir`` fixed it may be the one to go on in.
+    """
+    patterns = (f"runs/*/{CHECKPOINTS}/{RESUME_FILE}", f"sweeps/*/*/{CHECKPOINTS}/{RESUME_FILE}")
+    candidates = {path for pattern in patterns for path in output_dir.glob(pattern)}
+    candidates.add(own / CHECKPOINTS / RESUME_FILE)
+    found: list[tuple[float, Path]] = []
+    for path in candidates:
+        content = read_json(path)
+        if content is None or content.get("fingerprint") != fingerprint:
+            continue
+        states = [path.parent / name for name in ("last.ckpt", "done.json")]
+        times = [state.stat().st_mtime for state in states if state.is_file()]
+        folder = path.parent.parent
+        if times and RunFolder(folder).status != "finished" and not _is_at_work(path.parent):
+            found.append((max(times), folder))
+    return max(found)[1] if found else None
+
+
+def _is_at_work(checkpoints: Path) -> bool:
+    """Return whether a living process holds the folder's lock (the system drops the locks of dead ones)."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(checkpoints / CHECKPOINT_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def continue_in(folder: RunFolder, earlier: Path) -> None:
+    """Make an earlier run's folder this run's folder: the log goes on there, the new, empty folder goes.
+
+    Args:
+        folder: This run's folder; points to the earlier one afterwards.
+        earlier: From :func:`find_unfinished`.
+    """
+    fresh = folder.path
+    if fresh.resolve() == earlier.resolve():
+        return
+    _move_log(fresh, earlier)
+    folder.path = earlier
+    shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _move_log(fresh: Path, earlier: Path) -> None:
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        path = Path(handler.baseFilename)
+        if path.parent.resolve() != fresh.resolve():
+            continue
+        moved = logging.FileHandler(earlier / path.name, mode="a")
+        moved.setFormatter(handler.formatter)
+        moved.setLevel(handler.level)
+        root.removeHandler(handler)
+        handler.close()
+        root.addHandler(moved)

@@ -1,0 +1,318 @@
+"""The one process that tells MLflow: it watches a run's or a sweep's folder while work goes on there, and ends with it.
+
+The folder is the message, so nothing is said to the worker but where to look. A pipe tells it that the work has ended,
+or that whoever started it is gone; a worker that gets no answer from its store is left behind after a few seconds, and
+`agnews sync` mirrors later what it could not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import agnews_exp
+from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.process import calm_garbage_collection, explain_exit
+from agnews_exp.tracking import record
+from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, first_line, is_sweep, mirror, run_state, watched
+from agnews_exp.tracking.store import is_local, is_of_storage, release_reserve, tracking_uri
+
+log = logging.getLogger(__name__)
+
+MODULE = "agnews_exp.tracking.worker"
+START_SECONDS = 60.0
+"""How long the worker may take to begin: it imports MLflow."""
+PATIENCE_SECONDS = {"server": 10.0, "local": 60.0}
+"""How long, after the work has ended, the worker may be silent before it is left behind."""
+STOPPED_SECONDS = 15.0
+"""How long it may be silent when somebody asked the command to end."""
+ORPHAN_SECONDS = 5.0
+"""How long the worker goes on when whoever started it is gone."""
+LOOK_SECONDS = 0.5
+_RETRY_SECONDS = 10.0
+_LAST_TRIES = (0.5, 1.5, 0.0)
+"""Pauses after the tries that are made once the work has ended."""
+
+
+class Mirroring:
+    """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning.
+
+    Args:
+        folder: A run's or a sweep's folder, with all that is known at the beginning.
+        plain: The resolved config: ``paths`` and ``tracking`` count.
+    """
+
+    def __init__(self, folder: Path, plain: Mapping[str, Any]) -> None:
+        self._folder, self._settings = folder, {key: plain[key] for key in ("paths", "tracking")}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._mlruns = Path(plain["paths"]["mlruns_dir"])
+        uri = tracking_uri(self._mlruns, plain["tracking"]["uri"])
+        self._patience = PATIENCE_SECONDS["local" if is_local(uri) else "server"]
+
+    def start(self) -> None:
+        """Start the worker; returns at once. A job of a sweep needs none, for its sweep's worker sees its folder."""
+        if not self._settings["tracking"]["enabled"] or is_sweep(self._folder.parent):
+            return
+        package = Path(agnews_exp.__file__).resolve().parents[1]
+        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-m", MODULE, str(self._folder.resolve())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                process_group=0,  # Ctrl-C is for those who work
+            )
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(self._settings, default=str).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            log.debug("no tracking worker", exc_info=True)
+            self._warn(error.strerror or str(error))
+
+    def finish(self, *, stopped: bool = False) -> str | None:
+        """Let the worker look for the last time, and wait for it within reason.
+
+        Args:
+            stopped: Whether somebody asked the process to end, and waits for that.
+
+        Returns:
+            What MLflow could not be told, or None.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        try:
+            limit = STOPPED_SECONDS if stopped else max(START_SECONDS, self._patience)
+            return self._drain(process, limit)
+        except BaseException:  # a second Ctrl-C
+            process.kill()
+            raise
+        finally:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+
+    def _drain(self, process: subprocess.Popen[bytes], limit: float) -> str | None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(OSError):
+            process.stdin.close()
+        said = b""
+        while True:
+            patience = min(limit, self._patience if said else START_SECONDS)
+            if not select.select([process.stdout], [], [], patience)[0]:
+                process.kill()
+                return self._warn(f"no answer within {patience:.0f} s")
+            data = os.read(process.stdout.fileno(), 65536)
+            if not data:
+                break
+            said = (said + data).lstrip(b".") or b"."
+        try:
+            end = json.loads(said.lstrip(b"."))
+        except ValueError:
+            return self._warn(f"its process: {explain_exit(process.wait())}")
+        return self._warn(str(end["failure"])) if end["failure"] else None
+
+    def _warn(self, reason: str) -> str:
+        warning = f"MLflow could not be told: {reason}"
+        log.warning("%s. The record is complete without it; log it later with: agnews sync", warning)
+        return warning
+
+
+class Watch:
+    """Mirrors a folder again and again.
+
+    Args:
+        folder: A run's folder, or a sweep's with its jobs' folders.
+        store: Where to.
+    """
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder, self._store = folder, store
+        self._seen: dict[Path, tuple[int, ...]] = {}
+        self._known: dict[Path, str] = {}
+        self._monitors: dict[Path, Any] = {}
+
+    def look(self, *, ended: bool) -> None:
+        """Mirror what has changed since the last look; one folder that fails does not keep the others from MLflow.
+
+        Args:
+            ended: Whether this is the last look.
+
+        Raises:
+            Exception: The first failure.
+        """
+        failure: Exception | None = None
+        for folder in self._folders():
+            now = self._changes(folder)
+            if now == self._seen.get(folder) and not ended:
+                continue
+            try:
+                self._mirror(folder, ended=ended)
+                self._seen[folder] = now
+            except FileNotFoundError:  # the folder goes away amid a look: a job is tried again, or was not needed
+                if folder.is_dir():
+                    raise
+            except AgnewsError as error:  # a damaged record is the run's to tell
+                log.debug("%s", error)
+                self._seen[folder] = now
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        if ended and is_sweep(self._folder):
+            close_stale_runs(self._store, self._store.experiment()[0])
+
+    def _folders(self) -> list[Path]:
+        if not is_sweep(self._folder):
+            return [self._folder]
+        jobs = [path.parent for path in self._folder.glob(f"*/{record.STATUS}")]
+        return [*sorted(jobs, key=lambda path: (len(path.name), path.name)), self._folder]
+
+    def _changes(self, folder: Path) -> tuple[int, ...]:
+        """Return when the files that count were changed, in nanoseconds; 0 for those that are not there."""
+        names = (folder / record.STATUS, folder / record.HISTORY, folder / "sweep.json")
+        return tuple(_changed(path) for path in (*names, folder.parent / "jobs" / f"{folder.name}.json"))
+
+    def _mirror(self, folder: Path, *, ended: bool) -> None:
+        if not is_sweep(folder):
+            state = run_state(folder, ended=ended)
+            settings = record.RunFolder(folder).config() if state is not None else {}
+            if state is None or not settings["tracking"]["enabled"]:
+                return
+            if state.status != "running":
+                self._stop_monitor(folder)
+        run_id = mirror(folder, self._store, ended=ended)
+        if run_id is None or is_sweep(folder):
+            return
+        if self._known.setdefault(folder, run_id) != run_id:  # an earlier attempt of a job, whose folder was cleared
+            self._store.client.set_terminated(self._known[folder], "FAILED")
+            self._known[folder] = run_id
+        if state is not None and state.status == "running":
+            self._start_monitor(folder, settings, run_id)
+
+    def _start_monitor(self, folder: Path, plain: Mapping[str, Any], run_id: str) -> None:
+        """Let MLflow sample processor, memory and GPU while a run works, unless its model is a classical one."""
+        settings = plain["tracking"]
+        asked = settings["system_metrics"]
+        wanted = plain["model"]["family"] != "classical" if asked is None else bool(asked)
+        if not wanted or folder in self._monitors:
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        interval = settings["system_metrics_interval"]
+        self._monitors[folder] = SystemMetricsMonitor(run_id, sampling_interval=interval, resume_logging=True)  # type: ignore[no-untyped-call]
+        self._monitors[folder].start()
+
+    def _stop_monitor(self, folder: Path) -> None:
+        if (monitor := self._monitors.pop(folder, None)) is not None:
+            monitor.finish()
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def watch(folder: Path, store: Store, over: threading.Event) -> str | None:
+    """Mirror a folder until the work there is over, and then for the last time.
+
+    Args:
+        folder: A run's or a sweep's folder.
+        store: Where to.
+        over: Is set when the work is over.
+
+    Returns:
+        What could not be mirrored in the end, or None.
+    """
+    looking = Watch(folder, store)
+    pause = LOOK_SECONDS
+    while not over.wait(pause):
+        try:
+            looking.look(ended=False)
+            pause = LOOK_SECONDS
+        except Exception:  # the last look says it
+            log.debug("tracking failure", exc_info=True)
+            pause = _RETRY_SECONDS
+    reason = ""
+    for rest in _LAST_TRIES:
+        try:
+            looking.look(ended=True)
+        except Exception as error:
+            reason = first_line(error)
+            if is_of_storage(error):
+                release_reserve(Path(store.mlruns))
+            time.sleep(rest)
+        else:
+            return None
+    return reason
+
+
+def main() -> None:
+    """Be the worker: ``python -m agnews_exp.tracking.worker <folder>``, with settings as a line on standard input."""
+    # Whatever ends the work is the work's to tell; the pipe closes then.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    calm_garbage_collection()
+    folder, starter = Path(sys.argv[1]), os.getppid()
+    answers = os.dup(1)
+    os.set_blocking(answers, False)
+    os.dup2(2, 1)  # whatever MLflow prints must not end up among the answers
+    settings = json.loads(sys.stdin.buffer.readline())
+    over = threading.Event()
+    threading.Thread(target=_listen, args=(over, starter), daemon=True).start()
+
+    def progress() -> None:
+        with suppress(OSError):
+            os.write(answers, b".")
+
+    failure: str | None = "interrupted"
+    try:
+        import mlflow  # noqa: F401 - takes seconds; from here on it is the store that is waited for
+
+        progress()
+        failure = _watch_alone(folder, settings, over, progress)
+    except Exception as error:
+        failure = first_line(error)
+    finally:
+        with suppress(OSError):
+            os.write(answers, json.dumps({"failure": failure}).encode())
+        # No exit handlers: MLflow's would wait for a server that does not answer.
+        os._exit(0)
+
+
+def _watch_alone(folder: Path, settings: Mapping[str, Any], over: threading.Event, progress: Any) -> str | None:
+    """Watch a folder when no other worker does, such as that of a killed call, which ends within seconds."""
+    with watched(folder):
+        return watch(folder, Store(settings, progress), over)
+
+
+def _listen(over: threading.Event, starter: int) -> None:
+    """Note the end of the work, and end the process soon after whoever started it is gone."""
+    sys.stdin.buffer.read()
+    over.set()
+    while os.getppid() == starter:
+        time.sleep(LOOK_SECONDS)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A signal ends a command also where the exception that it raises gets lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error
+
+LOSSES = {
+    "in a class body": """
+class Named:
+    def __set_name__(self, owner, name):
+        stop()
+try:
+    class Owner:
+        field = Named()
+except Exception:
+    pass
+""",
+    "wrapped and not caught": """
+class Named:
+    def __set_name__(self, owner, name):
+        stop()
+class Owner:
+    field = Named()
+""",
+    "in a finaliser": """
+class Dying:
+    def __del__(self):
+        stop()
+Dying()
+""",
+    "not at all": "stop()\n",
+}
+PROGRAM = """
+import os, signal, sys
+from agnews_exp.core.process import check_terminated, guarded, is_stop
+
+def stop():
+    os.kill(os.getpid(), int(sys.argv[1]))
+    for _ in range(10_000):
+        pass
+
+def main():
+    try:
+{body}
+        for step in range(3):
+            print("step", step, flush=True)
+            check_terminated()
+    except BaseException as error:
+        if is_stop(error):
+            check_terminated()  # heard: tidying up is not interrupted again
+            print("tidied", flush=True)
+        raise
+
+guarded(main)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_signal_ends_the_command_wherever_it_falls(loss, number, code):
+    body = "\n".join(f"        {line}" for line in LOSSES[loss].splitlines())
+    words = [sys.executable, "-c", PROGRAM.replace("{body}", body), str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, env=os.environ)
+    assert done.returncode == code, done.stderr
+    assert "step 1" not in done.stdout
+    assert "tidied" in done.stdout
+    assert "the same command starts again" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["EFBIG", "EIO", "ENAMETOOLONG", "ENOSPC"])
+def test_every_storage_error_has_a_message_and_its_own_exit_code(name):
+    explained = explain_os_error(OSError(getattr(errno, name), "no", "/a/file"))
+    assert explained is not None
+    assert explained.exit_code == 3
+    assert "/a/file" in str(explained)
