@@ -19,7 +19,7 @@ from agnews_exp.core.errors import StorageError
 from agnews_exp.core.files import atomic_path, sha256_of
 from agnews_exp.core.text import has_control
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 _CHECKSUM = "checksum"
 """Key of a checksum of the manifest's own entries: a flipped bit would rename a class."""
@@ -65,6 +65,10 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
     again = "train it again (force=true)"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if int(manifest["format"]) < FORMAT_VERSION:
+            raise StorageError(
+                f"{folder} was saved by agnews-exp 0.1, whose models this version does not read.", fix=again
+            )
         if int(manifest["format"]) > FORMAT_VERSION:
             raise StorageError(
                 f"{folder} has format {manifest['format']}; this version reads up to {FORMAT_VERSION}.",

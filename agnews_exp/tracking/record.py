@@ -171,6 +171,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+RECORD_VERSION = 2
+"""Version of what result.json holds; records of another one are not read."""
+_OUTDATED = "another version of agnews-exp (0.1) recorded it, whose records this one does not read."
+
+
+def _again(folder: Path) -> str:
+    """Return how to run once more what an outdated record was made by."""
+    environment = read_json(folder / ENVIRONMENT) or {}
+    command = environment.get("command")
+    words = " ".join(map(str, command)) if isinstance(command, list) else "the same command"
+    return f"run it again: {words}"
+
+
 class RunFolder:
     """One run's folder.
 
@@ -209,7 +222,7 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, then ``status: finished`` with checksums: from here on the run counts."""
-        write_json(self.path / RESULT, result)
+        write_json(self.path / RESULT, {**result, "record": RECORD_VERSION})
         written = (self.path / name for name in (RESULT, CONFIG, PREDICTIONS))
         self._set_status("finished", sha256={path.name: sha256_of(path) for path in written if path.is_file()})
 
@@ -243,6 +256,9 @@ class RunFolder:
         if self.status != "finished":
             return None
         content = read_json(self.path / RESULT)
+        if content is not None and content.get("record") != RECORD_VERSION:
+            _warn_once(f"{self.path} is left out: {_OUTDATED}")
+            return None
         reason = "missing or not a JSON object" if content is None else wrong_result(content)
         if reason is None and not is_intact(self.path / RESULT):
             reason = "its checksum is another one than when the run ended"
@@ -267,6 +283,8 @@ class RunFolder:
             return content
         if self.status != "finished":
             raise ConfigError(f"{self.path} holds no finished run (its status is {self.status}).")
+        if (read_json(self.path / RESULT) or {"record": RECORD_VERSION}).get("record") != RECORD_VERSION:
+            raise StorageError(f"{self.path} cannot be read: {_OUTDATED}", fix=_again(self.path))
         raise StorageError(
             f"{self.path / RESULT} is damaged: " + (f"it lacks {lost}." if lost else "no result can be read from it."),
             fix="train it again (force=true)",

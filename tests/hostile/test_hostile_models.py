@@ -84,7 +84,7 @@ def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(copy, name):
     [
         "[" * 100_000,
         '{"format": Infinity}',
-        '{"format": 1, "sha256": {}, "class_names": 3, "family": "classical"}',
+        '{"format": 2, "sha256": {}, "class_names": 3, "family": "classical"}',
         "[]",
     ],
 )
@@ -97,7 +97,7 @@ def test_a_manifest_of_any_json_is_refused(copy, content):
 
 @pytest.mark.parametrize("families", [{}, {"family": None}, {"family": ["classical"]}])
 def test_a_manifest_without_a_family_is_refused(tmp_path, families):
-    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "class_names": [], "sha256": {}} | families))
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 2, "class_names": [], "sha256": {}} | families))
     with pytest.raises(StorageError, match="not a complete model folder"):
         load_model(tmp_path)
 

@@ -36,7 +36,7 @@ def write_run(state, name, val, *, test=0.5, cv=None, folds=0, **more):
     metrics = {"val/macro_f1": val, "test/macro_f1": test} | ({"cv/macro_f1": cv} if cv is not None else {})
     result = {
         "name": name, "fingerprint": f"of-{name}", "family": "classical", "data_fraction": 1.0, "metrics": metrics,
-        "data": {"evaluation_checksum": "rows"}, "folds": {"cv/macro_f1": [cv] * folds} if folds else {},
+        "record": 2, "data": {"evaluation_checksum": "rows"}, "folds": {"cv/macro_f1": [cv] * folds} if folds else {},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result | more))
     (folder / "status.json").write_text('{"status": "finished"}')
