@@ -23,7 +23,7 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
 from agnews_exp.drawing import Chart, Series, matrix_chart
-from agnews_exp.evaluation.inputs import Result, plain
+from agnews_exp.evaluation.inputs import FloatArray, Result, plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
@@ -100,9 +100,6 @@ def map_labels(
             + (f"; did you mean the label '{guess}'?" if guess else ""),
         )
     return found
-
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

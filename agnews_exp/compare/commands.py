@@ -15,7 +15,8 @@ from agnews_exp.core.paths import run_command
 
 if TYPE_CHECKING:
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
-    from agnews_exp.evaluation.statistics import BlockPair, ComparisonResult
+    from agnews_exp.evaluation.statistics.comparison import ComparisonResult
+    from agnews_exp.evaluation.statistics.resampled import BlockPair
 
 
 def add_parsers(commands: Any) -> None:

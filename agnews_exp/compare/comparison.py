@@ -22,15 +22,9 @@ from agnews_exp.evaluation.metrics import (
     score_choice,
 )
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics import (
-    AgreementTable,
-    BlockComparison,
-    ComparisonResult,
-    agreement_table,
-    compare_all,
-    compare_folds,
-    compare_seeds,
-)
+from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
+from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
+from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
 from agnews_exp.evaluation.stored_answers import class_columns, read_table
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 

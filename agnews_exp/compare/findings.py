@@ -15,13 +15,10 @@ from agnews_exp.tracking.record import write_json
 
 if TYPE_CHECKING:
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
-    from agnews_exp.evaluation.statistics import (
-        AgreementTable,
-        BlockComparison,
-        BlockPair,
-        BootstrapInterval,
-        ComparisonResult,
-    )
+    from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval
+    from agnews_exp.evaluation.statistics.comparison import ComparisonResult
+    from agnews_exp.evaluation.statistics.effect_size import AgreementTable
+    from agnews_exp.evaluation.statistics.resampled import BlockComparison, BlockPair
 
 MOST_SENTENCES = 6
 """Verdicts on more pairs are one line, not a sentence each."""

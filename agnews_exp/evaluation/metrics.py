@@ -147,7 +147,7 @@ def mcc(margins: Margins) -> FloatArray:
     return _ratio(covariance, np.sqrt(truth_variance * predicted_variance))
 
 
-def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: NDArray[np.float64] | None) -> float:
+def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None) -> float:
     """Return the mean of -ln p(true class) over n items, in nats; ``probabilities`` has shape (n, K)."""
     from sklearn.metrics import log_loss as mean_log_loss
 
@@ -158,7 +158,7 @@ def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities
 # --- the register ------------------------------------------------------------------------------------------------
 
 Direction = Literal["maximize", "minimize"]
-RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None], float]
+RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], float]
 """``(y_true (n,), y_pred (n,), probabilities (n, K) or None) -> float``."""
 
 

@@ -213,7 +213,7 @@ def promote(
         ConfigError: The two were judged on different rows.
     """
     from agnews_exp.compare.comparison import load_comparable
-    from agnews_exp.evaluation.statistics import bootstrap_difference
+    from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
 
     run = _one_run(plain, word)
     client = open_registry(plain)

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.calibrators import log_probabilities
-from agnews_exp.evaluation.inputs import Result, probability_matrix
+from agnews_exp.evaluation.inputs import FloatArray, Result, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
-
-FloatArray = NDArray[np.float64]
 
 
 def true_class_margins(labels: NDArray[np.int64], predictions: Predictions) -> FloatArray | None:
@@ -78,11 +76,11 @@ class LabelNoise(Result):
     """
 
     rows: NDArray[np.int64]
-    self_confidence: NDArray[np.float64]
+    self_confidence: FloatArray
     share: float
 
 
-def find_label_noise(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> LabelNoise:
+def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> LabelNoise:
     """Find rows whose label the model contradicts more confidently than it confirms labels on average.
 
     Args:

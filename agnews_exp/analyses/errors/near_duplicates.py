@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import Result
+from agnews_exp.evaluation.inputs import FloatArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
 
 IntArray = NDArray[np.int64]
@@ -41,7 +41,7 @@ class NearDuplicates:
     keys: IntArray
     first: IntArray
     second: IntArray
-    similarity: NDArray[np.float64]
+    similarity: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Matches:
     """
 
     position: IntArray
-    similarity: NDArray[np.float64]
+    similarity: FloatArray
 
     @property
     def found(self) -> NDArray[np.bool_]:

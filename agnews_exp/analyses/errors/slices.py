@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.analyses.errors.confusions import BoolArray, Rate, rate
-from agnews_exp.evaluation.inputs import Result, adjust
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 REDUNDANT = 0.5
 """Slices that share more than this of their rows (Jaccard) are one finding: the one with the lower p-value."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import Answer, Explanation, keep_words, word_spans
+from agnews_exp.evaluation.inputs import FloatArray
 
 
 def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) -> list[Explanation]:
@@ -37,8 +38,8 @@ class Erasure:
         shares: Shares of the words.
     """
 
-    comprehensiveness: NDArray[np.float64]
-    sufficiency: NDArray[np.float64]
+    comprehensiveness: FloatArray
+    sufficiency: FloatArray
     shares: tuple[float, ...]
 
 
@@ -85,9 +86,7 @@ def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
     )
 
 
-def interval_of_mean(
-    values: NDArray[np.float64], *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
-) -> Interval:
+def interval_of_mean(values: FloatArray, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean of n articles' values with a percentile bootstrap interval over articles.
 
     Args:

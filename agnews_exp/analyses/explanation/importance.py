@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.linear import LinearView, block_matrix, blocks_of, from_blocks
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.models.answers import predict_matrix
 
@@ -77,7 +78,7 @@ def named_weights(
     return found
 
 
-def _mean_row(matrix: Any, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _mean_row(matrix: Any, rows: NDArray[np.bool_]) -> FloatArray:
     return np.asarray(rows.astype(np.float64) @ matrix).ravel() / max(1, int(rows.sum()))
 
 

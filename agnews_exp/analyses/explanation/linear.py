@@ -16,6 +16,7 @@ from scipy.sparse import linalg as sparse_linalg
 
 from agnews_exp.analyses.explanation.words import Explanation, from_characters
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.evaluation.inputs import FloatArray
 
 _SPACES = re.compile(r"\s\s+")  # as in scikit-learn's character analyzers
 
@@ -214,8 +215,8 @@ class _Scores:
     something beside those of the other classes only. ``threshold``: the estimator sees X > threshold, not X.
     """
 
-    weights: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    weights: FloatArray
+    intercept: FloatArray
     relative: bool = False
     threshold: float | None = None
 
@@ -233,8 +234,8 @@ class LinearView:
         pipeline: The pipeline.
     """
 
-    weights: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    weights: FloatArray
+    intercept: FloatArray
     relative: bool
     blocks: tuple[Block, ...]
     pipeline: Any
@@ -249,7 +250,7 @@ class LinearView:
         factors = _row_factors(self.pipeline, texts)
         return rows if factors is None else sparse.csr_matrix(sparse.diags(factors) @ rows)
 
-    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def scores(self, texts: Sequence[str]) -> FloatArray:
         """Return the explained scores, shape (n, K)."""
         return np.asarray(self.matrix(texts) @ self.weights.T) + self.intercept
 
@@ -315,9 +316,7 @@ def _naive_bayes(model: Any, kind: str) -> _Scores:
     return _Scores(log_probabilities, np.zeros(len(prior)) if kind == "ComplementNB" else prior, True)
 
 
-def _before(
-    step: Any, weights: NDArray[np.float64], intercept: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _before(step: Any, weights: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the weights that give the same scores on what goes into a fitted step."""
     kind = type(step).__name__
     if kind == "Normalizer":  # divides by a number of each row: see _row_factors
@@ -339,7 +338,7 @@ def _before(
     )
 
 
-def _row_factors(pipeline: Any, texts: Sequence[str]) -> NDArray[np.float64] | None:
+def _row_factors(pipeline: Any, texts: Sequence[str]) -> FloatArray | None:
     """Return what a final Normalizer multiplies each row with, shape (n,), or None without one."""
     steps = pipeline.named_steps["features"].named_steps
     scale = steps.get("scale")

@@ -18,10 +18,10 @@ from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.metrics import column_key
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _WORD: Final = re.compile(r"\w+")

@@ -127,20 +127,6 @@ def smallest_detectable_difference(
     return DetectableDifference(n_items, discordant_rate, alpha, power, detectable, significant)
 
 
-def required_items(discordant_rate: float, difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Return about how many items show a difference of accuracy (Connor 1987): a plan, checked with the power above.
-
-    n = (z_alpha sqrt(r) + z_beta sqrt(r - d^2))^2 / d^2, with r the discordant rate and d the difference.
-    """
-    _check(1, discordant_rate, alpha)
-    open_interval(power, "power")
-    if not 0 < abs(difference) <= discordant_rate:
-        raise DataError(f"difference must be between 0 and the discordant rate ({discordant_rate}), got {difference}")
-    z_alpha, z_beta = float(stats.norm.isf(alpha / 2)), float(stats.norm.ppf(power))
-    root = z_alpha * math.sqrt(discordant_rate) + z_beta * math.sqrt(discordant_rate - difference**2)
-    return math.ceil((root / difference) ** 2)
-
-
 def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
     open_interval(alpha, "alpha")
     if n_items < 1:
