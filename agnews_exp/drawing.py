@@ -101,7 +101,6 @@ class Chart:
         x_form: How the numbers of the x axis are written: ``share`` is in percent; empty: as they are.
         y_form: Likewise.
         columns: Panels side by side, where series name panels.
-        covers: Identifiers of published figures that it stands beside.
     """
 
     name: str
@@ -126,13 +125,9 @@ class Chart:
     x_form: str = ""
     y_form: str = ""
     columns: int = 2
-    covers: tuple[str, ...] = ()
 
 
-def matrix_chart(
-    name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "",
-    covers: tuple[str, ...] = (),
-) -> Chart:  # fmt: skip
+def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
     """Return a confusion matrix: counts, shaded by their share of the true class.
 
     Args:
@@ -141,13 +136,12 @@ def matrix_chart(
         counts: Shape (K, K), true classes by given ones.
         names: K class names.
         provenance: See :class:`Chart`.
-        covers: See :class:`Chart`.
     """
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return Chart(
         name, title, "heatmap", "class given", "true class",
-        provenance=provenance, intervals="Counts, and shares of the true class.", covers=covers,
+        provenance=provenance, intervals="Counts, and shares of the true class.",
         z=tuple(map(tuple, shares.tolist())), labels=(tuple(names), tuple(names)),
         texts=tuple(
             tuple(f"{n:,} ({s:.1%})" for n, s in zip(row, part, strict=True))
@@ -208,15 +202,14 @@ def ranked_bars(
     return Chart(name, title, "bars", x_title, "", series, columns=columns)
 
 
-def box_series(name: str, values: ArrayLike, *, panel: str = "") -> Series:
+def box_series(name: str, values: ArrayLike) -> Series:
     """Return a box of many values, of which the chart keeps only the percentiles and the mean.
 
     Args:
         name: Its row.
         values: Shape (n,), n at least 1.
-        panel: See :class:`Series`.
     """
-    return Series(name, (), summary=_summary(values), panel=panel)
+    return Series(name, (), summary=_summary(values))
 
 
 def _summary(values: ArrayLike) -> tuple[float, ...]:
@@ -327,13 +320,13 @@ def png(chart: Chart, *, dark: bool = False) -> bytes:
     return bytes(_converter().vegalite_to_png(vega(chart, dark=dark), vl_version=_VEGA_LITE, scale=2))
 
 
-def svg(chart: Chart, *, dark: bool = False, titled: bool = True) -> str:
+def svg(chart: Chart, *, dark: bool = False) -> str:
     """Return a chart as SVG.
 
     Raises:
         MissingDependencyError: vl-convert is not installed.
     """
-    return str(_converter().vegalite_to_svg(vega(chart, dark=dark, titled=titled), vl_version=_VEGA_LITE))
+    return str(_converter().vegalite_to_svg(vega(chart, dark=dark), vl_version=_VEGA_LITE))
 
 
 def page_script() -> str:

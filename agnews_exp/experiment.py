@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The result of a call: a run's record, new or from an earlier call.
 
     Attributes:
         objective: The primary validation metric.

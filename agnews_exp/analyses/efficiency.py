@@ -1,4 +1,4 @@
-"""What a run's model costs to use: time, memory, size, energy and money, measured on this machine."""
+"""The cost of using a run's model: time, memory, size, energy and money, measured on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _METERED = ("intel_rapl", "intel_power_gadget", "powermetrics")
 
 @dataclass(frozen=True)
 class Energy:
-    """What a piece of work took.
+    """The energy that a piece of work took.
 
     Attributes:
         kwh: Of the whole machine, CPU, GPU and memory.
@@ -121,19 +121,18 @@ class ColdStart:
     peak_gpu_mb: float | None
 
 
-def measure_cold_start(folder: Path, first: str, batch: Sequence[str], device: str = "auto") -> ColdStart:
+def measure_cold_start(folder: Path, first: str, batch: Sequence[str]) -> ColdStart:
     """Start a process that loads a model folder and answers a text, then a batch.
 
     Args:
         folder: The model folder.
         first: The first text.
         batch: Texts answered in one call afterwards, for the peak memory.
-        device: See :func:`agnews_exp.models.loading.load_model`.
 
     Raises:
         AgnewsError: The process failed; the message has its last line.
     """
-    command = [sys.executable, "-P", "-m", "agnews_exp.analyses.efficiency", str(folder), device]
+    command = [sys.executable, "-P", "-m", "agnews_exp.analyses.efficiency", str(folder)]
     request = json.dumps({"first": first, "batch": list(batch)})
     # A file takes what the process complains of: a pipe that nobody reads would fill and stop it.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
@@ -166,13 +165,13 @@ def _next_report(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Load, answer, report."""
+    """Load the model folder of the command line, answer the texts of standard input, and print the measurements."""
     start = time.perf_counter()
     from agnews_exp.evaluation.efficiency import peak_memory_mb
     from agnews_exp.models.loading import load_model
 
     imported = time.perf_counter()
-    model = load_model(Path(sys.argv[1]), sys.argv[2])
+    model = load_model(Path(sys.argv[1]))
     loaded = time.perf_counter()
     request: dict[str, Any] = json.load(sys.stdin)
     asked = time.perf_counter()

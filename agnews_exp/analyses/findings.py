@@ -1,4 +1,4 @@
-"""Findings: what an analysis, a comparison or a report has to say, written once as blocks and put out in four forms.
+"""Findings of an analysis, a comparison or a report: written once as blocks, and put out in four forms.
 
 A block is a table, a chart, a paragraph, a number, a text with weighted words, or a gap. The writers below turn blocks
 into Markdown, HTML, a terminal's text and CSV; each has one place where text of users is made harmless.
@@ -96,7 +96,6 @@ class Table:
         shown: Rows to show, None for all; the CSV file has all of them.
         total: Rows of the CSV file, where ``rows`` has been read back and holds the shown ones only.
         folded: It tells when and where, not what: folded in a page, left out of the Markdown.
-        covers: Identifiers of published tables that it stands beside.
     """
 
     name: str
@@ -108,7 +107,6 @@ class Table:
     shown: int | None = None
     total: int | None = None
     folded: bool = False
-    covers: tuple[str, ...] = ()
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -199,7 +197,7 @@ Block = Table | Chart | Text | Number | Missing | Highlight
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis found.
+    """The result of an analysis: its answer, the evidence, and numbers for other programs.
 
     Attributes:
         headline: The answer in one sentence.
@@ -374,22 +372,19 @@ def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
 # HTML
 
 
-def to_html(blocks: Sequence[Block], stills: Mapping[str, str] | None = None) -> str:
+def to_html(blocks: Sequence[Block]) -> str:
     """Return blocks as the inside of a page, all text escaped.
 
-    Args:
-        blocks: What to write.
-        stills: Chart's name -> address of its picture (``data:image/svg+xml;...``), for who runs no script and for
-            print. A script draws the chart into the element with ``data-chart``.
+    A script draws each chart into the element whose ``data-chart`` names it.
     """
-    return "\n".join(_html_block(block, stills or {}) for block in blocks)
+    return "\n".join(_html_block(block) for block in blocks)
 
 
 def _html(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def _html_block(block: Block, stills: Mapping[str, str]) -> str:
+def _html_block(block: Block) -> str:
     match block:
         case Text():
             return (f"<h3>{_html(block.title)}</h3>\n" if block.title else "") + f"<p>{_html(block.text)}</p>"
@@ -401,13 +396,10 @@ def _html_block(block: Block, stills: Mapping[str, str]) -> str:
             return f'<p class="missing">{_html(block.text)} <code>{_html(block.command)}</code></p>'
         case Chart():
             name, title = _html(block.name), _html(block.title)
-            still = (
-                f'<img class="still" src="{_html(stills[block.name])}" alt="{title}">' if block.name in stills else ""
-            )
             said = _html(" ".join(part for part in (block.caption, block.intervals) if part))
             return (
                 f'<figure id="{name}">\n<h3>{title}</h3>\n'
-                f'<div class="plot" data-chart="{name}" role="img" aria-label="{title}"></div>\n{still}\n'
+                f'<div class="plot" data-chart="{name}" role="img" aria-label="{title}"></div>\n'
                 f'<figcaption>{said} <span class="origin">{_html(block.provenance)}</span></figcaption>\n</figure>'
             )
         case Table():
@@ -610,7 +602,6 @@ def _block_from_json(folder: Path, content: dict[str, Any]) -> Block:
         content["rows"] = tuple(
             tuple(Number(**cell) if isinstance(cell, dict) else cell for cell in row) for row in content["rows"]
         )
-        content["covers"] = tuple(content.get("covers", ()))
     if kind == "highlight":
         content |= {"spans": tuple(map(tuple, content["spans"])), "weights": tuple(content["weights"])}
     block: Block = _KINDS[kind](**content)

@@ -235,7 +235,7 @@ def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
 
 
 class FinishedRun:
-    """What analyses need of a finished run; rows and model are loaded once, when first asked for.
+    """A finished run as analyses use it; rows and model are loaded once, when first asked for.
 
     Args:
         run: Its record.

@@ -1,4 +1,4 @@
-"""What a comparison found, as findings: verdicts, tables of lettered models, charts of differences, folds and ranks."""
+"""Findings of a comparison: verdicts, tables of lettered models, charts of differences, folds and ranks."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def vocabulary_of(texts: Sequence[str]) -> list[str]:
 
 
 def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) -> dict[str, FloatArray]:
-    """Return what drift is looked for in, shape (n,) each: words, share of known words, confidence.
+    """Return the quantities in which drift is looked for, shape (n,) each: words, share of known words, confidence.
 
     Args:
         texts: n texts.

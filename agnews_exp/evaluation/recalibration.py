@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
-from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
-from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, probability_matrix
+from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, item_brier, item_nll, negative_log_likelihood
 from agnews_exp.evaluation.score_calibration import (
@@ -128,44 +128,6 @@ def _change(
         brier=difference(item_brier, "brier"),
         changed_predictions=float(np.mean(pair[0].argmax(axis=1) != pair[1].argmax(axis=1))),
     )
-
-
-def calibrate(
-    name: str,
-    fit_scores: ArrayLike,
-    fit_labels: ArrayLike,
-    scores: ArrayLike,
-    labels: ArrayLike,
-    *,
-    probabilities: ArrayLike | None = None,
-    class_names: tuple[str, ...] | None = None,
-    n_bins: int = 15,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Calibrator, CalibrationChange]:
-    """Fit one calibrator on some rows and report calibration before and after on others.
-
-    Args:
-        name: A key of ``CALIBRATORS``.
-        fit_scores: Scores of the rows kept for calibration, shape (m, K).
-        fit_labels: Their class indices.
-        scores: Scores of the rows to report on, shape (n, K).
-        labels: Their class indices.
-        probabilities: The model's own probabilities of these rows; left out, the softmax of the scores.
-        class_names: The K class names.
-        n_bins: Number of bins.
-        resamples: Bootstrap resamples.
-        seed: Seed of resamples and simulations.
-    """
-    calibrator = _fitted(name, fit_scores, fit_labels)
-    before = softmax(scores) if probabilities is None else probability_matrix(probabilities)
-
-    def report(matrix: FloatArray) -> CalibrationReport:
-        return calibration_report(labels, matrix, class_names, n_bins=n_bins, seed=seed)
-
-    n_fit = len(class_indices(fit_labels, "fit_labels"))
-    pair = before, calibrator.predict_proba(scores)
-    return calibrator, _change(name, n_fit, report(before), pair, labels, report, resamples, seed)
 
 
 def stratified_halves(

@@ -20,7 +20,7 @@ TARGETS: tuple[Target, ...] = ("accuracy_floor", "escalation_rate", "cost_ceilin
 
 @dataclass(frozen=True, eq=False)
 class RoutingCurve:
-    """What each threshold gives; entry i hands over all items with a confidence below ``thresholds[i]``.
+    """Accuracy and share handed over by threshold; entry i hands over items with a confidence below ``thresholds[i]``.
 
     Attributes:
         thresholds: Shape (m,), rising: the lowest confidence there is, which hands over nothing, to infinity.

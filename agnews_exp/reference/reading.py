@@ -110,7 +110,7 @@ class OwnResult:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a published number or sentence here.
+    """The verdict on a published number or sentence.
 
     Attributes:
         verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
@@ -178,7 +178,7 @@ class Reference:
         return max(found, key=lambda one: one.rows.get("train", 0), default=None)
 
     def unlike(self, own: OwnResult, share: float = 1.0) -> str:
-        """Return what a run lacks to judge these numbers, empty where it lacks nothing.
+        """Return the settings that a run lacks to judge these numbers, empty where it lacks nothing.
 
         Args:
             own: The run.

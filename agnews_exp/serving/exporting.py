@@ -73,7 +73,7 @@ class Parity:
 
     @property
     def problems(self) -> list[str]:
-        """What is worse than promised; nothing when all is well."""
+        """The promises that the exported model breaks, in words; none when all is well."""
         found = []
         needed = MIN_EQUAL[self.precision]
         if self.labels_equal < needed:

@@ -28,7 +28,7 @@ _SAVE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Answering:
-    """What an answer holds.
+    """The content of an answer, and how many texts are answered at once.
 
     Attributes:
         top_k: So many most likely classes, the label included.
@@ -47,7 +47,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stream.
+    """The counts of an answered stream.
 
     Attributes:
         answered: Texts that were answered.

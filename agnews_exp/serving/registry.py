@@ -88,7 +88,7 @@ _FOLDER_TAG = "run_folder"
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of a challenge.
+    """The outcome of a challenge of the champion.
 
     Attributes:
         promoted: Whether the challenger is champion now.

@@ -272,7 +272,7 @@ def _recorded_seconds(run: Path) -> float | None:
 
 
 class SlurmQueue:
-    """What SLURM's queue says about a sweep's jobs.
+    """A sweep's jobs in SLURM's queue.
 
     submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
     for without end.

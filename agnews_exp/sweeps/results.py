@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: result files, the note on its MLflow run, and what the terminal says at the end."""
+"""Results of a sweep: its files, the note on its MLflow run, and the summary on the terminal."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SETTLED = ("finished", "pruned")
 """Ends that a repeat of the command leaves alone."""
 
 SCORE_TEST = "evaluation.score_test"
-"""What a search switches off for its trials: the test set is scored once, for the one that was chosen."""
+"""The setting that a search switches off for its trials: the test set is scored once, for the chosen trial."""
 
 _LOG_TAIL_BYTES = 20_000
 BAD_INPUT = 2
@@ -376,7 +376,7 @@ class SweepFolder:
     def acquire(self) -> None:
         """Take the sweep for this process and its children.
 
-        The job server and the jobs inherit the lock, so it is free only when the last of them is gone.
+        The fork server and the jobs inherit the lock, so it is free only when the last of them is gone.
 
         Raises:
             ConfigError: Another process works on this sweep.

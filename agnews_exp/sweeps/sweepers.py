@@ -72,13 +72,13 @@ class SessionSweeper(Sweeper):
 
 
 class SearchSweeper(SessionSweeper):
-    """Optuna's study over jobs; the rules of names and spaces are those of hydra-optuna-sweeper.
+    """The sweeper of searches by Optuna; names and spaces follow the rules of hydra-optuna-sweeper.
 
     Args:
         sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
         direction: ``maximize`` or ``minimize``, one for every objective; null asks the register of metrics.
         objectives: Metrics of a finished job; null is ``evaluation.primary``; several give a Pareto set.
-        storage: URL of the study's database; null is a sqlite file of its own under ``outputs/optuna/``.
+        storage: URL of Optuna's database; null is a sqlite file of its own under ``outputs/optuna/``.
         study_name: Name in that database; null is the sweep's name.
         n_trials: How many trials there are in all, those of earlier calls included.
         n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.

@@ -15,7 +15,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -624,12 +624,11 @@ def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started)
 
 
-def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -> tuple[int, int]:
+def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
     """Mirror every folder that the configured store does not have as it is now.
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where from and where to.
-        folders: Runs' and sweeps' folders; all of them by default.
 
     Returns:
         How many runs were mirrored, and how many could not be.
@@ -640,7 +639,7 @@ def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -
     store = Store(plain)
     store.experiment()
     done = failed = 0
-    for root in sorted(_roots(store.output_dir) if folders is None else folders):
+    for root in sorted(_roots(store.output_dir)):
         with watched(root, wait=not _at_work(root)) as free:
             if not free:  # a worker is at it
                 continue

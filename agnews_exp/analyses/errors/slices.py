@@ -147,7 +147,6 @@ def find_slices(
     min_rows: int = 50,
     max_q: float = 0.05,
     pairs: bool = True,
-    level: float = 0.95,
 ) -> SliceSearch:
     """Find slices with too many errors.
 
@@ -162,7 +161,6 @@ def find_slices(
         min_rows: Rows searched that a slice must have, and as many others.
         max_q: Bound on the expected share of false findings.
         pairs: Whether pairs of features are tested too.
-        level: Nominal coverage of intervals.
     """
     table = _candidates(features, wrong, min_rows, pairs)
     p_values = _p_values(table, int(wrong.sum()), len(wrong), max_q)
@@ -179,12 +177,12 @@ def find_slices(
     for at, i in enumerate(kept):
         names = tuple(features.names[f] for f in (table.first[i], table.second[i]) if f >= 0)
         label = " and ".join(names)
-        other = rate(label, int(n_wrong[at]), int(n_rows[at]), level) if n_rows[at] else None
-        found = rate(label, int(table.errors[i]), int(table.rows[i]), level)
+        other = rate(label, int(n_wrong[at]), int(n_rows[at])) if n_rows[at] else None
+        found = rate(label, int(table.errors[i]), int(table.rows[i]))
         p, q = float(p_values[i]), float(q_values[i])
         slices.append(Slice(names, found, p, q, other, float(p_confirmed[at]), float(q_confirmed[at])))
-    overall = rate("all", int(wrong.sum()), len(wrong), level)
-    others = rate("all", int(confirming_wrong.sum()), len(confirming_wrong), level)
+    overall = rate("all", int(wrong.sum()), len(wrong))
+    others = rate("all", int(confirming_wrong.sum()), len(confirming_wrong))
     return SliceSearch(tuple(slices), len(table.rows), len(significant), overall, others)
 
 

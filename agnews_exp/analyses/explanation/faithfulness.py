@@ -27,10 +27,12 @@ def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) ->
 SHARES = (0.1, 0.2, 0.5)
 """Shares of the words that count as the explanation."""
 
+_RESAMPLES = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class Erasure:
-    """What removing words did to the probability of the explained class, article by article.
+    """The effect of removed words on the probability of the explained class, article by article.
 
     Attributes:
         comprehensiveness: Shape (n, len(shares)), p(whole) - p(without the top words): high is faithful.
@@ -53,7 +55,7 @@ class Interval:
 
 
 def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[float] = SHARES) -> Erasure:
-    """Measure what the explained words do to the answer.
+    """Measure how the answer changes without the explained words, and with them alone.
 
     The top share q of a text's m words are the ceil(q m) with the highest weights, at least one.
 
@@ -86,19 +88,17 @@ def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
     )
 
 
-def interval_of_mean(values: FloatArray, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Return the mean of n articles' values with a percentile bootstrap interval over articles.
+def interval_of_mean(values: FloatArray, *, seed: int = 0) -> Interval:
+    """Return the mean of n articles' values with a 95 % percentile bootstrap interval over articles.
 
     Args:
         values: Shape (n,).
-        resamples: Bootstrap samples.
-        level: Of the interval.
         seed: Of the resampling.
     """
     generator = np.random.default_rng(seed)
-    rows = generator.integers(0, len(values), (resamples, len(values)))
+    rows = generator.integers(0, len(values), (_RESAMPLES, len(values)))
     means = values[rows].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 

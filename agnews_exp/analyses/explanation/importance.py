@@ -88,7 +88,7 @@ Score = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class FamilyImportance:
-    """What a family of columns is worth to a fitted model.
+    """The worth of a family of columns to a fitted model.
 
     Attributes:
         family: Its name.

@@ -1,4 +1,4 @@
-"""What a linear model on n-gram features says, exactly: named weights, and each answer as a sum over its n-grams."""
+"""Linear models on n-gram features explained exactly: named weights, and each answer as a sum over its n-grams."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def block_matrix(pipeline: Any, texts: Sequence[str]) -> Any:
 
 
 def from_blocks(pipeline: Any, matrix: Any) -> Any:
-    """Return what the estimator sees for a :func:`block_matrix`."""
+    """Return the estimator's input for a :func:`block_matrix`."""
     steps = pipeline.named_steps["features"].named_steps
     for name in ("select", "reduce", "scale"):
         if name in steps:
@@ -257,7 +257,7 @@ class LinearView:
 
 @dataclass(frozen=True)
 class Term:
-    """What one n-gram adds to a score."""
+    """The contribution of one n-gram to a score."""
 
     block: str
     term: str

@@ -37,7 +37,7 @@ _PACKAGES = {"lime": "lime", "shap": "shap", "integrated_gradients": "captum"}
 
 @dataclass(frozen=True)
 class Budget:
-    """What the costly methods may spend.
+    """Limits of the costly methods.
 
     Attributes:
         samples: Variants of a text for LIME and SHAP.

@@ -78,10 +78,10 @@ class WordTable:
         counts = np.bincount(flat, minlength=n_classes * len(self.terms))
         return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
 
-    def without(self, dropped: Iterable[str], min_length: int = 2) -> WordTable:
-        """Return the table without some words and without words of fewer than ``min_length`` characters."""
+    def without(self, dropped: Iterable[str]) -> WordTable:
+        """Return the table without some words and without words of a single character."""
         unwanted = frozenset(dropped)
-        keep = np.array([len(term) >= min_length and term not in unwanted for term in self.terms], dtype=bool)
+        keep = np.array([len(term) > 1 and term not in unwanted for term in self.terms], dtype=bool)
         mask = keep[self.ids] if len(self.ids) else np.zeros(0, dtype=bool)
         lengths = np.bincount(self.documents[mask], minlength=len(self.table))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

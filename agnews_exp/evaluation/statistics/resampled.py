@@ -1,4 +1,4 @@
-"""Comparing two models by their scores in cross-validation folds.
+"""Tests of models by their scores over folds, seeds or blocks: t-tests, Wilcoxon's, Friedman's with Nemenyi's.
 
 The training sets of different folds overlap, so the fold scores are correlated and the plain paired t-test rejects
 far too often. Nadeau and Bengio (2003) enlarge the variance: with J fold differences of mean d and variance s^2,

@@ -61,16 +61,13 @@ class Batcher:
         answer: The model.
         batch_size: Texts of a batch at most; a single larger request is a batch of its own.
         max_waiting: Requests at work or waiting at most.
-        on_batch: Told the number of texts of each batch.
     """
 
-    def __init__(
-        self, answer: Answerer, *, batch_size: int, max_waiting: int, on_batch: Callable[[int], None] = lambda _n: None
-    ) -> None:
+    def __init__(self, answer: Answerer, *, batch_size: int, max_waiting: int) -> None:
         self._answer = answer
         self._batch_size = batch_size
         self._max_waiting = max_waiting
-        self.on_batch = on_batch
+        self.on_batch: Callable[[int], None] = lambda _n: None  # the metrics, which ask the batcher in turn
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "model")
         self._worker: asyncio.Task[None] | None = None

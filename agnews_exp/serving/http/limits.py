@@ -1,4 +1,4 @@
-"""What stands before the application: body size, token, request ids, access log, metrics."""
+"""The gate before the application: limits of a request, token, request ids, access log, metrics."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class PredictResponse(BaseModel):
 
 
 class Problem(BaseModel):
-    """What every refusal says."""
+    """The body of every refusal."""
 
     error: str
     detail: str
