@@ -273,24 +273,12 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: ComparedRuns) -> str:
     """Log a comparison's files, and its figures as metrics, as a run of its own."""
-    from agnews_exp.tracking.store import prepare_store
+    from agnews_exp.tracking.mlflow_mirror import Store
 
-    settings = plain["tracking"]
-    uri, experiment_id = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
     tags = {"kind": "comparison", "mlflow.note.content": (folder / "comparison.md").read_text(encoding="utf-8")}
-    run_id = str(client.create_run(experiment_id, run_name="comparison", tags=tags).info.run_id)
-    client.log_param(run_id, "split", compared.split)
-    client.log_param(run_id, "n_items", len(compared.labels))
-    for number, path in enumerate(compared.folders.values()):
-        client.log_param(run_id, f"run_{number}", path.name)
-    for name, value in _metrics(found).items():
-        client.log_metric(run_id, name, value)
-    client.log_artifacts(run_id, str(folder))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
+    params = {"split": compared.split, "n_items": str(len(compared.labels))}
+    params |= {f"run_{number}": path.name for number, path in enumerate(compared.folders.values())}
+    return Store(plain).log_folder("comparison", folder, tags=tags, params=params, metrics=_metrics(found))
 
 
 def _metrics(found: Comparison) -> dict[str, float]:

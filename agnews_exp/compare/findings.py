@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, Table, Text, to_markdown
+from agnews_exp.analyses.findings import Block, Cell, Column, Columns, Findings, Number, Table, Text, to_markdown
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.tracking.record import write_json
@@ -27,7 +27,6 @@ MOST_CLASSES = 10
 """Of more classes the agreement of single answers is in comparison.json only."""
 
 Letters = Mapping[str, str]
-Columns = tuple[Column | str, ...]
 
 
 def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:

@@ -37,7 +37,6 @@ SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
 
-_SCALARS = ("seed", "split_seed", "data_fraction")
 _GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -137,6 +136,37 @@ class Store:
             self.client.log_batch(run_id, params=left_params[:n], tags=left_tags[:n], metrics=left[:_BUNDLE])
             left_params, left_tags, left = left_params[n:], left_tags[n:], left[_BUNDLE:]
             self.progress()
+
+    def log_folder(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+    ) -> str:
+        """Log a folder of results that is no run's, such as a comparison's, as a finished MLflow run.
+
+        Args:
+            name: The MLflow run's name.
+            folder: Logged with all files in it.
+            tags: Its tags; the note is one of them.
+            params: Its parameters.
+            metrics: Its numbers.
+
+        Returns:
+            The MLflow run's id.
+        """
+        from mlflow.entities import Metric
+
+        experiment_id, _ = self.experiment()
+        run_id = str(self.client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+        now = round(time.time() * 1000)
+        self.log(run_id, params=params, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+        self.client.log_artifacts(run_id, str(folder))
+        self.client.set_terminated(run_id, "FINISHED")
+        return run_id
 
     def log_curves(self, run_id: str, folder: Path) -> None:
         """Send the points of the training curves that were not sent yet; those that MLflow has are not doubled."""
@@ -304,8 +334,8 @@ def _sweep_tags(folder: Path, store: Store) -> dict[str, str]:
 def _params(plain: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters that people compare runs by: the choices, what the command set, and the model's own."""
     classical = plain["model"]["family"] == "classical"
-    flat = flatten({key: plain[key] for key in (*_SCALARS, *_GROUPS)})
-    chosen = [*_SCALARS, *(f"{group}.name" for group in _GROUPS)]
+    flat = flatten({key: plain[key] for key in (*record.NUMBERS, *_GROUPS)})
+    chosen = [*record.NUMBERS, *(f"{group}.name" for group in _GROUPS)]
     words = [word.lstrip("+~").partition("=")[0] for word in environment.get("command", [])[1:] if "=" in word]
     given = [key for key in flat if any(key == word or key.startswith(f"{word}.") for word in words if "." in word)]
     own = [key for key, value in flat.items() if key.startswith("model.") and value != "None" and "_target_" not in key]

@@ -25,7 +25,7 @@ from agnews_exp.core.paths import HISTORY as HISTORY
 from agnews_exp.core.text import has_control, is_name
 
 _TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
-_NUMBERS = ("seed", "split_seed", "data_fraction")
+NUMBERS = ("seed", "split_seed", "data_fraction")
 _LARGEST_CONFIG = 1 << 20
 
 
@@ -37,7 +37,7 @@ def wrong_result(content: Mapping[str, Any]) -> str | None:
     for key in _TEXTS:
         if key in content and not is_name(content[key]):
             return f"{key} is no name"
-    for key in _NUMBERS:
+    for key in NUMBERS:
         if key in content and not _is_number(content[key]):
             return f"{key} is no number"
     metrics = content.get("metrics", {})

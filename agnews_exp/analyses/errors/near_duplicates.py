@@ -6,7 +6,6 @@ punctuation aside. MinHash with locality-sensitive hashing (datasketch) proposes
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.drift import split_words
 from agnews_exp.evaluation.inputs import FloatArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
 
 IntArray = NDArray[np.int64]
-
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ class Matches:
 
 def normalised(text: str) -> str:
     """Return the words of a text in lower case, one space between them."""
-    return " ".join(_WORD.findall(text.lower()))
+    return " ".join(split_words(text))
 
 
 def exact_keys(texts: Sequence[str]) -> tuple[IntArray, list[str]]:

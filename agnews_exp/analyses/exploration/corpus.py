@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,21 +17,16 @@ from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
+from agnews_exp.evaluation.drift import split_words
 from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.metrics import column_key
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_WORD: Final = re.compile(r"\w+")
 
 TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
 """Word TF-IDF of single words and pairs; the terms of fewer than three texts are left out where there are that many."""
-
-
-def split_words(text: str) -> list[str]:
-    """Return the lower-cased runs of letters, digits and underscores of a text."""
-    return _WORD.findall(text.lower())
 
 
 @dataclass(frozen=True, eq=False)
