@@ -170,11 +170,13 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     """Log an exploration as a run of its own; a tracker that fails costs a warning."""
     import logging
 
+    from agnews_exp.core.errors import first_line
+
     try:
         return _log_run(config, content)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        logging.getLogger(__name__).warning("MLflow could not log the exploration: %s. Its folder is complete.", reason)
+        said = "MLflow could not log the exploration: %s. Its folder is complete."
+        logging.getLogger(__name__).warning(said, first_line(error))
         return None
 
 

@@ -26,7 +26,7 @@ from agnews_exp.analyses.findings import (
 )
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, DataError
+from agnews_exp.core.errors import AgnewsError, DataError, first_line
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import Chart, save, write_chart
 from agnews_exp.evaluation.predictions import Predictions
@@ -201,8 +201,7 @@ def perform_all(
         except Exception as error:
             if not isinstance(error, AgnewsError):
                 log.debug("analysis %s failed", name, exc_info=True)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            notes.append(f"The analysis '{name}' could not be done: {reason}")
+            notes.append(f"The analysis '{name}' could not be done: {first_line(error)}")
     return metrics, notes
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, read_manifest
@@ -76,7 +76,7 @@ def _registered(plain: Mapping[str, Any], uri: str) -> Path:
         fetched = Path(mlflow.artifacts.download_artifacts(uri))
     except (MlflowException, OSError) as error:
         raise ConfigError(
-            f"MLflow cannot give {uri}: {str(error).splitlines()[0]}", fix="agnews register <run> --name <name>"
+            f"MLflow cannot give {uri}: {first_line(error)}", fix="agnews register <run> --name <name>"
         ) from error
     folders = [path.parent for path in fetched.rglob(MANIFEST)]
     if not folders:

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.compose import quoted
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, first_line
 from agnews_exp.core.process import check_terminated, is_gone
 from agnews_exp.core.processes import cpu_count
 from agnews_exp.sweeps.launcher import Source
@@ -173,7 +173,7 @@ class _Batch:
         places = {job.num: place for place, (job, _) in enumerate(valid)}
         begun = any((self._session.folder.path / str(job.num) / record.STATUS).is_file() for job, _ in valid)
         if self._error is not None and not begun:
-            raise ConfigError(f"{type(self._launcher).__name__} started no job: {_first_line(self._error)}")
+            raise ConfigError(f"{type(self._launcher).__name__} started no job: {first_line(self._error)}")
         for job in left:
             self._settle(job, *self._end_of(places[job.num]))
 
@@ -186,7 +186,7 @@ class _Batch:
             if self._session.foreign:
                 refuse_foreign_settings(self._session.job_words(job))
         except (HydraException, OmegaConfBaseException, ConfigError) as error:
-            self._settle(job, BAD_INPUT, _first_line(error))
+            self._settle(job, BAD_INPUT, first_line(error))
             return None
         return words
 
@@ -235,7 +235,7 @@ class _Batch:
             if raised is None:
                 return 0, None
             return raised.exit_code if isinstance(raised, AgnewsError) else 1, str(raised) or type(raised).__name__
-        said = f" ({_first_line(self._error)})" if self._error is not None else ""
+        said = f" ({first_line(self._error)})" if self._error is not None else ""
         return 1, f"the job ended without a result{said}"
 
     def _settle(self, job: Job, code: int, reason: str | None) -> None:
@@ -248,10 +248,6 @@ class _Batch:
         state = self._session.ended(job, code=code, seconds=_recorded_seconds(folder / str(job.num)))
         self._session.settled(state)
         self._source.done(state)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _is_done(folder: SweepFolder, num: int) -> bool:

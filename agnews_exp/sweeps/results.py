@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.paths import shown_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.replay import repeat_command
@@ -511,7 +512,7 @@ def print_results(folder: SweepFolder, results: Results) -> None:
         console.print(f"best   #{best.state.num} {best.state.words(swept)}: {best.metrics['objective']:.4f}")
     for line in results.said:
         console.print(f"note   {line}")
-    console.print(f"sweep  {_short(folder.path)}")
+    console.print(f"sweep  {shown_path(folder.path)}")
     if folder.info().get("kind") == "search":
         job = "" if results.best is not None else " --job N"
         console.print(
@@ -559,10 +560,5 @@ def print_failures(folder: SweepFolder, states: Sequence[JobState]) -> None:
         if state.traceback:
             last = state.traceback.strip().splitlines()[-3:]
             console.print("     trace   " + "\n             ".join(line.strip() for line in last))
-        console.print(f"     log     {_short(log_path(folder.path, state.num))}")
+        console.print(f"     log     {shown_path(log_path(folder.path, state.num))}")
         console.print(f"     repeat  {repeat_command(state.overrides, folder.snapshots)}")
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
-from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.errors import ConfigError, first_line
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
@@ -628,5 +628,5 @@ def _draw(search: Search, folder: Path) -> list[Path]:
             for chart in search_charts(search.study, search.settings.objectives):
                 save(chart, folder / f"{chart.name}.png")
     except Exception as error:
-        log.warning("the search could not be drawn: %s", str(error).splitlines()[0] if str(error) else error)
+        log.warning("the search could not be drawn: %s", first_line(error))
     return [folder]

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.paths import HISTORY
 from agnews_exp.core.process import check_terminated, is_gone
 from agnews_exp.tracking import record
@@ -724,11 +724,6 @@ def close_stale_runs(store: Store, experiment_id: str) -> int:
             store.client.set_terminated(run.info.run_id, "KILLED")
             closed += 1
     return closed
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type where it says nothing."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _ms(text: object) -> int | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.predictions import Predictions
@@ -234,7 +234,7 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
     try:
         stored = client.search_runs([experiment.experiment_id], query, max_results=200)
     except MlflowException as error:
-        raise ConfigError(f"MLflow cannot read the filter {query!r}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"MLflow cannot read the filter {query!r}: {first_line(error)}") from error
     known = runs(plain)
     found = [run for answer in stored if (run := _by_id(known, answer.info.run_id)) is not None]
     if not found:

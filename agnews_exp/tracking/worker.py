@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import agnews_exp
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.process import calm_garbage_collection, explain_exit
 from agnews_exp.tracking import record
-from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, first_line, is_sweep, mirror, run_state, watched
+from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, is_sweep, mirror, run_state, watched
 from agnews_exp.tracking.store import is_local, is_of_storage, release_reserve, tracking_uri
 
 log = logging.getLogger(__name__)
