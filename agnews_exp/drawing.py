@@ -221,7 +221,7 @@ def _summary(values: ArrayLike) -> tuple[float, ...]:
 
 
 def chart_to_json(chart: Chart) -> dict[str, Any]:
-    """Return a chart as plain data without what is at its default; NaN becomes None."""
+    """Return a chart as plain data without the fields that have their default; NaN becomes None."""
     content: dict[str, Any] = _plain(chart)
     return {"chart": 1} | content
 

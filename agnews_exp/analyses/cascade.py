@@ -1,4 +1,4 @@
-"""A cascade on test rows: every threshold's accuracy and cost, and what the chosen one gives."""
+"""A cascade on test rows: every threshold's accuracy and cost, and those of the chosen one."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ _UNITS = {
 
 
 def scores_chart(own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]) -> Chart:
-    """Return the distribution of each score over test rows and over external rows, one panel a score."""
+    """Return the distribution of each score over test and external rows, shapes (n,) and (m,), a panel each."""
     series = []
     for item in found:
         pair = {"test": own[item.score], "external": foreign[item.score]}

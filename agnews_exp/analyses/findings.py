@@ -144,7 +144,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Missing:
-    """A gap: what is not there, and the command that would fill it."""
+    """A gap in the findings, and the command that would fill it."""
 
     text: str
     command: str
@@ -216,7 +216,7 @@ class Findings:
 
 
 def cell_text(cell: Cell, column: Column | None = None) -> str:
-    """Return a cell as text; a dash for what is not there."""
+    """Return a cell as text; a dash for an empty one."""
     if cell is None or cell == "":
         return DASH
     if isinstance(cell, bool):

@@ -165,7 +165,7 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
 
 
 def stored_findings(run: Path, name: str) -> Findings | None:
-    """Return what an analysis of a run has found; None where it has not been performed.
+    """Return the findings of an analysis of a run; None where it has not been performed.
 
     Args:
         run: The run's folder.

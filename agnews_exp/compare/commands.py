@@ -189,7 +189,7 @@ def _tail(options: argparse.Namespace) -> None:
 
 
 def _follow(run: Any, lines: int) -> None:
-    """Print the log's end and what is added, until the run is no longer running."""
+    """Print the log's last lines and then every new one, until the run has ended."""
     log = run.path / "run.log"
     position = 0
     first = True

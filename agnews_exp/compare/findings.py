@@ -87,7 +87,7 @@ def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) ->
 
 
 def _verdicts(found: Comparison, letters: Letters) -> list[str]:
-    """Return a sentence a pair, or, for many pairs, who is told apart and who is not.
+    """Return a sentence on each pair, or, for many pairs, which of them differ significantly and which do not.
 
     Over the folds of a cross-validation the tests over items have no verdict: they leave out that training rows vary.
     """

@@ -1,4 +1,4 @@
-"""Calibrators: turn a fitted model's scores into probabilities that mean what they say.
+"""Calibrators, which turn a fitted model's scores into probabilities that agree with observed frequencies.
 
 All follow scikit-learn's conventions and are fitted on scores and labels of rows that trained neither the model nor
 anything else (a part of validation kept for it). Scores have shape (n, K), on any scale, higher meaning more likely:

@@ -1,6 +1,7 @@
-"""Drift: does a new file of texts look like the rows that a model was judged on?
+"""Drift: differences between new texts and the rows that a model was judged on.
 
-The reference is what the model saw on validation rows: lengths, share of known words, confidences, predicted classes.
+The reference describes validation rows and the model's answers for them: lengths, share of known words, confidences,
+predicted classes.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], la
     """Compare new texts with a reference.
 
     Args:
-        reference: What :func:`reference_of` returned.
+        reference: The return value of :func:`reference_of`.
         quantities: The same quantities of m new texts.
         labels: Shape (m,), their predicted classes.
 
@@ -175,7 +176,7 @@ def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], la
 
 
 def stability_index(old: ArrayLike, new: ArrayLike) -> float:
-    """Return the population stability index of two histograms: the sum of (q - p) ln(q / p).
+    """Return the population stability index of two histograms, shape (B,) each: the sum of (q - p) ln(q / p).
 
     Half a row is added to every bin, so that an empty one does not make it infinite.
     """

@@ -284,7 +284,7 @@ def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
 
 
 def own_record(own: Own) -> dict[str, dict[str, Any]]:
-    """Return what a record keeps of the user's own metrics, so that later commands need not import them."""
+    """Return the description of the user's own metrics in a record, so that later commands need not import them."""
     return {m.name: {"title": m.title, "greater_is_better": m.greater_is_better, "target": m.target} for m in own}
 
 
@@ -496,7 +496,7 @@ def keyed(values: Mapping[str | tuple[str, str], float], split: str, class_names
 def classification_report_table(
     y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Return one row a class (class, precision, recall, f1, support), then the macro average."""
+    """Return one row a class (precision, recall, f1, support), then the macro average; ``y_true`` has shape (n,)."""
     margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
     columns = {name: entry.score(margins) for name, entry in METRICS.items() if entry.of == "classes"}
     rows: list[dict[str, Any]] = [

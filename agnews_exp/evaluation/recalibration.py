@@ -182,9 +182,9 @@ def study_calibration(
 
     Args:
         validation: The model's answers for m validation rows.
-        validation_labels: Their class indices.
+        validation_labels: Shape (m,), their class indices.
         test: The model's answers for n test rows, which are reported on and nothing else.
-        test_labels: Their class indices.
+        test_labels: Shape (n,), their class indices.
         class_names: The K class names.
         calibrators: Keys of ``CALIBRATORS``; "none" competes with them in any case.
         fit_share: Share of each class's validation rows to fit on.

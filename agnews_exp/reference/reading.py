@@ -146,7 +146,7 @@ class Reference:
 
     @property
     def introduction(self) -> str:
-        """Two sentences that say what it is and what its split was."""
+        """Two sentences on the publication and its split of the data."""
         who = ", ".join(str(self.source[key]) for key in ("authors", "year") if self.source.get(key))
         link = f" ({self.source['link']})" if self.source.get("link") else ""
         split = str(self.source.get("split") or "its authors do not say").strip().rstrip(".")

@@ -343,7 +343,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _progress() -> Any:
-    """Return a context that yields a function to be told how many rows are done."""
+    """Return a context that yields a function which takes the number of rows that are done."""
     from contextlib import contextmanager
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Which model a word means: a run, a model folder, or a version in MLflow's registry."""
+"""Finding the model that a word means: a run's, a model folder, or a version in MLflow's registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agnews_exp.tracking.runs import find_runs
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """A model folder and what it was asked for as.
+    """A model folder and the name by which it was asked for.
 
     Attributes:
         folder: The model folder.

@@ -29,7 +29,7 @@ class Output(Protocol):
         """Write rows."""
 
     def position(self) -> int:
-        """Make what was written last and return where it ends."""
+        """Make all rows written so far durable, and return the position of their end."""
 
     def close(self) -> None:
         """Complete the file."""

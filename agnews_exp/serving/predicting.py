@@ -144,7 +144,7 @@ def predict_stream(
         answering: What an answer holds.
         identity: Of the model; another model does not go on with this one's file.
         force: Write an existing output anew.
-        progress: Is told how many rows are done.
+        progress: Called with the number of rows that are done.
 
     Raises:
         ConfigError: The output is there already, or the model cannot be explained.

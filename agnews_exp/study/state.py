@@ -63,7 +63,7 @@ class StudyFile:
         self._write()
 
     def close(self) -> None:
-        """Note that all is done."""
+        """Store that all stages are done."""
         self._content["finished"] = _now()
         self._write()
 

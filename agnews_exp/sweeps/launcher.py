@@ -230,7 +230,7 @@ class _Attempt:
         job: The job.
         child: Its process.
         fresh: Whether that is an interpreter of its own.
-        timed_out: Whether it was told to end because its time is up.
+        timed_out: Whether it was ended because its time is up.
     """
 
     job: Job

@@ -55,7 +55,7 @@ class JobRow:
 
     @property
     def group(self) -> str:
-        """Fingerprint without the seed: what is averaged together."""
+        """Fingerprint without the seed; jobs of one group are averaged."""
         return str(self.result.get("group_fingerprint") or self.result["fingerprint"])
 
     @property

@@ -107,7 +107,7 @@ class SweepSession:
         return self
 
     def _take(self, folder: SweepFolder) -> None:
-        """Work in a folder: lock it, and describe the sweep there or settle what an earlier call left."""
+        """Lock a folder, and describe the sweep there or settle the jobs that an earlier call left running."""
         self.folder = folder
         folder.acquire()
         try:
@@ -181,7 +181,7 @@ class SweepSession:
             words: Every job's words for Hydra, by number.
 
         Returns:
-            By number, without the jobs of which it cannot be told.
+            By number, without jobs whose configuration or data cannot be read.
         """
         answer = self.folder.path / "identities.json"
         output = job_files.log_path(self.folder.path, 0).with_name("identities.log")
@@ -210,7 +210,7 @@ class SweepSession:
         return self.folder.snapshots
 
     def _recover(self) -> None:
-        """Settle what an earlier call left as running: its record says whether it finished before the call died."""
+        """Settle jobs that an earlier call left as running: their records say whether they finished before it died."""
         for state in self.folder.states():
             if state.status == "running":
                 wait_until_gone(self.folder, state.num)
@@ -301,7 +301,7 @@ class SweepSession:
         max_rss_mb: float | None = None,
         timed_out: float | None = None,
     ) -> JobState:
-        """Judge an attempt that has ended, store its state, and close what the job could not close itself."""
+        """Judge an attempt that has ended, store its state, and close its record where the job could not."""
         before = self.folder.state(job.num) or JobState(job.num, job.overrides)
         state = job_files.judge(
             job, before, self.folder.path, code=code, timed_out=timed_out, objective=self._objective

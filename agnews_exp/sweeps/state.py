@@ -92,7 +92,7 @@ class JobState:
 
     @classmethod
     def read(cls, path: Path) -> JobState | None:
-        """Return the stored state, or None when there is none that can be read, or it is not what was written."""
+        """Return the stored state, or None when it is missing, unreadable or damaged."""
         content = record.read_json(path)
         if content is None or content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
             return None
@@ -429,7 +429,7 @@ class SweepFolder:
         return (self.path / str(num) / CHECKPOINTS / RESUME_FILE).is_file()
 
     def clear(self, num: int) -> None:
-        """Remove what an unfinished attempt left in the job's folder, unless it can go on; its log is kept."""
+        """Remove the files of an unfinished attempt from the job's folder, unless it can go on; its log is kept."""
         if self.has_checkpoint(num):
             (self.path / str(num) / record.STATUS).unlink(missing_ok=True)
         else:
@@ -497,7 +497,7 @@ _NOT_IDENTITY = re.compile(
     r"^[+~]{0,2}(sweep\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
     r"|hydra\.sweeper\.(n_trials|n_jobs|max_failure_rate|plots))"
 )
-"""Overrides that say how a sweep is worked off, not what it is: changing them goes on with the same sweep."""
+"""Overrides that change how a sweep is carried out and not its jobs: with others the same sweep goes on."""
 
 
 def identity(words: Sequence[str]) -> list[str]:

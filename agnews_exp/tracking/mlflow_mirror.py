@@ -1,4 +1,4 @@
-"""The mirror of run and sweep folders in MLflow: after :func:`mirror` MLflow says what the folder says.
+"""The mirror of run and sweep folders in MLflow: :func:`mirror` gives an MLflow run the content of a folder.
 
 A folder can be mirrored at any moment and any number of times: while its run trains, at its end, or years later into
 another store by `agnews sync`. Which MLflow run a folder has in which store is noted in its tracking.json.
@@ -32,7 +32,7 @@ from agnews_exp.tracking.store import flatten, prepare_store
 log = logging.getLogger(__name__)
 
 SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
-"""Inside a sweep's folder: what the sweep is, and what MLflow shows of its results."""
+"""Inside a sweep's folder: its description, and the results that MLflow shows."""
 
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
@@ -72,7 +72,7 @@ class State:
 
 
 class Store:
-    """One MLflow store, and what of the folders it has.
+    """One MLflow store, with the client and the experiments that mirroring needs.
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where the store is.
@@ -125,7 +125,7 @@ class Store:
         tags: Mapping[str, str] | None = None,
         metrics: Sequence[Any] = (),
     ) -> None:
-        """Log what a run has; MLflow takes 1,000 items at once, and 100 parameters or tags."""
+        """Log a run in bundles: MLflow takes 1,000 items at once, and 100 parameters or tags."""
         from mlflow.entities import Param, RunTag
 
         left_params = [Param(key, value) for key, value in (params or {}).items()]
@@ -211,7 +211,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
-    """Let MLflow say of a run or a sweep what its folder says; a job's sweep comes first.
+    """Bring the MLflow run of a run's or a sweep's folder up to date; a job's sweep comes first.
 
     Args:
         folder: A run's or a sweep's folder.
@@ -332,7 +332,7 @@ def _sweep_tags(folder: Path, store: Store) -> dict[str, str]:
 
 
 def _params(plain: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters that people compare runs by: the choices, what the command set, and the model's own."""
+    """Return the parameters that people compare runs by: the choices, the command's overrides, and the model's own."""
     classical = plain["model"]["family"] == "classical"
     flat = flatten({key: plain[key] for key in (*record.NUMBERS, *_GROUPS)})
     chosen = [*record.NUMBERS, *(f"{group}.name" for group in _GROUPS)]
@@ -506,7 +506,7 @@ def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: S
 
 
 def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool = False) -> str:
-    """Let MLflow say of a sweep what its folder says.
+    """Bring the MLflow run of a sweep's folder up to date.
 
     Args:
         folder: The sweep's folder.

@@ -51,9 +51,14 @@ def item_losses(labels: NDArray[np.int64], predictions: Predictions) -> FloatArr
 
 
 def hardest_rows(labels: NDArray[np.int64], predictions: Predictions, n: int) -> NDArray[np.int64]:
-    """Return positions of the n rows with the lowest margin, lowest first; wrong rows only, so perhaps fewer.
+    """Return positions of the n wrong rows with the lowest margin, lowest first; fewer where fewer rows are wrong.
 
-    A model that gives labels only has its first n errors returned.
+    Of a model that gives labels only these are its first n errors.
+
+    Args:
+        labels: Shape (m,), true class indices.
+        predictions: The model's answers for the m rows.
+        n: Rows at most.
     """
     wrong = np.flatnonzero(predictions.labels != labels)
     margins = true_class_margins(labels, predictions)
@@ -229,7 +234,7 @@ def directed_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -
 
 
 def undirected_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Confusion, ...]:
-    """Return the pairs of classes that are taken for each other, most frequent first; arguments as above."""
+    """Return the pairs of classes that are taken for each other, most frequent first; ``matrix`` has shape (K, K)."""
     support = matrix.sum(axis=1)
     cells = [
         (i, j, int(matrix[i, j] + matrix[j, i]), int(support[i] + support[j]))

@@ -232,7 +232,7 @@ class Article:
         return found
 
     def blocks(self) -> list[Block]:
-        """Return what is shown of the row."""
+        """Return the blocks that show the row."""
         verdict = "right" if self.label == self.predicted else f"wrong: the label is {self.label}"
         said = f"{verdict}; probability {self.probability:.3f} ({self.probability_is})"
         blocks: list[Block] = [Text(said, f"Test row {self.row_id}: {self.predicted}"), *self.highlights()]

@@ -16,7 +16,13 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 
 def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) -> list[Explanation]:
-    """Return explanations that know nothing: uniform random weights, the baseline of every faithfulness score."""
+    """Return n explanations of uniform random weights, the baseline of every faithfulness score.
+
+    Args:
+        texts: n texts.
+        targets: Shape (n,), the classes to explain.
+        seed: Of the weights.
+    """
     generator = np.random.default_rng(seed)
     return [
         Explanation("random", text, int(target), generator.random(len(word_spans(text))))

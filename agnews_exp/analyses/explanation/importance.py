@@ -148,7 +148,7 @@ def _blanked(matrix: Any, columns: NDArray[np.int64]) -> Any:
 
 
 def families_of(pipeline: Any) -> dict[str, NDArray[np.int64]]:
-    """Return the feature families of a pipeline: its blocks and, within n-gram blocks, the n-grams of each length."""
+    """Return the column indices, shape (m,), of a pipeline's feature families: its blocks, and n-grams by length."""
     families: dict[str, NDArray[np.int64]] = {}
     blocks = blocks_of(pipeline)
     for block in blocks:

@@ -153,13 +153,13 @@ class Block:
     end: int
 
     def names(self) -> NDArray[np.object_]:
-        """Return one name a column; hashed columns have numbers only."""
+        """Return the names of the block's V columns, shape (V,); hashed columns have numbers only."""
         if hasattr(self.transformer, "get_feature_names_out"):
             return np.asarray(self.transformer.get_feature_names_out(), dtype=object)
         return np.array([f"column {i}" for i in range(self.end - self.begin)], dtype=object)
 
     def families(self) -> dict[str, NDArray[np.int64]]:
-        """Return the block's columns, n-grams by their length: ``word 1-grams``, ``char 3-grams``."""
+        """Return the block's column indices, shape (m,), by length of n-gram: ``word 1-grams``, ``char 3-grams``."""
         columns = np.arange(self.begin, self.end)
         if not is_ngram_vectoriser(self.transformer) or not hasattr(self.transformer, "vocabulary_"):
             return {self.name: columns}
@@ -339,7 +339,7 @@ def _before(step: Any, weights: FloatArray, intercept: FloatArray) -> tuple[Floa
 
 
 def _row_factors(pipeline: Any, texts: Sequence[str]) -> FloatArray | None:
-    """Return what a final Normalizer multiplies each row with, shape (n,), or None without one."""
+    """Return the factors by which a final Normalizer multiplies the rows, shape (n,), or None without one."""
     steps = pipeline.named_steps["features"].named_steps
     scale = steps.get("scale")
     if type(scale).__name__ != "Normalizer":

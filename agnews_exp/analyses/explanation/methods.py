@@ -69,7 +69,7 @@ def probabilities(model: FittedModel, texts: Sequence[str]) -> FloatArray:
 
 
 def described_probabilities(model: FittedModel, texts: Sequence[str]) -> tuple[FloatArray, str]:
-    """Return shape (n, K) and what it is: the model's probabilities, the softmax of its scores, or 0 and 1."""
+    """Return shape (n, K) and its description: the model's probabilities, the softmax of its scores, or 0 and 1."""
     answers = model.predict(list(texts))
     if answers.scores is None and answers.probabilities is None:
         return np.eye(len(model.class_names))[answers.labels], "1 for the answer: the model gives labels only"

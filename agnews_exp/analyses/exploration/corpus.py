@@ -58,7 +58,7 @@ class WordTable:
         return np.bincount(self.ids, minlength=len(self.terms)).astype(np.int64)
 
     def take(self, positions: IntArray) -> WordTable:
-        """Return the words of some texts, in this order; ids stay what they are."""
+        """Return the words of the texts at these positions, shape (m,), in this order; ids stay the same."""
         return WordTable(self.table.take(positions), self.terms)
 
     def class_counts(self, labels: IntArray, n_classes: int) -> IntArray:
@@ -199,7 +199,7 @@ class ExploredCorpus:
         return np.random.default_rng(derive_seed("eda", purpose, self.seed))
 
     def sample(self, n: int, purpose: str) -> IntArray:
-        """Return positions of at most n training rows at random, in ascending order."""
+        """Return positions of at most n training rows drawn at random, shape (m,), ascending."""
         size = min(n, len(self.train))
         return np.sort(self.rng(purpose).choice(len(self.train), size, replace=False)).astype(np.int64)
 

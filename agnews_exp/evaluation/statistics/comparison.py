@@ -1,4 +1,4 @@
-"""Everything that can be said about two models' predictions for the same items, in one result."""
+"""All tests, intervals and effect sizes for two models' predictions of the same items, in one result."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _compare_metric(
 
 
 def _packed(entry: Metric, answer: Predictions) -> NDArray[np.float64]:
-    """Return what a metric judges as one array of n rows, which resampling can cut: labels, then probabilities.
+    """Return a metric's input as one array of n rows, which resampling can cut: labels, then probabilities.
 
     Raises:
         ConfigError: The metric needs probabilities, and there are none.

@@ -1,4 +1,4 @@
-"""McNemar's test: do two models differ in how often they are right, given the same items?
+"""McNemar's test of whether two models are right equally often on the same items, and its power.
 
 Only discordant items count: those that exactly one of the two models gets right. Under the null hypothesis
 "right by A only" is Binomial(m, 1/2) of the m discordant items. The four variants answer the same question:
@@ -385,7 +385,15 @@ def mcnemar_by_class(
     class_names: Sequence[str] | None = None,
     method: McNemarMethod = "mid_p",
 ) -> list[ClassTest]:
-    """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out."""
+    """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        pred_a: Shape (n,), model A's answers.
+        pred_b: Shape (n,), model B's answers.
+        class_names: The K class names; left out, the indices.
+        method: The variant of the test.
+    """
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)

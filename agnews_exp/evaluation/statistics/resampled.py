@@ -450,7 +450,7 @@ def compare_folds(
     """Compare models over the folds of one k-fold cross-validation.
 
     Args:
-        scores: Each model's k scores, in the order of the folds, which are the same for all.
+        scores: Each model's scores, shape (k,), in the order of the folds, which are the same for all.
         metric: Name of the score.
         higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.

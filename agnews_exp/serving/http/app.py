@@ -269,7 +269,7 @@ def beyond(asked: PredictRequest, limits: ServeSettings) -> str | None:
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line what is wrong with a body."""
+    """Return the mistake in a request's body, in one line."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])

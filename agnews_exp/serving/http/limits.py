@@ -176,7 +176,7 @@ Endpoint = Callable[[bytes], Awaitable[Reply]]
 
 
 class Gate:
-    """ASGI application before the application: refuses what is too large or not allowed, and notes every request.
+    """ASGI application before the application: refuses requests that are too large or not allowed, and logs every one.
 
     Args:
         app: The application.
