@@ -203,13 +203,6 @@ def _tell(**values: float | None) -> None:
     print(json.dumps(values), flush=True)
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except AgnewsError as error:
-        sys.exit(error.message.replace("\n", " "))
-
-
 COST_FORMULA = "cost per million = price per hour x 1,000,000 / (texts per second x 3,600 x utilisation)"
 _TRAINING = ("features", "tokenise", "fit")
 
@@ -262,7 +255,8 @@ def analyse(
     ]
     fastest = max(latencies, key=lambda one: one.throughput)
     run = context.folder.parents[1]
-    starts = _cold_starts(run / MODEL, texts, fastest.batch_size, cold_starts)
+    batch = [texts[i % len(texts)] for i in range(fastest.batch_size)]
+    starts = [measure_cold_start(run / MODEL, texts[i % len(texts)], batch) for i in range(cold_starts)]
     energy, no_energy = _energy(context, fastest.batch_size, energy_seconds, country)
     price = table.get(machine)
     cost = None if price is None else cost_per_million(price, fastest.throughput, utilisation)
@@ -293,11 +287,6 @@ def analyse(
         f"{latencies[0].p50_ms:.2f} ms for {latencies[0].batch_size} text(s), up to {fastest.throughput:,.0f} texts/s"
     )
     return Findings(headline, _blocks(facts, latencies, starts, energy), metrics, facts)
-
-
-def _cold_starts(folder: Path, texts: Sequence[str], batch_size: int, n: int) -> list[ColdStart]:
-    batch = [texts[i % len(texts)] for i in range(batch_size)]
-    return [measure_cold_start(folder, texts[i % len(texts)], batch) for i in range(n)]
 
 
 def _energy(
@@ -446,3 +435,10 @@ def _cost_row(cost: Mapping[str, Any]) -> tuple[str, str, str]:
         f"{cost['utilisation']:g})"
     )
     return ("cost per million texts", f"{cost['per_million']:.4g} {cost['currency']}", filled)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AgnewsError as error:
+        sys.exit(error.message.replace("\n", " "))

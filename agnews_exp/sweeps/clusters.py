@@ -1,8 +1,8 @@
 """Sweeps through Hydra's other launchers: submitit (SLURM), ray, joblib, and Hydra's own in this process.
 
-A launcher gets a batch of jobs and returns when all have ended. What became of a job is read from its run folder, as it
-comes; what the launcher answers says only why there is no record. Timeouts, retries and GPUs are the launcher's own
-business.
+A launcher gets a batch of jobs and returns when all have ended. The end of a job is read from its run folder as soon
+as it is there; the launcher's answer says only why a record is missing. Timeouts, retries and GPUs are up to the
+launcher.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from agnews_exp.sweeps.replay import refuse_foreign_settings
 from agnews_exp.sweeps.state import BAD_INPUT, SETTLED, Job, SweepFolder, log_path, report_path
 from agnews_exp.sweeps.upstream import compose_from
 from agnews_exp.tracking import record
-from agnews_exp.tracking.store import is_local, tracking_uri
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.session import SweepSession
@@ -111,24 +110,11 @@ def work_through(
         config.hydra.sweep.dir = str(session.folder.path)
     if "submitit_folder" in getattr(launcher, "params", {}):
         launcher.params["submitit_folder"] = str(session.folder.path / _SUBMITTED / "%j")
-    kind = type(launcher).__name__
-    if kind == "LocalLauncher":  # it starts all that it gets at once
+    if type(launcher).__name__ == "LocalLauncher":  # it starts all that it gets at once
         batch = min(batch, cpu_count())
-    if kind == "SlurmLauncher" or (kind == "RayLauncher" and launcher.ray_cfg.init.get("address")):
-        _warn_of_sqlite(session)
     with session.begin(source.total):
         while jobs := [job for _ in range(batch) if (job := source.next()) is not None]:
             _Batch(launcher, session, source, config, context).run(jobs)
-
-
-def _warn_of_sqlite(session: SweepSession) -> None:
-    tracking, paths = session.plain["tracking"], session.plain["paths"]
-    uri = tracking_uri(Path(paths["mlruns_dir"]), tracking["uri"])
-    if tracking["enabled"] and is_local(uri):
-        log.warning(
-            "Jobs on several machines will write to one sqlite file, which network file systems do not protect: %s. "
-            "Use a server: tracking.uri=http://HOST:5000 (or afterwards: agnews sync).", uri,
-        )  # fmt: skip
 
 
 class _Batch:

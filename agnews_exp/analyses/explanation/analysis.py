@@ -300,6 +300,7 @@ def _articles(
         advance(f"{name}, {len(rows)} articles")
     chances, about = described_probabilities(context.model, texts)
     names, test = context.splits.class_names, context.splits.test
+    view = linear_view(cast(Any, context.model).pipeline) if "contributions" in explained else None
     return [
         Article(
             int(test.row_ids[row]),
@@ -308,14 +309,10 @@ def _articles(
             float(chances[i, targets[i]]),
             about,
             [explanations[i] for explanations in explained.values()],
-            _terms(context, texts[i], int(targets[i])) if "contributions" in explained else (),
+            top_terms(view, texts[i], int(targets[i]), _ARTICLE_TERMS) if view is not None else (),
         )
         for i, row in enumerate(rows)
     ]
-
-
-def _terms(context: AnalysisContext, text: str, target: int) -> Sequence[Term]:
-    return top_terms(linear_view(cast(Any, context.model).pipeline), text, target, _ARTICLE_TERMS)
 
 
 def _texts(context: AnalysisContext, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
