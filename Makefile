@@ -63,11 +63,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-study: $(READY)  ## the whole study on AG News (AGNEWS_DATA_DIR or the hub): hours; goes on where it was interrupted
-	$(BIN)/agnews study full $(ARGS)
+study: $(READY)  ## a whole study on AG News (AGNEWS_DATA_DIR or the hub): hours; goes on where it was interrupted
+	$(BIN)/agnews study full reference=ag_news_notebooks $(ARGS)
 
-study-fast: $(READY)  ## every stage of the study on the shipped sample, in minutes
-	$(BIN)/agnews study fast $(ARGS)
+study-fast: $(READY)  ## every stage of a study on the shipped sample, 5 to 25 minutes
+	$(BIN)/agnews study fast reference=ag_news_notebooks $(ARGS)
 
 ui: $(CORE)  ## the MLflow UI on this project's store
 	$(BIN)/agnews ui $(ARGS)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.analyses.findings import Column, Number, Table, to_markdown, to_terminal
+from agnews_exp.analyses.findings import Cell, Column, Number, Table, to_markdown, to_terminal
 from agnews_exp.config.validation import flat
 from agnews_exp.core.files import atomic_path
-from agnews_exp.reference.reading import OwnResult, Reference, find_reference
+from agnews_exp.reference.reading import UNJUDGED, OwnResult, Reference, find_reference
 from agnews_exp.tracking.record import RunFolder
 
 SUMMARY_FILE = "tables.md"
@@ -69,24 +69,21 @@ def _note(results: Sequence[Mapping[str, Any]]) -> str:
 
 def results_table(reference: Reference, own: list[OwnResult]) -> Table:
     """Return the published numbers that own runs stand beside, with the verdict on each."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
+    needed: dict[str, None] = {}
     for line in reference.results:
         mine = reference.beside(line, own)
         if mine is None or line.metric.endswith("_std"):
             continue
         judged = reference.judge(line, mine)
+        needed |= {judged.needed: None} if judged.needed else {}
         form = "metric" if abs(line.value) < 100 else "count"
-        low, high = mine.interval(line.key) or (None, None)
-        rows.append(
-            (line.system, line.key, Number(line.value, form), Number(mine.metrics[line.key], form, low, high),
-             mine.name, mine.rows.get("train"), judged.verdict, judged.needed)
-        )  # fmt: skip
-    columns = (
-        "published system", "metric", "published", "own [95 %]", "own system", Column("own training rows", "count"),
-        "verdict",
-        "a judgement would need",
-    )  # fmt: skip
-    note = "" if rows else "No run here has the settings of a published system."
+        number = Number(mine.metrics[line.key], form, *(mine.interval(line.key) or (None, None)))
+        verdict = "not judged" if judged.verdict == UNJUDGED else judged.verdict
+        rows.append((line.system, mine.name, line.key, Number(line.value, form), number, verdict))
+    columns = ("published system", "own system", "metric", "published", "own [95 %]", "verdict")
+    note = f"What is not judged would need: {'; '.join(needed)}." if needed else ""
+    note = note if rows else "No run here has the settings of a published system."
     return Table("published_results", "Published numbers beside own ones", columns, tuple(rows), note=note)
 
 

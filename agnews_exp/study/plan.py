@@ -111,6 +111,7 @@ class Planner:
             "top": lambda number: [run.word for run in self.top_classical(int(number))],
             "top_cv": lambda number: [run.word for run in self.top_cross_validated(int(number))],
             "option": self._option,
+            "reference": lambda _: [w for w in asked.words if override_key(w) == "reference"],
             "runs": lambda stage: [run.word for run in self.runs(stage)],
         }
 

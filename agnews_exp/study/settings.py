@@ -27,9 +27,19 @@ GROUP = "study"
 Seconds = Annotated[float, Field(ge=0)]
 Status = Literal["finished", "failed", "left_out", "pending", "running"]
 
-_SHARED = ("data", "data_fraction", "subset", "split_seed", "trainer", "tracking", "tags", "hydra.launcher")
+_SHARED = (
+    "data",
+    "data_fraction",
+    "subset",
+    "split_seed",
+    "trainer",
+    "reference",
+    "tracking",
+    "tags",
+    "hydra.launcher",
+)
 """Keys that a study hands on to its runs; every other key is a stage's own choice."""
-_NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "tracking", "tags", "hydra.launcher")
+_NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "reference", "tracking", "tags", "hydra.launcher")
 """Keys that change how a study is carried out, and nothing in its results."""
 _HUB_SECONDS = 10.0
 _GIB_A_JOB = 2.0

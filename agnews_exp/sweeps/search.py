@@ -286,7 +286,7 @@ class Search:
     def _another_study(self, differences: Sequence[str]) -> ConfigError:
         shown = [*differences[:6], *([f"and {len(differences) - 6} more"] if len(differences) > 6 else [])]
         return ConfigError(
-            f"Optuna's study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
+            f"The Optuna study '{self.study_name}' searches something else:\n  " + "\n  ".join(shown),
             fix="set hydra.sweeper.study_name to a new name",
         )
 

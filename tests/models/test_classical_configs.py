@@ -61,11 +61,10 @@ def model(name, *overrides):
     return safe_instantiate({k: v for k, v in model_config(name, *overrides).items() if k not in own}, "model")
 
 
+CONFIGS = {name: model_config(name) for name in list_groups()["model"]}
 CLASSICAL = [
-    name
-    for name in list_groups()["model"]
-    if model_config(name)["family"] == "classical" and "teacher" not in model_config(name)  # those learn from a run
-]
+    n for n, c in CONFIGS.items() if c["family"] == "classical" and "teacher" not in c
+]  # those learn from a run
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_there_are_nineteen_of_them():
     assert len(STUDY) == 19
 
 
-@pytest.mark.parametrize("name", [n for n in CLASSICAL if "random_state" in model_config(n)])
+@pytest.mark.parametrize("name", [n for n in CLASSICAL if "random_state" in CONFIGS[n]])
 def test_the_seed_of_the_run_reaches_the_model(name):
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} (extra boost) is not installed")

@@ -35,7 +35,7 @@ BOUNDED = {
     "logreg": "data=sample model=logreg features=word_tfidf data_fraction=0.5",
     "ridge": "data=sample model=ridge features=word_tfidf data_fraction=0.5",
     "ensemble": "data=sample model=soft_voting model/members=linear features=word_tfidf data_fraction=0.25",
-    "minilm": "data=sample model=minilm data_fraction=0.02 trainer.max_steps=1 model.max_length=16",
+    "minilm": "data=sample model=minilm data_fraction=.02 trainer.max_steps=1 trainer.precision=32 model.max_length=16",
 }
 
 TOLERANCE = 1e-4

@@ -1,8 +1,10 @@
-"""Every command that README shows works as written."""
+"""Every command that README shows works as written, those on somebody's own CSV file too."""
 
 from __future__ import annotations
 
+import csv
 import os
+import random
 import re
 import shlex
 from pathlib import Path
@@ -18,6 +20,8 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith(("python ", "agnews "))
 ]
+OWN = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+TEAMS = {"billing": "invoice refund card", "delivery": "parcel courier customs", "account": "password login profile"}
 
 
 def test_readme_shows_at_least_five_examples():
@@ -31,6 +35,22 @@ def test_readme_command_works(cold_project, command):
     words = [str(REPO / "run.py"), *words[1:]] if program == "python" else ["-m", "agnews_exp.cli", *words]
     done = cold_project.command(*words, env={"AGNEWS_DATA_DIR": os.environ.get("AGNEWS_DATA_DIR", "")}, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_readme_commands_on_an_own_csv_work(project):
+    draw = random.Random(1)
+    rows = [[draw.choice(words.split()) for _ in range(2)] + [team] for team, words in TEAMS.items() for _ in range(40)]
+    for name, columns in (("tickets.csv", 3), ("new.csv", 2)):
+        with (project.root / name).open("w", newline="") as file:
+            csv.writer(file).writerows([["subject", "message", "team"][:columns], *(row[:columns] for row in rows)])
+    (block,) = OWN
+    commands = re.findall(r"^\$ agnews (.*)", block.replace("\\\n", " "), flags=re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        done = project.agnews(*shlex.split(command))
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == len(rows)
 
 
 def test_make_targets_of_the_readme_exist():

@@ -49,7 +49,7 @@ def test_a_folder_of_ones_own_is_a_reference(tmp_path: Path) -> None:
     assert reference.introduction == "The published numbers are those of Doe, 2020: A paper. Its split: nine to one."
     (row,) = results_table(reference, [own(corpus="mine")]).rows
     assert row[0] == "Theirs"
-    assert row[6] == REPRODUCED
+    assert row[5] == REPRODUCED
     assert judge_claims(reference, []) == []
 
 

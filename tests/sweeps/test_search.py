@@ -206,7 +206,7 @@ def test_a_study_is_gone_on_with_only_by_what_determined_it(searched, change, sa
     base = ("model=multinomial_nb", "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=mine", *SEARCH[:2])
     other = searched.run(*change, *base)
     assert other.returncode == 2, other.stdout + other.stderr
-    assert "Optuna's study 'mine' searches something else" in other.stderr
+    assert "The Optuna study 'mine' searches something else" in other.stderr
     assert said in other.stderr
 
 
