@@ -74,7 +74,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure's data.
+    """A chart as data: series or cells, titles, scales.
 
     Attributes:
         name: File name without ending, unique in its folder or report.
@@ -265,7 +265,7 @@ def write_chart(chart: Chart, path: Path) -> None:
 
 
 def read_chart(path: Path) -> Chart:
-    """Return the chart of a file.
+    """Read a chart that :func:`write_chart` stored.
 
     Raises:
         StorageError: The file is missing, damaged or no chart.

@@ -27,7 +27,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     for verb, (analysis, text) in _VERBS.items():
         command = commands.add_parser(verb, help=text)

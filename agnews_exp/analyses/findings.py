@@ -74,7 +74,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """The name with the unit."""
+        """The column's name with its unit."""
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
@@ -84,7 +84,7 @@ Row = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table of findings: shown in part, and whole as CSV.
 
     Attributes:
         name: File name without ending, unique in its folder or report.

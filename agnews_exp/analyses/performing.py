@@ -64,7 +64,7 @@ class AnalysisContext:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A question about finished runs.
+    """An analysis in the register: a question about finished runs and the function that answers it.
 
     Attributes:
         name: Its key in ``evaluation.analyses``, and its folder's name.

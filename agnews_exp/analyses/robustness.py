@@ -39,7 +39,7 @@ _METRICS: Final = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Drop(Result):
-    """One variant's effect.
+    """The effect of one variant of the texts on the metrics.
 
     Attributes:
         variant: What was done to the texts.

@@ -23,18 +23,13 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     _add_run_parsers(commands)
     _add_compare_parser(commands)
 
 
 def _add_run_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     top = commands.add_parser("top", help="leaderboard of the finished runs")
     top.add_argument("--metric", default="val/macro_f1", help="what ranks them (default: val/macro_f1)")
     top.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="may be repeated: model=logreg")
@@ -211,11 +206,6 @@ def _follow(run: Any, lines: int) -> None:
 
 
 def _add_compare_parser(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     compare = commands.add_parser(
         "compare", help="paired statistics of two or more finished runs, over items, folds and seeds"
     )

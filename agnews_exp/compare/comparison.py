@@ -73,7 +73,7 @@ class ComparedRuns:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All that was found.
+    """All results of a comparison.
 
     Attributes:
         pairs: Tests over items, for every pair or all with a baseline.

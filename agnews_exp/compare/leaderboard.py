@@ -32,7 +32,7 @@ FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished run.
+    """A finished run on the leaderboard.
 
     Attributes:
         folder: Its record.

@@ -56,7 +56,7 @@ def _score_matrix(scores: ArrayLike) -> FloatArray:
 
 
 class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the calibrators.
+    """Base class of calibrators: fits scores to labels and gives probabilities.
 
     Attributes:
         classes_: Shape (K,), 0..K-1.

@@ -164,7 +164,7 @@ RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], f
 
 @dataclass(frozen=True)
 class Metric:
-    """One way of judging answers.
+    """A metric in the register: its function, its direction, and where it is shown.
 
     Attributes:
         name: Its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``.
@@ -307,7 +307,7 @@ def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> di
 
 @dataclass(frozen=True)
 class Choice:
-    """One number of a judgement.
+    """One number among the results of :func:`judge`.
 
     Attributes:
         metric: Its metric.

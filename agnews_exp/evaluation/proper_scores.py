@@ -30,7 +30,7 @@ class BrierDecomposition(Result):
         reliability: Squared distance of forecast and frequency; 0 for calibrated forecasts. Smaller is better.
         resolution: How far the bins' frequencies lie from the overall ones. Larger is better.
         uncertainty: Score of always forecasting the class frequencies of these items.
-        binning: See above.
+        binning: The rest of the score, as described above.
         n_bins: Number of equally wide bins.
     """
 

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from agnews_exp.evaluation.inputs import FloatArray
 
 Target = Literal["accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy"]
-TARGETS: tuple[Target, ...] = ("accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class RoutingCurve:
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen threshold.
+    """A chosen threshold of a router and its results.
 
     Attributes:
         threshold: Confidence below which an item is handed over; ``inf`` hands over everything.

@@ -86,7 +86,7 @@ class OwnResult:
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """The model's name in the configuration."""
         return str(self.config.get("model"))
 
     @classmethod

@@ -33,7 +33,7 @@ _CALLS = {1: 30, 32: 4}
 
 @dataclass(frozen=True)
 class Engine:
-    """How one of both models did.
+    """Measurements of one of both models: time, size, score.
 
     Attributes:
         name: ``original`` or ``onnx``.

@@ -33,7 +33,7 @@ class FoundModel:
         return str(sorted(read_manifest(self.folder)["sha256"].items()))
 
     def load(self, device: str = "auto") -> FittedModel:
-        """Load the model."""
+        """Load the model of the folder."""
         return load_model(self.folder, device)
 
 

@@ -36,7 +36,7 @@ class Output(Protocol):
 
 
 class LineOutput:
-    """CSV or JSON lines.
+    """Output as CSV or JSON lines.
 
     Args:
         path: The file; None is standard output.

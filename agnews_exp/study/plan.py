@@ -78,7 +78,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """The command for a shell."""
+        """The command as a line for a shell."""
         return "agnews " + " ".join(w if _PLACEHOLDER.search(w) else shlex.quote(w) for w in self.words)
 
     @property

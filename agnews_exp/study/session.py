@@ -128,7 +128,7 @@ class StudySession:
         return self._guess(stage) * share * (self._pace() or 1.0)
 
     def run(self) -> None:
-        """Run what is missing.
+        """Run the commands that are still to do.
 
         Raises:
             ConfigError: Another process works on this study.
@@ -348,7 +348,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-command.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     study = commands.add_parser(
         "study",

@@ -154,7 +154,7 @@ class AskedStudy:
 
     @property
     def command(self) -> str:
-        """The command that repeats it."""
+        """The command that repeats the study."""
         return shlex.join(["agnews", "study", self.profile, *self.given])
 
 

@@ -73,7 +73,7 @@ class StudyFile:
         return status
 
     def reason(self, stage: str) -> str | None:
-        """Return why a stage is as it is."""
+        """Return the reason of a stage's status."""
         return self._stages.get(stage, {}).get("reason")
 
     def settled(self, stage: str) -> bool:

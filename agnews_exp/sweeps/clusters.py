@@ -137,7 +137,7 @@ class _Batch:
         self._error: Exception | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run the jobs and settle each.
+        """Run the batch and settle each job.
 
         Raises:
             ConfigError: The launcher could start none of them.

@@ -41,7 +41,7 @@ _SHOWN = ("macro_f1", "accuracy")
 
 @dataclass(frozen=True)
 class JobRow:
-    """A finished job.
+    """A finished job with its overrides and its result.
 
     Attributes:
         state: Its state.

@@ -46,7 +46,7 @@ _CHECKSUM = "crc32"
 
 @dataclass(frozen=True)
 class Job:
-    """One job.
+    """One job of a sweep.
 
     Attributes:
         num: Its number, which is also the name of its folder.
@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job has come.
+    """The state of a job, as stored in the sweep's folder.
 
     Attributes:
         num: The job's number.

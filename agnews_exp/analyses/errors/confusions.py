@@ -206,7 +206,7 @@ def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray]) -> tuple[Co
 
 @dataclass(frozen=True)
 class Confusion(Result):
-    """One kind of error.
+    """Errors of one pair of classes.
 
     Attributes:
         first: The true class; of an undirected pair, the class with the lower index.

@@ -27,7 +27,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class NearDuplicates:
-    """Which of n texts are alike.
+    """Groups of texts with equal words and pairs of similar ones, among n texts.
 
     Attributes:
         keys: Shape (n,), 0..m-1; texts with the same words in the same order have the same key.
@@ -227,7 +227,7 @@ def duplicate_effect(
     resamples: int = 2000,
     seed: int = 0,
 ) -> DuplicateEffect:
-    """Return the effect on one split.
+    """Return the effect of near-duplicates among the training rows on the metrics of one split.
 
     Args:
         labels: Shape (n,), true class indices.

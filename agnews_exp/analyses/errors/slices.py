@@ -26,7 +26,7 @@ REDUNDANT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Which rows have which features.
+    """Yes-or-no features of n rows.
 
     Attributes:
         matrix: Shape (n, m), sparse, 0 or 1 (int64).
@@ -65,7 +65,7 @@ class Slice(Result):
 
 @dataclass(frozen=True)
 class SliceSearch(Result):
-    """The result of a search.
+    """The result of a search for slices.
 
     Attributes:
         slices: Those found, strongest first; redundant ones left out.
@@ -83,7 +83,7 @@ class SliceSearch(Result):
 
 
 def make_features(texts: Sequence[str], attributes: Mapping[str, Mapping[str, BoolArray]], words: Sequence[str]) -> Any:
-    """Return the features of n texts.
+    """Return the yes-or-no features of n texts and of their answers.
 
     Args:
         texts: The texts, for the words.

@@ -37,7 +37,7 @@ class Mapped:
     positions: Sequence[int]
 
     def slice(self, begin: int, end: int) -> Mapped:
-        """Return a part of it."""
+        """Return a part of the text with its places."""
         return Mapped(self.text[begin:end], self.positions[begin:end])
 
     def changed(self, text: str) -> Mapped:

@@ -150,12 +150,12 @@ class ExploredCorpus:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.names)
 
     @property
     def parts(self) -> dict[str, TextRows]:
-        """All rows by split."""
+        """The rows of each split by its name."""
         return {"train": self.splits.train, "val": self.splits.validation, "test": self.splits.test}
 
     @cached_property
@@ -209,7 +209,7 @@ class ExploredCorpus:
         return (Column("text", width=90),) if self.show_texts else ()
 
     def shown(self, text: str) -> tuple[str, ...]:
-        """Return the cell of that column."""
+        """Return a text as the cell of :meth:`text_column`."""
         return (text,) if self.show_texts else ()
 
     def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -54,7 +54,7 @@ class EdaConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the exploration lies."""
+        """The exploration's folder."""
         return Path(self.checked.run.paths.output_dir) / "eda" / str(self.settings["folder"])
 
 

@@ -38,7 +38,7 @@ MOST_CALLS = 1_000
 
 @dataclass(frozen=True)
 class MetricComparison(Result):
-    """One metric of two models.
+    """One metric of two models with its tests and intervals.
 
     Attributes:
         bootstrap: Intervals of A, of B and of A minus B.

@@ -137,7 +137,7 @@ def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
 
 @dataclass(frozen=True)
 class RandomisationTest(Result):
-    """Result of the test.
+    """Result of the randomisation test of a metric's difference.
 
     Attributes:
         metric: Name of the metric.

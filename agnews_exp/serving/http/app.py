@@ -295,7 +295,7 @@ class _JsonLines(logging.Formatter):
     """One JSON object a line; access lines are JSON already."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return a log record as one line of JSON."""
         entry: dict[str, Any] = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname}
         message = record.getMessage()
         if record.name == "agnews.access":

@@ -147,7 +147,7 @@ class _TooLargeError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole response.
+    """An HTTP response: status, headers, body.
 
     Attributes:
         status: HTTP status.
@@ -161,11 +161,11 @@ class Reply:
 
     @classmethod
     def problem(cls, status: int, error: str, detail: str, *headers: tuple[str, str]) -> Reply:
-        """Return a refusal."""
+        """Return the response that refuses a request."""
         return cls(status, json.dumps({"error": error, "detail": detail}).encode(), headers)
 
     async def send(self, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         fields = (("content-type", "application/json"), ("content-length", str(len(self.body))), *self.headers)
         raw = [(name.encode(), value.encode()) for name, value in fields]
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
