@@ -78,7 +78,7 @@ class Chart:
 
     Attributes:
         name: File name without ending, unique in its folder or report.
-        title: What is shown.
+        title: Its title.
         kind: ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``:
             standing, over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series;
             ``heatmap``.
@@ -86,8 +86,8 @@ class Chart:
         y_title: With unit.
         series: The data; none for a heat map.
         provenance: Runs, split, rows, seeds, device, command.
-        intervals: What the intervals are, or why there are none.
-        caption: What one sees in it.
+        intervals: The kind of the intervals, or why there are none.
+        caption: A sentence on how to read it.
         z: Heat map: rows of shades (0 to 1; NaN is left blank), the first row on top.
         labels: Heat map: column names, row names.
         texts: Heat map: what each cell says.
@@ -132,7 +132,7 @@ def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str],
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         counts: Shape (K, K), true classes by given ones.
         names: K class names.
         provenance: See :class:`Chart`.
@@ -158,14 +158,14 @@ def heat_map(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         values: Shape (R, C); NaN is left blank.
         rows: R names.
         columns: C names.
         form: Format of a number.
         top: The value of the darkest shade; the greatest by default.
         blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
-        caption: What the numbers are.
+        caption: The meaning of the numbers.
     """
     matrix = np.array(values, dtype=np.float64)
     if blank_diagonal:
@@ -189,7 +189,7 @@ def ranked_bars(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         x_title: With unit.
         ranked: Panel to its things and their values, in the order to draw.
         columns: Panels side by side.
@@ -356,7 +356,7 @@ def vega(chart: Chart, *, dark: bool = False, titled: bool = True) -> Spec:
     """Return a chart as a Vega-Lite specification.
 
     Args:
-        chart: What to draw.
+        chart: The chart.
         dark: For a dark background. Only the key ``config`` differs: a page keeps one specification and two
             :func:`theme`.
         titled: With title and caption, for a picture that stands alone.

@@ -39,7 +39,7 @@ class Energy:
         items: How many items it answered.
         metered: Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the
             processor's nominal power. Memory is always estimated from its size.
-        source: What codecarbon used, in words.
+        source: The meters and models that codecarbon used, in words.
         kg_co2e: Emissions at the country's grid; None without a country.
     """
 

@@ -36,7 +36,7 @@ class Number:
         low: Lower end of its interval.
         high: Upper end.
         unit: Written behind it.
-        label: What it is, as a block.
+        label: Its name, where it is a block.
     """
 
     value: float | None
@@ -88,11 +88,11 @@ class Table:
 
     Attributes:
         name: File name without ending, unique in its folder or report.
-        title: What it shows.
+        title: Its title.
         columns: A plain name is a :class:`Column` without form, unit and width.
         rows: Cells, as many as there are columns.
         provenance: Runs, split, rows, seeds, device, command.
-        note: What a reader must know beside it.
+        note: A remark below the table.
         shown: Rows to show, None for all; the CSV file has all of them.
         total: Rows of the CSV file, where ``rows`` has been read back and holds the shown ones only.
         folded: It tells when and where, not what: folded in a page, left out of the Markdown.
@@ -309,7 +309,7 @@ def to_markdown(blocks: Sequence[Block], *, level: int = 2, figures: str | None 
     """Return blocks as Markdown.
 
     Args:
-        blocks: What to write.
+        blocks: The blocks to write.
         level: Of the headings.
         figures: Address before the charts' file names; None where they have not been drawn: their titles only.
         tables: Address before the tables' CSV files.
@@ -579,7 +579,7 @@ def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:
 
     Args:
         folder: Where the charts' files lie.
-        content: What findings.json holds.
+        content: The content of findings.json.
 
     Raises:
         StorageError: It is damaged, or of another version.

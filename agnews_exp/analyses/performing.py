@@ -144,8 +144,8 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
 
     Args:
         folder: Exists.
-        findings: What to write.
-        origin: What found them: keys that stand first in findings.json.
+        findings: The findings to write.
+        origin: Name and arguments of the analysis: keys that stand first in findings.json.
         draw: Draw the charts as PNG too, and write their data as CSV.
     """
     tables = {block.name for block in findings.blocks if isinstance(block, Table)}
@@ -301,7 +301,7 @@ def steps(total: int, what: str) -> Iterator[Callable[[str], None]]:
 
     Args:
         total: Number of steps.
-        what: What is being done.
+        what: The work, for the bar's label.
 
     Yields:
         A function to call after each step with its name.

@@ -42,7 +42,7 @@ class Drop(Result):
     """The effect of one variant of the texts on the metrics.
 
     Attributes:
-        variant: What was done to the texts.
+        variant: The change of the texts.
         metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
         changed_texts: Share of texts that the perturbation changed at all.
         changed_answers: Share of rows that get another class than unchanged.
@@ -68,7 +68,7 @@ def measure_drop(
     """Return a variant's effect with paired bootstrap intervals over the rows.
 
     Args:
-        variant: What was done.
+        variant: The change of the texts.
         labels: Shape (n,), true class indices.
         clean: Shape (n,), classes given to the texts as they are.
         perturbed: Shape (n,), classes given to the changed texts.

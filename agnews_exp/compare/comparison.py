@@ -56,7 +56,7 @@ class ComparedRuns:
         answers: The same models' answers with their probabilities.
         own: The user's own metrics that one of the runs was judged by.
         seeds: Each model's answers by seed, for models with several; empty unless two models have several.
-        notes: What was chosen from the runs given.
+        notes: The choices made among the runs given.
     """
 
     labels: Labels

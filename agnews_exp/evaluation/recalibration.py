@@ -69,7 +69,7 @@ class CalibrationStudy(Result):
     """Several calibrators of one model: fitted, chosen and reported on three disjoint sets of rows.
 
     Attributes:
-        source: What the calibrators take from the model's answers.
+        source: The part of the model's answers that calibrators take.
         before_is: What the probabilities before are: the model's own, or the softmax of its scores.
         n_fit: Validation rows that the calibrators were fitted on.
         n_choose: The other validation rows, which chose among them.

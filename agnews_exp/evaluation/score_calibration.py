@@ -80,7 +80,7 @@ class ScoreCalibration:
 
     Attributes:
         name: A key of ``CALIBRATORS``, or ``none``.
-        source: What the calibrator takes.
+        source: The part of the model's answers that it takes.
         calibrator: The fitted calibrator; None for ``none``.
         class_names: The K class names, in the order of the columns.
     """

@@ -114,8 +114,8 @@ class Judged:
 
     Attributes:
         verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
-        said: What was found, with its split.
-        needed: What a judgement would need, where there is none.
+        said: The own finding, with its split.
+        needed: The runs or data that a judgement would need, where there is none.
     """
 
     verdict: str
@@ -231,7 +231,7 @@ def compared(value: float, published: float, ends: tuple[float, float], margin: 
         published: The published number.
         ends: The estimate's 95 % interval.
         margin: Differences below it count as none.
-        said: What was found.
+        said: The own finding.
     """
     low, high = ends[0] - published, ends[1] - published
     said = f"{said}; {value - published:+.4f} to the published {published:.4g}, margin {margin:.3g}"

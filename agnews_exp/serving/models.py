@@ -21,7 +21,7 @@ class FoundModel:
 
     Attributes:
         folder: The model folder.
-        name: What people call it.
+        name: Its name for people.
     """
 
     folder: Path

@@ -83,7 +83,7 @@ def answer_rows(
     Args:
         items: Rows with texts.
         model: Answers them.
-        answering: What the answers hold.
+        answering: The content of the answers.
         explainer: Of the model, where answers hold words.
     """
     texts = [item.text or "" for item in items]
@@ -141,7 +141,7 @@ def predict_stream(
         source: Where the texts are.
         model: Answers them.
         output: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output (which cannot be gone on with).
-        answering: What an answer holds.
+        answering: The content of an answer.
         identity: Of the model; another model does not go on with this one's file.
         force: Write an existing output anew.
         progress: Called with the number of rows that are done.

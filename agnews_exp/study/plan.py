@@ -92,7 +92,7 @@ class Planner:
 
     Args:
         asked: The study.
-        state: What its stages have made so far.
+        state: The study's file, which holds the results of its stages so far.
         machine: This machine.
         transformer: Name of the chosen transformer, or None.
     """

@@ -395,7 +395,7 @@ class Results:
         states: All jobs.
         rows: The finished ones.
         table: The aggregate as Markdown.
-        note: What MLflow shows on top of the parent run.
+        note: The note of the sweep's MLflow run (Markdown).
         metrics: Numbers for the parent run.
         artifacts: Files and folders for the parent run.
         best: The finished job with the best objective; None where there are several goals.

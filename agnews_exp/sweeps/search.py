@@ -210,7 +210,7 @@ class Search:
 
     Args:
         settings: Checked settings.
-        space: What is searched.
+        space: The search space.
         session: The sweep.
         config: The sweep's composed config.
 

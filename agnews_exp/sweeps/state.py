@@ -66,7 +66,7 @@ class JobState:
     Attributes:
         num: The job's number.
         overrides: Its overrides.
-        status: What became of its last attempt.
+        status: The state of its last attempt.
         reason: Why it failed, in a line.
         traceback: The Python traceback of a failure, where there is one.
         attempts: How often it was started by this and earlier calls of the sweep.
@@ -256,8 +256,8 @@ class WorkLock:
 
     Args:
         folder: The folder; it is made when the lock is taken.
-        what: What the folder is, for the error: ``The sweep 'x'``.
-        fix: What to do when another process works in it.
+        what: The folder's name in the error: ``The sweep 'x'``.
+        fix: Advice for when another process works in it.
     """
 
     def __init__(self, folder: Path, what: str, fix: str) -> None:

@@ -247,7 +247,7 @@ def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        words: What :func:`find` takes, and MLflow filters.
+        words: Words as for :func:`find`, and MLflow filters.
 
     Raises:
         ConfigError: A word names no finished run, or several.
@@ -311,7 +311,7 @@ def find_unfinished(output_dir: Path, fingerprint: str, own: Path) -> Path | Non
 
     Args:
         output_dir: Where runs/ and sweeps/ lie.
-        fingerprint: What the run is.
+        fingerprint: The run's fingerprint.
         own: The present run's folder; with ``hydra.run.dir`` fixed it may be the one to go on in.
     """
     patterns = (f"runs/*/{CHECKPOINTS}/{RESUME_FILE}", f"sweeps/*/*/{CHECKPOINTS}/{RESUME_FILE}")

@@ -162,7 +162,7 @@ def rate(name: str, count: int, total: int) -> Rate:
     """Return a share with its 95 % Wilson interval.
 
     Args:
-        name: What is counted.
+        name: Its name, such as the group's.
         count: Between 0 and ``total``.
         total: At least 1.
     """

@@ -206,7 +206,7 @@ class Article:
         label: Name of the true class.
         predicted: Name of the predicted class, which is explained.
         probability: Of the predicted class.
-        probability_is: What the probability is, such as the softmax of decision scores.
+        probability_is: The kind of probability, such as the softmax of decision scores.
         explanations: One a method.
         terms: The n-grams that add most to the score; empty for models that are not linear.
     """

@@ -93,7 +93,7 @@ def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Bu
     Args:
         model: The fitted model.
         wanted: Names; None takes what there is, and says what is left out and why.
-        budget: What the costly ones may spend.
+        budget: Limits of the costly ones.
 
     Raises:
         ConfigError: A wanted method does not fit the model.

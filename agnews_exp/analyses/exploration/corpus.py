@@ -259,7 +259,7 @@ def boxes(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         x_title: The number, with its unit.
         groups: Group to its values, shape (n,), n at least 1.
         x_range: Ends of the chart's axis.

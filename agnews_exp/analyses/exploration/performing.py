@@ -99,7 +99,7 @@ def perform_eda(
     """Perform the parts that the folder does not have yet for these rows and settings.
 
     Args:
-        config: What to do.
+        config: The exploration.
         splits: The rows.
         force: Repeat finished parts too.
         report: Called with a part's name and status after it.

@@ -67,9 +67,9 @@ class ComparisonResult(Result):
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
         by_class: Tests on the items of each true class.
         effect: Effect sizes.
-        detectable: What this number of items can show.
+        detectable: The smallest difference that this number of items can show.
         alpha: Level at which the verdict speaks of a difference.
-        notes: What the reader must know before trusting the numbers.
+        notes: Reservations about the numbers.
     """
 
     name_a: str

@@ -409,13 +409,13 @@ class BlockComparison(Result):
     """Several models over the same blocks.
 
     Attributes:
-        kind: What the blocks are.
+        kind: The kind of the blocks.
         metric: Name of the score.
         scores: Each model's score by block name.
         pairs: Every pair, or every model with one.
         friedman: Test of all models with Nemenyi's comparisons; None for fewer than 3 models or 2 common blocks.
         alpha: Level of verdicts and groups.
-        notes: What the reader must know before trusting the numbers.
+        notes: Reservations about the numbers.
     """
 
     kind: BlockKind

@@ -146,7 +146,7 @@ def create_app(model: FittedModel, name: str, settings: ServeSettings | None = N
 
     Args:
         model: Answers texts.
-        name: What people call it.
+        name: Its name for people.
         settings: Limits.
     """
     limits = settings or ServeSettings()
@@ -219,9 +219,9 @@ class Predictor:
 
     Args:
         batcher: Answers texts.
-        name: What people call the model.
+        name: The model's name for people.
         class_names: K names.
-        limits: What a request may ask.
+        limits: Limits of a request.
     """
 
     def __init__(self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings) -> None:
@@ -310,7 +310,7 @@ def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, 
 
     Args:
         model: Answers texts.
-        name: What people call it.
+        name: Its name for people.
         settings: Limits.
         host: Address to bind.
         port: Port; 0 takes a free one.
