@@ -119,7 +119,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     splits = load_splits(checked, stages)
     check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
     sources = source_runs(plain)
-    identified = _identified(plain, sources)
+    identified = _identified(checked, sources)
     identity = fingerprint(identified, splits.data_checksum)
     earlier = None if checked.run.force else _reusable(record.recall(output_dir, identity), environment)
     if earlier is not None:
@@ -162,14 +162,24 @@ def _reusable(earlier: record.RunFolder | None, environment: Mapping[str, Any]) 
     return earlier
 
 
-def _identified(plain: Mapping[str, Any], sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
-    """Put identities in the place of the names of runs and files: the same name may mean another one tomorrow."""
+def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
+    """Return the resolved configuration with what its values mean here and now instead of their names.
+
+    The same name may mean another run or file tomorrow, and ``trainer.precision=auto`` another precision, with other
+    answers, on another processor.
+    """
+    plain = checked.plain
     model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
     if model.get("unlabelled"):
         from agnews_exp.data.unlabelled import source_identity
 
         model["unlabelled"] = source_identity(model["unlabelled"])
-    return {**plain, "model": model}
+    trainer = plain["trainer"]
+    if plain["model"]["family"] == "transformer":
+        from agnews_exp.runners.lightning_runner import precision_of
+
+        trainer = {**trainer, "precision": precision_of(checked)}
+    return {**plain, "model": model, "trainer": trainer}
 
 
 def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
@@ -179,7 +189,7 @@ def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
         checked: The configuration.
         data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
     """
-    return fingerprint(_identified(checked.plain, source_runs(checked.plain)), data_checksum)
+    return fingerprint(_identified(checked, source_runs(checked.plain)), data_checksum)
 
 
 def _skip(folder: record.RunFolder, earlier: record.RunFolder, checked: CheckedConfig) -> Outcome:

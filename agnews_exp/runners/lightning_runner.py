@@ -40,6 +40,16 @@ _FEW = 1000
 """Texts that are tokenised anew each time: not worth a file, and measured latencies must hold the tokenising."""
 
 
+def precision_of(checked: CheckedConfig) -> str:
+    """Return the precision that a run computes in on this machine, by Lightning's name, such as ``bf16-mixed``.
+
+    Args:
+        checked: The configuration of a transformer, or of a student that is one.
+    """
+    recipe = safe_instantiate(checked.component("model"), "model")
+    return choose_hardware(checked.run.trainer, large=getattr(recipe, "student", recipe).large).precision
+
+
 class LightningRunner:
     """Runs one network.
 
