@@ -74,11 +74,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure's data.
+    """A chart as data: series or cells, titles, scales.
 
     Attributes:
         name: File name without ending, unique in its folder or report.
-        title: What is shown.
+        title: Its title.
         kind: ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``:
             standing, over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series;
             ``heatmap``.
@@ -86,8 +86,8 @@ class Chart:
         y_title: With unit.
         series: The data; none for a heat map.
         provenance: Runs, split, rows, seeds, device, command.
-        intervals: What the intervals are, or why there are none.
-        caption: What one sees in it.
+        intervals: The kind of the intervals, or why there are none.
+        caption: A sentence on how to read it.
         z: Heat map: rows of shades (0 to 1; NaN is left blank), the first row on top.
         labels: Heat map: column names, row names.
         texts: Heat map: what each cell says.
@@ -101,7 +101,6 @@ class Chart:
         x_form: How the numbers of the x axis are written: ``share`` is in percent; empty: as they are.
         y_form: Likewise.
         columns: Panels side by side, where series name panels.
-        covers: Identifiers of published figures that it stands beside.
     """
 
     name: str
@@ -126,28 +125,23 @@ class Chart:
     x_form: str = ""
     y_form: str = ""
     columns: int = 2
-    covers: tuple[str, ...] = ()
 
 
-def matrix_chart(
-    name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "",
-    covers: tuple[str, ...] = (),
-) -> Chart:  # fmt: skip
+def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
     """Return a confusion matrix: counts, shaded by their share of the true class.
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         counts: Shape (K, K), true classes by given ones.
         names: K class names.
         provenance: See :class:`Chart`.
-        covers: See :class:`Chart`.
     """
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return Chart(
         name, title, "heatmap", "class given", "true class",
-        provenance=provenance, intervals="Counts, and shares of the true class.", covers=covers,
+        provenance=provenance, intervals="Counts, and shares of the true class.",
         z=tuple(map(tuple, shares.tolist())), labels=(tuple(names), tuple(names)),
         texts=tuple(
             tuple(f"{n:,} ({s:.1%})" for n, s in zip(row, part, strict=True))
@@ -164,14 +158,14 @@ def heat_map(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         values: Shape (R, C); NaN is left blank.
         rows: R names.
         columns: C names.
         form: Format of a number.
         top: The value of the darkest shade; the greatest by default.
         blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
-        caption: What the numbers are.
+        caption: The meaning of the numbers.
     """
     matrix = np.array(values, dtype=np.float64)
     if blank_diagonal:
@@ -195,7 +189,7 @@ def ranked_bars(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         x_title: With unit.
         ranked: Panel to its things and their values, in the order to draw.
         columns: Panels side by side.
@@ -208,15 +202,14 @@ def ranked_bars(
     return Chart(name, title, "bars", x_title, "", series, columns=columns)
 
 
-def box_series(name: str, values: ArrayLike, *, panel: str = "") -> Series:
+def box_series(name: str, values: ArrayLike) -> Series:
     """Return a box of many values, of which the chart keeps only the percentiles and the mean.
 
     Args:
         name: Its row.
         values: Shape (n,), n at least 1.
-        panel: See :class:`Series`.
     """
-    return Series(name, (), summary=_summary(values), panel=panel)
+    return Series(name, (), summary=_summary(values))
 
 
 def _summary(values: ArrayLike) -> tuple[float, ...]:
@@ -228,7 +221,7 @@ def _summary(values: ArrayLike) -> tuple[float, ...]:
 
 
 def chart_to_json(chart: Chart) -> dict[str, Any]:
-    """Return a chart as plain data without what is at its default; NaN becomes None."""
+    """Return a chart as plain data without the fields that have their default; NaN becomes None."""
     content: dict[str, Any] = _plain(chart)
     return {"chart": 1} | content
 
@@ -272,7 +265,7 @@ def write_chart(chart: Chart, path: Path) -> None:
 
 
 def read_chart(path: Path) -> Chart:
-    """Return the chart of a file.
+    """Read a chart that :func:`write_chart` stored.
 
     Raises:
         StorageError: The file is missing, damaged or no chart.
@@ -327,13 +320,13 @@ def png(chart: Chart, *, dark: bool = False) -> bytes:
     return bytes(_converter().vegalite_to_png(vega(chart, dark=dark), vl_version=_VEGA_LITE, scale=2))
 
 
-def svg(chart: Chart, *, dark: bool = False, titled: bool = True) -> str:
+def svg(chart: Chart, *, dark: bool = False) -> str:
     """Return a chart as SVG.
 
     Raises:
         MissingDependencyError: vl-convert is not installed.
     """
-    return str(_converter().vegalite_to_svg(vega(chart, dark=dark, titled=titled), vl_version=_VEGA_LITE))
+    return str(_converter().vegalite_to_svg(vega(chart, dark=dark), vl_version=_VEGA_LITE))
 
 
 def page_script() -> str:
@@ -363,7 +356,7 @@ def vega(chart: Chart, *, dark: bool = False, titled: bool = True) -> Spec:
     """Return a chart as a Vega-Lite specification.
 
     Args:
-        chart: What to draw.
+        chart: The chart.
         dark: For a dark background. Only the key ``config`` differs: a page keeps one specification and two
             :func:`theme`.
         titled: With title and caption, for a picture that stands alone.

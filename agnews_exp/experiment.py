@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The result of a call: a run's record, new or from an earlier call.
 
     Attributes:
         objective: The primary validation metric.
@@ -325,7 +325,7 @@ def _analyse(
     components: Mapping[str, Mapping[str, Any] | None],
     timings: Mapping[str, float],
 ) -> tuple[dict[str, float], list[str]]:
-    """Analyse the run with its model as it was saved: what a later command would load."""
+    """Analyse the run with its saved model, which a later command would load, too."""
     from agnews_exp.analyses.performing import AnalysisContext, analysis_folder, perform_all
     from agnews_exp.models.loading import load_model
 

@@ -13,12 +13,10 @@ from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, 
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.calibration import confidences
-from agnews_exp.evaluation.inputs import plain
+from agnews_exp.evaluation.inputs import FloatArray, plain
 from agnews_exp.evaluation.recalibration import CalibrationStudy, study_calibration
 from agnews_exp.evaluation.reliability import ReliabilityCurve, consistency_bars, reliability_curve
 from agnews_exp.evaluation.score_calibration import NONE, save_calibrator, uncalibrated
-
-FloatArray = NDArray[np.float64]
 
 CALIBRATOR = "calibrator.json"
 """The chosen calibrator's parameters, for :func:`agnews_exp.evaluation.score_calibration.load_calibrator`."""

@@ -1,4 +1,4 @@
-"""A cascade on test rows: every threshold's accuracy and cost, and what the chosen one gives."""
+"""A cascade on test rows: every threshold's accuracy and cost, and those of the chosen one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, T
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.routing import (
     RoutingCurve,
@@ -25,13 +26,11 @@ from agnews_exp.evaluation.routing import (
     routing_curve,
 )
 from agnews_exp.evaluation.score_calibration import uncalibrated
-from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_metric
+from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference, bootstrap_metric
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.cascade import CascadeModel, confidence, routed
 from agnews_exp.runners.cascade_runner import PARTS, TIMING
 from agnews_exp.tracking.runs import source_runs
-
-FloatArray = NDArray[np.float64]
 
 _MOST_POINTS = 500
 """Of a line: more cannot be seen."""

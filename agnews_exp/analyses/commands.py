@@ -27,7 +27,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     for verb, (analysis, text) in _VERBS.items():
         command = commands.add_parser(verb, help=text)
@@ -170,48 +170,40 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     """Log an exploration as a run of its own; a tracker that fails costs a warning."""
     import logging
 
+    from agnews_exp.core.errors import first_line
+
     try:
         return _log_run(config, content)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        logging.getLogger(__name__).warning("MLflow could not log the exploration: %s. Its folder is complete.", reason)
+        said = "MLflow could not log the exploration: %s. Its folder is complete."
+        logging.getLogger(__name__).warning(said, first_line(error))
         return None
 
 
 def _log_run(config: EdaConfig, content: Mapping[str, Any]) -> str:
     from agnews_exp.analyses.performing import SUMMARY
-    from agnews_exp.tracking.store import prepare_store
+    from agnews_exp.tracking.mlflow_mirror import Store
 
-    plain, tracking = config.checked.plain, config.checked.plain["tracking"]
-    uri, experiment_id = prepare_store(Path(plain["paths"]["mlruns_dir"]), tracking["uri"], tracking["experiment"])
-    from mlflow.entities import Metric, Param
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    note = (config.folder / SUMMARY).read_text(encoding="utf-8")
+    data, plain = content["data"], config.checked.plain
     tags = {str(k): str(v) for k, v in plain["tags"].items()} | {
-        "kind": "eda", "purpose": "eda", "data": str(content["data"]["name"]), "run_folder": str(config.folder),
-        "mlflow.note.content": note[:60_000],
+        "kind": "eda", "purpose": "eda", "data": str(data["name"]), "run_folder": str(config.folder),
+        "mlflow.note.content": (config.folder / SUMMARY).read_text(encoding="utf-8")[:60_000],
     }  # fmt: skip
-    run_id = str(client.create_run(experiment_id, run_name=f"eda-{content['name']}", tags=tags).info.run_id)
-    params = {"data": content["data"]["name"], "source": content["data"]["source"], "eda": content["choice"],
-              "data_fraction": content["data"]["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
-    values = _metrics(content)
-    client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
-    for start in range(0, len(values), 500):
-        client.log_batch(run_id, metrics=[Metric(k, v, 0, 0) for k, v in values[start : start + 500]])
-    client.log_artifacts(run_id, str(config.folder))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
+    params = {"data": data["name"], "source": data["source"], "eda": content["choice"],
+              "data_fraction": data["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
+    return Store(plain).log_folder(
+        f"eda-{content['name']}", config.folder, tags=tags, params={k: str(v) for k, v in params.items()},
+        metrics=_metrics(content),
+    )  # fmt: skip
 
 
-def _metrics(content: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
     """Return all numbers of the finished parts as ``eda/<part>/<name>``, fit for MLflow."""
     import re
 
-    return [
-        (re.sub(r"[^\w./ -]", "_", f"eda/{part}/{name}")[:250], float(value))
+    return {
+        re.sub(r"[^\w./ -]", "_", f"eda/{part}/{name}")[:250]: float(value)
         for part, found in content["parts"].items()
         for name, value in found["metrics"].items()
         if value is not None
-    ]
+    }

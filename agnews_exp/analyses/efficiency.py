@@ -1,4 +1,4 @@
-"""What a run's model costs to use: time, memory, size, energy and money, measured on this machine."""
+"""The cost of using a run's model: time, memory, size, energy and money, measured on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _METERED = ("intel_rapl", "intel_power_gadget", "powermetrics")
 
 @dataclass(frozen=True)
 class Energy:
-    """What a piece of work took.
+    """The energy that a piece of work took.
 
     Attributes:
         kwh: Of the whole machine, CPU, GPU and memory.
@@ -39,7 +39,7 @@ class Energy:
         items: How many items it answered.
         metered: Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the
             processor's nominal power. Memory is always estimated from its size.
-        source: What codecarbon used, in words.
+        source: The meters and models that codecarbon used, in words.
         kg_co2e: Emissions at the country's grid; None without a country.
     """
 
@@ -121,19 +121,18 @@ class ColdStart:
     peak_gpu_mb: float | None
 
 
-def measure_cold_start(folder: Path, first: str, batch: Sequence[str], device: str = "auto") -> ColdStart:
+def measure_cold_start(folder: Path, first: str, batch: Sequence[str]) -> ColdStart:
     """Start a process that loads a model folder and answers a text, then a batch.
 
     Args:
         folder: The model folder.
         first: The first text.
         batch: Texts answered in one call afterwards, for the peak memory.
-        device: See :func:`agnews_exp.models.loading.load_model`.
 
     Raises:
         AgnewsError: The process failed; the message has its last line.
     """
-    command = [sys.executable, "-P", "-m", "agnews_exp.analyses.efficiency", str(folder), device]
+    command = [sys.executable, "-P", "-m", "agnews_exp.analyses.efficiency", str(folder)]
     request = json.dumps({"first": first, "batch": list(batch)})
     # A file takes what the process complains of: a pipe that nobody reads would fill and stop it.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
@@ -166,13 +165,13 @@ def _next_report(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Load, answer, report."""
+    """Load the model folder of the command line, answer the texts of standard input, and print the measurements."""
     start = time.perf_counter()
     from agnews_exp.evaluation.efficiency import peak_memory_mb
     from agnews_exp.models.loading import load_model
 
     imported = time.perf_counter()
-    model = load_model(Path(sys.argv[1]), sys.argv[2])
+    model = load_model(Path(sys.argv[1]))
     loaded = time.perf_counter()
     request: dict[str, Any] = json.load(sys.stdin)
     asked = time.perf_counter()
@@ -256,7 +255,8 @@ def analyse(
     ]
     fastest = max(latencies, key=lambda one: one.throughput)
     run = context.folder.parents[1]
-    starts = _cold_starts(run / MODEL, texts, fastest.batch_size, cold_starts)
+    batch = [texts[i % len(texts)] for i in range(fastest.batch_size)]
+    starts = [measure_cold_start(run / MODEL, texts[i % len(texts)], batch) for i in range(cold_starts)]
     energy, no_energy = _energy(context, fastest.batch_size, energy_seconds, country)
     price = table.get(machine)
     cost = None if price is None else cost_per_million(price, fastest.throughput, utilisation)
@@ -287,11 +287,6 @@ def analyse(
         f"{latencies[0].p50_ms:.2f} ms for {latencies[0].batch_size} text(s), up to {fastest.throughput:,.0f} texts/s"
     )
     return Findings(headline, _blocks(facts, latencies, starts, energy), metrics, facts)
-
-
-def _cold_starts(folder: Path, texts: Sequence[str], batch_size: int, n: int) -> list[ColdStart]:
-    batch = [texts[i % len(texts)] for i in range(batch_size)]
-    return [measure_cold_start(folder, texts[i % len(texts)], batch) for i in range(n)]
 
 
 def _energy(

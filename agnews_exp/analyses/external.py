@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.analyses.errors.near_duplicates import normalised
-from agnews_exp.analyses.exploration.corpus import split_words
 from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, unknown_name
@@ -23,7 +22,8 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import ColumnName, read_file
 from agnews_exp.data.files import Labels
 from agnews_exp.drawing import Chart, Series, matrix_chart
-from agnews_exp.evaluation.inputs import Result, plain
+from agnews_exp.evaluation.drift import known_share, split_words
+from agnews_exp.evaluation.inputs import FloatArray, Result, plain
 from agnews_exp.evaluation.metrics import classification_report_table, confusion_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
@@ -102,9 +102,6 @@ def map_labels(
     return found
 
 
-FloatArray = NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class Detection(Result):
     """How well a score tells texts of the own source from foreign ones.
@@ -150,21 +147,6 @@ def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
     if scores is not None:
         found["energy"] = np.asarray(logsumexp(scores, axis=1))
     return found
-
-
-def vocabulary(texts: Iterable[str]) -> frozenset[str]:
-    """Return the words of texts, in lower case."""
-    return frozenset(word for text in texts for word in split_words(text))
-
-
-def known_share(texts: Sequence[str], words: Collection[str]) -> FloatArray:
-    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words."""
-    shares = np.zeros(len(texts))
-    for i, text in enumerate(texts):
-        found = split_words(text)
-        if found:
-            shares[i] = sum(word in words for word in found) / len(found)
-    return shares
 
 
 def detection(name: str, own: FloatArray, foreign: FloatArray) -> Detection:
@@ -300,7 +282,7 @@ _UNITS = {
 
 
 def scores_chart(own: Mapping[str, FloatArray], foreign: Mapping[str, FloatArray], found: Sequence[Detection]) -> Chart:
-    """Return the distribution of each score over test rows and over external rows, one panel a score."""
+    """Return the distribution of each score over test and external rows, shapes (n,) and (m,), a panel each."""
     series = []
     for item in found:
         pair = {"test": own[item.score], "external": foreign[item.score]}
@@ -415,9 +397,11 @@ def _scores(
     context: AnalysisContext, rows: ExternalRows, answers: Predictions
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the scores of test rows and of external rows by name."""
-    words = vocabulary(context.splits.train.texts)
-    own = confidence_scores(context.answers["test"]) | {"known_words": known_share(context.splits.test.texts, words)}
-    foreign = confidence_scores(answers) | {"known_words": known_share(rows.texts, words)}
+    known = {word for text in context.splits.train.texts for word in split_words(text)}
+    own, foreign = (
+        confidence_scores(given) | {"known_words": known_share((split_words(text) for text in texts), known)}
+        for given, texts in ((context.answers["test"], context.splits.test.texts), (answers, rows.texts))
+    )
     return {name: own[name] for name in own if name in foreign}, foreign
 
 

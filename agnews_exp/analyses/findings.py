@@ -1,4 +1,4 @@
-"""Findings: what an analysis, a comparison or a report has to say, written once as blocks and put out in four forms.
+"""Findings of an analysis, a comparison or a report: written once as blocks, and put out in four forms.
 
 A block is a table, a chart, a paragraph, a number, a text with weighted words, or a gap. The writers below turn blocks
 into Markdown, HTML, a terminal's text and CSV; each has one place where text of users is made harmless.
@@ -36,7 +36,7 @@ class Number:
         low: Lower end of its interval.
         high: Upper end.
         unit: Written behind it.
-        label: What it is, as a block.
+        label: Its name, where it is a block.
     """
 
     value: float | None
@@ -74,7 +74,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """The name with the unit."""
+        """The column's name with its unit."""
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
@@ -84,19 +84,18 @@ Row = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table of findings: shown in part, and whole as CSV.
 
     Attributes:
         name: File name without ending, unique in its folder or report.
-        title: What it shows.
+        title: Its title.
         columns: A plain name is a :class:`Column` without form, unit and width.
         rows: Cells, as many as there are columns.
         provenance: Runs, split, rows, seeds, device, command.
-        note: What a reader must know beside it.
+        note: A remark below the table.
         shown: Rows to show, None for all; the CSV file has all of them.
         total: Rows of the CSV file, where ``rows`` has been read back and holds the shown ones only.
         folded: It tells when and where, not what: folded in a page, left out of the Markdown.
-        covers: Identifiers of published tables that it stands beside.
     """
 
     name: str
@@ -108,7 +107,6 @@ class Table:
     shown: int | None = None
     total: int | None = None
     folded: bool = False
-    covers: tuple[str, ...] = ()
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -146,7 +144,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Missing:
-    """A gap: what is not there, and the command that would fill it."""
+    """A gap in the findings, and the command that would fill it."""
 
     text: str
     command: str
@@ -199,7 +197,7 @@ Block = Table | Chart | Text | Number | Missing | Highlight
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis found.
+    """The result of an analysis: its answer, the evidence, and numbers for other programs.
 
     Attributes:
         headline: The answer in one sentence.
@@ -218,7 +216,7 @@ class Findings:
 
 
 def cell_text(cell: Cell, column: Column | None = None) -> str:
-    """Return a cell as text; a dash for what is not there."""
+    """Return a cell as text; a dash for an empty one."""
     if cell is None or cell == "":
         return DASH
     if isinstance(cell, bool):
@@ -311,7 +309,7 @@ def to_markdown(blocks: Sequence[Block], *, level: int = 2, figures: str | None 
     """Return blocks as Markdown.
 
     Args:
-        blocks: What to write.
+        blocks: The blocks to write.
         level: Of the headings.
         figures: Address before the charts' file names; None where they have not been drawn: their titles only.
         tables: Address before the tables' CSV files.
@@ -374,22 +372,19 @@ def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
 # HTML
 
 
-def to_html(blocks: Sequence[Block], stills: Mapping[str, str] | None = None) -> str:
+def to_html(blocks: Sequence[Block]) -> str:
     """Return blocks as the inside of a page, all text escaped.
 
-    Args:
-        blocks: What to write.
-        stills: Chart's name -> address of its picture (``data:image/svg+xml;...``), for who runs no script and for
-            print. A script draws the chart into the element with ``data-chart``.
+    A script draws each chart into the element whose ``data-chart`` names it.
     """
-    return "\n".join(_html_block(block, stills or {}) for block in blocks)
+    return "\n".join(_html_block(block) for block in blocks)
 
 
 def _html(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def _html_block(block: Block, stills: Mapping[str, str]) -> str:
+def _html_block(block: Block) -> str:
     match block:
         case Text():
             return (f"<h3>{_html(block.title)}</h3>\n" if block.title else "") + f"<p>{_html(block.text)}</p>"
@@ -401,13 +396,10 @@ def _html_block(block: Block, stills: Mapping[str, str]) -> str:
             return f'<p class="missing">{_html(block.text)} <code>{_html(block.command)}</code></p>'
         case Chart():
             name, title = _html(block.name), _html(block.title)
-            still = (
-                f'<img class="still" src="{_html(stills[block.name])}" alt="{title}">' if block.name in stills else ""
-            )
             said = _html(" ".join(part for part in (block.caption, block.intervals) if part))
             return (
                 f'<figure id="{name}">\n<h3>{title}</h3>\n'
-                f'<div class="plot" data-chart="{name}" role="img" aria-label="{title}"></div>\n{still}\n'
+                f'<div class="plot" data-chart="{name}" role="img" aria-label="{title}"></div>\n'
                 f'<figcaption>{said} <span class="origin">{_html(block.provenance)}</span></figcaption>\n</figure>'
             )
         case Table():
@@ -587,7 +579,7 @@ def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:
 
     Args:
         folder: Where the charts' files lie.
-        content: What findings.json holds.
+        content: The content of findings.json.
 
     Raises:
         StorageError: It is damaged, or of another version.
@@ -610,7 +602,6 @@ def _block_from_json(folder: Path, content: dict[str, Any]) -> Block:
         content["rows"] = tuple(
             tuple(Number(**cell) if isinstance(cell, dict) else cell for cell in row) for row in content["rows"]
         )
-        content["covers"] = tuple(content.get("covers", ()))
     if kind == "highlight":
         content |= {"spans": tuple(map(tuple, content["spans"])), "weights": tuple(content["weights"])}
     block: Block = _KINDS[kind](**content)

@@ -26,7 +26,7 @@ from agnews_exp.analyses.findings import (
 )
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, DataError
+from agnews_exp.core.errors import AgnewsError, DataError, first_line
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import Chart, save, write_chart
 from agnews_exp.evaluation.predictions import Predictions
@@ -64,7 +64,7 @@ class AnalysisContext:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A question about finished runs.
+    """An analysis in the register: a question about finished runs and the function that answers it.
 
     Attributes:
         name: Its key in ``evaluation.analyses``, and its folder's name.
@@ -144,8 +144,8 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
 
     Args:
         folder: Exists.
-        findings: What to write.
-        origin: What found them: keys that stand first in findings.json.
+        findings: The findings to write.
+        origin: Name and arguments of the analysis: keys that stand first in findings.json.
         draw: Draw the charts as PNG too, and write their data as CSV.
     """
     tables = {block.name for block in findings.blocks if isinstance(block, Table)}
@@ -165,7 +165,7 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
 
 
 def stored_findings(run: Path, name: str) -> Findings | None:
-    """Return what an analysis of a run has found; None where it has not been performed.
+    """Return the findings of an analysis of a run; None where it has not been performed.
 
     Args:
         run: The run's folder.
@@ -201,8 +201,7 @@ def perform_all(
         except Exception as error:
             if not isinstance(error, AgnewsError):
                 log.debug("analysis %s failed", name, exc_info=True)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            notes.append(f"The analysis '{name}' could not be done: {reason}")
+            notes.append(f"The analysis '{name}' could not be done: {first_line(error)}")
     return metrics, notes
 
 
@@ -235,7 +234,7 @@ def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
 
 
 class FinishedRun:
-    """What analyses need of a finished run; rows and model are loaded once, when first asked for.
+    """A finished run as analyses use it; rows and model are loaded once, when first asked for.
 
     Args:
         run: Its record.
@@ -302,7 +301,7 @@ def steps(total: int, what: str) -> Iterator[Callable[[str], None]]:
 
     Args:
         total: Number of steps.
-        what: What is being done.
+        what: The work, for the bar's label.
 
     Yields:
         A function to call after each step with its name.

@@ -248,7 +248,7 @@ def perturb(texts: Sequence[str], row_ids: Sequence[int], variant: Variant, seed
     Args:
         texts: The n texts.
         row_ids: Their n identities.
-        variant: What to do.
+        variant: The kind of change and its strength.
         seed: Any integer.
     """
     change = PERTURBATIONS[variant.kind]  # type: ignore[index]

@@ -39,10 +39,10 @@ _METRICS: Final = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Drop(Result):
-    """One variant's effect.
+    """The effect of one variant of the texts on the metrics.
 
     Attributes:
-        variant: What was done to the texts.
+        variant: The change of the texts.
         metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
         changed_texts: Share of texts that the perturbation changed at all.
         changed_answers: Share of rows that get another class than unchanged.
@@ -68,7 +68,7 @@ def measure_drop(
     """Return a variant's effect with paired bootstrap intervals over the rows.
 
     Args:
-        variant: What was done.
+        variant: The change of the texts.
         labels: Shape (n,), true class indices.
         clean: Shape (n,), classes given to the texts as they are.
         perturbed: Shape (n,), classes given to the changed texts.
@@ -100,8 +100,8 @@ def drops_chart(drops: Sequence[Drop]) -> Chart:
     )  # fmt: skip
 
 
-def strengths_chart(drops: Sequence[Drop], metric: str = "macro_f1") -> Chart | None:
-    """Return the metric against the share of words changed, one line a kind; None when no kind is left.
+def strengths_chart(drops: Sequence[Drop]) -> Chart | None:
+    """Return macro-F1 against the share of words changed, one line a kind; None when no kind is left.
 
     Kinds of one strength only are left out, and synonyms, whose strength is a share of the words that the list knows.
     """
@@ -112,8 +112,8 @@ def strengths_chart(drops: Sequence[Drop], metric: str = "macro_f1") -> Chart | 
     series = []
     for kind, found in kinds.items():
         ordered = sorted(found, key=lambda drop: drop.variant.strength)
-        clean = found[0].metrics[metric].b.estimate
-        changes = [drop.metrics[metric].difference for drop in ordered]
+        clean = found[0].metrics["macro_f1"].b.estimate
+        changes = [drop.metrics["macro_f1"].difference for drop in ordered]
         x = (0.0, *(100 * drop.variant.strength for drop in ordered))
         y = (clean, *(clean + change.estimate for change in changes))
         low, high = ((clean, *(clean + change.percentile[end] for change in changes)) for end in (0, 1))
@@ -122,9 +122,9 @@ def strengths_chart(drops: Sequence[Drop], metric: str = "macro_f1") -> Chart | 
     if not series:
         return None
     return Chart(
-        "strengths", "Macro-F1 on changed texts", "lines", "words changed [%]", metric, tuple(series),
+        "strengths", "Macro-F1 on changed texts", "lines", "words changed [%]", "macro_f1", tuple(series),
         intervals="Bars: the unchanged score plus the 95 % interval of the paired change.",
-        references=(("y", drops[0].metrics[metric].b.estimate, "unchanged"),),
+        references=(("y", drops[0].metrics["macro_f1"].b.estimate, "unchanged"),),
     )  # fmt: skip
 
 

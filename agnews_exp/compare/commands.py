@@ -15,25 +15,21 @@ from agnews_exp.core.paths import run_command
 
 if TYPE_CHECKING:
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
-    from agnews_exp.evaluation.statistics import BlockPair, ComparisonResult
+    from agnews_exp.evaluation.statistics.comparison import ComparisonResult
+    from agnews_exp.evaluation.statistics.resampled import BlockPair
 
 
 def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     _add_run_parsers(commands)
     _add_compare_parser(commands)
 
 
 def _add_run_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     top = commands.add_parser("top", help="leaderboard of the finished runs")
     top.add_argument("--metric", default="val/macro_f1", help="what ranks them (default: val/macro_f1)")
     top.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="may be repeated: model=logreg")
@@ -188,7 +184,7 @@ def _tail(options: argparse.Namespace) -> None:
 
 
 def _follow(run: Any, lines: int) -> None:
-    """Print the log's end and what is added, until the run is no longer running."""
+    """Print the log's last lines and then every new one, until the run has ended."""
     log = run.path / "run.log"
     position = 0
     first = True
@@ -210,11 +206,6 @@ def _follow(run: Any, lines: int) -> None:
 
 
 def _add_compare_parser(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     compare = commands.add_parser(
         "compare", help="paired statistics of two or more finished runs, over items, folds and seeds"
     )
@@ -272,24 +263,12 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: ComparedRuns) -> str:
     """Log a comparison's files, and its figures as metrics, as a run of its own."""
-    from agnews_exp.tracking.store import prepare_store
+    from agnews_exp.tracking.mlflow_mirror import Store
 
-    settings = plain["tracking"]
-    uri, experiment_id = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
     tags = {"kind": "comparison", "mlflow.note.content": (folder / "comparison.md").read_text(encoding="utf-8")}
-    run_id = str(client.create_run(experiment_id, run_name="comparison", tags=tags).info.run_id)
-    client.log_param(run_id, "split", compared.split)
-    client.log_param(run_id, "n_items", len(compared.labels))
-    for number, path in enumerate(compared.folders.values()):
-        client.log_param(run_id, f"run_{number}", path.name)
-    for name, value in _metrics(found).items():
-        client.log_metric(run_id, name, value)
-    client.log_artifacts(run_id, str(folder))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
+    params = {"split": compared.split, "n_items": str(len(compared.labels))}
+    params |= {f"run_{number}": path.name for number, path in enumerate(compared.folders.values())}
+    return Store(plain).log_folder("comparison", folder, tags=tags, params=params, metrics=_metrics(found))
 
 
 def _metrics(found: Comparison) -> dict[str, float]:

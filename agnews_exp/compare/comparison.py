@@ -22,15 +22,9 @@ from agnews_exp.evaluation.metrics import (
     score_choice,
 )
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics import (
-    AgreementTable,
-    BlockComparison,
-    ComparisonResult,
-    agreement_table,
-    compare_all,
-    compare_folds,
-    compare_seeds,
-)
+from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
+from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
+from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
 from agnews_exp.evaluation.stored_answers import class_columns, read_table
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 
@@ -62,7 +56,7 @@ class ComparedRuns:
         answers: The same models' answers with their probabilities.
         own: The user's own metrics that one of the runs was judged by.
         seeds: Each model's answers by seed, for models with several; empty unless two models have several.
-        notes: What was chosen from the runs given.
+        notes: The choices made among the runs given.
     """
 
     labels: Labels
@@ -79,7 +73,7 @@ class ComparedRuns:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All that was found.
+    """All results of a comparison.
 
     Attributes:
         pairs: Tests over items, for every pair or all with a baseline.

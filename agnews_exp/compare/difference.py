@@ -1,4 +1,4 @@
-"""`agnews diff`: what two runs were asked, what came of it, and on which texts they disagree."""
+"""`agnews diff`: the settings, metrics and packages that two runs differ in, and the texts on which they disagree."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agnews_exp.evaluation.stored_answers import read_table
 from agnews_exp.tracking.record import ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
 _SILENT = ("paths.", "sweep.", "name", "tracking.", "force", "resume", "tags.")
-"""Settings that say where and under which name, not what."""
+"""Settings that say where a run is kept and under which name, and change nothing in it."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two finished runs.
+    """The differences between two finished runs.
 
     Attributes:
         config: Setting -> (first, second); a missing one is ``-``.

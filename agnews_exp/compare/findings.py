@@ -1,4 +1,4 @@
-"""What a comparison found, as findings: verdicts, tables of lettered models, charts of differences, folds and ranks."""
+"""Findings of a comparison: verdicts, tables of lettered models, charts of differences, folds and ranks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, Table, Text, to_markdown
+from agnews_exp.analyses.findings import Block, Cell, Column, Columns, Findings, Number, Table, Text, to_markdown
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.tracking.record import write_json
 
 if TYPE_CHECKING:
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
-    from agnews_exp.evaluation.statistics import (
-        AgreementTable,
-        BlockComparison,
-        BlockPair,
-        BootstrapInterval,
-        ComparisonResult,
-    )
+    from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval
+    from agnews_exp.evaluation.statistics.comparison import ComparisonResult
+    from agnews_exp.evaluation.statistics.effect_size import AgreementTable
+    from agnews_exp.evaluation.statistics.resampled import BlockComparison, BlockPair
 
 MOST_SENTENCES = 6
 """Verdicts on more pairs are one line, not a sentence each."""
@@ -30,7 +27,6 @@ MOST_CLASSES = 10
 """Of more classes the agreement of single answers is in comparison.json only."""
 
 Letters = Mapping[str, str]
-Columns = tuple[Column | str, ...]
 
 
 def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
@@ -91,7 +87,7 @@ def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) ->
 
 
 def _verdicts(found: Comparison, letters: Letters) -> list[str]:
-    """Return a sentence a pair, or, for many pairs, who is told apart and who is not.
+    """Return a sentence on each pair, or, for many pairs, which of them differ significantly and which do not.
 
     Over the folds of a cross-validation the tests over items have no verdict: they leave out that training rows vary.
     """

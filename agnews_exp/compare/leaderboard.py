@@ -32,7 +32,7 @@ FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished run.
+    """A finished run on the leaderboard.
 
     Attributes:
         folder: Its record.
@@ -48,7 +48,7 @@ class Entry:
         """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
         import pyarrow.compute as pc
 
-        from agnews_exp.evaluation.statistics import bootstrap_metric
+        from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
 
         split, _, name = metric.partition("/")
         try:

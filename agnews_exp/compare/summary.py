@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.paths import is_checkout
+from agnews_exp.core.paths import is_checkout, shown_path
 from agnews_exp.evaluation.metrics import headline
 
 
@@ -47,7 +46,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"cost   {seconds}; prediction {speed}; model {metrics['model_size_mb']:.1f} MB")
     if "distil/val_agreement" in metrics:
         console.print(f"taught {_teacher(metrics)}")
-    console.print(f"run    {_short(folder)}")
+    console.print(f"run    {shown_path(folder)}")
     if "test" not in rows:
         console.print("test   not scored (evaluation.score_test=false, as in the trials of a search)")
     if warning:
@@ -60,8 +59,3 @@ def _teacher(metrics: Mapping[str, float]) -> str:
     found = {split: metrics.get(f"distil/teacher_{split}_macro_f1") for split in ("val", "test")}
     scores = ", ".join(f"{split} {value:.4f}" for split, value in found.items() if value is not None)
     return f"by a teacher of macro-F1 {scores}; they agree on {metrics['distil/val_agreement']:.1%} of the val rows"
-
-
-def _short(folder: Path) -> str:
-    relative = os.path.relpath(folder)
-    return str(folder) if relative.startswith("..") else relative

@@ -76,3 +76,8 @@ def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:
     hint = f" Did you mean '{guess}'?" if guess else ""
     listed = ", ".join(sorted(known)) or "none"
     return ConfigError(f"Unknown {what}: '{word}'.{hint}\n  allowed: {listed}", fix=f"use '{guess}'" if guess else None)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where there is no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

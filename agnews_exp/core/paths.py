@@ -35,6 +35,12 @@ def config_folder() -> Path:
     return (_PACKAGE.parent if is_checkout() else _PACKAGE) / "conf"
 
 
+def shown_path(path: Path) -> str:
+    """Return a path as messages show it: relative where it lies below the current folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
 CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"
 """Inside a run folder: the folder of an unfinished training, whose it is, and the lock of the process at work."""
 

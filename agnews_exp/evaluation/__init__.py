@@ -1,1 +1,1 @@
-"""Judging predictions: metrics, statistics, calibration, errors."""
+"""Judging predictions: metrics, statistics, calibration, drift, efficiency."""

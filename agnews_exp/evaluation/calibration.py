@@ -1,4 +1,4 @@
-"""Calibration: do the probabilities mean what they say?
+"""Calibration of probabilities: how far confidence and accuracy lie apart, and a test of the difference.
 
 Confidence is the largest class probability. A model is calibrated in this sense when, of the items to which it
 gives confidence c, a share c is right. Estimates from bins are biased upwards, the more so the more bins and the
@@ -98,7 +98,14 @@ def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray
 def expected_calibration_error(
     y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
 ) -> float:
-    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins."""
+    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins (Naeini et al. 2015).
+
+    Args:
+        y_true: Shape (n,), class indices.
+        probabilities: Shape (n, K).
+        n_bins: Number of bins.
+        binning: Equally wide bins, or bins of equally many items.
+    """
     return reliability_curve(*confidences(y_true, probabilities), n_bins, binning).expected_error
 
 

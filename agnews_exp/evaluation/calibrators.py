@@ -1,4 +1,4 @@
-"""Calibrators: turn a fitted model's scores into probabilities that mean what they say.
+"""Calibrators, which turn a fitted model's scores into probabilities that agree with observed frequencies.
 
 All follow scikit-learn's conventions and are fitted on scores and labels of rows that trained neither the model nor
 anything else (a part of validation kept for it). Scores have shape (n, K), on any scale, higher meaning more likely:
@@ -56,7 +56,7 @@ def _score_matrix(scores: ArrayLike) -> FloatArray:
 
 
 class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the calibrators.
+    """Base class of calibrators: fits scores to labels and gives probabilities.
 
     Attributes:
         classes_: Shape (K,), 0..K-1.

@@ -1,13 +1,14 @@
-"""Drift: does a new file of texts look like the rows that a model was judged on?
+"""Drift: differences between new texts and the rows that a model was judged on.
 
-The reference is what the model saw on validation rows: lengths, share of known words, confidences, predicted classes.
+The reference describes validation rows and the model's answers for them: lengths, share of known words, confidences,
+predicted classes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,25 +93,40 @@ def model_reference(
     return reference_of(quantities, answers.labels, n_classes) | {"words": words}
 
 
+def split_words(text: str) -> list[str]:
+    """Return the lower-cased runs of letters, digits and underscores of a text."""
+    return _WORD.findall(text.lower())
+
+
+def known_share(words: Iterable[Sequence[str]], known: Collection[str]) -> FloatArray:
+    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words.
+
+    Args:
+        words: The words of each of n texts.
+        known: Words of the training texts.
+    """
+    return np.array([sum(word in known for word in text) / len(text) if text else 0.0 for text in words])
+
+
 def vocabulary_of(texts: Sequence[str]) -> list[str]:
     """Return the words of texts, in lower case and in order; of more than 10,000 the most frequent."""
-    counts = Counter(_words("\n".join(texts)))
+    counts = Counter(split_words("\n".join(texts)))
     kept = sorted(counts, key=lambda word: (-counts[word], word))[:_VOCABULARY] if len(counts) > _VOCABULARY else counts
     return sorted(kept)
 
 
 def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) -> dict[str, FloatArray]:
-    """Return what drift is looked for in, shape (n,) each: words, share of known words, confidence.
+    """Return the quantities in which drift is looked for, shape (n,) each: words, share of known words, confidence.
 
     Args:
         texts: n texts.
         answers: The model's answers for them.
         known: Words of the training texts.
     """
-    words = [_words(text) for text in texts]
+    words = [split_words(text) for text in texts]
     values = {
         "words": np.array([len(w) for w in words], dtype=np.float64),
-        "known_words": np.array([sum(x in known for x in w) / len(w) if w else 0.0 for w in words]),
+        "known_words": known_share(words, known),
     }
     matrix = answers.probabilities
     if matrix is None and answers.scores is not None:
@@ -127,15 +143,11 @@ def _spaced(n: int, most: int) -> NDArray[np.int64]:
     return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(np.int64)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
 def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], labels: ArrayLike) -> list[Shift]:
     """Compare new texts with a reference.
 
     Args:
-        reference: What :func:`reference_of` returned.
+        reference: The return value of :func:`reference_of`.
         quantities: The same quantities of m new texts.
         labels: Shape (m,), their predicted classes.
 
@@ -164,7 +176,7 @@ def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], la
 
 
 def stability_index(old: ArrayLike, new: ArrayLike) -> float:
-    """Return the population stability index of two histograms: the sum of (q - p) ln(q / p).
+    """Return the population stability index of two histograms, shape (B,) each: the sum of (q - p) ln(q / p).
 
     Half a row is added to every bin, so that an empty one does not make it infinite.
     """

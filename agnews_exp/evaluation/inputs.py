@@ -81,7 +81,7 @@ def same_length(**arrays: NDArray[Any]) -> int:
     return next(iter(lengths.values()))
 
 
-def probability_matrix(probabilities: ArrayLike, n_items: int | None = None) -> NDArray[np.float64]:
+def probability_matrix(probabilities: ArrayLike, n_items: int | None = None) -> FloatArray:
     """Return class probabilities as a float64 array of shape (n, K), K >= 2, whose rows sum to 1.
 
     Rows that sum to 1 within 1e-3 (float32 or rounded output) are rescaled to sum to exactly 1.
@@ -106,7 +106,7 @@ def probability_matrix(probabilities: ArrayLike, n_items: int | None = None) -> 
     if worst > 1e-3:
         raise DataError(f"each row of probabilities must sum to 1; one is off by {worst:.4g}")
     clipped = np.clip(array, 0, 1)
-    rows: NDArray[np.float64] = clipped / clipped.sum(axis=1, keepdims=True)
+    rows: FloatArray = clipped / clipped.sum(axis=1, keepdims=True)
     return rows
 
 

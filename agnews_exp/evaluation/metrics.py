@@ -147,7 +147,7 @@ def mcc(margins: Margins) -> FloatArray:
     return _ratio(covariance, np.sqrt(truth_variance * predicted_variance))
 
 
-def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: NDArray[np.float64] | None) -> float:
+def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None) -> float:
     """Return the mean of -ln p(true class) over n items, in nats; ``probabilities`` has shape (n, K)."""
     from sklearn.metrics import log_loss as mean_log_loss
 
@@ -158,13 +158,13 @@ def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities
 # --- the register ------------------------------------------------------------------------------------------------
 
 Direction = Literal["maximize", "minimize"]
-RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None], float]
+RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], float]
 """``(y_true (n,), y_pred (n,), probabilities (n, K) or None) -> float``."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way of judging answers.
+    """A metric in the register: its function, its direction, and where it is shown.
 
     Attributes:
         name: Its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``.
@@ -284,7 +284,7 @@ def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
 
 
 def own_record(own: Own) -> dict[str, dict[str, Any]]:
-    """Return what a record keeps of the user's own metrics, so that later commands need not import them."""
+    """Return the description of the user's own metrics in a record, so that later commands need not import them."""
     return {m.name: {"title": m.title, "greater_is_better": m.greater_is_better, "target": m.target} for m in own}
 
 
@@ -307,7 +307,7 @@ def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> di
 
 @dataclass(frozen=True)
 class Choice:
-    """One number of a judgement.
+    """One number among the results of :func:`judge`.
 
     Attributes:
         metric: Its metric.
@@ -496,7 +496,7 @@ def keyed(values: Mapping[str | tuple[str, str], float], split: str, class_names
 def classification_report_table(
     y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Return one row a class (class, precision, recall, f1, support), then the macro average."""
+    """Return one row a class (precision, recall, f1, support), then the macro average; ``y_true`` has shape (n,)."""
     margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
     columns = {name: entry.score(margins) for name, entry in METRICS.items() if entry.of == "classes"}
     rows: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What every model, of whatever family, answers for n texts."""
+"""The answers of any model, of whatever family, for n texts."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class BrierDecomposition(Result):
         reliability: Squared distance of forecast and frequency; 0 for calibrated forecasts. Smaller is better.
         resolution: How far the bins' frequencies lie from the overall ones. Larger is better.
         uncertainty: Score of always forecasting the class frequencies of these items.
-        binning: See above.
+        binning: The rest of the score, as described above.
         n_bins: Number of equally wide bins.
     """
 
@@ -78,12 +78,15 @@ def item_brier(y_true: ArrayLike, probabilities: ArrayLike) -> FloatArray:
 
 
 def negative_log_likelihood(y_true: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the mean of :func:`item_nll` (log-loss)."""
+    """Return the mean of :func:`item_nll` (log-loss) over n items, in nats; shapes (n,) and (n, K)."""
     return float(item_nll(y_true, probabilities).mean())
 
 
 def brier_score(y_true: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the mean of :func:`item_brier`; for two classes twice scikit-learn's ``brier_score_loss`` default."""
+    """Return the mean of :func:`item_brier` over n items, 0 to 2; shapes (n,) and (n, K).
+
+    For two classes it is twice scikit-learn's ``brier_score_loss`` by default.
+    """
     return float(item_brier(y_true, probabilities).mean())
 
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
-from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator, softmax
-from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, probability_matrix
+from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator
+from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, item_brier, item_nll, negative_log_likelihood
 from agnews_exp.evaluation.score_calibration import (
@@ -69,7 +69,7 @@ class CalibrationStudy(Result):
     """Several calibrators of one model: fitted, chosen and reported on three disjoint sets of rows.
 
     Attributes:
-        source: What the calibrators take from the model's answers.
+        source: The part of the model's answers that calibrators take.
         before_is: What the probabilities before are: the model's own, or the softmax of its scores.
         n_fit: Validation rows that the calibrators were fitted on.
         n_choose: The other validation rows, which chose among them.
@@ -130,44 +130,6 @@ def _change(
     )
 
 
-def calibrate(
-    name: str,
-    fit_scores: ArrayLike,
-    fit_labels: ArrayLike,
-    scores: ArrayLike,
-    labels: ArrayLike,
-    *,
-    probabilities: ArrayLike | None = None,
-    class_names: tuple[str, ...] | None = None,
-    n_bins: int = 15,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Calibrator, CalibrationChange]:
-    """Fit one calibrator on some rows and report calibration before and after on others.
-
-    Args:
-        name: A key of ``CALIBRATORS``.
-        fit_scores: Scores of the rows kept for calibration, shape (m, K).
-        fit_labels: Their class indices.
-        scores: Scores of the rows to report on, shape (n, K).
-        labels: Their class indices.
-        probabilities: The model's own probabilities of these rows; left out, the softmax of the scores.
-        class_names: The K class names.
-        n_bins: Number of bins.
-        resamples: Bootstrap resamples.
-        seed: Seed of resamples and simulations.
-    """
-    calibrator = _fitted(name, fit_scores, fit_labels)
-    before = softmax(scores) if probabilities is None else probability_matrix(probabilities)
-
-    def report(matrix: FloatArray) -> CalibrationReport:
-        return calibration_report(labels, matrix, class_names, n_bins=n_bins, seed=seed)
-
-    n_fit = len(class_indices(fit_labels, "fit_labels"))
-    pair = before, calibrator.predict_proba(scores)
-    return calibrator, _change(name, n_fit, report(before), pair, labels, report, resamples, seed)
-
-
 def stratified_halves(
     labels: ArrayLike, share: float = 0.5, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -220,9 +182,9 @@ def study_calibration(
 
     Args:
         validation: The model's answers for m validation rows.
-        validation_labels: Their class indices.
+        validation_labels: Shape (m,), their class indices.
         test: The model's answers for n test rows, which are reported on and nothing else.
-        test_labels: Their class indices.
+        test_labels: Shape (n,), their class indices.
         class_names: The K class names.
         calibrators: Keys of ``CALIBRATORS``; "none" competes with them in any case.
         fit_share: Share of each class's validation rows to fit on.

@@ -18,7 +18,7 @@ MAX_ELEMENTS = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve(Result):
-    """Forecasts and outcomes by bin: what a reliability diagram and a confidence histogram show.
+    """Forecasts and outcomes by bin: the data of a reliability diagram and of a confidence histogram.
 
     Attributes:
         lower: Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower

@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from agnews_exp.evaluation.inputs import FloatArray
 
 Target = Literal["accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy"]
-TARGETS: tuple[Target, ...] = ("accuracy_floor", "escalation_rate", "cost_ceiling", "confidence", "best_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
 class RoutingCurve:
-    """What each threshold gives; entry i hands over all items with a confidence below ``thresholds[i]``.
+    """Accuracy and share handed over by threshold; entry i hands over items with a confidence below ``thresholds[i]``.
 
     Attributes:
         thresholds: Shape (m,), rising: the lowest confidence there is, which hands over nothing, to infinity.
@@ -43,7 +42,7 @@ class RoutingCurve:
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen threshold.
+    """A chosen threshold of a router and its results.
 
     Attributes:
         threshold: Confidence below which an item is handed over; ``inf`` hands over everything.
@@ -92,7 +91,13 @@ def oracle_curve(fast_right: ArrayLike, accurate_right: ArrayLike) -> tuple[Floa
 
 
 def random_accuracy(rate: ArrayLike, fast_right: ArrayLike, accurate_right: ArrayLike) -> FloatArray:
-    """Return the expected accuracy of a router that hands over a share ``rate`` of the items by lot."""
+    """Return the expected accuracy of a router that hands over items at random, in the shape of ``rate``.
+
+    Args:
+        rate: Shares of the items that are handed over.
+        fast_right: Shape (n,), whether the fast model is right.
+        accurate_right: Shape (n,), whether the accurate model is.
+    """
     _, fast, accurate = _checked(fast_right, fast_right, accurate_right)
     share = np.asarray(rate, dtype=np.float64)
     return np.asarray((1 - share) * fast.mean() + share * accurate.mean(), dtype=np.float64)
@@ -139,7 +144,12 @@ def _choice(curve: RoutingCurve, i: int, *, threshold: float | None = None, reac
 
 
 def pareto_front(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.int64]:
-    """Return the positions of points that no other one beats in both cost and accuracy, by rising cost."""
+    """Return the positions, shape (k,), of the points that no other beats in both cost and accuracy, by rising cost.
+
+    Args:
+        cost: Shape (m,).
+        accuracy: Shape (m,).
+    """
     costs, accuracies = np.asarray(cost, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
     order = np.lexsort((-accuracies, costs))
     best = np.maximum.accumulate(np.concatenate([[-np.inf], accuracies[order][:-1]]))

@@ -1,4 +1,4 @@
-"""What a calibrator takes from a model's answers, and a calibrator as JSON parameters.
+"""The input that a calibrator takes from a model's answers, and calibrators stored as JSON parameters.
 
 A model of any family answers with decision scores, probabilities or both. :func:`score_source` says which of them a
 calibrator is fitted on and what the probabilities without a calibrator are. :class:`ScoreCalibration` keeps that
@@ -30,7 +30,7 @@ _DERIVED = frozenset({"classes_", "n_features_in_"})
 
 
 def score_source(predictions: Predictions) -> ScoreSource:
-    """Return what a calibrator takes from these answers.
+    """Return which part of a model's answers a calibrator takes.
 
     Decision scores, unless there are none or the probabilities are their softmax: such scores mean something only
     beside each other, and one-against-rest calibrators need them normalised.
@@ -64,7 +64,7 @@ def scores_for_calibration(predictions: Predictions, source: ScoreSource) -> Flo
 
 
 def uncalibrated(predictions: Predictions) -> tuple[FloatArray, str]:
-    """Return the probabilities without a calibrator, shape (n, K), and what they are.
+    """Return the probabilities without a calibrator, shape (n, K), and their description in words.
 
     The model's own, or the softmax of its decision scores where it has no others. The latter was never meant as a
     probability (a margin has no unit), so its calibration error says nothing about the model.
@@ -76,11 +76,11 @@ def uncalibrated(predictions: Predictions) -> tuple[FloatArray, str]:
 
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
-    """A chosen calibrator with what it takes from a model's answers.
+    """A chosen calibrator with the part of a model's answers that it takes.
 
     Attributes:
         name: A key of ``CALIBRATORS``, or ``none``.
-        source: What the calibrator takes.
+        source: The part of the model's answers that it takes.
         calibrator: The fitted calibrator; None for ``none``.
         class_names: The K class names, in the order of the columns.
     """
@@ -162,7 +162,7 @@ def save_calibrator(path: Path, chosen: ScoreCalibration) -> None:
 
 
 def load_calibrator(path: Path) -> ScoreCalibration:
-    """Read what :func:`save_calibrator` wrote (``<run>/analysis/calibration/calibrator.json``).
+    """Read a calibrator that :func:`save_calibrator` wrote (``<run>/analysis/calibration/calibrator.json``).
 
     Raises:
         StorageError: There is no such file, or it is damaged.

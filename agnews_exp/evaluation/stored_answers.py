@@ -79,7 +79,7 @@ def _answers(path: Path, split: str) -> Any:
 
 
 def read_table(path: Path, n_classes: int | None = None) -> Any:
-    """Return a run's predictions.parquet as a pyarrow table whose columns are what a run writes.
+    """Return a run's predictions.parquet as a pyarrow table whose columns have been checked.
 
     Args:
         path: The file.

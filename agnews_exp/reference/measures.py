@@ -23,7 +23,7 @@ class Measure(Result):
 
     Attributes:
         id: Its name.
-        what: What it says.
+        what: Its meaning in words.
         source: The place in the publication.
         published: The published number, list or order.
         ours: The own one; empty where the part was left out.

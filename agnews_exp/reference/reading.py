@@ -86,7 +86,7 @@ class OwnResult:
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """The model's name in the configuration."""
         return str(self.config.get("model"))
 
     @classmethod
@@ -110,12 +110,12 @@ class OwnResult:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a published number or sentence here.
+    """The verdict on a published number or sentence.
 
     Attributes:
         verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
-        said: What was found, with its split.
-        needed: What a judgement would need, where there is none.
+        said: The own finding, with its split.
+        needed: The runs or data that a judgement would need, where there is none.
     """
 
     verdict: str
@@ -146,7 +146,7 @@ class Reference:
 
     @property
     def introduction(self) -> str:
-        """Two sentences that say what it is and what its split was."""
+        """Two sentences on the publication and its split of the data."""
         who = ", ".join(str(self.source[key]) for key in ("authors", "year") if self.source.get(key))
         link = f" ({self.source['link']})" if self.source.get("link") else ""
         split = str(self.source.get("split") or "its authors do not say").strip().rstrip(".")
@@ -178,7 +178,7 @@ class Reference:
         return max(found, key=lambda one: one.rows.get("train", 0), default=None)
 
     def unlike(self, own: OwnResult, share: float = 1.0) -> str:
-        """Return what a run lacks to judge these numbers, empty where it lacks nothing.
+        """Return the settings that a run lacks to judge these numbers, empty where it lacks nothing.
 
         Args:
             own: The run.
@@ -231,7 +231,7 @@ def compared(value: float, published: float, ends: tuple[float, float], margin: 
         published: The published number.
         ends: The estimate's 95 % interval.
         margin: Differences below it count as none.
-        said: What was found.
+        said: The own finding.
     """
     low, high = ends[0] - published, ends[1] - published
     said = f"{said}; {value - published:+.4f} to the published {published:.4g}, margin {margin:.3g}"

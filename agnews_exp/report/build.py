@@ -35,7 +35,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-command.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     report = commands.add_parser("report", help="one HTML page, and Markdown, from the stored runs alone")
     report.add_argument(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
-from agnews_exp.evaluation.statistics import accuracy_interval
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
 from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, filled, origin, run_score, slug
 from agnews_exp.report.inputs import Inputs
 from agnews_exp.report.systems import Answers, System

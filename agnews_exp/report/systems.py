@@ -182,7 +182,7 @@ class StoredRun:
         """Return the bootstrap interval of such as ``test/macro_f1`` over the split's rows, or None."""
         split, _, name = metric.partition("/")
         if (split, name) not in self._intervals:
-            from agnews_exp.evaluation.statistics import bootstrap_metric
+            from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
 
             answers = self.answers(split)
             self._intervals[split, name] = (

@@ -20,7 +20,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     _add_export_parser(commands)
     _add_registry_parsers(commands)
@@ -28,11 +28,6 @@ def add_parsers(commands: Any) -> None:
 
 
 def _add_export_parser(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     export = commands.add_parser("export", help="a network (or a cascade's) as ONNX, int8 if wanted, and check it")
     export.add_argument("model", help="run (folder, name, MLflow id), model folder, or models:/name@alias")
     export.add_argument("--output", type=Path, help="folder to write (default: onnx or onnx-int8 beside the model)")
@@ -145,11 +140,6 @@ def _cells(engine: Engine) -> list[str]:
 
 
 def _add_registry_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     register = commands.add_parser("register", help="register a run's model in MLflow's model registry")
     register.add_argument("run", help="run folder or name, or MLflow run id")
     register.add_argument("--name", required=True, help="of the registered model")
@@ -230,11 +220,6 @@ def _drift(options: argparse.Namespace) -> None:
 
 
 def _add_answering_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
-    """
     from agnews_exp.serving.http.limits import ServeSettings
 
     predict = commands.add_parser("predict", help="answer the texts of a file or of standard input")
@@ -343,7 +328,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _progress() -> Any:
-    """Return a context that yields a function to be told how many rows are done."""
+    """Return a context that yields a function which takes the number of rows that are done."""
     from contextlib import contextmanager
 
     @contextmanager

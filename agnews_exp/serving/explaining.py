@@ -20,7 +20,7 @@ _CAN = "linear models on n-grams, networks, and cascades of them"
 
 
 def word_explainer(model: FittedModel) -> WordExplainer:
-    """Return what explains a model's answers.
+    """Return the function that explains a model's answers.
 
     Linear models: each word's part of the class's score (exact). Networks: gradient times input of the class's logit.
     Cascades: whichever fits the model that answered.

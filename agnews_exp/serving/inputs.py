@@ -48,7 +48,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the texts are.
+    """The place and the format of texts.
 
     Attributes:
         path: The file; None is standard input.

@@ -1,4 +1,4 @@
-"""Which model a word means: a run, a model folder, or a version in MLflow's registry."""
+"""Finding the model that a word means: a run's, a model folder, or a version in MLflow's registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, read_manifest
@@ -17,11 +17,11 @@ from agnews_exp.tracking.runs import find_runs
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """A model folder and what it was asked for as.
+    """A model folder and the name by which it was asked for.
 
     Attributes:
         folder: The model folder.
-        name: What people call it.
+        name: Its name for people.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class FoundModel:
         return str(sorted(read_manifest(self.folder)["sha256"].items()))
 
     def load(self, device: str = "auto") -> FittedModel:
-        """Load the model."""
+        """Load the model of the folder."""
         return load_model(self.folder, device)
 
 
@@ -76,7 +76,7 @@ def _registered(plain: Mapping[str, Any], uri: str) -> Path:
         fetched = Path(mlflow.artifacts.download_artifacts(uri))
     except (MlflowException, OSError) as error:
         raise ConfigError(
-            f"MLflow cannot give {uri}: {str(error).splitlines()[0]}", fix="agnews register <run> --name <name>"
+            f"MLflow cannot give {uri}: {first_line(error)}", fix="agnews register <run> --name <name>"
         ) from error
     folders = [path.parent for path in fetched.rglob(MANIFEST)]
     if not folders:

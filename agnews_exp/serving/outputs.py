@@ -29,14 +29,14 @@ class Output(Protocol):
         """Write rows."""
 
     def position(self) -> int:
-        """Make what was written last and return where it ends."""
+        """Make all rows written so far durable, and return the position of their end."""
 
     def close(self) -> None:
         """Complete the file."""
 
 
 class LineOutput:
-    """CSV or JSON lines.
+    """Output as CSV or JSON lines.
 
     Args:
         path: The file; None is standard output.

@@ -28,7 +28,7 @@ _SAVE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Answering:
-    """What an answer holds.
+    """The content of an answer, and how many texts are answered at once.
 
     Attributes:
         top_k: So many most likely classes, the label included.
@@ -47,7 +47,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stream.
+    """The counts of an answered stream.
 
     Attributes:
         answered: Texts that were answered.
@@ -83,7 +83,7 @@ def answer_rows(
     Args:
         items: Rows with texts.
         model: Answers them.
-        answering: What the answers hold.
+        answering: The content of the answers.
         explainer: Of the model, where answers hold words.
     """
     texts = [item.text or "" for item in items]
@@ -141,10 +141,10 @@ def predict_stream(
         source: Where the texts are.
         model: Answers them.
         output: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output (which cannot be gone on with).
-        answering: What an answer holds.
+        answering: The content of an answer.
         identity: Of the model; another model does not go on with this one's file.
         force: Write an existing output anew.
-        progress: Is told how many rows are done.
+        progress: Called with the number of rows that are done.
 
     Raises:
         ConfigError: The output is there already, or the model cannot be explained.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.performing import FinishedRun
-from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
 from agnews_exp.evaluation.drift import REFERENCE, Shift, describe, model_reference, shifts
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.persistence import add_json
@@ -88,7 +88,7 @@ _FOLDER_TAG = "run_folder"
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of a challenge.
+    """The outcome of a challenge of the champion.
 
     Attributes:
         promoted: Whether the challenger is champion now.
@@ -143,7 +143,7 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise ConfigError(f"--name {name}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"--name {name}: {first_line(error)}") from error
     result = run.result() or {}
     facts = {"fingerprint": str(result["fingerprint"]), "run_name": str(result["name"])}
     facts[_FOLDER_TAG] = _place(plain, run)
@@ -213,7 +213,7 @@ def promote(
         ConfigError: The two were judged on different rows.
     """
     from agnews_exp.compare.comparison import load_comparable
-    from agnews_exp.evaluation.statistics import bootstrap_difference
+    from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
 
     run = _one_run(plain, word)
     client = open_registry(plain)

@@ -78,7 +78,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """The command for a shell."""
+        """The command as a line for a shell."""
         return "agnews " + " ".join(w if _PLACEHOLDER.search(w) else shlex.quote(w) for w in self.words)
 
     @property
@@ -92,7 +92,7 @@ class Planner:
 
     Args:
         asked: The study.
-        state: What its stages have made so far.
+        state: The study's file, which holds the results of its stages so far.
         machine: This machine.
         transformer: Name of the chosen transformer, or None.
     """

@@ -91,7 +91,7 @@ class StudySession:
         self._console.print(f"about {clock(left)} ({guessed}); the same command goes on where it was interrupted\n")
 
     def _planned(self, stage: str) -> tuple[str, str]:
-        """Return the number of a stage's commands, and what the plan says of it."""
+        """Return the number of a stage's commands, and the remark on it in the plan."""
         commands = self._planner.commands(stage)
         count = str(len(commands))
         if stage in self._asked.settings.leave_out:
@@ -128,7 +128,7 @@ class StudySession:
         return self._guess(stage) * share * (self._pace() or 1.0)
 
     def run(self) -> None:
-        """Run what is missing.
+        """Run the commands that are still to do.
 
         Raises:
             ConfigError: Another process works on this study.
@@ -208,7 +208,7 @@ class StudySession:
         errors.unlink(missing_ok=True)
 
     def _note(self, stage: str, command: Command, failure: str | None, seconds: float, run: Path | None = None) -> None:
-        """Store how a command ended: with a failure, or with what it made."""
+        """Store how a command ended: with a failure, or with the runs, sweeps and folders that it made."""
         done = failure is None
         runs = self.state.output_dir / "runs"
         word = None if run is None else run.name if run.parent == runs else os.path.relpath(run, self.state.output_dir)
@@ -224,7 +224,7 @@ class StudySession:
         self.state.set_step(stage, step)
 
     def _settle(self, stage: str, commands: Sequence[Command]) -> None:
-        """Store the state of a stage; a part that is left out is no failure, but the reason is told."""
+        """Store the state of a stage; a part that is left out is no failure, but its reason is printed."""
         several = len(commands) > 1
         parts = [f"{c.words[0]} {c.words[-1]}: {c.missing}" if several else c.missing for c in commands if c.left_out]
         left_out = "; ".join(dict.fromkeys(filter(None, parts))) or None
@@ -323,7 +323,7 @@ def _reported_run(report: Path) -> Path | None:
 
 
 def _reason(code: int, errors: Path) -> str:
-    """Return why a command failed, in a line: what it said last, or its exit code in words."""
+    """Return why a command failed, in a line: its last message, or its exit code in words."""
     try:
         said = [line for line in errors.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError:
@@ -348,7 +348,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-command.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     study = commands.add_parser(
         "study",

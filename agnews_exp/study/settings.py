@@ -1,4 +1,4 @@
-"""Settings of a study: what `conf/study/<profile>.yaml` may say and what a command line may change."""
+"""Settings of a study: the keys of `conf/study/<profile>.yaml`, and those that a command line may change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SHARED = (
 )
 """Keys that a study hands on to its runs; every other key is a stage's own choice."""
 _NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "reference", "tracking", "tags", "hydra.launcher")
-"""Keys that say how a study is worked off, not what it computes."""
+"""Keys that change how a study is carried out, and nothing in its results."""
 _HUB_SECONDS = 10.0
 _GIB_A_JOB = 2.0
 """Memory of one classical job on a corpus of 100,000 short texts, with room to spare."""
@@ -154,7 +154,7 @@ class AskedStudy:
 
     @property
     def command(self) -> str:
-        """The command that repeats it."""
+        """The command that repeats the study."""
         return shlex.join(["agnews", "study", self.profile, *self.given])
 
 

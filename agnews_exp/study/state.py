@@ -63,7 +63,7 @@ class StudyFile:
         self._write()
 
     def close(self) -> None:
-        """Note that all is done."""
+        """Store that all stages are done."""
         self._content["finished"] = _now()
         self._write()
 
@@ -73,7 +73,7 @@ class StudyFile:
         return status
 
     def reason(self, stage: str) -> str | None:
-        """Return why a stage is as it is."""
+        """Return the reason of a stage's status."""
         return self._stages.get(stage, {}).get("reason")
 
     def settled(self, stage: str) -> bool:

@@ -1,8 +1,8 @@
 """Sweeps through Hydra's other launchers: submitit (SLURM), ray, joblib, and Hydra's own in this process.
 
-A launcher gets a batch of jobs and returns when all have ended. What became of a job is read from its run folder, as it
-comes; what the launcher answers says only why there is no record. Timeouts, retries and GPUs are the launcher's own
-business.
+A launcher gets a batch of jobs and returns when all have ended. The end of a job is read from its run folder as soon
+as it is there; the launcher's answer says only why a record is missing. Timeouts, retries and GPUs are up to the
+launcher.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.compose import quoted
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, first_line
 from agnews_exp.core.process import check_terminated, is_gone
 from agnews_exp.core.processes import cpu_count
 from agnews_exp.sweeps.launcher import Source
@@ -36,7 +36,6 @@ from agnews_exp.sweeps.replay import refuse_foreign_settings
 from agnews_exp.sweeps.state import BAD_INPUT, SETTLED, Job, SweepFolder, log_path, report_path
 from agnews_exp.sweeps.upstream import compose_from
 from agnews_exp.tracking import record
-from agnews_exp.tracking.store import is_local, tracking_uri
 
 if TYPE_CHECKING:
     from agnews_exp.sweeps.session import SweepSession
@@ -111,24 +110,11 @@ def work_through(
         config.hydra.sweep.dir = str(session.folder.path)
     if "submitit_folder" in getattr(launcher, "params", {}):
         launcher.params["submitit_folder"] = str(session.folder.path / _SUBMITTED / "%j")
-    kind = type(launcher).__name__
-    if kind == "LocalLauncher":  # it starts all that it gets at once
+    if type(launcher).__name__ == "LocalLauncher":  # it starts all that it gets at once
         batch = min(batch, cpu_count())
-    if kind == "SlurmLauncher" or (kind == "RayLauncher" and launcher.ray_cfg.init.get("address")):
-        _warn_of_sqlite(session)
     with session.begin(source.total):
         while jobs := [job for _ in range(batch) if (job := source.next()) is not None]:
             _Batch(launcher, session, source, config, context).run(jobs)
-
-
-def _warn_of_sqlite(session: SweepSession) -> None:
-    tracking, paths = session.plain["tracking"], session.plain["paths"]
-    uri = tracking_uri(Path(paths["mlruns_dir"]), tracking["uri"])
-    if tracking["enabled"] and is_local(uri):
-        log.warning(
-            "Jobs on several machines will write to one sqlite file, which network file systems do not protect: %s. "
-            "Use a server: tracking.uri=http://HOST:5000 (or afterwards: agnews sync).", uri,
-        )  # fmt: skip
 
 
 class _Batch:
@@ -151,7 +137,7 @@ class _Batch:
         self._error: Exception | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run the jobs and settle each.
+        """Run the batch and settle each job.
 
         Raises:
             ConfigError: The launcher could start none of them.
@@ -173,7 +159,7 @@ class _Batch:
         places = {job.num: place for place, (job, _) in enumerate(valid)}
         begun = any((self._session.folder.path / str(job.num) / record.STATUS).is_file() for job, _ in valid)
         if self._error is not None and not begun:
-            raise ConfigError(f"{type(self._launcher).__name__} started no job: {_first_line(self._error)}")
+            raise ConfigError(f"{type(self._launcher).__name__} started no job: {first_line(self._error)}")
         for job in left:
             self._settle(job, *self._end_of(places[job.num]))
 
@@ -186,7 +172,7 @@ class _Batch:
             if self._session.foreign:
                 refuse_foreign_settings(self._session.job_words(job))
         except (HydraException, OmegaConfBaseException, ConfigError) as error:
-            self._settle(job, BAD_INPUT, _first_line(error))
+            self._settle(job, BAD_INPUT, first_line(error))
             return None
         return words
 
@@ -235,7 +221,7 @@ class _Batch:
             if raised is None:
                 return 0, None
             return raised.exit_code if isinstance(raised, AgnewsError) else 1, str(raised) or type(raised).__name__
-        said = f" ({_first_line(self._error)})" if self._error is not None else ""
+        said = f" ({first_line(self._error)})" if self._error is not None else ""
         return 1, f"the job ended without a result{said}"
 
     def _settle(self, job: Job, code: int, reason: str | None) -> None:
@@ -248,10 +234,6 @@ class _Batch:
         state = self._session.ended(job, code=code, seconds=_recorded_seconds(folder / str(job.num)))
         self._session.settled(state)
         self._source.done(state)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _is_done(folder: SweepFolder, num: int) -> bool:
@@ -272,7 +254,7 @@ def _recorded_seconds(run: Path) -> float | None:
 
 
 class SlurmQueue:
-    """What SLURM's queue says about a sweep's jobs.
+    """A sweep's jobs in SLURM's queue.
 
     submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
     for without end.

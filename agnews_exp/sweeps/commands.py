@@ -29,7 +29,7 @@ def add_parsers(commands: Any) -> None:
     """Add the sub-commands.
 
     Args:
-        commands: What ``argparse.ArgumentParser.add_subparsers`` returned.
+        commands: The sub-parsers of ``agnews``.
     """
     sweeps = commands.add_parser("sweeps", help="list sweeps, or show one's jobs, failures or best job")
     actions = sweeps.add_subparsers(title="actions", metavar="action", required=True)

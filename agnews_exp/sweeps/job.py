@@ -68,7 +68,7 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
 
 
 def check_job(words: Sequence[str]) -> None:
-    """Compose and check a job's configuration; print what is wrong and exit with its code.
+    """Compose and check a job's configuration; print its mistake and exit with the mistake's code.
 
     Args:
         words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
@@ -87,7 +87,9 @@ def check_job(words: Sequence[str]) -> None:
 
 
 def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
-    """Write what jobs would have now as fingerprint and data, by number, as JSON; one that cannot be told is left out.
+    """Write the fingerprints and data checksums that jobs would have now, by number, as JSON.
+
+    A job whose configuration or data cannot be read is left out.
 
     Args:
         words: Every job's words for Hydra, by number.

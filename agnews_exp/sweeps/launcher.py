@@ -80,7 +80,7 @@ class GpuSlots:
 
     @property
     def available(self) -> bool:
-        """Whether one more job fits."""
+        """Whether GPUs for one more job are free."""
         return sum(n > 0 for n in self._free.values()) >= self._per_job
 
     def take(self, num: int) -> dict[str, str]:
@@ -118,7 +118,7 @@ class Source(Protocol):
 
 
 class JobList:
-    """A grid's jobs.
+    """The jobs of a grid, in order.
 
     Args:
         jobs: Those that still have to run.
@@ -230,7 +230,7 @@ class _Attempt:
         job: The job.
         child: Its process.
         fresh: Whether that is an interpreter of its own.
-        timed_out: Whether it was told to end because its time is up.
+        timed_out: Whether it was ended because its time is up.
     """
 
     job: Job

@@ -1,4 +1,4 @@
-"""Running again what a sweep's folder has stored: its command, its jobs, its best job.
+"""Repeats from a sweep's folder: of its command, of a job, of its best job.
 
 A folder may come from somebody else. So what it stores is looked at before Hydra gets it: its words may set what a
 sweep is made of and nothing that Hydra calls, and its copy of the configuration must leave Hydra's own settings as

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: result files, the note on its MLflow run, and what the terminal says at the end."""
+"""Results of a sweep: its files, the note on its MLflow run, and the summary on the terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.paths import shown_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.replay import repeat_command
@@ -40,7 +41,7 @@ _SHOWN = ("macro_f1", "accuracy")
 
 @dataclass(frozen=True)
 class JobRow:
-    """A finished job.
+    """A finished job with its overrides and its result.
 
     Attributes:
         state: Its state.
@@ -54,7 +55,7 @@ class JobRow:
 
     @property
     def group(self) -> str:
-        """Fingerprint without the seed: what is averaged together."""
+        """Fingerprint without the seed; jobs of one group are averaged."""
         return str(self.result.get("group_fingerprint") or self.result["fingerprint"])
 
     @property
@@ -394,7 +395,7 @@ class Results:
         states: All jobs.
         rows: The finished ones.
         table: The aggregate as Markdown.
-        note: What MLflow shows on top of the parent run.
+        note: The note of the sweep's MLflow run (Markdown).
         metrics: Numbers for the parent run.
         artifacts: Files and folders for the parent run.
         best: The finished job with the best objective; None where there are several goals.
@@ -511,7 +512,7 @@ def print_results(folder: SweepFolder, results: Results) -> None:
         console.print(f"best   #{best.state.num} {best.state.words(swept)}: {best.metrics['objective']:.4f}")
     for line in results.said:
         console.print(f"note   {line}")
-    console.print(f"sweep  {_short(folder.path)}")
+    console.print(f"sweep  {shown_path(folder.path)}")
     if folder.info().get("kind") == "search":
         job = "" if results.best is not None else " --job N"
         console.print(
@@ -559,10 +560,5 @@ def print_failures(folder: SweepFolder, states: Sequence[JobState]) -> None:
         if state.traceback:
             last = state.traceback.strip().splitlines()[-3:]
             console.print("     trace   " + "\n             ".join(line.strip() for line in last))
-        console.print(f"     log     {_short(log_path(folder.path, state.num))}")
+        console.print(f"     log     {shown_path(log_path(folder.path, state.num))}")
         console.print(f"     repeat  {repeat_command(state.overrides, folder.snapshots)}")
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -1,4 +1,4 @@
-"""A study over the jobs of a sweep: asks Optuna for trials, tells it their ends, and picks up where it was."""
+"""Searches: an Optuna study whose trials are the jobs of a sweep, and which a later call goes on with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
-from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.errors import ConfigError, first_line
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
@@ -74,7 +74,7 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched.
+    """The search space.
 
     Attributes:
         distributions: Optuna distributions by override key.
@@ -210,12 +210,12 @@ class Search:
 
     Args:
         settings: Checked settings.
-        space: What is searched.
+        space: The search space.
         session: The sweep.
         config: The sweep's composed config.
 
     Raises:
-        ConfigError: The Optuna study exists with another space.
+        ConfigError: Optuna has a study of this name with another space.
     """
 
     def __init__(self, settings: SearchSettings, space: Space, session: SweepSession, config: DictConfig) -> None:
@@ -249,7 +249,7 @@ class Search:
         return study
 
     def _claim(self, study: optuna.Study) -> None:
-        """Write down what determines an Optuna study, or compare with what is written down there.
+        """Store the settings that a search depends on, or compare them with those that an earlier call stored.
 
         Raises:
             ConfigError: Something differs; names it.
@@ -305,7 +305,7 @@ class Search:
 
     @property
     def unit(self) -> str | None:
-        """What a trial reports the ends of; None: fits on little before the real one."""
+        """The steps of a trial that pruning counts; None for fits on few rows before the real one."""
         plain = self._session.plain
         if plain["evaluation"]["folds"]:
             return "folds"
@@ -317,7 +317,7 @@ class Search:
         return min(self.settings.n_trials, self._grid_size or self.settings.n_trials)
 
     def _recover(self) -> list[FrozenTrial]:
-        """Tell the ends that an earlier call could not tell any more; return its trials that have to run again."""
+        """Tell Optuna the ends of trials that an earlier call left open; return those that have to run again."""
         again = []
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if frozen.user_attrs.get(_OWNER, self._owner) != self._owner:
@@ -413,7 +413,7 @@ class Search:
         ended = TrialState.PRUNED if state.status == "pruned" else TrialState.FAIL if values is None else None
         try:
             self.study.tell(number, values, ended, skip_if_finished=True)
-        except RuntimeError as error:  # the grid sampler stops after its last point; it is told by then
+        except RuntimeError as error:  # the grid sampler stops after its last point; Optuna has been told by then
             if "Study.stop" not in str(error):
                 raise
 
@@ -517,11 +517,11 @@ def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
 
 
 def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
-    """Say how much pruning has saved, in a line; nothing when no trial was pruned.
+    """Return one line on the steps that pruning has saved; none when no trial was pruned.
 
     Args:
-        trials: Trials of the Optuna study.
-        unit: What a trial reports the ends of, such as ``epochs``; None for trial fits before the real one. A pruned
+        trials: All trials of a search.
+        unit: See :attr:`Search.unit`, such as ``epochs``; None for trial fits before the real one. A pruned
             trial is taken to have had as many before it as the longest completed one.
     """
     done = [len(t.intermediate_values) for t in trials if t.state is TrialState.COMPLETE]
@@ -548,10 +548,10 @@ def _short(value: Any) -> str:
 
 
 def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Chart]:
-    """Yield what a search looks like: its history, what each parameter does, and how much each matters.
+    """Yield the charts of a search: its history, and the effect and the importance of each parameter.
 
     Args:
-        study: An Optuna study.
+        study: Optuna's study.
         objectives: Its objectives' names.
     """
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
@@ -628,5 +628,5 @@ def _draw(search: Search, folder: Path) -> list[Path]:
             for chart in search_charts(search.study, search.settings.objectives):
                 save(chart, folder / f"{chart.name}.png")
     except Exception as error:
-        log.warning("the search could not be drawn: %s", str(error).splitlines()[0] if str(error) else error)
+        log.warning("the search could not be drawn: %s", first_line(error))
     return [folder]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,6 @@ from agnews_exp.core.processes import WarmProcesses
 from agnews_exp.sweeps import state as job_files
 from agnews_exp.sweeps.clusters import wait_until_gone
 from agnews_exp.sweeps.job import identify_jobs
-from agnews_exp.sweeps.parent_run import ParentRun
 from agnews_exp.sweeps.replay import config_words
 from agnews_exp.sweeps.results import LiveTable
 from agnews_exp.sweeps.state import (
@@ -41,6 +41,8 @@ from agnews_exp.sweeps.state import (
 )
 from agnews_exp.tracking import record as job_report
 from agnews_exp.tracking.environment import describe_environment, other_source
+from agnews_exp.tracking.mlflow_mirror import SWEEP_RESULTS
+from agnews_exp.tracking.worker import Mirroring
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class SweepSession:
         self.table: LiveTable | None = None
         self.ended_now: list[JobState] = []
         self.folder: SweepFolder
-        self.parent: ParentRun
+        self._mirroring: Mirroring
 
     def __enter__(self) -> Self:
         name = self.plain["sweep"]["name"]
@@ -101,11 +103,11 @@ class SweepSession:
                 "Since the sweep '%s' ran, %s. The jobs run anew in '%s'; the old ones stay where they are.",
                 last.name, reason, free.name,
             )  # fmt: skip
-        self.parent = ParentRun(self.plain, self.folder)
+        self._mirroring = Mirroring(self.folder.path, self.plain)
         return self
 
     def _take(self, folder: SweepFolder) -> None:
-        """Work in a folder: lock it, and describe the sweep there or settle what an earlier call left."""
+        """Lock a folder, and describe the sweep there or settle the jobs that an earlier call left running."""
         self.folder = folder
         folder.acquire()
         try:
@@ -179,7 +181,7 @@ class SweepSession:
             words: Every job's words for Hydra, by number.
 
         Returns:
-            By number, without the jobs of which it cannot be told.
+            By number, without jobs whose configuration or data cannot be read.
         """
         answer = self.folder.path / "identities.json"
         output = job_files.log_path(self.folder.path, 0).with_name("identities.log")
@@ -208,7 +210,7 @@ class SweepSession:
         return self.folder.snapshots
 
     def _recover(self) -> None:
-        """Settle what an earlier call left as running: its record says whether it finished before the call died."""
+        """Settle jobs that an earlier call left as running: their records say whether they finished before it died."""
         for state in self.folder.states():
             if state.status == "running":
                 wait_until_gone(self.folder, state.num)
@@ -239,13 +241,16 @@ class SweepSession:
         return pending
 
     def begin(self, total: int) -> LiveTable:
-        """Open the parent run and return the table to show; call it when there is something to run.
+        """Start the mirror in MLflow and return the table to show; call it when there is something to run.
 
         Args:
             total: How many jobs the sweep has.
         """
-        self.folder.update(status="running", total=total, resumed=_now())
-        self.parent.open({"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind})
+        tags = {"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind}
+        experiment = self.plain["tracking"]["experiment"]
+        tracking = {"experiment": experiment, "host": platform.node(), "pid": os.getpid(), "tags": tags}
+        self.folder.update(status="running", total=total, resumed=_now(), tracking=tracking)
+        self._mirroring.start()
         settled = [s for s in self.folder.states() if self.folder.is_settled(s)]
         if settled:
             log.info("%s: %d of %d jobs are done already", self.folder.name, len(settled), total)
@@ -296,7 +301,7 @@ class SweepSession:
         max_rss_mb: float | None = None,
         timed_out: float | None = None,
     ) -> JobState:
-        """Judge an attempt that has ended, store its state, and close what the job could not close itself."""
+        """Judge an attempt that has ended, store its state, and close its record where the job could not."""
         before = self.folder.state(job.num) or JobState(job.num, job.overrides)
         state = job_files.judge(
             job, before, self.folder.path, code=code, timed_out=timed_out, objective=self._objective
@@ -312,7 +317,7 @@ class SweepSession:
             self.table.ended(state)
 
     def finish(self, total: int, report: Callable[[SweepFolder], Any] | None = None, *, accept: bool = False) -> None:
-        """Write and log the results, close the parent run, and show the end.
+        """Write and log the results, close the sweep's run in MLflow, and show the end.
 
         Args:
             total: How many jobs the sweep has.
@@ -330,9 +335,11 @@ class SweepSession:
         results = write_results(self.folder, states)
         if report is not None and (more := report(self.folder)):
             results.add(more)
-        self.parent.log(note=results.note, metrics=results.metrics, artifacts=results.artifacts)
+        names = [os.path.relpath(path, self.folder.path) for path in results.artifacts]
+        shown = {"note": results.note, "metrics": dict(results.metrics), "artifacts": names}
+        job_report.write_json(self.folder.path / SWEEP_RESULTS, shown)  # MLflow shows it
         self.folder.update(status="finished" if complete else "failed", ended=_now())
-        self.parent.close()
+        self._mirroring.finish()
         print_results(self.folder, results)
         unsettled = [s for s in states if not self.folder.is_settled(s)]
         if unsettled:
@@ -358,7 +365,7 @@ class SweepSession:
                 if state.status == "running":
                     self.folder.store(self._judge_orphan(state))
             self.folder.update(status="killed" if killed else "failed", ended=_now())
-            self.parent.close(stopped=killed)
+            self._mirroring.finish(stopped=killed)
         finally:
             self.folder.release()
 

@@ -37,7 +37,7 @@ SETTLED = ("finished", "pruned")
 """Ends that a repeat of the command leaves alone."""
 
 SCORE_TEST = "evaluation.score_test"
-"""What a search switches off for its trials: the test set is scored once, for the one that was chosen."""
+"""The setting that a search switches off for its trials: the test set is scored once, for the chosen trial."""
 
 _LOG_TAIL_BYTES = 20_000
 BAD_INPUT = 2
@@ -46,7 +46,7 @@ _CHECKSUM = "crc32"
 
 @dataclass(frozen=True)
 class Job:
-    """One job.
+    """One job of a sweep.
 
     Attributes:
         num: Its number, which is also the name of its folder.
@@ -61,12 +61,12 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job has come.
+    """The state of a job, as stored in the sweep's folder.
 
     Attributes:
         num: The job's number.
         overrides: Its overrides.
-        status: What became of its last attempt.
+        status: The state of its last attempt.
         reason: Why it failed, in a line.
         traceback: The Python traceback of a failure, where there is one.
         attempts: How often it was started by this and earlier calls of the sweep.
@@ -92,7 +92,7 @@ class JobState:
 
     @classmethod
     def read(cls, path: Path) -> JobState | None:
-        """Return the stored state, or None when there is none that can be read, or it is not what was written."""
+        """Return the stored state, or None when it is missing, unreadable or damaged."""
         content = record.read_json(path)
         if content is None or content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
             return None
@@ -256,8 +256,8 @@ class WorkLock:
 
     Args:
         folder: The folder; it is made when the lock is taken.
-        what: What the folder is, for the error: ``The sweep 'x'``.
-        fix: What to do when another process works in it.
+        what: The folder's name in the error: ``The sweep 'x'``.
+        fix: Advice for when another process works in it.
     """
 
     def __init__(self, folder: Path, what: str, fix: str) -> None:
@@ -376,7 +376,7 @@ class SweepFolder:
     def acquire(self) -> None:
         """Take the sweep for this process and its children.
 
-        The job server and the jobs inherit the lock, so it is free only when the last of them is gone.
+        The fork server and the jobs inherit the lock, so it is free only when the last of them is gone.
 
         Raises:
             ConfigError: Another process works on this sweep.
@@ -429,7 +429,7 @@ class SweepFolder:
         return (self.path / str(num) / CHECKPOINTS / RESUME_FILE).is_file()
 
     def clear(self, num: int) -> None:
-        """Remove what an unfinished attempt left in the job's folder, unless it can go on; its log is kept."""
+        """Remove the files of an unfinished attempt from the job's folder, unless it can go on; its log is kept."""
         if self.has_checkpoint(num):
             (self.path / str(num) / record.STATUS).unlink(missing_ok=True)
         else:
@@ -497,7 +497,7 @@ _NOT_IDENTITY = re.compile(
     r"^[+~]{0,2}(sweep\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
     r"|hydra\.sweeper\.(n_trials|n_jobs|max_failure_rate|plots))"
 )
-"""Overrides that say how a sweep is worked off, not what it is: changing them goes on with the same sweep."""
+"""Overrides that change how a sweep is carried out and not its jobs: with others the same sweep goes on."""
 
 
 def identity(words: Sequence[str]) -> list[str]:

@@ -72,7 +72,7 @@ class SessionSweeper(Sweeper):
 
 
 class SearchSweeper(SessionSweeper):
-    """Optuna's study over jobs; the rules of names and spaces are those of hydra-optuna-sweeper.
+    """The sweeper of searches by Optuna; names and spaces follow the rules of hydra-optuna-sweeper.
 
     Args:
         sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
@@ -159,7 +159,7 @@ class GridSweeper(SessionSweeper):
         self.grids = grids or [{}]
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run what is missing of the sweep.
+        """Run the jobs of the sweep that are missing.
 
         Args:
             arguments: The command's task overrides.
@@ -234,7 +234,7 @@ def expand(overrides: Sequence[Override]) -> list[list[str]]:
 
 
 def label_of(overrides: Sequence[Override]) -> str:
-    """Return a readable name of a sweep: the experiment, if one is named, and what is swept."""
+    """Return a readable name of a sweep: the experiment, if one is named, and the swept keys."""
     experiment = [str(o.value()) for o in overrides if o.key_or_group == "experiment" and not o.is_sweep_override()]
     swept = [(o.key_or_group or "").split(".")[-1].split("/")[-1] for o in overrides if o.is_sweep_override()]
     return "-".join([*experiment, *swept]) or "sweep"

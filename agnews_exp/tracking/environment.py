@@ -1,4 +1,4 @@
-"""What a number depends on beside the configuration: code, versions, machine."""
+"""The surroundings of a run that its numbers depend on beside the configuration: code, versions, machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intermediate values of a run, told to the Optuna study that asked for it, which may stop it early.
+"""Reports of a run's intermediate values to the Optuna study that asked for it, which may stop it early.
 
 The sweep names study and trial in the environment; without them :func:`study_reporter` returns None and a run reports
 to nobody. A runner gets the reporter through :class:`agnews_exp.runners.protocol.Stages` and never sees Optuna.

@@ -120,7 +120,7 @@ class SavedModel:
 
 
 def _signature() -> Any:
-    """Return what every text classifier has: an array of texts in, an array of class indices out."""
+    """Return the signature of every text classifier: an array of texts in, an array of class indices out."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -151,7 +151,7 @@ def _write_environments(folder: Path) -> None:
 
 
 class FolderModel:
-    """What ``mlflow.pyfunc.load_model`` wraps.
+    """A model folder as ``mlflow.pyfunc.load_model`` wraps it.
 
     Args:
         folder: A model folder; a changed file in it is refused.

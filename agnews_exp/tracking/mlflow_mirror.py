@@ -1,4 +1,4 @@
-"""The mirror of run and sweep folders in MLflow: after :func:`mirror` MLflow says what the folder says.
+"""The mirror of run and sweep folders in MLflow: :func:`mirror` gives an MLflow run the content of a folder.
 
 A folder can be mirrored at any moment and any number of times: while its run trains, at its end, or years later into
 another store by `agnews sync`. Which MLflow run a folder has in which store is noted in its tracking.json.
@@ -15,14 +15,14 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.paths import HISTORY
 from agnews_exp.core.process import check_terminated, is_gone
 from agnews_exp.tracking import record
@@ -32,12 +32,11 @@ from agnews_exp.tracking.store import flatten, prepare_store
 log = logging.getLogger(__name__)
 
 SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
-"""Inside a sweep's folder: what the sweep is, and what MLflow shows of its results."""
+"""Inside a sweep's folder: its description, and the results that MLflow shows."""
 
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
 
-_SCALARS = ("seed", "split_seed", "data_fraction")
 _GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -73,7 +72,7 @@ class State:
 
 
 class Store:
-    """One MLflow store, and what of the folders it has.
+    """One MLflow store, with the client and the experiments that mirroring needs.
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where the store is.
@@ -126,7 +125,7 @@ class Store:
         tags: Mapping[str, str] | None = None,
         metrics: Sequence[Any] = (),
     ) -> None:
-        """Log what a run has; MLflow takes 1,000 items at once, and 100 parameters or tags."""
+        """Log a run in bundles: MLflow takes 1,000 items at once, and 100 parameters or tags."""
         from mlflow.entities import Param, RunTag
 
         left_params = [Param(key, value) for key, value in (params or {}).items()]
@@ -137,6 +136,37 @@ class Store:
             self.client.log_batch(run_id, params=left_params[:n], tags=left_tags[:n], metrics=left[:_BUNDLE])
             left_params, left_tags, left = left_params[n:], left_tags[n:], left[_BUNDLE:]
             self.progress()
+
+    def log_folder(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+    ) -> str:
+        """Log a folder of results that is no run's, such as a comparison's, as a finished MLflow run.
+
+        Args:
+            name: The MLflow run's name.
+            folder: Logged with all files in it.
+            tags: Its tags; the note is one of them.
+            params: Its parameters.
+            metrics: Its numbers.
+
+        Returns:
+            The MLflow run's id.
+        """
+        from mlflow.entities import Metric
+
+        experiment_id, _ = self.experiment()
+        run_id = str(self.client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+        now = round(time.time() * 1000)
+        self.log(run_id, params=params, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+        self.client.log_artifacts(run_id, str(folder))
+        self.client.set_terminated(run_id, "FINISHED")
+        return run_id
 
     def log_curves(self, run_id: str, folder: Path) -> None:
         """Send the points of the training curves that were not sent yet; those that MLflow has are not doubled."""
@@ -181,7 +211,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
-    """Let MLflow say of a run or a sweep what its folder says; a job's sweep comes first.
+    """Bring the MLflow run of a run's or a sweep's folder up to date; a job's sweep comes first.
 
     Args:
         folder: A run's or a sweep's folder.
@@ -302,10 +332,10 @@ def _sweep_tags(folder: Path, store: Store) -> dict[str, str]:
 
 
 def _params(plain: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters that people compare runs by: the choices, what the command set, and the model's own."""
+    """Return the parameters that people compare runs by: the choices, the command's overrides, and the model's own."""
     classical = plain["model"]["family"] == "classical"
-    flat = flatten({key: plain[key] for key in (*_SCALARS, *_GROUPS)})
-    chosen = [*_SCALARS, *(f"{group}.name" for group in _GROUPS)]
+    flat = flatten({key: plain[key] for key in (*record.NUMBERS, *_GROUPS)})
+    chosen = [*record.NUMBERS, *(f"{group}.name" for group in _GROUPS)]
     words = [word.lstrip("+~").partition("=")[0] for word in environment.get("command", [])[1:] if "=" in word]
     given = [key for key in flat if any(key == word or key.startswith(f"{word}.") for word in words if "." in word)]
     own = [key for key, value in flat.items() if key.startswith("model.") and value != "None" and "_target_" not in key]
@@ -476,7 +506,7 @@ def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: S
 
 
 def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool = False) -> str:
-    """Let MLflow say of a sweep what its folder says.
+    """Bring the MLflow run of a sweep's folder up to date.
 
     Args:
         folder: The sweep's folder.
@@ -624,12 +654,11 @@ def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started)
 
 
-def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -> tuple[int, int]:
+def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
     """Mirror every folder that the configured store does not have as it is now.
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where from and where to.
-        folders: Runs' and sweeps' folders; all of them by default.
 
     Returns:
         How many runs were mirrored, and how many could not be.
@@ -640,7 +669,7 @@ def sync_runs(plain: Mapping[str, Any], folders: Iterable[Path] | None = None) -
     store = Store(plain)
     store.experiment()
     done = failed = 0
-    for root in sorted(_roots(store.output_dir) if folders is None else folders):
+    for root in sorted(_roots(store.output_dir)):
         with watched(root, wait=not _at_work(root)) as free:
             if not free:  # a worker is at it
                 continue
@@ -695,11 +724,6 @@ def close_stale_runs(store: Store, experiment_id: str) -> int:
             store.client.set_terminated(run.info.run_id, "KILLED")
             closed += 1
     return closed
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type where it says nothing."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _ms(text: object) -> int | None:

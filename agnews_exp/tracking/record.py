@@ -25,19 +25,19 @@ from agnews_exp.core.paths import HISTORY as HISTORY
 from agnews_exp.core.text import has_control, is_name
 
 _TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
-_NUMBERS = ("seed", "split_seed", "data_fraction")
+NUMBERS = ("seed", "split_seed", "data_fraction")
 _LARGEST_CONFIG = 1 << 20
 
 
 def wrong_result(content: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with the content of a result.json, or None.
+    """Return the mistake in the content of a result.json, in words, or None.
 
     Names end up in terminals, tables and paths of figures, so those with control characters are wrong, too.
     """
     for key in _TEXTS:
         if key in content and not is_name(content[key]):
             return f"{key} is no name"
-    for key in _NUMBERS:
+    for key in NUMBERS:
         if key in content and not _is_number(content[key]):
             return f"{key} is no number"
     metrics = content.get("metrics", {})
@@ -217,7 +217,7 @@ class RunFolder:
         self._set_status("running")
 
     def identify(self, fingerprint: str) -> None:
-        """Note what the run is, and so that it has work to do: from here on MLflow hears of it."""
+        """Store the run's identity, as it has work to do: from here on it is mirrored in MLflow."""
         self._set_status("running", fingerprint=fingerprint)
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -227,7 +227,7 @@ class RunFolder:
         self._set_status("finished", sha256={path.name: sha256_of(path) for path in written if path.is_file()})
 
     def abandon(self, status: str, reason: str, *, traceback: str | None = None) -> None:
-        """Mark the run failed or killed and drop what is half done; never raises.
+        """Mark the run failed or killed and remove incomplete files; never raises.
 
         The bulky parts go first: on a full disk that makes the room for the status.
         """

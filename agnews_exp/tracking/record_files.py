@@ -27,6 +27,13 @@ def write_predictions(
 
     Rows of the part ``cv`` are out-of-fold answers for training rows and have their fold in the column ``fold``.
     Texts are left out: a record can be shared where the corpus may not.
+
+    Args:
+        path: The Parquet file.
+        parts: Split -> its rows.
+        answers: Split -> the model's answers for these rows.
+        class_names: K names.
+        folds: Shape (n,), the fold of each row of ``cv``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.evaluation.predictions import Predictions
@@ -234,7 +234,7 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
     try:
         stored = client.search_runs([experiment.experiment_id], query, max_results=200)
     except MlflowException as error:
-        raise ConfigError(f"MLflow cannot read the filter {query!r}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"MLflow cannot read the filter {query!r}: {first_line(error)}") from error
     known = runs(plain)
     found = [run for answer in stored if (run := _by_id(known, answer.info.run_id)) is not None]
     if not found:
@@ -247,7 +247,7 @@ def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        words: What :func:`find` takes, and MLflow filters.
+        words: Words as for :func:`find`, and MLflow filters.
 
     Raises:
         ConfigError: A word names no finished run, or several.
@@ -311,7 +311,7 @@ def find_unfinished(output_dir: Path, fingerprint: str, own: Path) -> Path | Non
 
     Args:
         output_dir: Where runs/ and sweeps/ lie.
-        fingerprint: What the run is.
+        fingerprint: The run's fingerprint.
         own: The present run's folder; with ``hydra.run.dir`` fixed it may be the one to go on in.
     """
     patterns = (f"runs/*/{CHECKPOINTS}/{RESUME_FILE}", f"sweeps/*/*/{CHECKPOINTS}/{RESUME_FILE}")

@@ -274,7 +274,7 @@ def _reserve(mlruns_dir: Path) -> None:
 
 
 def is_of_storage(error: BaseException) -> bool:
-    """Return whether an error, or what it came from, says that the disk gave out; sqlite says so in its own words."""
+    """Return whether an error, or its cause, means that the disk failed or is full; sqlite has words of its own."""
     return isinstance(error, OSError) or find_os_error(error) is not None or "disk is full" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The one process that tells MLflow: it watches a run's or a sweep's folder while work goes on there, and ends with it.
+"""The process that writes to MLflow: it mirrors a run's or a sweep's folder while work goes on there.
 
 The folder is the message, so nothing is said to the worker but where to look. A pipe tells it that the work has ended,
 or that whoever started it is gone; a worker that gets no answer from its store is left behind after a few seconds, and
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import agnews_exp
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.process import calm_garbage_collection, explain_exit
 from agnews_exp.tracking import record
-from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, first_line, is_sweep, mirror, run_state, watched
+from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, is_sweep, mirror, run_state, watched
 from agnews_exp.tracking.store import is_local, is_of_storage, release_reserve, tracking_uri
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Mirroring:
             stopped: Whether somebody asked the process to end, and waits for that.
 
         Returns:
-            What MLflow could not be told, or None.
+            Why MLflow is not up to date, or None.
         """
         process, self._process = self._process, None
         if process is None:
@@ -128,7 +128,7 @@ class Mirroring:
         return self._warn(str(end["failure"])) if end["failure"] else None
 
     def _warn(self, reason: str) -> str:
-        warning = f"MLflow could not be told: {reason}"
+        warning = f"MLflow is not up to date: {reason}"
         log.warning("%s. The record is complete without it; log it later with: agnews sync", warning)
         return warning
 

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats as scipy_stats
 
-from agnews_exp.evaluation import statistics as st
+from agnews_exp.evaluation.inputs import adjust
+from agnews_exp.evaluation.statistics.resampled import (
+    FEW_SEEDS,
+    compare_folds,
+    corrected_t_test,
+    friedman_test,
+    welch_test,
+    wilcoxon_test,
+)
 from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
 
 
@@ -19,7 +27,7 @@ def check_folds(scale: float) -> Iterator[Row]:
     rejected = np.zeros(3)
     for _ in range(sets):  # fold differences with the correlation 1/k that the correction assumes
         scores = math.sqrt(1 / k) * rng.normal() + math.sqrt(1 - 1 / k) * rng.normal(size=k)
-        test = st.corrected_t_test(scores, np.zeros(k))
+        test = corrected_t_test(scores, np.zeros(k))
         rejected += [test.p_value <= 0.05, test.naive_p_value <= 0.05, test.interval[0] <= 0 <= test.interval[1]]
     yield Row("Nadeau-Bengio t, 10 folds, correlation as assumed, null", rejected[0] / sets, sets, REJECTS)
     yield Row("   plain paired t-test on the same folds", rejected[1] / sets, sets, None, "for comparison: misleads")
@@ -29,7 +37,7 @@ def check_folds(scale: float) -> Iterator[Row]:
         rejected = np.zeros(2)
         for _ in range(sets):
             scores = _cross_validate(rng, n=200, n_features=8, k=k, repeats=repeats)
-            test = st.corrected_t_test(*scores, test_train_ratio=1 / (k - 1))
+            test = corrected_t_test(*scores, test_train_ratio=1 / (k - 1))
             rejected += [test.p_value <= 0.05, test.naive_p_value <= 0.05]
         where = f"real CV of two equal learners, {repeats} x {k} folds, null"
         yield Row(f"Nadeau-Bengio t, {where}", rejected[0] / sets, sets, (0.0, 0.06), "approximate: conservative here")
@@ -40,7 +48,7 @@ def check_folds(scale: float) -> Iterator[Row]:
         rejected = np.zeros(3)
         for _ in range(sets):
             scores = _cross_validate(rng, n=200, n_features=8, k=folds, repeats=1, models=3)
-            found = st.compare_folds(dict(zip("abc", scores, strict=True)), "accuracy")
+            found = compare_folds(dict(zip("abc", scores, strict=True)), "accuracy")
             assert found.friedman is not None
             wilcoxon = found.pairs[0].wilcoxon
             any_pair = min(pair.p_holm for pair in found.pairs)
@@ -58,10 +66,10 @@ def check_seeds(scale: float) -> Iterator[Row]:
     for n_a, n_b, spread in ((5, 5, 3.0), (3, 10, 1.0)):
         rejected = np.zeros(2)
         for _ in range(sets):
-            test = st.welch_test(rng.normal(size=n_a), spread * rng.normal(size=n_b))
+            test = welch_test(rng.normal(size=n_a), spread * rng.normal(size=n_b))
             rejected += [test.p_value <= 0.05, test.interval[0] <= 0 <= test.interval[1]]
         what = f"{n_a} and {n_b} seeds, spread 1 and {spread:g}"
-        few = min(n_a, n_b) < st.blocks.FEW_SEEDS
+        few = min(n_a, n_b) < FEW_SEEDS
         note = "too easily with few seeds: compare says so" if few else ""
         yield Row(f"Welch t, {what}, null", rejected[0] / sets, sets, (0.04, 0.07) if few else REJECTS, note)
         yield Row(f"Welch 95 % interval, {what}", rejected[1] / sets, sets, COVERS)
@@ -94,7 +102,7 @@ def check_ranks(scale: float) -> Iterator[Row]:
     n_blocks, k = 20, 5
     rejected = np.zeros(4)
     for _ in range(sets):
-        test = st.friedman_test(rng.normal(size=(n_blocks, 1)) + rng.normal(size=(n_blocks, k)))
+        test = friedman_test(rng.normal(size=(n_blocks, 1)) + rng.normal(size=(n_blocks, k)))
         pairs = np.array(test.nemenyi_p_values)
         apart = np.ptp(test.mean_ranks) >= test.critical_difference
         rejected += [test.p_value <= 0.05, test.iman_davenport_p_value <= 0.05, pairs.min() <= 0.05, apart]
@@ -105,7 +113,7 @@ def check_ranks(scale: float) -> Iterator[Row]:
         yield Row(f"{name}, {k} models, {n_blocks} blocks, null", rejected[index] / sets, sets, allowed, note)
     sets = round(10_000 * scale)
     for n in (10, 25):
-        count = sum(st.wilcoxon_test(rng.normal(size=n), np.zeros(n)).p_value <= 0.05 for _ in range(sets))
+        count = sum(wilcoxon_test(rng.normal(size=n), np.zeros(n)).p_value <= 0.05 for _ in range(sets))
         yield Row(f"Wilcoxon signed rank, {n} blocks, null", count / sets, sets, REJECTS)
 
 
@@ -116,10 +124,10 @@ def check_multiplicity(scale: float) -> Iterator[Row]:
     for _ in range(sets):
         z = rng.normal(size=20)
         null = 2 * scipy_stats.norm.sf(np.abs(z[:10]))
-        holm += st.adjust(null, "holm").min() <= 0.05
+        holm += adjust(null, "holm").min() <= 0.05
         unadjusted += null.min() <= 0.05
         z[10:] += 3.0  # ten true effects
-        found = st.adjust(2 * scipy_stats.norm.sf(np.abs(z)), "benjamini_hochberg") <= 0.05
+        found = adjust(2 * scipy_stats.norm.sf(np.abs(z)), "benjamini_hochberg") <= 0.05
         discoveries += found[:10].sum() / max(1, found.sum())
     yield Row("Holm, any of 10 true nulls rejected", holm / sets, sets, REJECTS, "family-wise error rate")
     yield Row("   without adjustment", unadjusted / sets, sets, None, "for comparison: misleads")

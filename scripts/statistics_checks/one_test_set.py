@@ -8,8 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.evaluation import statistics as st
 from agnews_exp.evaluation.metrics import count_metric, margins_of_confusion
+from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference, bootstrap_mean_difference
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval, effect_sizes
+from agnews_exp.evaluation.statistics.mcnemar import (
+    PairedCounts,
+    mcnemar_by_class,
+    mcnemar_p_values,
+    randomisation_test,
+    smallest_detectable_difference,
+)
 from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
 
 CLASSES = ("0", "1", "2", "3")
@@ -62,7 +70,7 @@ def check_bootstrap(scale: float) -> Iterator[Row]:
             a, b = (true_value(cells, metric, model) for model in (0, 1))
             held = np.zeros(4)
             for index, arrays in enumerate(data_sets(cells, n, sets, seed=n)):
-                pair = st.bootstrap_difference(*arrays, metric, resamples=2000, seed=index, class_names=CLASSES)
+                pair = bootstrap_difference(*arrays, metric, resamples=2000, seed=index, class_names=CLASSES)
                 intervals = (pair.difference.percentile, pair.difference.bca, pair.a.percentile, pair.a.bca)
                 held += [
                     low <= value <= high for (low, high), value in zip(intervals, (a - b, a - b, a, a), strict=True)
@@ -78,7 +86,7 @@ def check_bootstrap(scale: float) -> Iterator[Row]:
         for index in range(rows):
             common, own = rng.normal(size=n), rng.normal(size=(2, n))
             losses = np.exp(1.2 * (0.8 * common + 0.6 * own) + np.array([[-1.0], [-0.8]]))
-            pair = st.bootstrap_mean_difference(*losses, resamples=1000, seed=index)
+            pair = bootstrap_mean_difference(*losses, resamples=1000, seed=index)
             true = math.exp(-1 + 0.72) - math.exp(-0.8 + 0.72)
             held += [low <= true <= high for low, high in (pair.difference.percentile, pair.difference.bca)]
         what = "bootstrap 95 % interval, mean of skewed losses, difference"
@@ -95,9 +103,9 @@ def check_effect_sizes(scale: float) -> Iterator[Row]:
         true = (p[1] - p[2], p[1] / p[2], p[1] / (p[1] + p[2]) - 0.5, (p[2] + p[3]) / (p[1] + p[3]), p[0] + p[1])
         held = np.zeros(5)
         for counts in np.random.default_rng(n).multinomial(n, p, size=sets).tolist():
-            sizes = st.effect_sizes(st.PairedCounts(*counts))
+            sizes = effect_sizes(PairedCounts(*counts))
             effects = (sizes.risk_difference, sizes.discordant_odds_ratio, sizes.cohens_g, sizes.error_rate_ratio)
-            effects += (st.accuracy_interval(counts[0] + counts[1], n),)
+            effects += (accuracy_interval(counts[0] + counts[1], n),)
             held += [effect.low <= value <= effect.high for effect, value in zip(effects, true, strict=True)]
         names = ("risk difference", "discordant odds ratio", "Cohen's g", "error-rate ratio", "accuracy (Wilson)")
         for index, name in enumerate(names):
@@ -113,14 +121,14 @@ def check_mcnemar(scale: float) -> Iterator[Row]:
     for n in (7600, 500):
         counts = rng.multinomial(n, [0.905, 0.028, 0.028, 0.039], size=sets)
         for method in ("mid_p", "uncorrected", "exact", "corrected"):
-            rate = float(np.mean(st.mcnemar_p_values(counts[:, 1], counts[:, 2], method) <= 0.05))
+            rate = float(np.mean(mcnemar_p_values(counts[:, 1], counts[:, 2], method) <= 0.05))
             conservative = method in ("exact", "corrected")
             note = "conservative by construction" if conservative else ""
             yield Row(f"McNemar {method}, null, n={n}", rate, sets, (0.02, 0.051) if conservative else REJECTS, note)
-    found = st.smallest_detectable_difference(7600, 0.056, power=0.8).detectable
+    found = smallest_detectable_difference(7600, 0.056, power=0.8).detectable
     p = [0.905, 0.028 + found / 2, 0.028 - found / 2, 0.039]
     counts = rng.multinomial(7600, p, size=sets)
-    rate = float(np.mean(st.mcnemar_p_values(counts[:, 1], counts[:, 2], "mid_p") <= 0.05))
+    rate = float(np.mean(mcnemar_p_values(counts[:, 1], counts[:, 2], "mid_p") <= 0.05))
     yield Row(f"McNemar mid_p, power at the detectable difference ({100 * found:.2f} points)", rate, sets, (0.78, 0.82))
 
 
@@ -130,12 +138,12 @@ def check_randomisation(scale: float) -> Iterator[Row]:
     for n, metric in ((7600, "macro_f1"), (500, "macro_f1"), (500, "mcc")):
         rejected = np.zeros(2)
         for index, arrays in enumerate(data_sets(cells, n, sets, seed=n + 1)):
-            p_random = st.randomisation_test(*arrays, metric, swaps=999, seed=index, class_names=CLASSES).p_value
-            p_boot = st.bootstrap_difference(*arrays, metric, resamples=999, seed=index, class_names=CLASSES).p_value
+            p_random = randomisation_test(*arrays, metric, swaps=999, seed=index, class_names=CLASSES).p_value
+            p_boot = bootstrap_difference(*arrays, metric, resamples=999, seed=index, class_names=CLASSES).p_value
             rejected += np.array([p_random, p_boot]) <= 0.05
         yield Row(f"approximate randomisation, {metric}, null, n={n}", rejected[0] / sets, sets, REJECTS)
         yield Row(f"bootstrap p-value, {metric}, null, n={n}", rejected[1] / sets, sets, REJECTS)
     family = 0
     for arrays in data_sets(cells, 2000, sets, seed=5):
-        family += min(test.p_holm for test in st.mcnemar_by_class(*arrays, CLASSES)) <= 0.05
+        family += min(test.p_holm for test in mcnemar_by_class(*arrays, CLASSES)) <= 0.05
     yield Row("McNemar by class + Holm, any rejection, null, n=2000", family / sets, sets, (0.02, 0.06), "family-wise")

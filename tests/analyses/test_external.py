@@ -10,11 +10,9 @@ from sklearn.metrics import roc_auc_score
 from agnews_exp.analyses.external import (
     confidence_scores,
     detection,
-    known_share,
     load_mapping,
     map_labels,
     shipped_mappings,
-    vocabulary,
 )
 from agnews_exp.analyses.perturbations import Variant
 from agnews_exp.analyses.robustness import measure_drop
@@ -82,11 +80,6 @@ def test_probabilities_alone_give_no_energy_and_labels_alone_give_nothing():
     assert set(found) == {"max_softmax", "margin"}
     assert found["margin"] == pytest.approx([np.log(3)])
     assert confidence_scores(Predictions(np.array([0]))) == {}
-
-
-def test_known_share_counts_words_of_training():
-    words = vocabulary(["Oil prices", "the Cup"])
-    assert known_share(["OIL cup zzz prices!", "zzz", "..."], words).tolist() == [0.75, 0.0, 0.0]
 
 
 def test_auroc_agrees_with_scikit_learn_ties_included():

@@ -14,7 +14,7 @@ from agnews_exp.compare.findings import comparison_findings, write_comparison
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics import corrected_t_test, friedman_test, welch_test
+from agnews_exp.evaluation.statistics.resampled import corrected_t_test, friedman_test, welch_test
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 from agnews_exp.tracking.record_files import write_predictions
 

@@ -10,9 +10,11 @@ import pytest
 from agnews_exp.evaluation.drift import (
     KEPT,
     describe,
+    known_share,
     model_reference,
     reference_of,
     shifts,
+    split_words,
     stability_index,
     vocabulary_of,
 )
@@ -108,3 +110,8 @@ def test_numbers_are_compared_in_ten_bins_of_equally_many_old_texts():
     counts = np.histogram(old, np.quantile(old, np.linspace(0, 1, 11)))[0]
     (words, _) = shifts(reference, {"words": new}, classes)
     assert words.psi == pytest.approx(stability_index(counts, [0] * 9 + [50]))
+
+
+def test_known_share_counts_words_of_training():
+    words = [split_words(text) for text in ("OIL cup zzz prices!", "zzz", "...")]
+    assert known_share(words, set(split_words("Oil prices the Cup"))).tolist() == [0.75, 0.0, 0.0]

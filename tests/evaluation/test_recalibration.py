@@ -10,7 +10,7 @@ from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.calibrators import CALIBRATORS, softmax
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, negative_log_likelihood
-from agnews_exp.evaluation.recalibration import calibrate, stratified_halves, study_calibration
+from agnews_exp.evaluation.recalibration import stratified_halves, study_calibration
 
 
 def scored(seed, n):
@@ -20,45 +20,49 @@ def scored(seed, n):
     return scores, (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
 
 
-@pytest.mark.parametrize("name", ["platt", "isotonic", "temperature", "vector"])
-def test_calibration_is_reported_before_and_after_on_other_rows(name):
-    (fit_scores, fit_labels), (scores, labels) = scored(0, 2000), scored(1, 3000)
-    calibrator, change = calibrate(name, fit_scores, fit_labels, scores, labels, resamples=500)
-    after = calibrator.predict_proba(scores)
-    assert (change.calibrator, change.n_fit, change.before.n_items) == (name, 2000, 3000)
-    # One class against the rest cannot undo a softmax: Platt and isotonic gain, temperature and vector scaling cure.
-    assert change.after.ece < change.before.ece * (0.25 if name in ("temperature", "vector") else 0.8)
-    assert change.nll.difference.estimate == pytest.approx(
-        negative_log_likelihood(labels, after) - negative_log_likelihood(labels, softmax(scores))
-    )
-    assert change.brier.difference.estimate == pytest.approx(
-        brier_score(labels, after) - brier_score(labels, softmax(scores))
-    )
-    assert change.nll.difference.percentile[1] < 0
-    assert (change.changed_predictions == 0) == (name == "temperature")
-    json.dumps(change.to_dict(), allow_nan=False)
-
-
-def test_the_models_own_probabilities_can_stand_for_before():
-    (fit_scores, fit_labels), (scores, labels) = scored(2, 500), scored(3, 500)
-    own = scipy_softmax(scores / 3, axis=1)
-    _, change = calibrate(
-        "temperature", fit_scores, fit_labels, scores, labels, probabilities=own, class_names=("a", "b", "c")
-    )
-    assert change.before.nll == pytest.approx(negative_log_likelihood(labels, own))
-    assert set(change.before.classwise_ece_by_class) == {"a", "b", "c"}
-
-
-def test_an_unknown_calibrator_names_the_nearest():
-    scores, labels = scored(4, 100)
-    with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
-        calibrate("temprature", scores, labels, scores, labels)
-
-
 def answers(seed, n, *, probabilities=False):
     scores, labels = scored(seed, n)
     own = scipy_softmax(scores, axis=1) if probabilities else None
     return Predictions(scores.argmax(axis=1), None if probabilities else scores, own), labels
+
+
+@pytest.mark.parametrize("name", ["platt", "isotonic", "temperature", "vector"])
+def test_calibration_is_reported_before_and_after_on_other_rows(name):
+    (validation, fit_labels), (test, labels) = answers(0, 4000), answers(1, 3000)
+    _, study = study_calibration(
+        validation, fit_labels, test, labels, ["a", "b", "c"], calibrators=[name], resamples=500, simulations=100
+    )
+    change = study.changes[name]
+    fit, _ = stratified_halves(fit_labels, 0.5, seed=0)
+    after = CALIBRATORS[name]().fit(validation.scores[fit], fit_labels[fit]).predict_proba(test.scores)
+    assert (change.calibrator, change.n_fit, change.before.n_items) == (name, len(fit), 3000)
+    # One class against the rest cannot undo a softmax: Platt and isotonic gain, temperature and vector scaling cure.
+    assert change.after.ece < change.before.ece * (0.25 if name in ("temperature", "vector") else 0.8)
+    assert change.nll.difference.estimate == pytest.approx(
+        negative_log_likelihood(labels, after) - negative_log_likelihood(labels, softmax(test.scores))
+    )
+    assert change.brier.difference.estimate == pytest.approx(
+        brier_score(labels, after) - brier_score(labels, softmax(test.scores))
+    )
+    assert change.nll.difference.percentile[1] < 0
+    assert (change.changed_predictions == 0) == (name == "temperature")
+
+
+def test_the_models_own_probabilities_can_stand_for_before():
+    (validation, labels), (test, test_labels) = answers(2, 500), answers(3, 500)
+    own = scipy_softmax(test.scores / 3, axis=1)
+    with_both = Predictions(test.labels, test.scores, own)
+    _, study = study_calibration(
+        validation, labels, with_both, test_labels, ["a", "b", "c"], calibrators=["temperature"], simulations=100
+    )
+    assert study.before.nll == pytest.approx(negative_log_likelihood(test_labels, own))
+    assert set(study.before.classwise_ece_by_class) == {"a", "b", "c"}
+
+
+def test_an_unknown_calibrator_names_the_nearest():
+    validation, labels = answers(4, 100)
+    with pytest.raises(ConfigError, match="Did you mean 'temperature'"):
+        study_calibration(validation, labels, validation, labels, ["a", "b", "c"], calibrators=["temprature"])
 
 
 def test_each_class_is_divided_by_the_share_reproducibly():

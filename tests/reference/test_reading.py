@@ -9,7 +9,7 @@ import pytest
 
 from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.evaluation.statistics import mcnemar_test
+from agnews_exp.evaluation.statistics.mcnemar import mcnemar_test
 from agnews_exp.reference.ag_news_notebooks.claims import RULES, paired_counts
 from agnews_exp.reference.measures import judge_measures
 from agnews_exp.reference.reading import (

@@ -51,7 +51,7 @@ def test_a_sweep_outlives_its_tracker_and_sync_brings_what_is_missing(sweeps, tm
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert [s["status"] for s in sweeps.states()] == ["finished"] * 3
-    assert "MLflow could not be told: its process: killed by SIGKILL" in output
+    assert "MLflow is not up to date: its process: killed by SIGKILL" in output
     assert "Traceback" not in output
     sync = sweeps.project.agnews("sync")
     assert sync.returncode == 0, sync.stdout + sync.stderr

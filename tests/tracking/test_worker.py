@@ -78,7 +78,7 @@ def test_a_store_that_cannot_be_made_costs_a_warning(records):
     blocked.write_text("in the way")
     mirroring = Mirroring(folder.path, records.plain(f"paths.mlruns_dir={blocked}"))
     mirroring.start()
-    assert "MLflow could not be told" in mirroring.finish()
+    assert "MLflow is not up to date" in mirroring.finish()
 
 
 @pytest.mark.parametrize("words", [("tracking=none",), ()])

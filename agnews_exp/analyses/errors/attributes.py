@@ -1,4 +1,4 @@
-"""What can be told of a news text without a model: its length, its source, and what its feed left in it."""
+"""Attributes of a news text that need no model: its length, its source, and the artefacts of its web feed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ARTEFACTS: Final[dict[str, re.Pattern[str]]] = {
     "web address": re.compile(r"https?://|www\."),
     "backslash": re.compile(r"\\"),
 }
-"""What web feeds leave in texts."""
+"""Artefacts that web feeds leave in texts, by name."""
 
 _SPELLINGS = {spelling: name for name, spellings in AGENCIES.items() for spelling in spellings}
 _NAMES = "|".join(re.escape(spelling) for spelling in sorted(_SPELLINGS, key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Errors by class and by row: confused classes, hard rows, doubtful labels, and error rates with intervals."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.evaluation.calibrators import log_probabilities
-from agnews_exp.evaluation.inputs import Result, probability_matrix
+from agnews_exp.evaluation.inputs import FloatArray, Result, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
-
-FloatArray = NDArray[np.float64]
 
 
 def true_class_margins(labels: NDArray[np.int64], predictions: Predictions) -> FloatArray | None:
@@ -53,9 +51,14 @@ def item_losses(labels: NDArray[np.int64], predictions: Predictions) -> FloatArr
 
 
 def hardest_rows(labels: NDArray[np.int64], predictions: Predictions, n: int) -> NDArray[np.int64]:
-    """Return positions of the n rows with the lowest margin, lowest first; wrong rows only, so perhaps fewer.
+    """Return positions of the n wrong rows with the lowest margin, lowest first; fewer where fewer rows are wrong.
 
-    A model that gives labels only has its first n errors returned.
+    Of a model that gives labels only these are its first n errors.
+
+    Args:
+        labels: Shape (m,), true class indices.
+        predictions: The model's answers for the m rows.
+        n: Rows at most.
     """
     wrong = np.flatnonzero(predictions.labels != labels)
     margins = true_class_margins(labels, predictions)
@@ -78,11 +81,11 @@ class LabelNoise(Result):
     """
 
     rows: NDArray[np.int64]
-    self_confidence: NDArray[np.float64]
+    self_confidence: FloatArray
     share: float
 
 
-def find_label_noise(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> LabelNoise:
+def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> LabelNoise:
     """Find rows whose label the model contradicts more confidently than it confirms labels on average.
 
     Args:
@@ -155,42 +158,37 @@ class Contrast(Result):
     p_value: float
 
 
-def rate(name: str, count: int, total: int, level: float = 0.95) -> Rate:
-    """Return a share with its Wilson interval.
+def rate(name: str, count: int, total: int) -> Rate:
+    """Return a share with its 95 % Wilson interval.
 
     Args:
-        name: What is counted.
+        name: Its name, such as the group's.
         count: Between 0 and ``total``.
         total: At least 1.
-        level: Nominal coverage.
     """
-    interval = accuracy_interval(count, total, level)
+    interval = accuracy_interval(count, total)
     return Rate(name, count, total, interval.estimate, interval.low, interval.high)
 
 
-def rates_by_group(
-    wrong: BoolArray, groups: NDArray[np.int64], names: Sequence[str], level: float = 0.95
-) -> tuple[Rate, ...]:
+def rates_by_group(wrong: BoolArray, groups: NDArray[np.int64], names: Sequence[str]) -> tuple[Rate, ...]:
     """Return the error rate of each group that has rows, in the order of the names.
 
     Args:
         wrong: Shape (n,), whether each row is an error.
         groups: Shape (n,), each row's group, an index into ``names``.
         names: Names of the groups.
-        level: Nominal coverage.
     """
     totals = np.bincount(groups, minlength=len(names))
     counts = np.bincount(groups[wrong], minlength=len(names))
-    return tuple(rate(name, int(counts[i]), int(totals[i]), level) for i, name in enumerate(names) if totals[i])
+    return tuple(rate(name, int(counts[i]), int(totals[i])) for i, name in enumerate(names) if totals[i])
 
 
-def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray], level: float = 0.95) -> tuple[Contrast, ...]:
+def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray]) -> tuple[Contrast, ...]:
     """Return rows with an attribute against rows without, for each attribute that some but not all rows have.
 
     Args:
         wrong: Shape (n,), whether each row is an error.
         attributes: Shape (n,) each, which rows have it.
-        level: Nominal coverage.
     """
     from scipy.stats import fisher_exact
 
@@ -202,13 +200,13 @@ def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray], level: floa
         inside, outside = int(wrong[has].sum()), int(wrong[~has].sum())
         table = [[inside, n_in - inside], [outside, n_out - outside]]
         p_value = float(fisher_exact(table).pvalue)
-        found.append(Contrast(name, rate(name, inside, n_in, level), rate("others", outside, n_out, level), p_value))
+        found.append(Contrast(name, rate(name, inside, n_in), rate("others", outside, n_out), p_value))
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class Confusion(Result):
-    """One kind of error.
+    """Errors of one pair of classes.
 
     Attributes:
         first: The true class; of an undirected pair, the class with the lower index.
@@ -223,40 +221,33 @@ class Confusion(Result):
     share_of_errors: float
 
 
-def directed_confusions(
-    matrix: NDArray[np.int64], class_names: Sequence[str], level: float = 0.95
-) -> tuple[Confusion, ...]:
+def directed_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Confusion, ...]:
     """Return the pairs (true class, class given) that occur, most frequent first.
 
     Args:
         matrix: Shape (K, K); rows are true classes, columns those given.
         class_names: K names.
-        level: Nominal coverage of the intervals.
     """
     support = matrix.sum(axis=1)
     cells = [(i, j, int(matrix[i, j]), int(support[i])) for i, j in np.ndindex(*matrix.shape) if i != j]
-    return _ranked(cells, class_names, " -> ", level)
+    return _ranked(cells, class_names, " -> ")
 
 
-def undirected_confusions(
-    matrix: NDArray[np.int64], class_names: Sequence[str], level: float = 0.95
-) -> tuple[Confusion, ...]:
-    """Return the pairs of classes that are taken for each other, most frequent first; arguments as above."""
+def undirected_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Confusion, ...]:
+    """Return the pairs of classes that are taken for each other, most frequent first; ``matrix`` has shape (K, K)."""
     support = matrix.sum(axis=1)
     cells = [
         (i, j, int(matrix[i, j] + matrix[j, i]), int(support[i] + support[j]))
         for i, j in np.ndindex(*matrix.shape)
         if i < j
     ]
-    return _ranked(cells, class_names, " <-> ", level)
+    return _ranked(cells, class_names, " <-> ")
 
 
-def _ranked(
-    cells: list[tuple[int, int, int, int]], names: Sequence[str], arrow: str, level: float
-) -> tuple[Confusion, ...]:
+def _ranked(cells: list[tuple[int, int, int, int]], names: Sequence[str], arrow: str) -> tuple[Confusion, ...]:
     errors = sum(count for _, _, count, _ in cells)
     found = [
-        Confusion(names[i], names[j], rate(f"{names[i]}{arrow}{names[j]}", count, total, level), count / errors)
+        Confusion(names[i], names[j], rate(f"{names[i]}{arrow}{names[j]}", count, total), count / errors)
         for i, j, count, total in cells
         if count
     ]

@@ -6,7 +6,6 @@ punctuation aside. MinHash with locality-sensitive hashing (datasketch) proposes
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +18,16 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import MissingDependencyError
-from agnews_exp.evaluation.inputs import Result
+from agnews_exp.evaluation.drift import split_words
+from agnews_exp.evaluation.inputs import FloatArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
 
 IntArray = NDArray[np.int64]
 
-_WORD = re.compile(r"\w+")
-
 
 @dataclass(frozen=True, eq=False)
 class NearDuplicates:
-    """Which of n texts are alike.
+    """Groups of texts with equal words and pairs of similar ones, among n texts.
 
     Attributes:
         keys: Shape (n,), 0..m-1; texts with the same words in the same order have the same key.
@@ -41,7 +39,7 @@ class NearDuplicates:
     keys: IntArray
     first: IntArray
     second: IntArray
-    similarity: NDArray[np.float64]
+    similarity: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +52,7 @@ class Matches:
     """
 
     position: IntArray
-    similarity: NDArray[np.float64]
+    similarity: FloatArray
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -64,7 +62,7 @@ class Matches:
 
 def normalised(text: str) -> str:
     """Return the words of a text in lower case, one space between them."""
-    return " ".join(_WORD.findall(text.lower()))
+    return " ".join(split_words(text))
 
 
 def exact_keys(texts: Sequence[str]) -> tuple[IntArray, list[str]]:
@@ -229,7 +227,7 @@ def duplicate_effect(
     resamples: int = 2000,
     seed: int = 0,
 ) -> DuplicateEffect:
-    """Return the effect on one split.
+    """Return the effect of near-duplicates among the training rows on the metrics of one split.
 
     Args:
         labels: Shape (n,), true class indices.

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.analyses.errors.confusions import BoolArray, Rate, rate
-from agnews_exp.evaluation.inputs import Result, adjust
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 REDUNDANT = 0.5
 """Slices that share more than this of their rows (Jaccard) are one finding: the one with the lower p-value."""
@@ -27,7 +26,7 @@ REDUNDANT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Which rows have which features.
+    """Yes-or-no features of n rows.
 
     Attributes:
         matrix: Shape (n, m), sparse, 0 or 1 (int64).
@@ -66,7 +65,7 @@ class Slice(Result):
 
 @dataclass(frozen=True)
 class SliceSearch(Result):
-    """The result of a search.
+    """The result of a search for slices.
 
     Attributes:
         slices: Those found, strongest first; redundant ones left out.
@@ -84,7 +83,7 @@ class SliceSearch(Result):
 
 
 def make_features(texts: Sequence[str], attributes: Mapping[str, Mapping[str, BoolArray]], words: Sequence[str]) -> Any:
-    """Return the features of n texts.
+    """Return the yes-or-no features of n texts and of their answers.
 
     Args:
         texts: The texts, for the words.
@@ -148,7 +147,6 @@ def find_slices(
     min_rows: int = 50,
     max_q: float = 0.05,
     pairs: bool = True,
-    level: float = 0.95,
 ) -> SliceSearch:
     """Find slices with too many errors.
 
@@ -163,7 +161,6 @@ def find_slices(
         min_rows: Rows searched that a slice must have, and as many others.
         max_q: Bound on the expected share of false findings.
         pairs: Whether pairs of features are tested too.
-        level: Nominal coverage of intervals.
     """
     table = _candidates(features, wrong, min_rows, pairs)
     p_values = _p_values(table, int(wrong.sum()), len(wrong), max_q)
@@ -180,12 +177,12 @@ def find_slices(
     for at, i in enumerate(kept):
         names = tuple(features.names[f] for f in (table.first[i], table.second[i]) if f >= 0)
         label = " and ".join(names)
-        other = rate(label, int(n_wrong[at]), int(n_rows[at]), level) if n_rows[at] else None
-        found = rate(label, int(table.errors[i]), int(table.rows[i]), level)
+        other = rate(label, int(n_wrong[at]), int(n_rows[at])) if n_rows[at] else None
+        found = rate(label, int(table.errors[i]), int(table.rows[i]))
         p, q = float(p_values[i]), float(q_values[i])
         slices.append(Slice(names, found, p, q, other, float(p_confirmed[at]), float(q_confirmed[at])))
-    overall = rate("all", int(wrong.sum()), len(wrong), level)
-    others = rate("all", int(confirming_wrong.sum()), len(confirming_wrong), level)
+    overall = rate("all", int(wrong.sum()), len(wrong))
+    others = rate("all", int(confirming_wrong.sum()), len(confirming_wrong))
     return SliceSearch(tuple(slices), len(table.rows), len(significant), overall, others)
 
 

@@ -206,7 +206,7 @@ class Article:
         label: Name of the true class.
         predicted: Name of the predicted class, which is explained.
         probability: Of the predicted class.
-        probability_is: What the probability is, such as the softmax of decision scores.
+        probability_is: The kind of probability, such as the softmax of decision scores.
         explanations: One a method.
         terms: The n-grams that add most to the score; empty for models that are not linear.
     """
@@ -232,7 +232,7 @@ class Article:
         return found
 
     def blocks(self) -> list[Block]:
-        """Return what is shown of the row."""
+        """Return the blocks that show the row."""
         verdict = "right" if self.label == self.predicted else f"wrong: the label is {self.label}"
         said = f"{verdict}; probability {self.probability:.3f} ({self.probability_is})"
         blocks: list[Block] = [Text(said, f"Test row {self.row_id}: {self.predicted}"), *self.highlights()]
@@ -300,6 +300,7 @@ def _articles(
         advance(f"{name}, {len(rows)} articles")
     chances, about = described_probabilities(context.model, texts)
     names, test = context.splits.class_names, context.splits.test
+    view = linear_view(cast(Any, context.model).pipeline) if "contributions" in explained else None
     return [
         Article(
             int(test.row_ids[row]),
@@ -308,14 +309,10 @@ def _articles(
             float(chances[i, targets[i]]),
             about,
             [explanations[i] for explanations in explained.values()],
-            _terms(context, texts[i], int(targets[i])) if "contributions" in explained else (),
+            top_terms(view, texts[i], int(targets[i]), _ARTICLE_TERMS) if view is not None else (),
         )
         for i, row in enumerate(rows)
     ]
-
-
-def _terms(context: AnalysisContext, text: str, target: int) -> Sequence[Term]:
-    return top_terms(linear_view(cast(Any, context.model).pipeline), text, target, _ARTICLE_TERMS)
 
 
 def _texts(context: AnalysisContext, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:

@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import Answer, Explanation, keep_words, word_spans
+from agnews_exp.evaluation.inputs import FloatArray
 
 
 def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) -> list[Explanation]:
-    """Return explanations that know nothing: uniform random weights, the baseline of every faithfulness score."""
+    """Return n explanations of uniform random weights, the baseline of every faithfulness score.
+
+    Args:
+        texts: n texts.
+        targets: Shape (n,), the classes to explain.
+        seed: Of the weights.
+    """
     generator = np.random.default_rng(seed)
     return [
         Explanation("random", text, int(target), generator.random(len(word_spans(text))))
@@ -26,10 +33,12 @@ def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) ->
 SHARES = (0.1, 0.2, 0.5)
 """Shares of the words that count as the explanation."""
 
+_RESAMPLES = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class Erasure:
-    """What removing words did to the probability of the explained class, article by article.
+    """The effect of removed words on the probability of the explained class, article by article.
 
     Attributes:
         comprehensiveness: Shape (n, len(shares)), p(whole) - p(without the top words): high is faithful.
@@ -37,8 +46,8 @@ class Erasure:
         shares: Shares of the words.
     """
 
-    comprehensiveness: NDArray[np.float64]
-    sufficiency: NDArray[np.float64]
+    comprehensiveness: FloatArray
+    sufficiency: FloatArray
     shares: tuple[float, ...]
 
 
@@ -52,7 +61,7 @@ class Interval:
 
 
 def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[float] = SHARES) -> Erasure:
-    """Measure what the explained words do to the answer.
+    """Measure how the answer changes without the explained words, and with them alone.
 
     The top share q of a text's m words are the ceil(q m) with the highest weights, at least one.
 
@@ -85,21 +94,17 @@ def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
     )
 
 
-def interval_of_mean(
-    values: NDArray[np.float64], *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Return the mean of n articles' values with a percentile bootstrap interval over articles.
+def interval_of_mean(values: FloatArray, *, seed: int = 0) -> Interval:
+    """Return the mean of n articles' values with a 95 % percentile bootstrap interval over articles.
 
     Args:
         values: Shape (n,).
-        resamples: Bootstrap samples.
-        level: Of the interval.
         seed: Of the resampling.
     """
     generator = np.random.default_rng(seed)
-    rows = generator.integers(0, len(values), (resamples, len(values)))
+    rows = generator.integers(0, len(values), (_RESAMPLES, len(values)))
     means = values[rows].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.linear import LinearView, block_matrix, blocks_of, from_blocks
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.models.answers import predict_matrix
 
@@ -77,7 +78,7 @@ def named_weights(
     return found
 
 
-def _mean_row(matrix: Any, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _mean_row(matrix: Any, rows: NDArray[np.bool_]) -> FloatArray:
     return np.asarray(rows.astype(np.float64) @ matrix).ravel() / max(1, int(rows.sum()))
 
 
@@ -87,7 +88,7 @@ Score = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class FamilyImportance:
-    """What a family of columns is worth to a fitted model.
+    """The worth of a family of columns to a fitted model.
 
     Attributes:
         family: Its name.
@@ -147,7 +148,7 @@ def _blanked(matrix: Any, columns: NDArray[np.int64]) -> Any:
 
 
 def families_of(pipeline: Any) -> dict[str, NDArray[np.int64]]:
-    """Return the feature families of a pipeline: its blocks and, within n-gram blocks, the n-grams of each length."""
+    """Return the column indices, shape (m,), of a pipeline's feature families: its blocks, and n-grams by length."""
     families: dict[str, NDArray[np.int64]] = {}
     blocks = blocks_of(pipeline)
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What a linear model on n-gram features says, exactly: named weights, and each answer as a sum over its n-grams."""
+"""Linear models on n-gram features explained exactly: named weights, and each answer as a sum over its n-grams."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from scipy.sparse import linalg as sparse_linalg
 
 from agnews_exp.analyses.explanation.words import Explanation, from_characters
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.evaluation.inputs import FloatArray
 
 _SPACES = re.compile(r"\s\s+")  # as in scikit-learn's character analyzers
 
@@ -36,7 +37,7 @@ class Mapped:
     positions: Sequence[int]
 
     def slice(self, begin: int, end: int) -> Mapped:
-        """Return a part of it."""
+        """Return a part of the text with its places."""
         return Mapped(self.text[begin:end], self.positions[begin:end])
 
     def changed(self, text: str) -> Mapped:
@@ -152,13 +153,13 @@ class Block:
     end: int
 
     def names(self) -> NDArray[np.object_]:
-        """Return one name a column; hashed columns have numbers only."""
+        """Return the names of the block's V columns, shape (V,); hashed columns have numbers only."""
         if hasattr(self.transformer, "get_feature_names_out"):
             return np.asarray(self.transformer.get_feature_names_out(), dtype=object)
         return np.array([f"column {i}" for i in range(self.end - self.begin)], dtype=object)
 
     def families(self) -> dict[str, NDArray[np.int64]]:
-        """Return the block's columns, n-grams by their length: ``word 1-grams``, ``char 3-grams``."""
+        """Return the block's column indices, shape (m,), by length of n-gram: ``word 1-grams``, ``char 3-grams``."""
         columns = np.arange(self.begin, self.end)
         if not is_ngram_vectoriser(self.transformer) or not hasattr(self.transformer, "vocabulary_"):
             return {self.name: columns}
@@ -198,7 +199,7 @@ def block_matrix(pipeline: Any, texts: Sequence[str]) -> Any:
 
 
 def from_blocks(pipeline: Any, matrix: Any) -> Any:
-    """Return what the estimator sees for a :func:`block_matrix`."""
+    """Return the estimator's input for a :func:`block_matrix`."""
     steps = pipeline.named_steps["features"].named_steps
     for name in ("select", "reduce", "scale"):
         if name in steps:
@@ -214,8 +215,8 @@ class _Scores:
     something beside those of the other classes only. ``threshold``: the estimator sees X > threshold, not X.
     """
 
-    weights: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    weights: FloatArray
+    intercept: FloatArray
     relative: bool = False
     threshold: float | None = None
 
@@ -233,8 +234,8 @@ class LinearView:
         pipeline: The pipeline.
     """
 
-    weights: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    weights: FloatArray
+    intercept: FloatArray
     relative: bool
     blocks: tuple[Block, ...]
     pipeline: Any
@@ -249,14 +250,14 @@ class LinearView:
         factors = _row_factors(self.pipeline, texts)
         return rows if factors is None else sparse.csr_matrix(sparse.diags(factors) @ rows)
 
-    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def scores(self, texts: Sequence[str]) -> FloatArray:
         """Return the explained scores, shape (n, K)."""
         return np.asarray(self.matrix(texts) @ self.weights.T) + self.intercept
 
 
 @dataclass(frozen=True)
 class Term:
-    """What one n-gram adds to a score."""
+    """The contribution of one n-gram to a score."""
 
     block: str
     term: str
@@ -315,9 +316,7 @@ def _naive_bayes(model: Any, kind: str) -> _Scores:
     return _Scores(log_probabilities, np.zeros(len(prior)) if kind == "ComplementNB" else prior, True)
 
 
-def _before(
-    step: Any, weights: NDArray[np.float64], intercept: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _before(step: Any, weights: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the weights that give the same scores on what goes into a fitted step."""
     kind = type(step).__name__
     if kind == "Normalizer":  # divides by a number of each row: see _row_factors
@@ -339,8 +338,8 @@ def _before(
     )
 
 
-def _row_factors(pipeline: Any, texts: Sequence[str]) -> NDArray[np.float64] | None:
-    """Return what a final Normalizer multiplies each row with, shape (n,), or None without one."""
+def _row_factors(pipeline: Any, texts: Sequence[str]) -> FloatArray | None:
+    """Return the factors by which a final Normalizer multiplies the rows, shape (n,), or None without one."""
     steps = pipeline.named_steps["features"].named_steps
     scale = steps.get("scale")
     if type(scale).__name__ != "Normalizer":

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation import perturbation
 from agnews_exp.analyses.explanation.words import Explainer
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.score_calibration import uncalibrated
 from agnews_exp.models.answers import FittedModel
 
@@ -37,7 +37,7 @@ _PACKAGES = {"lime": "lime", "shap": "shap", "integrated_gradients": "captum"}
 
 @dataclass(frozen=True)
 class Budget:
-    """What the costly methods may spend.
+    """Limits of the costly methods.
 
     Attributes:
         samples: Variants of a text for LIME and SHAP.
@@ -63,13 +63,13 @@ class Methods:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def probabilities(model: FittedModel, texts: Sequence[str]) -> NDArray[np.float64]:
+def probabilities(model: FittedModel, texts: Sequence[str]) -> FloatArray:
     """Return shape (n, K): the model's probabilities, or what stands for them."""
     return described_probabilities(model, texts)[0]
 
 
-def described_probabilities(model: FittedModel, texts: Sequence[str]) -> tuple[NDArray[np.float64], str]:
-    """Return shape (n, K) and what it is: the model's probabilities, the softmax of its scores, or 0 and 1."""
+def described_probabilities(model: FittedModel, texts: Sequence[str]) -> tuple[FloatArray, str]:
+    """Return shape (n, K) and its description: the model's probabilities, the softmax of its scores, or 0 and 1."""
     answers = model.predict(list(texts))
     if answers.scores is None and answers.probabilities is None:
         return np.eye(len(model.class_names))[answers.labels], "1 for the answer: the model gives labels only"
@@ -77,7 +77,7 @@ def described_probabilities(model: FittedModel, texts: Sequence[str]) -> tuple[N
     return np.asarray(matrix, dtype=np.float64), about
 
 
-def scores(model: FittedModel, texts: Sequence[str]) -> NDArray[np.float64]:
+def scores(model: FittedModel, texts: Sequence[str]) -> FloatArray:
     """Return shape (n, K): the model's scores, or the logarithms of its probabilities."""
     answers = model.predict(list(texts))
     if answers.scores is not None:
@@ -93,7 +93,7 @@ def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Bu
     Args:
         model: The fitted model.
         wanted: Names; None takes what there is, and says what is left out and why.
-        budget: What the costly ones may spend.
+        budget: Limits of the costly ones.
 
     Raises:
         ConfigError: A wanted method does not fit the model.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import WORD, Answer, Explanation, keep_words, word_spans
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import FloatArray
 
 
 def occlusion(answer: Answer, texts: Sequence[str], targets: NDArray[np.int64]) -> list[Explanation]:
@@ -109,7 +110,7 @@ def shap(
             explanations.append(Explanation("shap", text, int(target), np.zeros(0)))
             continue
 
-        def probability(masks: NDArray[Any], text: str = text, target: int = int(target)) -> NDArray[np.float64]:
+        def probability(masks: NDArray[Any], text: str = text, target: int = int(target)) -> FloatArray:
             return answer([keep_words(text, mask.astype(bool)) for mask in masks])[:, target]
 
         explainer: Any = PermutationExplainer(probability, np.zeros((1, m)), seed=seed)

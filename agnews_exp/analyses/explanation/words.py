@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agnews_exp.evaluation.inputs import FloatArray
+
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")
 """A word with its apostrophes, or a run of punctuation: everything but white space belongs to one word."""
 
-Answer = Callable[[list[str]], NDArray[np.float64]]
+Answer = Callable[[list[str]], FloatArray]
 """Answers n texts with shape (n, K): higher means more likely."""
 
 Explainer = Callable[[Sequence[str], NDArray[np.int64]], "list[Explanation]"]
@@ -44,7 +46,7 @@ class Explanation:
     method: str
     text: str
     target: int
-    weights: NDArray[np.float64]
+    weights: FloatArray
     elsewhere: float = 0.0
     base: float | None = None
     signed: bool = True

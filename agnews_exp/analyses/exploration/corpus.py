@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,21 +17,16 @@ from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
+from agnews_exp.evaluation.drift import split_words
+from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.metrics import column_key
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_WORD: Final = re.compile(r"\w+")
 
 TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
 """Word TF-IDF of single words and pairs; the terms of fewer than three texts are left out where there are that many."""
-
-
-def split_words(text: str) -> list[str]:
-    """Return the lower-cased runs of letters, digits and underscores of a text."""
-    return _WORD.findall(text.lower())
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +58,7 @@ class WordTable:
         return np.bincount(self.ids, minlength=len(self.terms)).astype(np.int64)
 
     def take(self, positions: IntArray) -> WordTable:
-        """Return the words of some texts, in this order; ids stay what they are."""
+        """Return the words of the texts at these positions, shape (m,), in this order; ids stay the same."""
         return WordTable(self.table.take(positions), self.terms)
 
     def class_counts(self, labels: IntArray, n_classes: int) -> IntArray:
@@ -78,10 +72,10 @@ class WordTable:
         counts = np.bincount(flat, minlength=n_classes * len(self.terms))
         return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
 
-    def without(self, dropped: Iterable[str], min_length: int = 2) -> WordTable:
-        """Return the table without some words and without words of fewer than ``min_length`` characters."""
+    def without(self, dropped: Iterable[str]) -> WordTable:
+        """Return the table without some words and without words of a single character."""
         unwanted = frozenset(dropped)
-        keep = np.array([len(term) >= min_length and term not in unwanted for term in self.terms], dtype=bool)
+        keep = np.array([len(term) > 1 and term not in unwanted for term in self.terms], dtype=bool)
         mask = keep[self.ids] if len(self.ids) else np.zeros(0, dtype=bool)
         lengths = np.bincount(self.documents[mask], minlength=len(self.table))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -156,12 +150,12 @@ class ExploredCorpus:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.names)
 
     @property
     def parts(self) -> dict[str, TextRows]:
-        """All rows by split."""
+        """The rows of each split by its name."""
         return {"train": self.splits.train, "val": self.splits.validation, "test": self.splits.test}
 
     @cached_property
@@ -205,7 +199,7 @@ class ExploredCorpus:
         return np.random.default_rng(derive_seed("eda", purpose, self.seed))
 
     def sample(self, n: int, purpose: str) -> IntArray:
-        """Return positions of at most n training rows at random, in ascending order."""
+        """Return positions of at most n training rows drawn at random, shape (m,), ascending."""
         size = min(n, len(self.train))
         return np.sort(self.rng(purpose).choice(len(self.train), size, replace=False)).astype(np.int64)
 
@@ -215,7 +209,7 @@ class ExploredCorpus:
         return (Column("text", width=90),) if self.show_texts else ()
 
     def shown(self, text: str) -> tuple[str, ...]:
-        """Return the cell of that column."""
+        """Return a text as the cell of :meth:`text_column`."""
         return (text,) if self.show_texts else ()
 
     def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -265,7 +259,7 @@ def boxes(
 
     Args:
         name: File name without ending.
-        title: What is shown.
+        title: Its title.
         x_title: The number, with its unit.
         groups: Group to its values, shape (n,), n at least 1.
         x_range: Ends of the chart's axis.

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, FloatArray, boxes, extremes
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, extremes
 from agnews_exp.analyses.findings import Column, Columns, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.evaluation.inputs import FloatArray
 
 _WORD: Final = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
 _VOWELS: Final = re.compile(r"[aeiouy]+")

@@ -54,7 +54,7 @@ def load_spacy(model: str, what: str, exclude: Sequence[str] = ()) -> Any:
 
     Args:
         model: Its name, or its folder.
-        what: What needs it, for the message: "typed entities".
+        what: The purpose, for the message: "typed entities".
         exclude: Components that are not needed.
 
     Raises:

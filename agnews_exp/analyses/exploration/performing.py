@@ -54,7 +54,7 @@ class EdaConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the exploration lies."""
+        """The exploration's folder."""
         return Path(self.checked.run.paths.output_dir) / "eda" / str(self.settings["folder"])
 
 
@@ -99,7 +99,7 @@ def perform_eda(
     """Perform the parts that the folder does not have yet for these rows and settings.
 
     Args:
-        config: What to do.
+        config: The exploration.
         splits: The rows.
         force: Repeat finished parts too.
         report: Called with a part's name and status after it.
@@ -181,7 +181,7 @@ def _digest(value: Any) -> str:
 
 
 def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any]) -> dict[str, Any]:
-    """Perform one part; what it lacks, or that it failed, is a status and not the end of the others."""
+    """Perform one part; a missing package or a failure becomes its status and does not stop the others."""
     name, arguments = folder.name, {k: v for k, v in component.items() if k != "_target_"}
     part = resolve_target(component["_target_"], f"eda.{name}._target_")
     start, cpu = time.perf_counter(), time.process_time()

@@ -14,7 +14,6 @@ from pydantic import Field
 from agnews_exp.analyses.exploration.corpus import (
     BoolArray,
     ExploredCorpus,
-    FloatArray,
     IntArray,
     boxes,
     class_pairs,
@@ -24,6 +23,7 @@ from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.drawing import Chart, Series, heat_map
+from agnews_exp.evaluation.inputs import FloatArray
 
 
 def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:

@@ -12,7 +12,6 @@ from pydantic import Field
 from agnews_exp.analyses.exploration.corpus import (
     BoolArray,
     ExploredCorpus,
-    FloatArray,
     IntArray,
     class_pairs,
     index_words,
@@ -20,6 +19,7 @@ from agnews_exp.analyses.exploration.corpus import (
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series, heat_map
+from agnews_exp.evaluation.inputs import FloatArray
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PowerLaw:
     high: float
 
     def at(self, x: FloatArray | IntArray) -> FloatArray:
-        """Return the line's values."""
+        """Return the line's values at x, both of one shape."""
         values: FloatArray = self.constant * np.asarray(x, dtype=np.float64) ** self.exponent
         return values
 
@@ -64,12 +64,12 @@ def fit_power_law(x: FloatArray | IntArray, y: FloatArray | IntArray) -> PowerLa
 
 
 def log_spaced(low: int, high: int, n: int) -> IntArray:
-    """Return at most n different whole numbers from low to high, evenly spaced on a logarithmic axis."""
+    """Return at most n different whole numbers from low to high, shape (m,), evenly spaced on a logarithmic axis."""
     return np.unique(np.geomspace(low, max(low, high), n).round().astype(np.int64))
 
 
 def rank_frequencies(frequencies: IntArray) -> IntArray:
-    """Return the positive frequencies, highest first: rank r at position r - 1."""
+    """Return the positive ones of V frequencies, highest first, shape (m,): rank r at position r - 1."""
     return np.sort(frequencies[frequencies > 0])[::-1]
 
 
@@ -104,14 +104,20 @@ def mattr(ids: IntArray, window: int) -> float:
 
 
 def entropy_bits(frequencies: IntArray) -> float:
-    """Return the Shannon entropy in bits of the words' observed shares: the plug-in estimate, always too low."""
+    """Return the Shannon entropy in bits of V words with these frequencies, shape (V,).
+
+    It is the plug-in estimate, which is too low on average.
+    """
     counts = frequencies[frequencies > 0]
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
 
 
 def corrected_entropy_bits(frequencies: IntArray) -> float:
-    """Return the entropy with Miller and Madow's correction (1955): plus (V - 1) / (2 N ln 2) bits."""
+    """Return the entropy of V words with these frequencies, shape (V,), by Miller and Madow (1955).
+
+    They add (V - 1) / (2 N ln 2) bits, with V the words that occur and N their occurrences.
+    """
     counts = frequencies[frequencies > 0]
     return entropy_bits(counts) + (len(counts) - 1) / (2 * float(counts.sum()) * math.log(2))
 

@@ -355,7 +355,10 @@ def bootstrap_difference(
     class_names: Sequence[str] | None = None,
     jackknife: bool = True,
 ) -> PairedBootstrap:
-    """Return the paired bootstrap of A's metric minus B's over the same items; arguments as above."""
+    """Return the paired bootstrap of A's metric minus B's over the same n items.
+
+    Both outputs have the form of :func:`bootstrap_metric`'s, and the other arguments are the same.
+    """
     outputs = {"output_a": output_a, "output_b": output_b}
     return summarise_pair(
         *_bootstrap(y_true, outputs, metric, resamples, level, seed, class_names, jackknife), level=level

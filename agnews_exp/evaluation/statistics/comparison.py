@@ -1,4 +1,4 @@
-"""Everything that can be said about two models' predictions for the same items, in one result."""
+"""All tests, intervals and effect sizes for two models' predictions of the same items, in one result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_CALLS = 1_000
 
 @dataclass(frozen=True)
 class MetricComparison(Result):
-    """One metric of two models.
+    """One metric of two models with its tests and intervals.
 
     Attributes:
         bootstrap: Intervals of A, of B and of A minus B.
@@ -67,9 +67,9 @@ class ComparisonResult(Result):
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
         by_class: Tests on the items of each true class.
         effect: Effect sizes.
-        detectable: What this number of items can show.
+        detectable: The smallest difference that this number of items can show.
         alpha: Level at which the verdict speaks of a difference.
-        notes: What the reader must know before trusting the numbers.
+        notes: Reservations about the numbers.
     """
 
     name_a: str
@@ -207,7 +207,7 @@ def _compare_metric(
 
 
 def _packed(entry: Metric, answer: Predictions) -> NDArray[np.float64]:
-    """Return what a metric judges as one array of n rows, which resampling can cut: labels, then probabilities.
+    """Return a metric's input as one array of n rows, which resampling can cut: labels, then probabilities.
 
     Raises:
         ConfigError: The metric needs probabilities, and there are none.

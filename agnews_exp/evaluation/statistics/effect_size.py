@@ -1,4 +1,4 @@
-"""How large a difference is, under the names that statistics gives these quantities.
+"""Effect sizes of paired comparisons: difference of accuracy, odds ratio, Cohen's g, and reduction of errors.
 
 None of them is "Cohen's d": a bootstrap mean divided by its standard error is a z value that grows with the
 number of items, and d over four class scores treats the classes as a sample.
@@ -179,6 +179,10 @@ def pooled_cohens_d(scores_a: ArrayLike, scores_b: ArrayLike) -> float:
 
     For independent scores such as seeds. Given for checking published values; folds or classes of one data set are
     no independent sample.
+
+    Args:
+        scores_a: Shape (n,), n >= 2.
+        scores_b: Shape (m,), m >= 2.
     """
     a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     if a.ndim != 1 or b.ndim != 1 or min(len(a), len(b)) < 2:

@@ -1,4 +1,4 @@
-"""McNemar's test: do two models differ in how often they are right, given the same items?
+"""McNemar's test of whether two models are right equally often on the same items, and its power.
 
 Only discordant items count: those that exactly one of the two models gets right. Under the null hypothesis
 "right by A only" is Binomial(m, 1/2) of the m discordant items. The four variants answer the same question:
@@ -127,20 +127,6 @@ def smallest_detectable_difference(
     return DetectableDifference(n_items, discordant_rate, alpha, power, detectable, significant)
 
 
-def required_items(discordant_rate: float, difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Return about how many items show a difference of accuracy (Connor 1987): a plan, checked with the power above.
-
-    n = (z_alpha sqrt(r) + z_beta sqrt(r - d^2))^2 / d^2, with r the discordant rate and d the difference.
-    """
-    _check(1, discordant_rate, alpha)
-    open_interval(power, "power")
-    if not 0 < abs(difference) <= discordant_rate:
-        raise DataError(f"difference must be between 0 and the discordant rate ({discordant_rate}), got {difference}")
-    z_alpha, z_beta = float(stats.norm.isf(alpha / 2)), float(stats.norm.ppf(power))
-    root = z_alpha * math.sqrt(discordant_rate) + z_beta * math.sqrt(discordant_rate - difference**2)
-    return math.ceil((root / difference) ** 2)
-
-
 def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
     open_interval(alpha, "alpha")
     if n_items < 1:
@@ -151,7 +137,7 @@ def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
 
 @dataclass(frozen=True)
 class RandomisationTest(Result):
-    """Result of the test.
+    """Result of the randomisation test of a metric's difference.
 
     Attributes:
         metric: Name of the metric.
@@ -399,7 +385,15 @@ def mcnemar_by_class(
     class_names: Sequence[str] | None = None,
     method: McNemarMethod = "mid_p",
 ) -> list[ClassTest]:
-    """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out."""
+    """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        pred_a: Shape (n,), model A's answers.
+        pred_b: Shape (n,), model B's answers.
+        class_names: The K class names; left out, the indices.
+        method: The variant of the test.
+    """
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)

@@ -1,4 +1,4 @@
-"""Comparing two models by their scores in cross-validation folds.
+"""Tests of models by their scores over folds, seeds or blocks: t-tests, Wilcoxon's, Friedman's with Nemenyi's.
 
 The training sets of different folds overlap, so the fold scores are correlated and the plain paired t-test rejects
 far too often. Nadeau and Bengio (2003) enlarge the variance: with J fold differences of mean d and variance s^2,
@@ -409,13 +409,13 @@ class BlockComparison(Result):
     """Several models over the same blocks.
 
     Attributes:
-        kind: What the blocks are.
+        kind: The kind of the blocks.
         metric: Name of the score.
         scores: Each model's score by block name.
         pairs: Every pair, or every model with one.
         friedman: Test of all models with Nemenyi's comparisons; None for fewer than 3 models or 2 common blocks.
         alpha: Level of verdicts and groups.
-        notes: What the reader must know before trusting the numbers.
+        notes: Reservations about the numbers.
     """
 
     kind: BlockKind
@@ -450,7 +450,7 @@ def compare_folds(
     """Compare models over the folds of one k-fold cross-validation.
 
     Args:
-        scores: Each model's k scores, in the order of the folds, which are the same for all.
+        scores: Each model's scores, shape (k,), in the order of the folds, which are the same for all.
         metric: Name of the score.
         higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.

@@ -15,15 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.evaluation.inputs import adjust
-from agnews_exp.evaluation.statistics import (
-    PairedCounts,
-    accuracy_interval,
-    bootstrap_metric,
-    correct_t_statistic,
-    effect_sizes,
-    mcnemar_test,
-    pooled_cohens_d,
-)
+from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval, effect_sizes, pooled_cohens_d
+from agnews_exp.evaluation.statistics.mcnemar import PairedCounts, mcnemar_test
+from agnews_exp.evaluation.statistics.resampled import correct_t_statistic
 from agnews_exp.reference.reading import (
     CONTRADICTED,
     REPRODUCED,

@@ -61,16 +61,13 @@ class Batcher:
         answer: The model.
         batch_size: Texts of a batch at most; a single larger request is a batch of its own.
         max_waiting: Requests at work or waiting at most.
-        on_batch: Told the number of texts of each batch.
     """
 
-    def __init__(
-        self, answer: Answerer, *, batch_size: int, max_waiting: int, on_batch: Callable[[int], None] = lambda _n: None
-    ) -> None:
+    def __init__(self, answer: Answerer, *, batch_size: int, max_waiting: int) -> None:
         self._answer = answer
         self._batch_size = batch_size
         self._max_waiting = max_waiting
-        self.on_batch = on_batch
+        self.on_batch: Callable[[int], None] = lambda _n: None  # the metrics, which ask the batcher in turn
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "model")
         self._worker: asyncio.Task[None] | None = None
@@ -149,7 +146,7 @@ def create_app(model: FittedModel, name: str, settings: ServeSettings | None = N
 
     Args:
         model: Answers texts.
-        name: What people call it.
+        name: Its name for people.
         settings: Limits.
     """
     limits = settings or ServeSettings()
@@ -222,9 +219,9 @@ class Predictor:
 
     Args:
         batcher: Answers texts.
-        name: What people call the model.
+        name: The model's name for people.
         class_names: K names.
-        limits: What a request may ask.
+        limits: Limits of a request.
     """
 
     def __init__(self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings) -> None:
@@ -272,7 +269,7 @@ def beyond(asked: PredictRequest, limits: ServeSettings) -> str | None:
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line what is wrong with a body."""
+    """Return the mistake in a request's body, in one line."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])
@@ -298,7 +295,7 @@ class _JsonLines(logging.Formatter):
     """One JSON object a line; access lines are JSON already."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return a log record as one line of JSON."""
         entry: dict[str, Any] = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname}
         message = record.getMessage()
         if record.name == "agnews.access":
@@ -313,7 +310,7 @@ def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, 
 
     Args:
         model: Answers texts.
-        name: What people call it.
+        name: Its name for people.
         settings: Limits.
         host: Address to bind.
         port: Port; 0 takes a free one.

@@ -1,4 +1,4 @@
-"""What stands before the application: body size, token, request ids, access log, metrics."""
+"""The gate before the application: limits of a request, token, request ids, access log, metrics."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class PredictResponse(BaseModel):
 
 
 class Problem(BaseModel):
-    """What every refusal says."""
+    """The body of every refusal."""
 
     error: str
     detail: str
@@ -147,7 +147,7 @@ class _TooLargeError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole response.
+    """An HTTP response: status, headers, body.
 
     Attributes:
         status: HTTP status.
@@ -161,11 +161,11 @@ class Reply:
 
     @classmethod
     def problem(cls, status: int, error: str, detail: str, *headers: tuple[str, str]) -> Reply:
-        """Return a refusal."""
+        """Return the response that refuses a request."""
         return cls(status, json.dumps({"error": error, "detail": detail}).encode(), headers)
 
     async def send(self, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         fields = (("content-type", "application/json"), ("content-length", str(len(self.body))), *self.headers)
         raw = [(name.encode(), value.encode()) for name, value in fields]
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
@@ -176,7 +176,7 @@ Endpoint = Callable[[bytes], Awaitable[Reply]]
 
 
 class Gate:
-    """ASGI application before the application: refuses what is too large or not allowed, and notes every request.
+    """ASGI application before the application: refuses requests that are too large or not allowed, and logs every one.
 
     Args:
         app: The application.

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, jaccard_score
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import agreement_table, paired_counts
+from agnews_exp.evaluation.statistics.effect_size import agreement_table
+from agnews_exp.evaluation.statistics.mcnemar import paired_counts
 
 
 def test_rows_sum_to_the_paired_counts_and_to_each_class(random_predictions):

@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import (
+from agnews_exp.evaluation.statistics.resampled import (
     compare_folds,
     compare_seeds,
     corrected_t_test,

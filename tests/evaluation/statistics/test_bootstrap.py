@@ -9,8 +9,15 @@ from sklearn.metrics import f1_score
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
-from agnews_exp.evaluation.statistics import bootstrap_difference, bootstrap_mean_difference, bootstrap_metric
-from agnews_exp.evaluation.statistics.bootstrap import Cells, _count_bootstrap, _function_bootstrap, bca_interval
+from agnews_exp.evaluation.statistics.bootstrap import (
+    Cells,
+    _count_bootstrap,
+    _function_bootstrap,
+    bca_interval,
+    bootstrap_difference,
+    bootstrap_mean_difference,
+    bootstrap_metric,
+)
 
 
 def sklearn_macro_f1(y, p):

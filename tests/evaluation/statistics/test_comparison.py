@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.evaluation.statistics import adjust, compare_all, compare_predictions, mcnemar_test, paired_counts
+from agnews_exp.evaluation.inputs import adjust
+from agnews_exp.evaluation.statistics.comparison import compare_all, compare_predictions
+from agnews_exp.evaluation.statistics.mcnemar import mcnemar_test, paired_counts
 
 NAMES = ["World", "Sports", "Business", "Sci/Tech"]
 

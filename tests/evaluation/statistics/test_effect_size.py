@@ -7,7 +7,8 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import PairedCounts, accuracy_interval, effect_sizes, pooled_cohens_d
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval, effect_sizes, pooled_cohens_d
+from agnews_exp.evaluation.statistics.mcnemar import PairedCounts
 
 
 def test_intervals_equal_the_published_examples_of_statpsych():

@@ -5,9 +5,9 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.evaluation.statistics import (
+from agnews_exp.evaluation.inputs import adjust
+from agnews_exp.evaluation.statistics.mcnemar import (
     PairedCounts,
-    adjust,
     mcnemar_by_class,
     mcnemar_p_values,
     mcnemar_test,

@@ -5,7 +5,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.evaluation.statistics import adjust
+from agnews_exp.evaluation.inputs import adjust
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("holm", "holm"), ("benjamini_hochberg", "fdr_bh")])

@@ -7,12 +7,7 @@ import pytest
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import (
-    mcnemar_p_values,
-    mcnemar_power,
-    required_items,
-    smallest_detectable_difference,
-)
+from agnews_exp.evaluation.statistics.mcnemar import mcnemar_p_values, mcnemar_power, smallest_detectable_difference
 
 
 @pytest.mark.parametrize("method", ["exact", "mid_p"])
@@ -54,19 +49,11 @@ def test_a_tiny_test_set_shows_nothing_and_says_so():
     assert found.to_dict()["detectable"] is None
 
 
-@pytest.mark.parametrize(("rate", "difference"), [(0.056, 0.01), (0.2, 0.05), (0.1, 0.02)])
-def test_required_items_have_about_the_wanted_power(rate, difference):
-    n = required_items(rate, difference)
-    assert mcnemar_power(n, rate, difference) == pytest.approx(0.8, abs=0.015)
-
-
 def test_impossible_plans_are_refused():
     with pytest.raises(DataError, match="cannot exceed the discordant rate"):
         mcnemar_power(100, 0.1, 0.2)
     with pytest.raises(DataError, match="discordant_rate must lie in"):
         smallest_detectable_difference(100, 0.0)
-    with pytest.raises(DataError, match="difference must be between"):
-        required_items(0.1, 0.2)
 
 
 def test_a_difference_is_significant_even_where_all_discordant_items_must_be_one_models():

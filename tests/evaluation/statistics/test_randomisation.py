@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import randomisation_test
+from agnews_exp.evaluation.statistics.mcnemar import randomisation_test
 
 
 def macro_f1_of(y, p):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import critical_difference, friedman_test, rank_models, wilcoxon_test
+from agnews_exp.evaluation.statistics.resampled import critical_difference, friedman_test, rank_models, wilcoxon_test
 
 # AUC of C4.5, C4.5+m, C4.5+cf, C4.5+m+cf on 14 data sets: table 6 of Demsar (2006). The third last row's last two
 # values are printed alike, 0.975, but ranked 2 and 3.

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
-from agnews_exp.evaluation.statistics import correct_t_statistic, corrected_t_test
+from agnews_exp.evaluation.statistics.resampled import correct_t_statistic, corrected_t_test
 
 A = np.array([0.924, 0.931, 0.918, 0.927, 0.929, 0.921, 0.925, 0.933, 0.917, 0.926])
 B = np.array([0.919, 0.929, 0.917, 0.920, 0.930, 0.917, 0.921, 0.928, 0.915, 0.924])

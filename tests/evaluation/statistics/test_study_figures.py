@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agnews_exp.evaluation.inputs import adjust
 from agnews_exp.evaluation.metrics import class_f1, confusion_matrix, count_metric, margins_of, margins_of_confusion
-from agnews_exp.evaluation.statistics import (
-    adjust,
-    bootstrap_difference,
-    compare_predictions,
-    correct_t_statistic,
-    mcnemar_by_class,
-    pooled_cohens_d,
-    wilcoxon_test,
-)
+from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
+from agnews_exp.evaluation.statistics.comparison import compare_predictions
+from agnews_exp.evaluation.statistics.effect_size import pooled_cohens_d
+from agnews_exp.evaluation.statistics.mcnemar import mcnemar_by_class
+from agnews_exp.evaluation.statistics.resampled import correct_t_statistic, wilcoxon_test
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 BERT = np.array([[1803, 14, 47, 36], [10, 1877, 7, 6], [36, 5, 1744, 115], [28, 9, 126, 1737]])
