@@ -275,6 +275,9 @@ def _run(words: list[str]) -> None:
     more = [str(Path(p).resolve()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     sys.path[:] = [*([] if "-P" in flags else [first]), *more, *sys.path[1:]]
     importlib.invalidate_caches()
+    for place in more:  # Python runs it when it starts
+        if (custom := Path(place, "sitecustomize.py")).is_file():
+            runpy.run_path(str(custom), run_name="sitecustomize")
     if words[0] == "-m":
         sys.argv = ["-m", *words[2:]]
         sys.modules.pop(words[1], None)

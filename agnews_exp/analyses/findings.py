@@ -351,7 +351,7 @@ def _markdown_block(block: Block, mark: str, figures: str | None, tables: str) -
             said = " ".join(part for part in (block.caption, block.intervals, block.provenance) if part)
             return [f"{mark} {title}", picture, f"<sub>{markdown_text(said)}</sub>" if said else ""]
         case Table(folded=True):
-            return [f"{markdown_text(block.title)}: [CSV]({tables}{block.name}.csv)"]
+            return [f"{markdown_text(block.title)}: [CSV]({block.name}.csv)"]  # beside the page, not in its tables/
         case Table():
             return _markdown_table(block, mark, tables)
 

@@ -55,12 +55,14 @@ class State:
         since: When that was written (ISO 8601), by which a later state is told from an earlier one.
         started_ms: When the run began, in milliseconds since the epoch.
         reason: Why it ended as it did, where it is not finished.
+        pruned: ``step`` and ``value`` at which a search gave up on it.
     """
 
     status: str
     since: str
     started_ms: int | None
     reason: str | None = None
+    pruned: Mapping[str, Any] | None = None
 
     @property
     def ended_ms(self) -> int:
@@ -284,7 +286,7 @@ def run_state(folder: Path, *, ended: bool) -> State | None:
         here = environment.get("hostname") == platform.node()
         if here and is_gone(int(content.get("pid", 0)), (_ms(since) or 0) / 1000):
             status, reason = "killed", "the process is gone"
-    return State(status, since, _ms(content.get("started")), reason)
+    return State(status, since, _ms(content.get("started")), reason, content.get("pruned"))
 
 
 def _find_or_create(
@@ -430,13 +432,11 @@ def _log_end(run_id: str, plain: Mapping[str, Any], state: State, store: Store) 
     tags = {"reason": reason.splitlines()[0] if reason else state.status}
     tags["mlflow.note.content"] = f"**{state.status}**\n\n```\n{reason[:4000]}\n```" if reason else state.status
     metrics = []
-    if state.status == "pruned":
-        words = reason.split()  # "pruned at step 3 with 0.2500", as core.errors.Pruned says it
-        with suppress(IndexError, ValueError):
-            step, value = int(words[3]), float(words[5])
-            tags |= {"pruned": "true", "pruned.step": str(step)}
-            primary = str(plain["evaluation"]["primary"]).replace("/", "_")
-            metrics = [Metric(f"pruned/{primary}", value, state.ended_ms, step)]
+    if state.pruned is not None:
+        step, value = int(state.pruned["step"]), float(state.pruned["value"])
+        tags |= {"pruned": "true", "pruned.step": str(step)}
+        primary = str(plain["evaluation"]["primary"]).replace("/", "_")
+        metrics = [Metric(f"pruned/{primary}", value, state.ended_ms, step)]
     store.log(run_id, tags=tags, metrics=metrics)
 
 

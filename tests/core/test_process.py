@@ -40,6 +40,7 @@ Dying()
 }
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
 from agnews_exp.core.process import check_terminated, guarded, is_stop
 
 def stop():

