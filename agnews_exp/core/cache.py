@@ -36,7 +36,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class CacheEntry:
-    """What was stored under a key.
+    """The arrays and plain values stored under one key.
 
     Attributes:
         arrays: The arrays by name.
@@ -49,10 +49,10 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How full a cache is.
+    """Number and size of a cache's entries.
 
     Attributes:
-        folder: Where it lies.
+        folder: The cache's folder.
         entries: Number of entries.
         size: Bytes of all entries.
         by_kind: (entries, bytes) of each kind.
@@ -93,7 +93,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 class ArrayCache:
-    """A cache folder.
+    """A folder of cached arrays with a limit on its size.
 
     Args:
         folder: Where entries lie; created when the first one is stored.
@@ -272,7 +272,7 @@ def cache_clear(cache_dir: Path, kind: str | None = None) -> CacheInfo:
     """Remove all entries (of one kind), and what interrupted jobs left behind.
 
     Returns:
-        What the folder held before.
+        Number and size of the entries before.
     """
     before = cache_info(cache_dir)
     for place, _, _ in _entries(Path(cache_dir)):

@@ -31,7 +31,15 @@ tokens: how many are no padding. With a teacher also soft: (n, K), share: (n,), 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets."""
+    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets.
+
+    Attributes:
+        table: Token ids of the n rows.
+        labels: Shape (n,), int64, class indices.
+        frame: The tokenizer's special tokens.
+        max_length: Tokens of a row at most, special tokens included.
+        soft: Soft targets of the n rows, or None.
+    """
 
     table: TokenTable
     labels: NDArray[np.int64]
@@ -44,11 +52,11 @@ class EncodedRows:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Shape (n,), tokens of each row as the network sees it."""
+        """Tokens of each row as the network sees it; shape (n,), int64."""
         return framed_lengths(self.table, self.frame, self.max_length)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return padded tensors of some rows."""
+        """Return padded tensors of the rows at some positions, shape (m,), int64."""
         ids, mask = padded_ids(self.table, rows, self.frame, self.max_length)
         batch = {
             "input_ids": torch.from_numpy(ids),
@@ -96,7 +104,7 @@ def _loader(dataset: _Batches, num_workers: int, pin_memory: bool, seed: int) ->
 
 
 class TrainLoader:
-    """Training batches of one process; knows where it stands and can go on from there.
+    """Training batches of one process, with a position that can be saved and restored.
 
     ``weight`` of a batch is what the sum of its rows' losses is multiplied with, so that the result is the mean over
     the whole batch, however many processes share it.
@@ -128,7 +136,7 @@ class TrainLoader:
 
     @property
     def sampler(self) -> TrainLoader:
-        """Itself: Lightning tells a loader's sampler the epoch."""
+        """The loader itself, because Lightning tells the epoch to a loader's sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -170,7 +178,7 @@ class EvaluationLoader:
     Args:
         rows: Rows to answer.
         batch_size: Rows in a batch at most.
-        token_budget: See :class:`agnews_exp.data.datamodule.BatchPlan`.
+        token_budget: See :class:`~agnews_exp.data.batching.BatchPlan`.
         rank: This process.
         world_size: Number of processes.
     """
@@ -208,7 +216,7 @@ class TextDataModule(pl.LightningDataModule):
         validation: Validation rows.
         plan: Which training rows form which batch.
         evaluation_batch_size: Validation rows in a batch at most.
-        token_budget: For validation; see :class:`agnews_exp.data.datamodule.BatchPlan`.
+        token_budget: For validation; see :class:`~agnews_exp.data.batching.BatchPlan`.
         num_workers: Worker processes that build training batches.
         pin_memory: Whether training batches lie in page-locked memory.
     """

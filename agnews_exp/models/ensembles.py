@@ -125,13 +125,13 @@ def mixture_weights(
     minimum, needs no step size and keeps the weights non-negative with sum 1.
 
     Args:
-        probabilities: M arrays of shape (n, K).
-        codes: Shape (n,), true class indices.
+        probabilities: M arrays of shape (n, K), float64.
+        codes: Shape (n,), int64, true class indices.
         iterations: At most so many steps.
         tol: Stop when the mean log-likelihood gains less than this.
 
     Returns:
-        Shape (M,).
+        Shape (M,), float64, the weights sum to 1.
     """
     rows = np.arange(len(codes))
     # A floor: a member that gives the true class probability 0 must not make the logarithm infinite.

@@ -1,4 +1,4 @@
-"""Fitting and looking up: own counts, shared counts or a finished matrix on disk, whichever is at hand."""
+"""Fitting of vocabularies and look-up of their terms, from own counts, shared counts or matrices on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,6 @@ from agnews_exp.ngrams.counting import (
     unpack_terms,
 )
 
-_LOG_TABLE = 4096
-
 
 def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return natural logarithms that are the same on every processor.
@@ -51,7 +49,7 @@ def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Weighting:
-    """How counts become values.
+    """The weighting that turns counts into values.
 
     Attributes:
         binary: Every count becomes one first.
@@ -59,7 +57,7 @@ class Weighting:
         sublinear: tf becomes 1 + ln(tf).
         idf: float64 (n_columns,), or None for no factor.
         norm: ``l1``, ``l2`` or None.
-        factor: What every value is multiplied with in the end.
+        factor: Number that every value is multiplied with in the end.
     """
 
     binary: bool = False
@@ -76,7 +74,7 @@ class Weighting:
 
     def scheme(self) -> int:
         """Return the kernel's number for the kind of values."""
-        from agnews_exp.ngrams import kernels as kernels
+        from agnews_exp.ngrams import kernels
 
         if not self.tfidf:
             return kernels.COUNTS
@@ -240,7 +238,7 @@ def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64
     output = _Output(n_blocks, None if None in stored else sum(s for s in stored if s is not None))
     queue = iter(range(n_blocks))
     lock = threading.Lock()
-    logs = portable_log(np.maximum(np.arange(_LOG_TABLE), 1)) + 1.0
+    logs = portable_log(np.maximum(np.arange(4096), 1)) + 1.0
 
     def work(_: int) -> None:
         try:
@@ -274,7 +272,7 @@ class Vocabulary:
     """Looks the n-grams of texts up in a fixed set of terms.
 
     Args:
-        spec: What the terms are made of.
+        spec: The kind of n-grams of the terms.
         terms: The terms; term i is column i.
 
     Raises:
@@ -334,31 +332,6 @@ class Vocabulary:
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
-class CountedRows(Protocol):
-    """N-grams counted over the rows that a vectoriser is fitted on (all of a corpus, or some of its rows)."""
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-
-    @property
-    def tf(self) -> NDArray[np.int64]:
-        """Occurrences of each n-gram in these rows."""
-
-    @property
-    def df(self) -> NDArray[np.int64]:
-        """Rows that hold each n-gram; 0 for one that only other rows hold."""
-
-    def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
-
-    def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return n-grams as strings."""
-
-    def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
-        """Hand over the blocks of these rows with the column of each of their numbers; None where not kept."""
-
-
 @dataclass(frozen=True)
 class Limits:
     """Bounds of a vocabulary, as the parameters of scikit-learn's CountVectorizer.
@@ -374,7 +347,7 @@ class Limits:
     max_features: int | None
 
 
-def select(counted: CountedRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
+def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
     """Return the numbers of the n-grams that form the vocabulary, in alphabetical order.
 
     Args:
@@ -418,19 +391,12 @@ def _in_rows(bound: Any, n_rows: int) -> Any:
     return bound if isinstance(bound, Integral) else bound * n_rows
 
 
-def columns_of(kept: NDArray[np.intp], n_ngrams: int) -> NDArray[np.int32]:
-    """Return the column of each n-gram: its place among the kept ones, else -1."""
-    columns = np.full(n_ngrams, -1, np.int32)
-    columns[kept] = np.arange(len(kept), dtype=np.int32)
-    return columns
-
-
 _active: list[ArrayCache] = []
 
 
 @contextlib.contextmanager
 def cached_matrices(cache_dir: Path, *, size_limit: int = DEFAULT_SIZE_LIMIT) -> Iterator[ArrayCache]:
-    """Let all fast vectorisers of this process keep what ``fit_transform`` and ``transform`` return on disk.
+    """Let all fast vectorisers of this process keep the results of ``fit_transform`` and ``transform`` on disk.
 
     An entry's key is a hash of the texts and of every setting that matters, so another corpus, fold or parameter
     never gets it.
@@ -459,7 +425,7 @@ class CorpusCounts:
     """All n-grams of a corpus: every occurrence in every row.
 
     Args:
-        spec: What was counted.
+        spec: The kind of n-grams.
         entry: Arrays ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
             ``name_text``, ``name_lengths``.
     """
@@ -504,7 +470,7 @@ def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[st
 
 
 class CorpusRows:
-    """The n-grams of some rows of a counted corpus (see :class:`~agnews_exp.ngrams.fitting.CountedRows`).
+    """The n-grams of some rows of a counted corpus; it offers the same as :class:`~agnews_exp.ngrams.counting.Counts`.
 
     Args:
         corpus: The counts.
@@ -649,10 +615,10 @@ Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class FitRequest:
-    """Everything that a fit depends on, besides the texts.
+    """The settings of a fit, which depends on them and the texts alone.
 
     Attributes:
-        spec: What is counted.
+        spec: The kind of n-grams.
         limits: Bounds of the vocabulary.
         binary: Whether an n-gram counts once per row.
         weigh: Given document frequencies and number of rows, how counts become values.
@@ -668,7 +634,7 @@ class FitRequest:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
         term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
@@ -676,7 +642,7 @@ class Learned:
         df: int64, rows of the fit that hold each term.
         matrix: The rows of the fit; None when not asked for.
         lookup: Finds the terms in other texts.
-        part: What the matrix can be built from; None when not asked for.
+        part: The part that the matrix can be built from; None when not asked for.
     """
 
     term_text: NDArray[np.uint8]
@@ -691,7 +657,7 @@ class Lookup:
     """Finds the terms of a fitted vectoriser in texts.
 
     Args:
-        spec: What the terms are made of.
+        spec: The kind of n-grams of the terms.
         term_text: The terms, packed.
         term_lengths: The terms, packed.
         counted: A counted corpus and the column of each of its n-grams, where the fit used one.
@@ -730,7 +696,7 @@ class Lookup:
         )
 
     def part(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Part:
-        """Return what the rows of texts can be built from, past the cache of matrices.
+        """Return the part that the rows of texts can be built from, past the cache of matrices.
 
         Raises:
             KeyTooWideError: scikit-learn has to do it.
@@ -751,7 +717,7 @@ def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_matrix: b
 
     Args:
         texts: Rows.
-        request: What to fit.
+        request: The settings of the fit.
         n_jobs: Number of threads; changes nothing but the time.
         want_matrix: Whether the rows of these texts are needed as well.
 
@@ -786,7 +752,7 @@ def _with_matrix(learned: Learned, n_jobs: int) -> Learned:
 
 
 def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool = True) -> Learned:
-    """Fit on texts, past the cache of matrices, and return what their rows can be built from instead of them.
+    """Fit on texts, past the cache of matrices, and return a part that their rows can be built from instead of them.
 
     Arguments and errors are those of :func:`learn`.
     """
@@ -799,7 +765,8 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
     else:
         counted = CorpusRows(*found, n_jobs)
     kept = select(counted, request.limits, request.binary)
-    columns = columns_of(kept, len(counted.df))
+    columns = np.full(len(counted.df), -1, np.int32)
+    columns[kept] = np.arange(len(kept), dtype=np.int32)
     text, lengths = pack_terms(counted.terms(kept))
     df = counted.df[kept]
     lookup = Lookup(spec, text, lengths, None if found is None else (found[0], columns))

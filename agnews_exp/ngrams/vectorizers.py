@@ -1,9 +1,12 @@
-"""A drop-in replacement of scikit-learn's TfidfVectorizer that counts in compiled code."""
+"""Drop-in replacements of scikit-learn's n-gram vectorisers and FeatureUnion that count in compiled code."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
@@ -20,11 +23,14 @@ from sklearn.utils.validation import check_is_fitted
 from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec, pack_terms, unpack_terms
 from agnews_exp.ngrams.fitting import (
     Arrays,
+    CorpusRows,
     FitRequest,
     Learned,
     Limits,
     Lookup,
     Part,
+    SharedCounts,
+    Vocabulary,
     Weighting,
     active_cache,
     build_matrix,
@@ -34,10 +40,12 @@ from agnews_exp.ngrams.fitting import (
     portable_log,
 )
 
+log = logging.getLogger(__name__)
+
 
 @functools.cache
 def kernels_available() -> bool:
-    """Return whether numba can be used; the first time it cannot, say so once."""
+    """Return whether numba can be used; where it cannot, warn once."""
     try:
         import numba  # noqa: F401
     except Exception as error:  # a broken installation raises anything from OSError to SystemError
@@ -48,6 +56,38 @@ def kernels_available() -> bool:
         )
         return False
     return True
+
+
+def start_compiling() -> Callable[[], None]:
+    """Begin to compile the kernels of word and character vectorisers on a thread of its own, or to read them from disk.
+
+    Where they have to be compiled, which happens once for a kind of processor, a log line says how long it took.
+
+    Returns:
+        A function that waits until all is there.
+    """
+    thread = threading.Thread(target=_compile, name="compile n-gram kernels", daemon=True)
+    thread.start()
+    return thread.join
+
+
+def _compile() -> None:
+    """Call every kernel of a word and a character vectoriser once."""
+    if not kernels_available():
+        return
+    from agnews_exp.ngrams import kernels
+
+    used = [kernel for kernel in vars(kernels).values() if hasattr(kernel, "stats")]
+    start = time.thread_time()
+    texts = ("a few words", "a few more words")
+    weighting = Weighting(tfidf=True, sublinear=True, idf=np.ones(1), norm="l2")
+    for spec in (NgramSpec("word", 1, 1, True, r"(?u)\b\w\w+\b"), NgramSpec("char", 1, 1, True)):
+        counts = SharedCounts(texts, None).counts(spec, 1)
+        assert counts is not None
+        terms = CorpusRows(counts, np.arange(len(texts)), 1).terms(np.zeros(1, np.intp))
+        build_matrix([Vocabulary(spec, terms).part(texts, weighting)], 1)
+    if sum(sum(kernel.stats.cache_misses.values()) for kernel in used):
+        log.info("compiling the n-gram counter for this processor, once: %.1f s", time.thread_time() - start)
 
 
 def init_with_jobs(base: type) -> Callable[..., None]:
@@ -157,7 +197,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         return {name: value for name, value in super().__getstate__().items() if name not in _TRANSIENT}
 
     def _spec(self) -> NgramSpec | None:
-        """Return what compiled code would count, or None where scikit-learn has to do it."""
+        """Return the n-grams that compiled code would count, or None where scikit-learn has to do it."""
         covered = (
             self.input == "content"
             and self.preprocessor is None
@@ -199,7 +239,11 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         want_rows: bool,
         how: Callable[[Sequence[str], FitRequest, int, bool], Learned] = learn,
     ) -> Learned:
-        """Fit in compiled code; KeyTooWideError says that scikit-learn has to do it."""
+        """Fit in compiled code.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
         self._validate_ngram_range()
         self._warn_for_unused_params()
         self._validate_vocabulary()
@@ -217,7 +261,11 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         return learned
 
     def _finder(self) -> Lookup:
-        """Return what finds the fitted vocabulary; KeyTooWideError says that scikit-learn has to do it."""
+        """Return the look-up of the fitted vocabulary.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
         spec = self._spec()
         if spec is None or "_term_text" not in self.__dict__:
             raise KeyTooWideError
@@ -349,7 +397,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit_part(self, documents: Sequence[Any], factor: float) -> Part:
-        """Fit, and return what the rows can be built from instead of the rows.
+        """Fit, and return the part of a matrix from which the rows can be built, instead of the rows.
 
         Args:
             documents: Texts.
@@ -364,7 +412,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         return part
 
     def rows_part(self, documents: Sequence[Any], factor: float) -> Part:
-        """Return what the rows of documents can be built from; arguments and errors as :meth:`fit_part`."""
+        """Return the part of a matrix for other documents; arguments and errors as :meth:`fit_part`."""
         weighting = self._weighting(getattr(self._tfidf, "idf_", None), factor)
         return self._finder().part(self._decoded(documents), weighting, usable_jobs(self.n_jobs))
 
