@@ -1,4 +1,4 @@
-"""Fitting of vocabularies and look-up of their terms, from own counts, shared counts or matrices on disk."""
+"""Fitting of vocabularies and look-up of their terms, from own counts or those shared by all fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.cache import DEFAULT_SIZE_LIMIT, ArrayCache, CacheEntry, cache_key, digest_texts
+from agnews_exp.core.cache import ArrayCache, CacheEntry, cache_key, digest_texts
 from agnews_exp.ngrams.counting import (
     STREAM_LIMIT,
     Block,
@@ -66,11 +66,6 @@ class Weighting:
     idf: NDArray[np.float64] | None = None
     norm: str | None = None
     factor: float = 1.0
-
-    def description(self) -> bytes:
-        """Return all of it as bytes, for the key of a cached matrix."""
-        idf = b"" if self.idf is None else self.idf.tobytes()
-        return repr((self.binary, self.tfidf, self.sublinear, self.norm, self.factor, len(idf))).encode() + idf
 
     def scheme(self) -> int:
         """Return the kernel's number for the kind of values."""
@@ -129,8 +124,8 @@ class _Output:
             self._failed = True
             self._turn.notify_all()
 
-    def arrays(self) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
-        """Return values, indices and indptr."""
+    def arrays(self) -> Arrays:
+        """Return values, indices and indptr of the whole matrix."""
         indptr: NDArray[Any] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._sizes])).astype(
             _index_type(self._begin)
         )
@@ -225,8 +220,12 @@ class _PartFiller:
         )
 
 
-def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
-    """Return (values, indices, indptr) of a canonical CSR matrix: columns ascending in each row, none twice.
+Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
+"""Values (float64), indices and indptr (int32 or int64) of a CSR matrix."""
+
+
+def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
+    """Build a canonical CSR matrix: columns ascending in each row, none twice.
 
     Args:
         parts: The parts side by side; their blocks must hold the same rows.
@@ -391,33 +390,6 @@ def _in_rows(bound: Any, n_rows: int) -> Any:
     return bound if isinstance(bound, Integral) else bound * n_rows
 
 
-_active: list[ArrayCache] = []
-
-
-@contextlib.contextmanager
-def cached_matrices(cache_dir: Path, *, size_limit: int = DEFAULT_SIZE_LIMIT) -> Iterator[ArrayCache]:
-    """Let all fast vectorisers of this process keep the results of ``fit_transform`` and ``transform`` on disk.
-
-    An entry's key is a hash of the texts and of every setting that matters, so another corpus, fold or parameter
-    never gets it.
-
-    Args:
-        cache_dir: Folder of the cache.
-        size_limit: Bytes that it may hold.
-    """
-    cache = ArrayCache(cache_dir, size_limit)
-    _active.append(cache)
-    try:
-        yield cache
-    finally:
-        _active.remove(cache)
-
-
-def active_cache() -> ArrayCache | None:
-    """Return the cache of the innermost open context."""
-    return _active[-1] if _active else None
-
-
 _VERSION = 2
 
 
@@ -579,9 +551,7 @@ _active_shared: list[SharedCounts] = []
 
 
 @contextlib.contextmanager
-def shared_counts(
-    texts: Sequence[str], *, cache_dir: Path | None = None, size_limit: int = DEFAULT_SIZE_LIMIT
-) -> Iterator[SharedCounts]:
+def shared_counts(texts: Sequence[str], *, cache_dir: Path | None = None) -> Iterator[SharedCounts]:
     """Let all fast vectorisers of this process count these texts once, while the context is open.
 
     They recognise texts by their content, as they are given to ``fit`` and ``transform`` (so after any cleaning);
@@ -590,9 +560,8 @@ def shared_counts(
     Args:
         texts: Rows of all splits.
         cache_dir: Folder in which other processes find the counts; None keeps them in memory.
-        size_limit: Bytes that the folder may hold.
     """
-    shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir, size_limit))
+    shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir))
     _active_shared.append(shared)
     try:
         yield shared
@@ -609,10 +578,6 @@ def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[Co
     return None
 
 
-Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
-"""Values, indices and indptr of a CSR matrix."""
-
-
 @dataclass(frozen=True, eq=False)
 class FitRequest:
     """The settings of a fit, which depends on them and the texts alone.
@@ -622,14 +587,12 @@ class FitRequest:
         limits: Bounds of the vocabulary.
         binary: Whether an n-gram counts once per row.
         weigh: Given document frequencies and number of rows, how counts become values.
-        weights: ``weigh`` in words, for the key of a cached matrix.
     """
 
     spec: NgramSpec
     limits: Limits
     binary: bool
     weigh: Callable[[NDArray[np.int64], int], Weighting]
-    weights: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -640,15 +603,13 @@ class Learned:
         term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
         term_lengths: Likewise.
         df: int64, rows of the fit that hold each term.
-        matrix: The rows of the fit; None when not asked for.
         lookup: Finds the terms in other texts.
-        part: The part that the matrix can be built from; None when not asked for.
+        part: The part that the matrix of these rows can be built from; None when not asked for.
     """
 
     term_text: NDArray[np.uint8]
     term_lengths: NDArray[np.int32]
     df: NDArray[np.int64]
-    matrix: Arrays | None
     lookup: Lookup
     part: Part | None = None
 
@@ -676,27 +637,8 @@ class Lookup:
         self._vocabulary: Vocabulary | None = None
         self._lock = threading.Lock()
 
-    def matrix(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Arrays:
-        """Return the rows of texts.
-
-        Raises:
-            KeyTooWideError: scikit-learn has to do it.
-        """
-        cache = active_cache()
-        if cache is None:
-            return build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)
-        text, lengths = self._packed
-        parts = (text.tobytes(), lengths.tobytes(), repr(self.spec), weighting.description(), digest_texts(texts))
-        return _arrays(
-            cache.get_or_build(
-                "matrices",
-                cache_key("rows", _VERSION, *parts),
-                lambda: (_named(build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)), {}),
-            )
-        )
-
     def part(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Part:
-        """Return the part that the rows of texts can be built from, past the cache of matrices.
+        """Return the part that the rows of texts can be built from.
 
         Raises:
             KeyTooWideError: scikit-learn has to do it.
@@ -712,49 +654,18 @@ class Lookup:
         return self._vocabulary.part(texts, weighting)
 
 
-def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_matrix: bool) -> Learned:
-    """Fit on texts.
+def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool) -> Learned:
+    """Fit a vocabulary on texts.
 
     Args:
         texts: Rows.
         request: The settings of the fit.
         n_jobs: Number of threads; changes nothing but the time.
-        want_matrix: Whether the rows of these texts are needed as well.
+        want_part: Whether the rows of these texts are needed as well.
 
     Raises:
         KeyTooWideError: scikit-learn has to do it.
-        ValueError: As :func:`~agnews_exp.ngrams.fitting.select`.
-    """
-    cache = active_cache() if want_matrix else None
-    if cache is None:
-        return _with_matrix(learn_part(texts, request, n_jobs, want_matrix), n_jobs)
-    made: list[Learned] = []
-
-    def build() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        new = _with_matrix(learn_part(texts, request, n_jobs, True), n_jobs)
-        made.append(new)
-        assert new.matrix is not None
-        rest: dict[str, NDArray[Any]] = {"term_text": new.term_text, "term_lengths": new.term_lengths, "df": new.df}
-        return _named(new.matrix) | rest, {}
-
-    settings = repr((request.spec, request.limits, request.binary, request.weights))
-    entry = cache.get_or_build("matrices", cache_key("fit", _VERSION, digest_texts(texts), settings), build)
-    if made:
-        return made[0]
-    text, lengths = np.array(entry.arrays["term_text"]), np.array(entry.arrays["term_lengths"])
-    return Learned(text, lengths, np.array(entry.arrays["df"]), _arrays(entry), Lookup(request.spec, text, lengths))
-
-
-def _with_matrix(learned: Learned, n_jobs: int) -> Learned:
-    if learned.part is None:
-        return learned
-    return replace(learned, matrix=build_matrix([learned.part], n_jobs), part=None)
-
-
-def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool = True) -> Learned:
-    """Fit on texts, past the cache of matrices, and return a part that their rows can be built from instead of them.
-
-    Arguments and errors are those of :func:`learn`.
+        ValueError: As :func:`select`.
     """
     spec = request.spec
     found = find_counted(texts, spec, n_jobs)
@@ -780,18 +691,10 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
             part = replace(lookup.part(texts, weighting, n_jobs), stored=stored)
         else:
             part = Part(lambda i: _take(blocks, i), len(blocks), len(kept), stored, weighting)
-    return Learned(text, lengths, df, None, lookup, part)
+    return Learned(text, lengths, df, lookup, part)
 
 
 def _take(blocks: list[Any], i: int) -> Any:
     """Return an item and forget it, so that its memory is free once it has been used."""
     block, blocks[i] = blocks[i], None
     return block
-
-
-def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    return dict(zip(("values", "indices", "indptr"), arrays, strict=True))
-
-
-def _arrays(entry: CacheEntry) -> Arrays:
-    return entry.arrays["values"], entry.arrays["indices"], entry.arrays["indptr"]

@@ -32,10 +32,8 @@ from agnews_exp.ngrams.fitting import (
     SharedCounts,
     Vocabulary,
     Weighting,
-    active_cache,
     build_matrix,
     learn,
-    learn_part,
     most_frequent,
     portable_log,
 )
@@ -230,15 +228,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
             raise KeyTooWideError
         return texts
 
-    def _learn(
-        self,
-        documents: Sequence[Any],
-        spec: NgramSpec,
-        weigh: Any,
-        weights: str,
-        want_rows: bool,
-        how: Callable[[Sequence[str], FitRequest, int, bool], Learned] = learn,
-    ) -> Learned:
+    def _learn(self, documents: Sequence[Any], spec: NgramSpec, weigh: Any, want_part: bool) -> Learned:
         """Fit in compiled code.
 
         Raises:
@@ -248,14 +238,8 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         self._warn_for_unused_params()
         self._validate_vocabulary()
         self.build_analyzer()  # checks pattern and stop words, and warns as scikit-learn does
-        request = FitRequest(
-            spec,
-            Limits(self.min_df, self.max_df, self.max_features),
-            bool(self.binary),
-            weigh,
-            weights,
-        )
-        learned = how(self._decoded(documents), request, usable_jobs(self.n_jobs), want_rows)
+        request = FitRequest(spec, Limits(self.min_df, self.max_df, self.max_features), bool(self.binary), weigh)
+        learned = learn(self._decoded(documents), request, usable_jobs(self.n_jobs), want_part)
         self._set_terms(learned.term_text, learned.term_lengths)
         self._lookup = learned.lookup
         return learned
@@ -279,10 +263,13 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         if isinstance(documents, str):
             return None
         try:
-            arrays = self._finder().matrix(self._decoded(documents), weighting, usable_jobs(self.n_jobs))
+            return self._matrix_of(self._finder().part(self._decoded(documents), weighting, usable_jobs(self.n_jobs)))
         except KeyTooWideError:
             return None
-        return as_sparse(arrays, len(self._term_lengths), self.dtype)
+
+    def _matrix_of(self, part: Part) -> Any:
+        """Return the CSR matrix, shape (rows, terms), of one part."""
+        return as_sparse(build_matrix([part], usable_jobs(self.n_jobs)), part.n_columns, self.dtype)
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> CountVectorizer:
         """Learn the vocabulary.
@@ -310,13 +297,10 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         if spec is not None and not isinstance(documents, str):
             weighting = Weighting(binary=bool(self.binary))
             try:
-                learned = self._learn(documents, spec, lambda df, n: weighting, "counts", want_matrix)
+                part = self._learn(documents, spec, lambda df, n: weighting, want_matrix).part
+                return None if part is None else self._matrix_of(part)
             except KeyTooWideError:
                 pass
-            else:
-                if learned.matrix is None:
-                    return None
-                return as_sparse(learned.matrix, len(learned.df), self.dtype)
         return sorted_rows(sklearn_text.CountVectorizer.fit_transform(self, documents))
 
     # The one step of scikit-learn's fit that depends on the processor; no public argument chooses the kind of sort.
@@ -407,7 +391,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
             KeyTooWideError: scikit-learn has to do it.
         """
         self._start_fit()
-        part = self._learn_tfidf(documents, factor, True, learn_part).part
+        part = self._learn_tfidf(documents, factor, True).part
         assert part is not None
         return part
 
@@ -422,7 +406,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
             norm=self.norm, use_idf=self.use_idf, smooth_idf=self.smooth_idf, sublinear_tf=self.sublinear_tf
         )
 
-    def _learn_tfidf(self, documents: Sequence[Any], factor: float, want_rows: bool, how: Any) -> Learned:
+    def _learn_tfidf(self, documents: Sequence[Any], factor: float, want_part: bool) -> Learned:
         spec = self._spec()
         if spec is None or np.dtype(self.dtype) != np.float64:
             raise KeyTooWideError
@@ -430,8 +414,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         def weigh(df: NDArray[np.int64], n_rows: int) -> Weighting:
             return self._weighting(self._inverse_frequencies(df, n_rows), factor)
 
-        weights = repr((self.norm, self.use_idf, self.smooth_idf, self.sublinear_tf, factor))
-        learned = self._learn(documents, spec, weigh, weights, want_rows, how)
+        learned = self._learn(documents, spec, weigh, want_part)
         idf = self._inverse_frequencies(learned.df, len(documents))
         if idf is not None:
             self._tfidf.idf_ = idf
@@ -444,11 +427,10 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         documents = raw_documents if isinstance(raw_documents, str) else list(raw_documents)
         if not isinstance(documents, str) and self.makes_parts():
             try:
-                learned = self._learn_tfidf(documents, 1.0, want_matrix, learn)
+                part = self._learn_tfidf(documents, 1.0, want_matrix).part
+                return None if part is None else self._matrix_of(part)
             except KeyTooWideError:
                 counts = sorted_rows(sklearn_text.CountVectorizer.fit_transform(self, documents))
-            else:
-                return None if learned.matrix is None else as_sparse(learned.matrix, len(learned.df), np.float64)
         else:
             counts = self._fit_counts(documents, want_matrix=True)
         # Other types of matrix, and whatever is left to scikit-learn, are weighed by scikit-learn.
@@ -476,14 +458,13 @@ class FeatureUnion(SklearnFeatureUnion):  # type: ignore[misc]
     """scikit-learn's FeatureUnion; when all members are fast TF-IDF vectorisers, without intermediate matrices.
 
     Stacking finished matrices holds every value twice for a while: that is most of the memory of a hybrid of word
-    and character n-grams, and much of its time. The result is the same. Members of any other kind, metadata, verbose
-    output and an open :func:`~agnews_exp.ngrams.cached_matrices` (which keeps each member's matrix) are left
-    to scikit-learn.
+    and character n-grams, and much of its time. The result is the same. Members of any other kind, metadata and verbose
+    output are left to scikit-learn.
     """
 
     def _members(self) -> list[tuple[TfidfVectorizer, float]] | None:
         """Return the vectorisers with their weights, or None when scikit-learn has to do it."""
-        if self.verbose or active_cache() is not None or not self.transformer_list:
+        if self.verbose or not self.transformer_list:
             return None
         self._validate_transformer_weights()
         weights = {name: weight for name, weight in (self.transformer_weights or {}).items() if weight is not None}
