@@ -132,7 +132,7 @@ class ArrayCache:
     def save(
         self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None
     ) -> bool:
-        """Store arrays and plain values under a key.
+        """Store arrays, of any shape and dtype without objects, and plain values under a key.
 
         Returns:
             Whether the entry is in the cache now. It is not when it alone exceeds the size limit or when the disk
@@ -268,16 +268,15 @@ def cache_info(cache_dir: Path) -> CacheInfo:
     )
 
 
-def cache_clear(cache_dir: Path, kind: str | None = None) -> CacheInfo:
-    """Remove all entries (of one kind), and what interrupted jobs left behind.
+def cache_clear(cache_dir: Path) -> CacheInfo:
+    """Remove all entries, and the drafts that interrupted jobs left behind.
 
     Returns:
         Number and size of the entries before.
     """
     before = cache_info(cache_dir)
     for place, _, _ in _entries(Path(cache_dir)):
-        if kind is None or place.parent.name == kind:
-            _remove(place)
-    for draft in Path(cache_dir).glob(f"{kind or '*'}/.draft-*"):
+        _remove(place)
+    for draft in Path(cache_dir).glob("*/.draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
     return before

@@ -122,7 +122,7 @@ def framed_lengths(table: TokenTable, frame: Frame, max_length: int) -> Rows:
 
 
 def padded_ids(
-    table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int, multiple: int = 1
+    table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ids and mask of some rows, padded to the longest of them.
 
@@ -131,7 +131,6 @@ def padded_ids(
         rows: Positions in the table.
         frame: Special tokens.
         max_length: Tokens of a text at most, special tokens included; the text's end is cut off.
-        multiple: The width is rounded up to a multiple of this.
 
     Returns:
         Two int64 arrays of shape (len(rows), T); the mask is 1 for a token and 0 for padding.
@@ -140,7 +139,6 @@ def padded_ids(
     starts = table.offsets[rows]
     counts = np.minimum(table.offsets[np.asarray(rows) + 1] - starts, room)
     width = int(counts.max(initial=0)) + len(frame.prefix) + len(frame.suffix)
-    width = -(-width // multiple) * multiple
     ids = np.full((len(rows), width), frame.pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     before = len(frame.prefix)

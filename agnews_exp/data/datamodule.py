@@ -92,17 +92,6 @@ class _Batches(Dataset[Batch]):
         return batch
 
 
-def _loader(dataset: _Batches, num_workers: int, pin_memory: bool, seed: int) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # Its own generator: drawing from the global one would make results depend on the number of workers.
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
 class TrainLoader:
     """Training batches of one process, with a position that can be saved and restored.
 
@@ -158,8 +147,15 @@ class TrainLoader:
         if self._done >= len(batches):  # the epoch is over: once more from its start
             self._done = 0
         start = self._done
-        dataset = _Batches(self._rows, batches[start:], self._rank, self._world_size)
-        for batch in _loader(dataset, self._num_workers, self._pin_memory, derive_seed("loader", self._plan.seed)):
+        loader = DataLoader(
+            _Batches(self._rows, batches[start:], self._rank, self._world_size),
+            batch_size=None,
+            num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
+            # Its own generator: drawing from the global one would make results depend on the number of workers.
+            generator=torch.Generator().manual_seed(derive_seed("loader", self._plan.seed)),
+        )
+        for batch in loader:
             self._done += 1
             yield batch
 

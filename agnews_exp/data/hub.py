@@ -93,8 +93,8 @@ def cached_model(repository: str, revision: str | None) -> Path | None:
     return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None  # type: ignore[arg-type]
 
 
-def unreachable_model(repository: str, revision: str | None, *, timeout: float = 10.0) -> str | None:
-    """Return why the hub does not give a model's config.json, or None when it does.
+def unreachable_model(repository: str, revision: str | None) -> str | None:
+    """Return the reason why the hub does not give a model's config.json, or None when it does.
 
     Asked once before transformers tries: its own attempts are repeated with growing pauses, which takes a minute when
     nobody answers and has no end when name resolution hangs.
@@ -102,7 +102,6 @@ def unreachable_model(repository: str, revision: str | None, *, timeout: float =
     Args:
         repository: Such as ``"distilbert/distilbert-base-uncased"``.
         revision: Commit, tag or branch; None is the default branch.
-        timeout: Seconds that the hub has to answer.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
@@ -111,7 +110,9 @@ def unreachable_model(repository: str, revision: str | None, *, timeout: float =
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
     try:
-        _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, f"{repository}/config.json")
+        _call_hub(
+            lambda: get_hf_file_metadata(url, timeout=_ANSWER_SECONDS), _ANSWER_SECONDS, f"{repository}/config.json"
+        )
     except (DataError, StorageError) as error:
         return error.message
     return None

@@ -54,7 +54,7 @@ def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float32
 
 
 def weighted_copies(
-    labels: NDArray[np.int64], soft: SoftTargets, floor: float = 1e-3
+    labels: NDArray[np.int64], soft: SoftTargets
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return soft targets as weighted hard ones: each row once a class, weighted by the class's part of its target.
 
@@ -63,8 +63,7 @@ def weighted_copies(
 
     Args:
         labels: Shape (n,), int64, class indices.
-        soft: Of the same n rows.
-        floor: Parts below it are left out; the others of the row are scaled up to a sum of 1.
+        soft: Soft targets of the same n rows; parts of a target below 0.001 are left out and the others scaled up.
 
     Returns:
         Row positions (int64), classes (int64) and weights (float64), shape (m,) each, m >= n.
@@ -72,7 +71,7 @@ def weighted_copies(
     share = soft.share[:, None].astype(np.float64)
     targets = share * soft.probabilities
     targets[np.arange(len(labels)), labels] += 1.0 - share[:, 0]
-    targets[targets < floor] = 0.0
+    targets[targets < 1e-3] = 0.0
     targets /= targets.sum(axis=1, keepdims=True)
     rows, classes = np.nonzero(targets)
     return rows.astype(np.int64), classes.astype(np.int64), targets[rows, classes]

@@ -162,7 +162,7 @@ class _Graph:
         self.nodes: list[Any] = []
 
     def matrix(self, name: str) -> NDArray[Any] | None:
-        """Return a constant float matrix, or None where the name is something else."""
+        """Return a constant float32 matrix, shape (rows, columns), or None where the name is something else."""
         from onnx import TensorProto, numpy_helper
 
         entry = self._initialisers.get(name)

@@ -150,7 +150,7 @@ class FastDropout(nn.Dropout):
     """``nn.Dropout`` whose masks are drawn in bulk; seeded by torch's global generator, once a call."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero each value with probability ``p`` and scale the others; outside of training, return the input."""
+        """Zero each value, in a tensor of any shape, with probability ``p`` and scale the others; only in training."""
         kept = round((1.0 - self.p) * _STEPS)
         if not self.training or self.p == 0 or kept == 0 or input.device.type != "cpu":
             return super().forward(input)
@@ -251,7 +251,7 @@ class TextClassifier(pl.LightningModule):
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this process's part of the mean loss of the whole batch: cross-entropy, or distillation's."""
+        """Return this process's part of the whole batch's mean loss, shape (): cross-entropy, or distillation's."""
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
         smoothing = self.recipe.label_smoothing
         if "soft" in batch:

@@ -494,7 +494,15 @@ class NgramTable:
         self.add(keys, sums[: 2 * count])
 
     def add(self, keys: NDArray[np.uint64], sums: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Add n-grams counted over other rows; return the number of each."""
+        """Add n-grams that were counted over other rows.
+
+        Args:
+            keys: Shape (n,), uint64, distinct.
+            sums: Shape (2 n,), int64: occurrences at 2 i, rows << 32 at 2 i + 1.
+
+        Returns:
+            Shape (n,), int32, the number of each.
+        """
         from agnews_exp.ngrams.kernels import insert_keys
 
         self.make_room(self.count + len(keys))
@@ -550,20 +558,20 @@ class Counts:
     numbering: list[NDArray[np.int32] | None] = field(default_factory=list)
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
+        """Return the numbers of the n-grams chosen by a mask, shape (n,), in alphabetical order."""
         kept = np.flatnonzero(mask)
         keys = alphabetical_keys(split_keys(self.keys[kept], self.spec), self.names, self.spec)
         return kept[np.argsort(keys, kind="stable")]
 
     def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return the n-grams as strings."""
+        """Return the n-grams with these numbers, shape (m,), as strings."""
         return term_strings(split_keys(self.keys[numbers], self.spec), self.names, self.spec)
 
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
         """Hand over the blocks of all rows, each with the column of its numbers; None where they were not kept.
 
         Args:
-            columns: int32, the column of each n-gram, -1 for none.
+            columns: Shape (n,), int32, the column of each n-gram, -1 for none.
         """
         if self.blocks is None:
             return None
@@ -714,7 +722,7 @@ def split_keys(keys: NDArray[np.uint64], spec: NgramSpec) -> NDArray[np.uint64]:
 
 
 def alphabetical_keys(symbols: NDArray[np.uint64], names: Sequence[str], spec: NgramSpec) -> NDArray[np.uint64]:
-    """Return keys that sort as the strings of the n-grams do (by code point, a prefix before what it begins).
+    """Return keys, shape (n,), uint64, that sort as the strings of the n-grams do: by code point, prefixes first.
 
     A token's n-grams are joined by blanks, and no token holds a blank or anything below it, so comparing them token
     by token is the same as comparing the joined strings.

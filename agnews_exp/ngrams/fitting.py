@@ -347,7 +347,7 @@ class Limits:
 
 
 def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
-    """Return the numbers of the n-grams that form the vocabulary, in alphabetical order.
+    """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 
     Args:
         counted: The counts over the rows to fit on.
@@ -479,24 +479,24 @@ class CorpusRows:
         return total
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
+        """Return the numbers of the n-grams chosen by a mask, shape (n,), in alphabetical order."""
         order = self.corpus.order
         return np.asarray(order[mask[order]], np.intp)
 
     def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return n-grams as strings."""
+        """Return the n-grams with these numbers, shape (m,), as strings."""
         spec = self.corpus.spec
         return term_strings(split_keys(self.corpus.keys[numbers], spec), self.corpus.names, spec)
 
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]]:
-        """Return the blocks of these rows with the column of each n-gram."""
+        """Return the blocks of these rows, each with ``columns``, shape (n,), the column of each n-gram or -1."""
         return corpus_blocks(self.corpus, self._rows, columns)
 
 
 def corpus_blocks(
     corpus: CorpusCounts, rows: NDArray[np.int64], columns: NDArray[np.int32]
 ) -> list[tuple[Block, NDArray[np.int32]]]:
-    """Cut rows into blocks as :func:`~agnews_exp.ngrams.counting.chunks` cuts their texts."""
+    """Cut rows, shape (m,), into blocks as :func:`~agnews_exp.ngrams.counting.chunks` cuts their texts."""
     starts, ends = corpus.row_ends[rows], corpus.row_ends[rows + 1]
     return [
         (Block(corpus.stream, starts[first:last], ends[first:last]), columns)
@@ -520,7 +520,7 @@ class SharedCounts:
         self._lock = threading.Lock()
 
     def rows_of(self, texts: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the row of each text, or None when one of them is not in the corpus."""
+        """Return the row of each of n texts, shape (n,), or None when one of them is not in the corpus."""
         rows = list(map(self._row_of.get, texts))
         return None if None in rows else np.asarray(rows, np.int64)
 
@@ -570,7 +570,7 @@ def shared_counts(texts: Sequence[str], *, cache_dir: Path | None = None) -> Ite
 
 
 def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[CorpusCounts, NDArray[np.int64]] | None:
-    """Return the counts that hold all of these texts, and their rows; None when no open context has them."""
+    """Return the counts that hold all of n texts, and their rows, shape (n,); None when no open context has them."""
     for shared in reversed(_active_shared):
         rows = shared.rows_of(texts)
         if rows is not None and (corpus := shared.counts(spec, n_jobs)) is not None:

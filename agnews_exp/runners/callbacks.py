@@ -159,16 +159,13 @@ class CheckpointFolder:
             ) from error
         try:
             if not resume or self._read(RESUME_FILE).get("fingerprint") != self.fingerprint:
-                self._clear()
+                for path in self.path.iterdir():
+                    if path.name != CHECKPOINT_LOCK:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._write(RESUME_FILE, {"fingerprint": self.fingerprint})
             yield
         finally:
             lock.release()
-
-    def _clear(self) -> None:
-        for path in self.path.iterdir():
-            if path.name != CHECKPOINT_LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def save_best(self, weights: Mapping[str, torch.Tensor], answers: NDArray[np.float32] | None) -> None:
         """Keep weights that beat all earlier ones, with their validation logits (n, K), float32."""
