@@ -109,10 +109,9 @@ def unreachable_model(repository: str, revision: str | None) -> str | None:
         return None  # transformers looks into its cache only, and says so
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
+    seconds = 10.0
     try:
-        _call_hub(
-            lambda: get_hf_file_metadata(url, timeout=_ANSWER_SECONDS), _ANSWER_SECONDS, f"{repository}/config.json"
-        )
+        _call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
     except (DataError, StorageError) as error:
         return error.message
     return None

@@ -85,12 +85,12 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
 
     key = cache_key(_VERSION, tokenizers.__version__, backend.to_str(), digest_texts(texts))
 
-    def build() -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    def build() -> dict[str, NDArray[Any]]:
         table = encode_plain(texts, backend, progress=progress)
-        return {"ids": table.ids, "offsets": table.offsets}, {"texts": len(table)}
+        return {"ids": table.ids, "offsets": table.offsets}
 
-    entry = ArrayCache(cache_dir).get_or_build(KIND, key, build)
-    return TokenTable(entry.arrays["ids"], np.asarray(entry.arrays["offsets"]))
+    arrays = ArrayCache(cache_dir).get_or_build(KIND, key, build)
+    return TokenTable(arrays["ids"], np.asarray(arrays["offsets"]))
 
 
 class CorpusTokens:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.cache import ArrayCache, CacheEntry, cache_key, digest_texts
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.ngrams.counting import (
     STREAM_LIMIT,
     Block,
@@ -398,12 +398,11 @@ class CorpusCounts:
 
     Args:
         spec: The kind of n-grams.
-        entry: Arrays ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
+        arrays: ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
             ``name_text``, ``name_lengths``.
     """
 
-    def __init__(self, spec: NgramSpec, entry: CacheEntry) -> None:
-        arrays = entry.arrays
+    def __init__(self, spec: NgramSpec, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.spec = spec
         self.stream: NDArray[np.int32] = arrays["stream"]
         self.row_ends: NDArray[np.int64] = arrays["row_ends"]
@@ -537,12 +536,12 @@ class SharedCounts:
             return None
         try:
             if self._cache is None:
-                return CorpusCounts(spec, CacheEntry(_count_corpus(texts, spec, n_jobs), {}))
+                return CorpusCounts(spec, _count_corpus(texts, spec, n_jobs))
             if self._digest is None:
                 self._digest = digest_texts(texts)
             key = cache_key(_VERSION, self._digest, repr(spec))
-            entry = self._cache.get_or_build("ngrams", key, lambda: (_count_corpus(texts, spec, n_jobs), {}))
-            return CorpusCounts(spec, entry)
+            arrays = self._cache.get_or_build("ngrams", key, lambda: _count_corpus(texts, spec, n_jobs))
+            return CorpusCounts(spec, arrays)
         except KeyTooWideError:
             return None
 

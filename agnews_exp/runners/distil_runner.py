@@ -61,8 +61,8 @@ def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: P
     for start in shown:
         part = list(texts[start : start + _PART])
         key = cache_key(_VERSION, asked.identity, digest_texts(part))
-        entry = cache.get_or_build(KIND, key, partial(asked.answer, part))
-        parts.append(np.asarray(entry.arrays["probabilities"], dtype=np.float32))
+        arrays = cache.get_or_build(KIND, key, partial(asked.answer, part))
+        parts.append(np.asarray(arrays["probabilities"], dtype=np.float32))
     if not parts:
         return np.zeros((0, len(teacher.class_names)), dtype=np.float32)
     return np.concatenate(parts)
@@ -83,7 +83,8 @@ class _Teacher:
         relevant = sorted((name, digest) for name, digest in files.items() if not name.endswith(REFERENCE))
         self.identity = f"{run.fingerprint} {relevant}"
 
-    def answer(self, texts: list[str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+    def answer(self, texts: list[str]) -> dict[str, NDArray[Any]]:
+        """Return the probabilities of n texts, shape (n, K), float32, under their name in the cache."""
         if self._model is None:
             from agnews_exp.models.loading import load_model
 
@@ -91,7 +92,7 @@ class _Teacher:
         found = self._model.predict(texts).probabilities
         if found is None:
             raise without_probabilities(self._run.name)
-        return {"probabilities": np.asarray(found, dtype=np.float32)}, {"texts": len(texts)}
+        return {"probabilities": np.asarray(found, dtype=np.float32)}
 
 
 def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.float32]:
