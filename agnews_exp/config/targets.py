@@ -1,11 +1,11 @@
 """Components of a configuration: what ``_target_`` may name, checking its arguments, and building it.
 
-Only our components, scikit-learn style estimators, and the user's own modules that the environment variable
+Only components of this package, scikit-learn style estimators, and the user's own modules that the environment variable
 AGNEWS_COMPONENTS names can be built from a configuration. Neither a configuration nor a model folder can add to that.
-Of our functions only those that the shipped conf/ names are components: others write files, and a configuration may be
+Of its functions only those that the shipped conf/ names are components: others write files, and a configuration may be
 that of a record from elsewhere.
 The path's first part is checked before anything is imported, and the object that the path leads to is checked again,
-because ``agnews_exp.data.csv_files.os.system`` also begins with our name.
+because ``agnews_exp.data.csv_files.os.system`` also begins with the package's name.
 """
 
 from __future__ import annotations

@@ -224,10 +224,10 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
 
     Args:
         main: The command.
-        explain: Is asked about exceptions that are neither ours nor the storage's or the memory's.
+        explain: Explains exceptions that are neither an AgnewsError nor about storage or memory.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra would print errors in its own way and exit with 1; we want them raised.
+    # Otherwise Hydra prints errors in its own way and exits with 1; here they are to be raised.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     listen_for_signals()
     calm_garbage_collection()

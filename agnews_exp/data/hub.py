@@ -39,7 +39,7 @@ def fetch_dataset_file(
         revision: Commit, tag or branch.
         filename: Path inside the repository.
         sha256: Expected digest; None leaves the content unchecked.
-        cache_dir: Folder of our hub cache; made when absent.
+        cache_dir: Folder of the project's hub cache; made when absent.
         timeout: Seconds that the hub has to answer the first request. Name resolution counts.
 
     Raises:

@@ -290,7 +290,7 @@ class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return names like ``mean_0``."""
+        """Return the names of the columns, such as ``mean_0``."""
         check_is_fitted(self, "vectors_")
         parts = ["mean", "max", "min"] if self.pooling == "concat" else [self.pooling]
         return np.asarray([f"{part}_{i}" for part in parts for i in range(self.vectors_.shape[1])], dtype=object)

@@ -95,11 +95,11 @@ class FittedModel(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names, in the order of the class indices."""
+        """Names of the K classes, in the order of the class indices."""
 
     @property
     def family(self) -> str:
         """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer n texts."""
+        """Return the answers for n texts."""

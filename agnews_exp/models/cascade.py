@@ -94,7 +94,7 @@ class CascadeModel:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names."""
+        """Names of the K classes."""
         return self.fast.class_names
 
     def predict(self, texts: Sequence[str]) -> Predictions:
@@ -133,15 +133,15 @@ class BlendModel:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names."""
+        """Names of the K classes."""
         return self.fast.class_names
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer n texts."""
+        """Return the answers for n texts, from both models' answers."""
         return self.combined(self.fast.predict(texts), self.accurate.predict(texts))
 
     def combined(self, one: Predictions, other: Predictions) -> Predictions:
-        """Answer from both models' answers."""
+        """Return the answers that the blend makes of both models' answers."""
         return predictions_of(blend_inputs(self.calibrations, one, other) @ self.coefficients + self.intercepts)
 
 

@@ -50,12 +50,12 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, _dropout: float) -> Self:
-        """Build with random weights."""
+        """Build a classifier with random weights."""
         return cls(_WithHead.from_config(config))
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load the encoder; the head is new."""
+        """Load a pretrained encoder and put a new head on it."""
         return cls(
             _WithHead.from_pretrained(where, config=config, use_safetensors=True, dtype=torch.float32, **options)
         )
@@ -87,12 +87,12 @@ class MeanPoolClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, dropout: float) -> Self:
-        """Build with random weights."""
+        """Build a classifier with random weights."""
         return cls(_Encoder.from_config(config, **_without_pooler(config)), dropout)
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, dropout: float, options: dict[str, Any]) -> Self:
-        """Load the encoder; the linear layer is new."""
+        """Load a pretrained encoder and put a new linear layer on it."""
         encoder = _Encoder.from_pretrained(
             where, config=config, use_safetensors=True, dtype=torch.float32, **_without_pooler(config), **options
         )

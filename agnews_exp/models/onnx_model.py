@@ -96,7 +96,7 @@ def _fuse(path: Path, config: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide warnings of the tracer (branches that our networks do not take) and the optimiser's chatter."""
+    """Hide warnings of the tracer (branches that these networks do not take) and the optimiser's chatter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

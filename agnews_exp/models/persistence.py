@@ -132,7 +132,7 @@ _OWN_CLASS = re.compile(r"agnews_exp\.(features|ngrams|models)(\.[a-z_]+)+\._?[A
 
 
 def trusted_types(path: Path) -> list[str]:
-    """Return the types in a model file that skops does not know and we trust.
+    """Return the types in a model file that skops does not know but that are trusted here.
 
     Trusted are a fixed list of types from elsewhere, the estimators that this package itself defines, and those of the
     user's modules in AGNEWS_COMPONENTS; a file cannot add to any.
@@ -199,7 +199,7 @@ def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) 
     """Write a fitted pipeline and its manifest.
 
     Args:
-        pipeline: A scikit-learn pipeline of our own and scikit-learn's types.
+        pipeline: A scikit-learn pipeline whose steps are of trusted types.
         folder: Created if needed.
         class_names: K names, in the order of the class indices.
     """

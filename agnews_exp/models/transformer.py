@@ -223,7 +223,7 @@ class TextClassifier(pl.LightningModule):
         object.__setattr__(self, "_compiled", torch.compile(network, dynamic=True) if recipe.compile else network)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (n, K)."""
+        """Return logits (n, K) of ids and mask (n, T)."""
         network: Any = self._compiled
         logits: Tensor = network(input_ids, attention_mask)
         return logits

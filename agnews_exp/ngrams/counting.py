@@ -59,7 +59,7 @@ class NgramSpec:
 
     @property
     def limit(self) -> int:
-        """Largest symbol that fits."""
+        """Largest symbol that fits into its bits of a key."""
         return (1 << self.bits) - 1
 
     @property

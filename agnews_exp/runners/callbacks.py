@@ -197,7 +197,7 @@ class CheckpointFolder:
             raise _damaged(path, error) from error
 
     def finish(self, summary: Mapping[str, float]) -> None:
-        """Note that training is over."""
+        """Store the summary of a training that is over."""
         self._write("done.json", dict(summary))
 
     def finished(self) -> dict[str, float] | None:
