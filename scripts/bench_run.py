@@ -98,7 +98,6 @@ def run_fits(described: dict[str, Any], folds: int) -> float:
     from sklearn.model_selection import StratifiedKFold
 
     from agnews_exp.config.compose import compose_config, register
-    from agnews_exp.config.targets import safe_instantiate
     from agnews_exp.config.validation import check_config
     from agnews_exp.features.build import build_features
     from agnews_exp.runners.protocol import Stages
@@ -113,7 +112,7 @@ def run_fits(described: dict[str, Any], folds: int) -> float:
     with shared_features(checked, splits):
         for inside, _ in splitter.split(train.labels, train.labels):
             part = train.take(inside)
-            features = build_features(checked.plain["features"], safe_instantiate)
+            features = build_features(checked.plain["features"])
             assert features is not None
             matrix = features.fit_transform(part.texts, part.labels)
             model = make_model(described)

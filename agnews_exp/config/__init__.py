@@ -1,1 +1,1 @@
-"""Configuration: composing, checking, fingerprinting; the lowest layer, imports no ML library."""
+"""Configuration: composing, checking, fingerprinting; imports no machine-learning library."""

@@ -1,4 +1,4 @@
-"""Composing outside ``run.py`` (for `agnews list|show|validate`) and explaining why composing failed."""
+"""Composing of configurations outside ``run.py`` (for `agnews list|show|validate`), and why composing failed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ from agnews_exp.core.suggestions import Known, suggest, suggest_choice
 
 
 def new_run_id() -> str:
-    """Return a folder name that no two runs share, whatever starts in the same microsecond."""
+    """Return a folder name that no two runs share: the time and six random hex digits."""
     return f"{datetime.now():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(3)}"
 
 
 def register() -> None:
     """Register the resolvers ``${agnews.*:}`` and the open ``tags`` node; safe to call more than once."""
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
     OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
     OmegaConf.register_resolver("agnews.command", run_command, replace=True)
@@ -47,6 +46,9 @@ def register() -> None:
 
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
+_USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
+"""Choices that are named first where several would bring a key."""
+_NOT_CHOICES = ("eda", "experiment", "tuning")  # no part of a run, or keys of other groups
 
 
 def compose_config(
@@ -139,7 +141,7 @@ def list_groups(folder: Path | None = None, extra: Sequence[Path] = ()) -> dict[
 
 
 def header_of(group: str, choice: str, folder: Path | None = None, extra: Sequence[Path] = ()) -> str:
-    """Return the first comment line of a choice's YAML: what it is."""
+    """Return the first comment line of a choice's YAML file, which says what the choice is."""
     places = [place / group / f"{choice}.yaml" for place in (folder or config_folder(), *extra)]
     path = next((place for place in places if place.is_file()), places[0])
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -240,7 +242,7 @@ def _parses(word: str) -> bool:
 
 
 def explain_command(error: Exception) -> AgnewsError | None:
-    """Return the user's version of what Hydra or OmegaConf raised for this process's command line, or None."""
+    """Return the user's version of an error of Hydra or OmegaConf about this command line; None for other errors."""
     if not isinstance(error, HydraException | OmegaConfBaseException) and not _while_composing(error):
         return None
     words = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
@@ -251,7 +253,7 @@ def explain_command(error: Exception) -> AgnewsError | None:
 
 
 def _while_composing(error: Exception) -> bool:
-    """Return whether Hydra itself stumbled over a command line: it does not check all that its grammar takes."""
+    """Return whether an error comes from Hydra's own code: it does not check all that its grammar takes."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(modules) and modules[-1].startswith(("hydra.", "omegaconf.")) and "agnews_exp.experiment" not in modules
 
@@ -312,11 +314,6 @@ def _known(
                         keys[whole] = None
                         brings[whole] = f"{group}={name}"
     return Known(list(keys), groups, brings)
-
-
-_USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
-"""Choices that are named first where several would bring a key."""
-_NOT_CHOICES = ("eda", "experiment", "tuning")  # no part of a run, or keys of other groups
 
 
 def _leaves(node: DictConfig) -> Iterator[str]:

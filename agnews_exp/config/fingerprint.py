@@ -1,4 +1,4 @@
-"""A run's identity: what was asked scientifically, on which rows, by which version of this package."""
+"""Fingerprints of runs: hashes of all that can change a result (configuration, rows, version of this package)."""
 
 from __future__ import annotations
 
@@ -79,12 +79,16 @@ def group_fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
         data_checksum: As for :func:`fingerprint`.
     """
     science = {k: v for k, v in scientific_config(plain).items() if k != "seed"}
-    content = {"config": _unseeded(science, plain["seed"]), "data": data_checksum, "version": __version__}
+    return _digest(_unseeded(science, plain["seed"]), data_checksum)
+
+
+def _digest(science: Mapping[str, Any], data_checksum: str) -> str:
+    content = {"config": science, "data": data_checksum, "version": __version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _unseeded(value: Any, seed: int) -> Any:
-    """Drop the components' seeds that follow the run's own; one that was fixed on purpose stays."""
+    """Return a configuration without the components' seeds that equal the run's; another fixed one stays."""
     if isinstance(value, Mapping):
         return {k: _unseeded(v, seed) for k, v in value.items() if not (k in _SEED_NAMES and v == seed)}
     return [_unseeded(v, seed) for v in value] if isinstance(value, list) else value
@@ -97,5 +101,4 @@ def fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
         plain: The resolved config (:func:`agnews_exp.config.validation.to_plain`).
         data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum`.
     """
-    content = {"config": scientific_config(plain), "data": data_checksum, "version": __version__}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return _digest(scientific_config(plain), data_checksum)

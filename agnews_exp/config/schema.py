@@ -27,7 +27,7 @@ def _shown(text: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_shown)]
-"""What people read in tables, terminals and MLflow."""
+"""A name that is shown in tables, terminals and MLflow."""
 
 
 class _Group(BaseModel):
@@ -35,7 +35,7 @@ class _Group(BaseModel):
 
 
 class PathsConfig(_Group):
-    """Folders."""
+    """The folders that a run writes to."""
 
     root_dir: str
     output_dir: str = Field(description="run folders and caches")
@@ -64,7 +64,7 @@ class SubsetConfig(BaseModel):
 
 
 class FeaturesConfig(_Group):
-    """How texts become what the model takes."""
+    """The way from texts to the model's input."""
 
     name: Name
     kind: Literal["sparse", "dense", "text"] = Field(description="what the model gets")
@@ -136,7 +136,7 @@ class TrainerConfig(_Group):
 
 
 class EvaluationConfig(_Group):
-    """How a run is judged."""
+    """The judging of a run: objective, metrics, folds and analyses."""
 
     name: str
     primary: str = Field(pattern=r"^(val|cv)/\S.*$", description="the objective, never a test metric")
@@ -156,7 +156,7 @@ class EvaluationConfig(_Group):
 
 
 class TrackingConfig(_Group):
-    """MLflow."""
+    """Tracking of runs with MLflow."""
 
     name: str
     enabled: bool
@@ -177,7 +177,7 @@ class SweepConfig(_Group):
 
 
 class RunConfig(_Group):
-    """One run."""
+    """The whole configuration of one run."""
 
     name: Name
     tags: dict[Name, Annotated[str, Field(max_length=5000), AfterValidator(_shown)] | int | float | bool]

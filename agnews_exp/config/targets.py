@@ -1,11 +1,11 @@
-"""``_target_``: what it may name, checking its arguments, and building it.
+"""Components of a configuration: what ``_target_`` may name, checking its arguments, and building it.
 
-Only our components, scikit-learn style estimators, and the user's own modules that the environment variable
+Only components of this package, scikit-learn style estimators, and the user's own modules that the environment variable
 AGNEWS_COMPONENTS names can be built from a configuration. Neither a configuration nor a model folder can add to that.
-Of our functions only those that the shipped conf/ names are components: others write files, and a configuration may be
+Of its functions only those that the shipped conf/ names are components: others write files, and a configuration may be
 that of a record from elsewhere.
 The path's first part is checked before anything is imported, and the object that the path leads to is checked again,
-because ``agnews_exp.data.csv_files.os.system`` also begins with our name.
+because ``agnews_exp.data.csv_files.os.system`` also begins with the package's name.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _is_allowed(found: object) -> bool:
 
 
 def _is_plain_class(found: type) -> bool:
-    """Return whether making one does nothing but keep its arguments: estimators and data classes."""
+    """Return whether an object of a class only keeps its arguments when it is made: an estimator or a data class."""
     if is_dataclass(found):
         return True
     from sklearn.base import BaseEstimator
@@ -175,11 +175,18 @@ def check_arguments(
     unconstrained = {n: parameters[n] for n in named if n not in (constraints or {})}
     if unconstrained and target.__module__.split(".", 1)[0] not in _ESTIMATORS:
         checked = _check_annotations(target, unconstrained, checked, key)
-    return checked if constraints is None else _check_estimator(target, checked, key)
+    return checked if constraints is None else _check_estimator(target, checked, constraints, key)
 
 
-def _check_estimator(target: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> dict[str, Any]:
-    declared = as_declared(target, arguments)
+def _check_estimator(
+    target: Callable[..., Any], arguments: Mapping[str, Any], constraints: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    declared = {  # YAML has no tuples
+        name: tuple(value)
+        if isinstance(value, list) and isinstance(wanted := constraints.get(name), list) and tuple in wanted
+        else value
+        for name, value in arguments.items()
+    }
     try:
         target(**declared)._validate_params()
     except (ValueError, TypeError) as error:
@@ -228,19 +235,6 @@ def explain_validation(error: Any, prefix: str = "") -> str:
     return "\n  ".join(lines)
 
 
-def as_declared(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with YAML's lists made tuples where a scikit-learn estimator wants a tuple."""
-    constraints = getattr(target, "_parameter_constraints", None)
-    if not isinstance(constraints, dict):
-        return dict(arguments)
-    return {
-        name: tuple(value)
-        if isinstance(value, list) and isinstance(constraints.get(name), list) and tuple in constraints[name]
-        else value
-        for name, value in arguments.items()
-    }
-
-
 def find_targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield (key, path) of every ``_target_`` in a nested plain configuration."""
     if isinstance(config, Mapping):
@@ -254,7 +248,7 @@ def find_targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def safe_instantiate(config: Any, key: str = "config") -> Any:
-    """Build what a plain configuration describes: mappings with ``_target_`` become objects, recursively.
+    """Build the objects of a plain configuration: mappings with ``_target_`` become objects, recursively.
 
     Args:
         config: Nested dicts, lists and scalars (resolved; no OmegaConf containers).

@@ -1,4 +1,4 @@
-"""From a composed Hydra config to a checked run: types, ranges, targets, cross checks; before any work."""
+"""Checks of a composed configuration before any work: types, ranges, targets, and what fits together."""
 
 from __future__ import annotations
 
@@ -26,17 +26,13 @@ RESERVED: Mapping[str, frozenset[str]] = {
 """Keys of a component group that belong to the framework and are not handed to its ``_target_``."""
 
 
-SUBSET_SUPPLIED = ("labels", "fraction", "seed", "n_classes")
-"""What the split gives to a subset function; the rest of its parameters are keys of the group."""
-
-
 @dataclass(frozen=True)
 class CheckedConfig:
     """A configuration that has passed every check.
 
     Attributes:
         run: The typed view (``RunConfig``).
-        plain: The same as resolved plain dicts: what is stored, logged and hashed.
+        plain: The same as resolved plain dicts, which are stored, logged and hashed.
     """
 
     run: Any
@@ -106,8 +102,9 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
         raise ConfigError(explain_validation(error)) from error
     checked = CheckedConfig(run, plain)
     _check_kinds(run)
-    for key, path in _all_targets(plain):
-        resolve_target(path, key)
+    for group, value in plain.items():
+        for key, path in find_targets(value, group):
+            resolve_target(path, key)
     _check_components(checked)
     return checked
 
@@ -121,12 +118,8 @@ def _known(plain: Mapping[str, Any], parents: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _all_targets(plain: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [found for group, value in plain.items() for found in find_targets(value, group)]
-
-
 def _check_kinds(run: Any) -> None:
-    """A transformer takes no TF-IDF, a sparse-only model no dense matrix."""
+    """Refuse features of a kind that the model does not take."""
     kind, accepts, model = run.features.kind, run.model.accepts, run.model.name
     if kind in accepts:
         if kind == "text" and run.features.blocks:
@@ -144,8 +137,9 @@ def _check_kinds(run: Any) -> None:
 
 
 def _check_components(checked: CheckedConfig) -> None:
-    """Build the small things and check the arguments of the rest, so that a bad value stops before any work."""
-    for group, supplied in (("data", ()), ("subset", SUBSET_SUPPLIED)):
+    """Build the components that cost nothing and check the arguments of the others."""
+    # The split gives a subset function these arguments; its other parameters are keys of the group.
+    for group, supplied in (("data", ()), ("subset", ("labels", "fraction", "seed", "n_classes"))):
         component = checked.component(group)
         target = resolve_target(component.pop("_target_"), f"{group}._target_")
         check_arguments(target, component, group, supplied)
@@ -161,11 +155,10 @@ def _check_components(checked: CheckedConfig) -> None:
             fix="evaluation=fast",
         )
     features = checked.plain["features"]
-    for name in [name for name, block in features["blocks"].items() if block is not None]:
-        safe_instantiate(features["blocks"][name], f"features.blocks.{name}")
+    for name, block in features["blocks"].items():
+        safe_instantiate(block, f"features.blocks.{name}")
     for step in ("select", "reduce", "scale"):
-        if features[step] is not None:
-            safe_instantiate(features[step], f"features.{step}")
+        safe_instantiate(features[step], f"features.{step}")
     for name, component in checked.plain["evaluation"].get("analyses", {}).items():
         if component is not None:
             check_analysis(name, component)

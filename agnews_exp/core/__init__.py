@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, paths, processes, text."""
+"""The base of every room: errors, files, paths, processes, suggestions, text, and the cache of arrays."""

@@ -34,25 +34,16 @@ _MANIFEST = "manifest.json"
 _BLOCK = 1 << 22
 
 
-@dataclass(frozen=True, eq=False)
-class CacheEntry:
-    """What was stored under a key.
-
-    Attributes:
-        arrays: The arrays by name.
-        meta: Plain values stored beside them.
-    """
-
-    arrays: dict[str, NDArray[Any]]
-    meta: dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+"""The arrays of one entry by name."""
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How full a cache is.
+    """Number and size of a cache's entries.
 
     Attributes:
-        folder: Where it lies.
+        folder: The cache's folder.
         entries: Number of entries.
         size: Bytes of all entries.
         by_kind: (entries, bytes) of each kind.
@@ -93,7 +84,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 class ArrayCache:
-    """A cache folder.
+    """A folder of cached arrays with a limit on its size.
 
     Args:
         folder: Where entries lie; created when the first one is stored.
@@ -104,8 +95,8 @@ class ArrayCache:
         self.folder = Path(folder)
         self.size_limit = size_limit
 
-    def load(self, kind: str, key: str) -> CacheEntry | None:
-        """Return a verified entry, or None when there is none; a damaged one is reported and removed."""
+    def load(self, kind: str, key: str) -> Arrays | None:
+        """Return the verified arrays of an entry, or None when there is none; a damaged one is reported and removed."""
         place = self.folder / kind / key
         try:
             manifest = json.loads((place / _MANIFEST).read_text("utf-8"))
@@ -121,18 +112,15 @@ class ArrayCache:
             if zlib.crc32(_canonical(body)) != manifest["crc32"]:
                 raise ValueError(f"{_MANIFEST} does not match its checksum")
             arrays = {name: _read_array(place, name, listed) for name, listed in body["files"].items()}
-            meta = body["meta"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             self._discard(place, str(error))
             return None
         with contextlib.suppress(OSError):
             os.utime(place / _MANIFEST)
-        return CacheEntry(arrays, meta)
+        return arrays
 
-    def save(
-        self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Store arrays and plain values under a key.
+    def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Store arrays, of any shape and dtype without objects, under a key.
 
         Returns:
             Whether the entry is in the cache now. It is not when it alone exceeds the size limit or when the disk
@@ -150,7 +138,7 @@ class ArrayCache:
             for name, array in arrays.items():
                 np.save(draft / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
                 files[name] = _checksum(draft / f"{name}.npy")
-            body = {"files": files, "meta": dict(meta or {})}
+            body = {"files": files}
             manifest = {"crc32": zlib.crc32(_canonical(body)), "body": body}
             (draft / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
             self._make_room(size)
@@ -165,17 +153,15 @@ class ArrayCache:
             shutil.rmtree(draft, ignore_errors=True)
         return True
 
-    def get_or_build(
-        self, kind: str, key: str, build: Callable[[], tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]]]
-    ) -> CacheEntry:
-        """Return the entry under a key, building and storing it when it is missing.
+    def get_or_build(self, kind: str, key: str, build: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays under a key, building and storing them when they are missing.
 
         Several processes that ask for the same key at once build it once; the others wait.
 
         Args:
             kind: Kind of entry.
             key: From :func:`cache_key`.
-            build: Returns arrays and plain values.
+            build: Returns the arrays.
         """
         found = self.load(kind, key)
         if found is not None:
@@ -184,9 +170,9 @@ class ArrayCache:
             found = self.load(kind, key)
             if found is not None:
                 return found
-            arrays, meta = build()
-            self.save(kind, key, arrays, meta)
-            return CacheEntry(dict(arrays), dict(meta))
+            arrays = build()
+            self.save(kind, key, arrays)
+            return arrays
 
     @contextlib.contextmanager
     def locked(self, kind: str, key: str) -> Any:
@@ -268,16 +254,15 @@ def cache_info(cache_dir: Path) -> CacheInfo:
     )
 
 
-def cache_clear(cache_dir: Path, kind: str | None = None) -> CacheInfo:
-    """Remove all entries (of one kind), and what interrupted jobs left behind.
+def cache_clear(cache_dir: Path) -> CacheInfo:
+    """Remove all entries, and the drafts that interrupted jobs left behind.
 
     Returns:
-        What the folder held before.
+        Number and size of the entries before.
     """
     before = cache_info(cache_dir)
     for place, _, _ in _entries(Path(cache_dir)):
-        if kind is None or place.parent.name == kind:
-            _remove(place)
-    for draft in Path(cache_dir).glob(f"{kind or '*'}/.draft-*"):
+        _remove(place)
+    for draft in Path(cache_dir).glob("*/.draft-*"):
         shutil.rmtree(draft, ignore_errors=True)
     return before

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, and knowing when one is not what was written."""
+"""Atomic writing of files, and checksums that tell a file that is no longer what was written."""
 
 from __future__ import annotations
 

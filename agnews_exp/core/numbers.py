@@ -7,13 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 DASH: Final = "–"
-"""Stands for a number that there is not."""
-
-SMALLEST_P: Final = 1e-16
-
-
-def _p_value(value: float) -> str:
-    return "< 1e-16" if value < SMALLEST_P else f"{value:.2g}"
+"""The sign for a number that is missing."""
 
 
 def _seconds(value: float) -> str:
@@ -32,7 +26,7 @@ FORMS: Final[dict[str, Callable[[float], str]]] = {
     "points": lambda value: f"{100 * value:+.2f}",
     "count": lambda value: f"{value:,.0f}",
     "id": lambda value: f"{value:.0f}",
-    "p": _p_value,
+    "p": lambda value: "< 1e-16" if value < 1e-16 else f"{value:.2g}",
     "time": _seconds,
     "number": lambda value: f"{value:.4g}",
 }

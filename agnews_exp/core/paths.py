@@ -1,4 +1,4 @@
-"""Where the project's root is, and which conf/ folder belongs to it."""
+"""The project's root folder, and the conf/ folder that belongs to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def shown_path(path: Path) -> str:
 
 
 CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"
-"""Inside a run folder: the folder of an unfinished training, whose it is, and the lock of the process at work."""
+"""Inside a run folder: the folder of an unfinished training, and in it the file that names its run and the lock of
+the process at work."""
 
 HISTORY = "history.jsonl"
 """Inside a run folder: the training curves, one JSON object a line with ``step`` and ``time`` (ms)."""

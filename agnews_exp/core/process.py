@@ -1,4 +1,4 @@
-"""What surrounds every command: errors become messages, signals become clean ends, exit codes mean something."""
+"""The frame of every command: errors become messages, signals a clean end, and each exit code has a meaning."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from typing import Any
 from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError
 from agnews_exp.core.text import visible
 
-_THRESHOLDS = (50_000, 20, 100)
-
 
 def calm_garbage_collection() -> None:
     """Look for garbage cycles less often than Python does by default, and not at all at exit.
@@ -31,7 +29,7 @@ def calm_garbage_collection() -> None:
     a short run, for memory that goes back to the system anyway. What a run allocates in bulk (arrays, texts) is freed
     without it.
     """
-    gc.set_threshold(*_THRESHOLDS)
+    gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
 
 
@@ -75,10 +73,10 @@ _DISK_ERRORS = {
 }
 
 LESS_MEMORY = "data_fraction=0.5, features.blocks.word.max_features=20000, hydra.launcher.n_jobs=1"
-"""What to ask for where there is too little memory."""
+"""Overrides with which a run needs less memory."""
 
 _MEMORY_SIGNS = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
-"""What a library says whose own code or work space does not fit."""
+"""Parts of the messages of libraries whose code or work space does not fit into memory."""
 
 
 class Terminated(BaseException):
@@ -86,7 +84,7 @@ class Terminated(BaseException):
 
 
 _unheard: list[type[BaseException]] = []
-"""The signal that asked this process to end and that nobody has heard yet, as the exception it is raised as."""
+"""At most one item: the exception of the signal that asked this process to end, until somebody has caught it."""
 
 
 def listen_for_signals() -> None:
@@ -159,7 +157,7 @@ def find_os_error(error: BaseException | None) -> OSError | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it came from."""
+    """Yield an exception, then its cause or context, and so on to the first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -215,7 +213,7 @@ def is_gone(pid: int, started: float) -> bool:
 
 
 Explain = Callable[[Exception], AgnewsError | None]
-"""Gives the user's version of an exception, or None when it knows none."""
+"""A function from an exception to the error that a user can act on, or to None where it knows none."""
 
 
 def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> None:
@@ -226,10 +224,10 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
 
     Args:
         main: The command.
-        explain: Is asked about exceptions that are neither ours nor the storage's or the memory's.
+        explain: Explains exceptions that are neither an AgnewsError nor about storage or memory.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra would print errors in its own way and exit with 1; we want them raised.
+    # Otherwise Hydra prints errors in its own way and exits with 1; here they are to be raised.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     listen_for_signals()
     calm_garbage_collection()
@@ -258,7 +256,13 @@ def _report_stop(stop: BaseException) -> int:
 def _report(error: Exception, explain: Explain, wants_traceback: bool) -> int:
     if is_stop(error):
         return _report_stop(error)
-    known = _as_known(error) or explain(error)
+    known: AgnewsError | None
+    if isinstance(error, AgnewsError):
+        known = error
+    elif storage := find_os_error(error):
+        known = explain_os_error(storage)
+    else:
+        known = explain_shortage(error) or explain(error)
     if known is None or wants_traceback:
         traceback.print_exception(error)
     text = str(known) if known else f"This is a bug: {type(error).__name__}: {error}"
@@ -271,14 +275,6 @@ def _leave_word(text: str) -> None:
     if path := os.environ.get(ERROR_FILE):
         with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
             file.write(text.splitlines()[0] + "\n")
-
-
-def _as_known(error: Exception) -> AgnewsError | None:
-    if isinstance(error, AgnewsError):
-        return error
-    if storage := find_os_error(error):
-        return explain_os_error(storage)
-    return explain_shortage(error)
 
 
 def _say(text: str) -> None:

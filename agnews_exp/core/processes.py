@@ -28,13 +28,10 @@ from typing import Any, NoReturn, Self
 from agnews_exp.core.errors import ResourceError
 
 GRACE_SECONDS = 10.0
-"""How long a child has to end after SIGTERM before it is killed."""
-
-FORK_IS_SAFE = sys.platform == "linux"
-"""Whether children may be forks: the system libraries of macOS do not survive one."""
+"""Seconds that a child has to end after SIGTERM before it is killed."""
 
 _SERVER_LOST = 255
-"""What the standard library answers for a child whose fork server was killed: it cannot know the child's end."""
+"""Exit code that the standard library gives a child whose fork server was killed: it cannot know the child's own."""
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 
@@ -122,7 +119,7 @@ class WarmProcesses:
     """
 
     def __init__(self, preload: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
-        self._preload = [*preload] if FORK_IS_SAFE else []
+        self._preload = [*preload] if sys.platform == "linux" else []  # macOS's system libraries do not survive a fork
         self._environment = dict(environment or {})
         self._children: list[Child] = []
 
@@ -209,7 +206,7 @@ class _Held:
 
 @contextmanager
 def _starting(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let what is started now inherit an environment, no Ctrl-C, and nothing of this command's main module.
+    """Let the processes started in the block inherit an environment, no Ctrl-C, and nothing of this main module.
 
     Without the main module a script needs no ``if __name__ == "__main__"``, and without the current folder on the
     path a file in it cannot stand in for a library.
@@ -231,7 +228,7 @@ def _starting(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def _become(log: str, environment: dict[str, str], held: list[_Held], payload: bytes, forked: bool) -> None:
-    """In the child: take the log and the environment, tie the own life to the parent's, and call the function."""
+    """Run a child: take its log and environment, watch for the parent's end, and call the function."""
     os.setsid()  # Ctrl-C in the terminal is the parent's to handle
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -260,7 +257,7 @@ def _redirect(log: str) -> None:
 
 
 def _follow_parent() -> NoReturn:
-    """End with the parent: as after a Ctrl-C first, then for sure, with all that this process started."""
+    """Wait for the parent's end, then end this process and all that it started: first by SIGTERM, then by SIGKILL."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 THRESHOLD = 0.75
 """Least likeness (difflib's ratio, 0 to 1) of two names that are suggested for each other."""
-MOST = 3
-"""Suggestions at most."""
 
 KEY_ALIASES: Mapping[str, str] = {
     alias: key
@@ -64,7 +62,7 @@ KEY_ALIASES: Mapping[str, str] = {
     }.items()
     for alias in aliases.split()
 }
-"""Other people's names of a key, lower case, to ours."""
+"""Names that other libraries give a key, in lower case, to the name here."""
 
 CHOICE_ALIASES: Mapping[str, str] = {
     alias: choice
@@ -102,7 +100,7 @@ CHOICE_ALIASES: Mapping[str, str] = {
     }.items()
     for alias in aliases.split()
 }
-"""Other people's names of a choice, lower case, to ours with their group."""
+"""Names that other libraries give a choice, in lower case, to the choice here with its group."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def suggest(typed: str, value: str | None, known: Known) -> list[str]:
             if (likeness := _likeness(word, name)) >= THRESHOLD:
                 offer(f"{group}={name}", likeness - 0.01)
     best = sorted(scored, key=lambda override: (-scored[override], override))
-    return [override for override in best if scored[override] >= scored[best[0]] - 0.2][:MOST]
+    return [override for override in best if scored[override] >= scored[best[0]] - 0.2][:3]
 
 
 def suggest_choice(group: str, typed: str, names: Iterable[str]) -> str | None:

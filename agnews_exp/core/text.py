@@ -1,4 +1,4 @@
-"""Foreign text put into CSV, Markdown and terminals so that it is shown and never obeyed."""
+"""Escaping of foreign text for CSV, Markdown and terminals: it is shown and never interpreted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def markdown_cell(text: str) -> str:
 
 
 LONGEST_NAME = 1000
-"""Characters of a class, a run, a model: names are put into tables, figures and MLflow."""
+"""Most characters of the name of a class, a run or a model: names are put into tables, charts and MLflow."""
 
 
 def is_name(text: object) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows share a batch, and how their token ids are padded, with numpy alone: ONNX models answer without torch."""
+"""Batches of rows and padded arrays of their token ids, with numpy alone: ONNX models answer without torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def derive_seed(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How training rows are put into batches.
+    """A plan of the training rows that share a batch, for every epoch.
 
     Attributes:
         batch_size: Rows in a batch at most.
@@ -42,7 +42,11 @@ class BatchPlan:
     epochs: int
 
     def n_batches(self, lengths: Rows) -> int:
-        """Return the number of batches of every epoch: what the epoch with the most of them needs."""
+        """Return the number of batches of every epoch, which is that of the epoch that needs most.
+
+        Args:
+            lengths: Shape (n,), int64, tokens of each row.
+        """
         if self.token_budget is None or self.batch_size * int(lengths.max(initial=0)) <= self.token_budget:
             return -(-len(lengths) // self.batch_size)
         return max(len(self._natural(lengths, epoch)) for epoch in range(self.epochs))
@@ -51,7 +55,7 @@ class BatchPlan:
         """Return an epoch's batches: every row once, in an order that (seed, epoch) alone decides.
 
         Args:
-            lengths: Shape (n,), tokens of each row as the network sees it.
+            lengths: Shape (n,), int64, tokens of each row as the network sees it.
             epoch: 0-based, below ``epochs``.
         """
         batches = self._natural(lengths, epoch)
@@ -78,7 +82,13 @@ class BatchPlan:
 
 
 def evaluation_batches(lengths: Rows, batch_size: int, token_budget: int | None) -> list[Rows]:
-    """Return batches for prediction: every row once, longest first, so that memory runs out at once or never."""
+    """Return batches for prediction: every row once, longest first, so that memory runs out at once or never.
+
+    Args:
+        lengths: Shape (n,), int64, tokens of each row.
+        batch_size: Rows in a batch at most.
+        token_budget: Rows times the longest row's tokens at most, or None.
+    """
     return _cut(np.argsort(-lengths, kind="stable"), lengths, batch_size, token_budget)
 
 
@@ -107,12 +117,12 @@ def _cut(order: Rows, lengths: Rows, batch_size: int, token_budget: int | None) 
 
 
 def framed_lengths(table: TokenTable, frame: Frame, max_length: int) -> Rows:
-    """Return shape (n,): tokens of each text with its special tokens, cut to ``max_length``."""
+    """Return the tokens of each text with its special tokens, cut to ``max_length``; shape (n,), int64."""
     return np.minimum(table.lengths + len(frame.prefix) + len(frame.suffix), max_length)
 
 
 def padded_ids(
-    table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int, multiple: int = 1
+    table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ids and mask of some rows, padded to the longest of them.
 
@@ -121,16 +131,14 @@ def padded_ids(
         rows: Positions in the table.
         frame: Special tokens.
         max_length: Tokens of a text at most, special tokens included; the text's end is cut off.
-        multiple: The width is rounded up to a multiple of this.
 
     Returns:
-        Two arrays of shape (len(rows), T).
+        Two int64 arrays of shape (len(rows), T); the mask is 1 for a token and 0 for padding.
     """
     room = max_length - len(frame.prefix) - len(frame.suffix)
     starts = table.offsets[rows]
     counts = np.minimum(table.offsets[np.asarray(rows) + 1] - starts, room)
     width = int(counts.max(initial=0)) + len(frame.prefix) + len(frame.suffix)
-    width = -(-width // multiple) * multiple
     ids = np.full((len(rows), width), frame.pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     before = len(frame.prefix)

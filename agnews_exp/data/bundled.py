@@ -1,4 +1,4 @@
-"""The small corpus that ships with the package, and the source that takes the best there is."""
+"""AG News from a folder or the hub, the small corpus that ships with the package, and ``data=auto``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import Field
 
 from agnews_exp.core.errors import AgnewsError, DataError, StorageError
+from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Corpus, TextRows
 from agnews_exp.data.csv_files import read_table
-from agnews_exp.data.files import Columns, Labels
-from agnews_exp.data.hub import fetch_dataset_file, file_sha256
+from agnews_exp.data.files import Columns, Labels, reading
+from agnews_exp.data.hub import fetch_dataset_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ OFFICIAL_SHA256 = {
     "train": "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e",
     "test": "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699",
 }
-"""Digests of the files of Zhang, Zhao and LeCun (2015)."""
+"""SHA-256 of the files of Zhang, Zhao and LeCun (2015)."""
 
 HUB_REPOSITORY = "fancyzhx/ag_news"
 HUB_REVISION = "eb185aade064a813bc0b7f42de02595523103ca4"
@@ -127,7 +128,8 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def _compare_with_official(path: Path, split: str, n_rows: int) -> str:
-    digest = file_sha256(path)
+    with reading(path):
+        digest = sha256_of(path)
     if digest == OFFICIAL_SHA256[split]:
         return f"{split}.csv: official"
     official = OFFICIAL_ROWS[split]
@@ -196,12 +198,11 @@ def load_sample() -> Corpus:
     things out without a network: scores on it say nothing about AG News.
     """
     known = tuple(str(i) for i in range(1, len(CLASS_NAMES) + 1))
-    columns = Columns(texts=(1, 2), label=0, n_fields=3)
     folder = importlib.resources.files("agnews_exp.data") / "sample"
     rows = []
     for name in ("train.csv.gz", "test.csv.gz"):
         with importlib.resources.as_file(folder / name) as path:
-            rows.append(read_table(path, columns, Labels(known)))
+            rows.append(read_table(path, _COLUMNS, Labels(known)))
     return Corpus(rows[0], None, rows[1], CLASS_NAMES, source="sample", location="shipped with agnews_exp")
 
 
@@ -222,8 +223,8 @@ def load_auto(
     Args:
         dir: Folder with the official files, or None.
         download: Whether the hub may be asked.
-        repository: See :func:`agnews_exp.data.bundled.load_ag_news`.
-        revision: See :func:`agnews_exp.data.bundled.load_ag_news`.
+        repository: As in :func:`load_ag_news`.
+        revision: As in :func:`load_ag_news`.
         hub_timeout: Seconds the hub has to answer, at most ten.
         cache_dir: Folder for downloaded files.
 

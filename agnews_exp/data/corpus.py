@@ -18,8 +18,8 @@ class TextRows:
 
     Attributes:
         texts: The n texts, exactly as the source gives them (no cleaning).
-        labels: Shape (n,), class indices 0..K-1.
-        row_ids: Shape (n,), position of each row in its source file (0-based): a row's identity across
+        labels: Shape (n,), int64, class indices 0..K-1.
+        row_ids: Shape (n,), int64, position of each row in its source file (0-based): a row's identity across
             splits, fractions and machines.
     """
 
@@ -38,14 +38,14 @@ class TextRows:
         return len(self.texts)
 
     def take(self, positions: NDArray[np.int64]) -> TextRows:
-        """Return the rows at these positions, in this order."""
+        """Return the rows at these positions, shape (m,), int64, in this order."""
         texts = list(map(self.texts.__getitem__, positions.tolist()))
         return TextRows(texts, self.labels[positions], self.row_ids[positions])
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """What a data source returns: the files' rows before any split is made.
+    """The rows that a data source returns, before any split is made.
 
     Attributes:
         train: The training file's rows.
@@ -125,7 +125,7 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The one split that all models of a study share.
+    """The training, validation and test rows of a corpus, the same ones for all models that are compared.
 
     Attributes:
         train: Training rows after ``data_fraction``.

@@ -1,4 +1,4 @@
-"""Anyone's own files: CSV, TSV or JSON lines, any number of classes, named columns."""
+"""Labelled files of the user: CSV, TSV or JSON lines, any number of classes, named columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -116,7 +116,7 @@ def _record_start(record: list[str], n_fields: int, delimiter: str) -> int | Non
 
 
 def wrong_bytes(text: str, encoding: str) -> str | None:
-    """Name the first byte that could not be decoded (the file is open with surrogateescape)."""
+    """Return a message about the first byte of a text that was not decoded (``surrogateescape``), or None."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -142,7 +142,7 @@ def _why_bad(row: list[str], columns: Columns, labels: Labels) -> str | None:
 
 
 class _BadRowError(Exception):
-    """The quick path met something that the slow path has to explain."""
+    """A row is bad; :func:`explain_table` reads the file again and says why."""
 
 
 def read_table(
@@ -247,10 +247,8 @@ def read_json_lines(path: Path, text_keys: list[str], label_key: str, labels: La
 
 def _from_object(line: str, text_keys: list[str], label_key: str) -> tuple[str, str]:
     """Return (text, label) of one JSON object, or raise ValueError saying what is wrong."""
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"byte 0x{ord(error.object[error.start]) & 0xFF:02x} is not UTF-8") from error
+    if wrong := wrong_bytes(line, "utf-8"):
+        raise ValueError(wrong)
     try:
         item: Any = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -377,18 +375,24 @@ def read_file(
     delimiter = "\t" if delimiter == "tab" else delimiter
     first = read_header(path, delimiter=delimiter, encoding=encoding)
     names: list[ColumnName] = list(first) if has_header else list(range(len(first)))
-    positions = tuple(_position(path, names, name, "text_columns", group) for name in text_columns)
+    positions = tuple(column_position(path, names, name, f"{group}.text_columns") for name in text_columns)
     columns = Columns(
         texts=positions,
-        label=_position(path, names, label_column, "label_column", group),
+        label=column_position(path, names, label_column, f"{group}.label_column"),
         n_fields=len(first),
         has_header=has_header,
     )
     return read_table(path, columns, labels, delimiter=delimiter, encoding=encoding)
 
 
-def _position(path: Path, names: list[ColumnName], wanted: ColumnName, key: str, group: str) -> int:
+def column_position(path: Path, names: Sequence[ColumnName], wanted: ColumnName, key: str) -> int:
     """Return the position of a column.
+
+    Args:
+        path: The file, for error messages.
+        names: The header's names, or the numbers 0, 1, ... without a header.
+        wanted: Name or position of the column.
+        key: The configuration's key that says so, such as ``data.label_column``.
 
     Raises:
         ConfigError: No column, or more than one, has this name.
@@ -402,16 +406,16 @@ def _position(path: Path, names: list[ColumnName], wanted: ColumnName, key: str,
         return names.index(name)
     listed = ", ".join(str(n) for n in names)
     if name in names:
-        raise ConfigError(f"{group}.{key}={wanted}: {path} has {names.count(name)} columns of this name ({listed}).")
+        raise ConfigError(f"{key}={wanted}: {path} has {names.count(name)} columns of this name ({listed}).")
     if headless:
         raise ConfigError(
-            f"{group}.{key}={wanted}: without a header, columns are numbered 0 to {len(names) - 1} in {path}.",
-            fix=f"{group}.{key}=<number>, or {group}.has_header=true",
+            f"{key}={wanted}: without a header, columns are numbered 0 to {len(names) - 1} in {path}.",
+            fix=f"{key}=<number>, or {key.partition('.')[0]}.has_header=true",
         )
     guess = nearest(str(wanted), [str(n) for n in names])
     raise ConfigError(
-        f"{group}.{key}={wanted}: {path} has no such column.\n  its columns: {listed}",
-        fix=(f"{group}.{key}={guess}" if key == "label_column" else f"{group}.{key}=[{guess}]")
+        f"{key}={wanted}: {path} has no such column.\n  its columns: {listed}",
+        fix=(f"{key}={guess}" if key.endswith("label_column") else f"{key}=[{guess}]")
         if guess
-        else f"set {group}.{key} to one of its columns",
+        else f"set {key} to one of its columns",
     )

@@ -31,7 +31,15 @@ tokens: how many are no padding. With a teacher also soft: (n, K), share: (n,), 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets."""
+    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets.
+
+    Attributes:
+        table: Token ids of the n rows.
+        labels: Shape (n,), int64, class indices.
+        frame: The tokenizer's special tokens.
+        max_length: Tokens of a row at most, special tokens included.
+        soft: Soft targets of the n rows, or None.
+    """
 
     table: TokenTable
     labels: NDArray[np.int64]
@@ -44,11 +52,11 @@ class EncodedRows:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Shape (n,), tokens of each row as the network sees it."""
+        """Tokens of each row as the network sees it; shape (n,), int64."""
         return framed_lengths(self.table, self.frame, self.max_length)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return padded tensors of some rows."""
+        """Return padded tensors of the rows at some positions, shape (m,), int64."""
         ids, mask = padded_ids(self.table, rows, self.frame, self.max_length)
         batch = {
             "input_ids": torch.from_numpy(ids),
@@ -84,19 +92,8 @@ class _Batches(Dataset[Batch]):
         return batch
 
 
-def _loader(dataset: _Batches, num_workers: int, pin_memory: bool, seed: int) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # Its own generator: drawing from the global one would make results depend on the number of workers.
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
 class TrainLoader:
-    """Training batches of one process; knows where it stands and can go on from there.
+    """Training batches of one process, with a position that can be saved and restored.
 
     ``weight`` of a batch is what the sum of its rows' losses is multiplied with, so that the result is the mean over
     the whole batch, however many processes share it.
@@ -128,7 +125,7 @@ class TrainLoader:
 
     @property
     def sampler(self) -> TrainLoader:
-        """Itself: Lightning tells a loader's sampler the epoch."""
+        """The loader itself, because Lightning tells the epoch to a loader's sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -150,8 +147,15 @@ class TrainLoader:
         if self._done >= len(batches):  # the epoch is over: once more from its start
             self._done = 0
         start = self._done
-        dataset = _Batches(self._rows, batches[start:], self._rank, self._world_size)
-        for batch in _loader(dataset, self._num_workers, self._pin_memory, derive_seed("loader", self._plan.seed)):
+        loader = DataLoader(
+            _Batches(self._rows, batches[start:], self._rank, self._world_size),
+            batch_size=None,
+            num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
+            # Its own generator: drawing from the global one would make results depend on the number of workers.
+            generator=torch.Generator().manual_seed(derive_seed("loader", self._plan.seed)),
+        )
+        for batch in loader:
             self._done += 1
             yield batch
 
@@ -170,7 +174,7 @@ class EvaluationLoader:
     Args:
         rows: Rows to answer.
         batch_size: Rows in a batch at most.
-        token_budget: See :class:`agnews_exp.data.datamodule.BatchPlan`.
+        token_budget: See :class:`~agnews_exp.data.batching.BatchPlan`.
         rank: This process.
         world_size: Number of processes.
     """
@@ -208,7 +212,7 @@ class TextDataModule(pl.LightningDataModule):
         validation: Validation rows.
         plan: Which training rows form which batch.
         evaluation_batch_size: Validation rows in a batch at most.
-        token_budget: For validation; see :class:`agnews_exp.data.datamodule.BatchPlan`.
+        token_budget: For validation; see :class:`~agnews_exp.data.batching.BatchPlan`.
         num_workers: Worker processes that build training batches.
         pin_memory: Whether training batches lie in page-locked memory.
     """

@@ -1,4 +1,4 @@
-"""What the readers share: classes, columns, opening files, and the one error that lists all bad lines."""
+"""The parts of all readers of text files: classes, columns, opening, and the error that lists all bad lines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from agnews_exp.core.text import has_control, is_name
 from agnews_exp.data.corpus import TextRows
 
 LONGEST_LINE = 1 << 25
-"""Bytes. A reader holds a whole line, so a file without line ends would be held as a whole."""
+"""Most bytes of a line. A reader holds a whole line, so a file without line ends would be held as a whole."""
 
 _EXPANDED = 1 << 30
-_RATIO = 100
 
 
 def most_expanded(size: int) -> int:
@@ -32,7 +31,7 @@ def most_expanded(size: int) -> int:
 
     Texts compress to a third or a fifth; gzip reaches a thousandth with bytes that are all alike.
     """
-    return max(_EXPANDED, _RATIO * size)
+    return max(_EXPANDED, 100 * size)
 
 
 class BoundedStream(io.BufferedIOBase):
@@ -89,7 +88,7 @@ class BoundedStream(io.BufferedIOBase):
 
 _SHOWN = 10
 _FIELD_LIMIT = 1 << 22
-"""Characters in one field. The csv module's own limit (131,072) is shorter than some documents; without any,
+"""Most characters of one field. The csv module's own limit (131,072) is shorter than some documents; without any,
 one missing quote would swallow the rest of the file."""
 
 
@@ -131,7 +130,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table holds its texts and labels.
+    """The positions of texts and label in the rows of a table.
 
     Attributes:
         texts: Positions of the fields that are joined with one space into the text.
@@ -148,7 +147,7 @@ class Columns:
 
 @dataclass
 class BadLines:
-    """Counts bad lines and keeps the first ten."""
+    """The number of bad lines of a file, and the reasons of the first ten."""
 
     total: int = 0
     shown: list[str] = field(default_factory=list)
@@ -186,14 +185,10 @@ def open_text(
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
     compressed = path.suffix == ".gz"
-    content = cast("IO[bytes]", _bounded(path, compressed, bounded_lines))
-    return io.TextIOWrapper(content, encoding=encoding, errors=errors, newline=newline)
-
-
-def _bounded(path: Path, compressed: bool, bounded_lines: bool) -> BoundedStream:
     stream = gzip.open(path) if compressed else path.open("rb")  # noqa: SIM115 - closed with what is returned
     most = most_expanded(path.stat().st_size) if compressed else None
-    return BoundedStream(str(path), stream, LONGEST_LINE if bounded_lines else None, most)
+    bounded = BoundedStream(str(path), stream, LONGEST_LINE if bounded_lines else None, most)
+    return io.TextIOWrapper(cast("IO[bytes]", bounded), encoding=encoding, errors=errors, newline=newline)
 
 
 def as_rows(path: Path, texts: list[str], indices: array[int]) -> TextRows:
@@ -214,7 +209,7 @@ def empty_file(path: Path) -> DataError:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the operating system or gzip says about a file into an error for people."""
+    """Turn errors of the operating system and of gzip about a file into a DataError."""
     try:
         yield
     except FileNotFoundError as error:

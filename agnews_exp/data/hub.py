@@ -1,9 +1,8 @@
-"""Downloads from the Hugging Face hub: pinned, checked, cached, and never hanging."""
+"""Downloads from the Hugging Face hub: pinned, checked, cached, and with a deadline."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import threading
@@ -12,12 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from agnews_exp.core.errors import DataError, StorageError
+from agnews_exp.core.files import sha256_of
+from agnews_exp.data.files import reading
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DOWNLOAD_SECONDS = 900.0
-"""A download that takes longer is given up (20 MB at 25 kB/s takes 800 seconds)."""
+"""Seconds after which a download is given up (20 MB at 25 kB/s takes 800)."""
 
 OFFLINE_FIX = (
     "set AGNEWS_DATA_DIR (or data.dir) to a folder with train.csv and test.csv, "
@@ -38,7 +39,7 @@ def fetch_dataset_file(
         revision: Commit, tag or branch.
         filename: Path inside the repository.
         sha256: Expected digest; None leaves the content unchecked.
-        cache_dir: Folder of our hub cache; made when absent.
+        cache_dir: Folder of the project's hub cache; made when absent.
         timeout: Seconds that the hub has to answer the first request. Name resolution counts.
 
     Raises:
@@ -48,13 +49,14 @@ def fetch_dataset_file(
     cached = _from_cache(repository, revision, filename, sha256, cache_dir)
     if cached is not None:
         return cached
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     # Given explicitly, because huggingface_hub reads the variable only once, when it is imported.
     endpoint = os.environ.get("HF_ENDPOINT") or None
     what = f"{repository}@{revision[:12]}/{filename}"
     url = hf_hub_url(repository, filename, repo_type="dataset", revision=revision, endpoint=endpoint)
-    _refuse_offline(what)
+    if constants.HF_HUB_OFFLINE:
+        raise DataError(f"{what} is in no cache, and HF_HUB_OFFLINE forbids the download.", fix=OFFLINE_FIX)
     _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, what)
     logger.info("Downloading %s from the Hugging Face hub", what)
     path = _call_hub(
@@ -71,7 +73,8 @@ def fetch_dataset_file(
         what,
     )
     found = Path(path)
-    digest = file_sha256(found)
+    with reading(found):
+        digest = sha256_of(found)
     if sha256 is not None and digest != sha256:
         _forget(found)
         raise StorageError(
@@ -90,8 +93,8 @@ def cached_model(repository: str, revision: str | None) -> Path | None:
     return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None  # type: ignore[arg-type]
 
 
-def unreachable_model(repository: str, revision: str | None, *, timeout: float = 10.0) -> str | None:
-    """Return why the hub does not give a model's config.json, or None when it does.
+def unreachable_model(repository: str, revision: str | None) -> str | None:
+    """Return the reason why the hub does not give a model's config.json, or None when it does.
 
     Asked once before transformers tries: its own attempts are repeated with growing pauses, which takes a minute when
     nobody answers and has no end when name resolution hangs.
@@ -99,7 +102,6 @@ def unreachable_model(repository: str, revision: str | None, *, timeout: float =
     Args:
         repository: Such as ``"distilbert/distilbert-base-uncased"``.
         revision: Commit, tag or branch; None is the default branch.
-        timeout: Seconds that the hub has to answer.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
@@ -107,24 +109,12 @@ def unreachable_model(repository: str, revision: str | None, *, timeout: float =
         return None  # transformers looks into its cache only, and says so
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
+    seconds = 10.0
     try:
-        _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, f"{repository}/config.json")
+        _call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
     except (DataError, StorageError) as error:
         return error.message
     return None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def _from_cache(repository: str, revision: str, filename: str, sha256: str | None, cache_dir: Path) -> Path | None:
@@ -135,8 +125,9 @@ def _from_cache(repository: str, revision: str, filename: str, sha256: str | Non
         if not isinstance(found, str):
             continue
         path = Path(found)
-        if sha256 is None or file_sha256(path) == sha256:
-            return path
+        with reading(path):
+            if sha256 is None or sha256_of(path) == sha256:
+                return path
         if folder is not None:
             logger.warning("%s is damaged (wrong SHA-256): it is deleted and downloaded again", path)
             _forget(path)
@@ -147,13 +138,6 @@ def _forget(path: Path) -> None:
     """Delete a cached file: the link in snapshots/ and the blob behind it."""
     for item in {path.resolve(), path}:
         item.unlink(missing_ok=True)
-
-
-def _refuse_offline(what: str) -> None:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise DataError(f"{what} is in no cache, and HF_HUB_OFFLINE forbids the download.", fix=OFFLINE_FIX)
 
 
 def _call_hub(call: Callable[[], T], seconds: float, what: str) -> T:

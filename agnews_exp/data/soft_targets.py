@@ -13,7 +13,7 @@ _FLOOR = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, eq=False)
 class SoftTargets:
-    """What n training rows teach beside their labels.
+    """A teacher's class probabilities for n training rows, and their weight beside the labels.
 
     The loss of row i with logits z is (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network")
     ``share_i T^2 KL(p_i || softmax(z / T)) + (1 - share_i) CE(label_i, softmax(z))``.
@@ -37,9 +37,16 @@ class SoftTargets:
 
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float32]:
-    """Return probabilities (n, K) at a temperature: proportional to ``p ** (1 / T)``.
+    """Return probabilities at a temperature: proportional to ``p ** (1 / T)``.
 
     For probabilities that are a softmax of logits this is the softmax of the logits divided by T.
+
+    Args:
+        probabilities: Shape (n, K).
+        temperature: T > 0.
+
+    Returns:
+        Shape (n, K), float32.
     """
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _FLOOR)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True)) if len(logs) else logs
@@ -47,7 +54,7 @@ def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float32
 
 
 def weighted_copies(
-    labels: NDArray[np.int64], soft: SoftTargets, floor: float = 1e-3
+    labels: NDArray[np.int64], soft: SoftTargets
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return soft targets as weighted hard ones: each row once a class, weighted by the class's part of its target.
 
@@ -55,17 +62,16 @@ def weighted_copies(
     of the temperature.
 
     Args:
-        labels: Shape (n,).
-        soft: Of the same n rows.
-        floor: Parts below it are left out; the others of the row are scaled up to a sum of 1.
+        labels: Shape (n,), int64, class indices.
+        soft: Soft targets of the same n rows; parts of a target below 0.001 are left out and the others scaled up.
 
     Returns:
-        Row positions, classes and weights, shape (m,) each, m >= n.
+        Row positions (int64), classes (int64) and weights (float64), shape (m,) each, m >= n.
     """
     share = soft.share[:, None].astype(np.float64)
     targets = share * soft.probabilities
     targets[np.arange(len(labels)), labels] += 1.0 - share[:, 0]
-    targets[targets < floor] = 0.0
+    targets[targets < 1e-3] = 0.0
     targets /= targets.sum(axis=1, keepdims=True)
     rows, classes = np.nonzero(targets)
     return rows.astype(np.int64), classes.astype(np.int64), targets[rows, classes]

@@ -1,4 +1,4 @@
-"""The one split that all models share, and an audit of it."""
+"""The split into training, validation and test rows that all models share, and the ways of taking fewer rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
 
+logger = logging.getLogger(__name__)
+
 Positions = NDArray[np.int64]
+Subset = Callable[..., Positions]
+"""``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take the same share of every class, rounded half up, at least one row.
 
     Args:
-        labels: Shape (n,), class indices.
+        labels: Shape (n,), int64, class indices.
         fraction: Share in (0, 1].
         seed: Seed of the order of the rows.
         n_classes: Number of classes K.
 
     Returns:
-        Positions into ``labels``, ascending.
+        Positions into ``labels``, int64, ascending.
     """
     counts = np.bincount(labels, minlength=n_classes)
     return _first_of_each_class(labels, np.array([_share(n, fraction) for n in counts]), seed)
@@ -34,13 +38,13 @@ def random(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> 
     """Take a share of all rows, whatever their class; the first row of every class is always among them.
 
     Args:
-        labels: Shape (n,), class indices.
+        labels: Shape (n,), int64, class indices.
         fraction: Share in (0, 1].
         seed: Seed of the order of the rows.
         n_classes: Number of classes K.
 
     Returns:
-        Positions into ``labels``, ascending.
+        Positions into ``labels``, int64, ascending.
     """
     order = _order(len(labels), seed)
     firsts = _first_of_each_class(labels, np.ones(n_classes, dtype=np.int64), seed)
@@ -54,13 +58,13 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
     the classes, stays within it. So ``fraction=1`` takes all rows, however unequal the classes are.
 
     Args:
-        labels: Shape (n,), class indices.
+        labels: Shape (n,), int64, class indices.
         fraction: Share in (0, 1].
         seed: Seed of the order of the rows.
         n_classes: Number of classes K.
 
     Returns:
-        Positions into ``labels``, ascending.
+        Positions into ``labels``, int64, ascending.
     """
     counts = np.bincount(labels, minlength=n_classes)
     budget = _share(len(labels), fraction)
@@ -103,12 +107,6 @@ def _first_of_each_class(labels: Positions, take: NDArray[np.int64], seed: int) 
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     chosen = [by_class[start : start + k] for start, k in zip(starts, take, strict=True)]
     return np.sort(np.concatenate(chosen))
-
-
-logger = logging.getLogger(__name__)
-
-Subset = Callable[..., NDArray[np.int64]]
-"""``subset(labels, *, fraction, seed, n_classes) -> positions``, see :mod:`agnews_exp.data.splits`."""
 
 
 def make_splits(

@@ -27,8 +27,8 @@ class TokenTable:
     """Token ids of n texts, one after the other.
 
     Attributes:
-        ids: Shape (total,), token ids without special tokens.
-        offsets: Shape (n + 1,); text i has ids[offsets[i]:offsets[i + 1]].
+        ids: Shape (total,), uint16 or int32, token ids without special tokens.
+        offsets: Shape (n + 1,), int64; text i has ids[offsets[i]:offsets[i + 1]].
     """
 
     ids: NDArray[Any]
@@ -39,11 +39,11 @@ class TokenTable:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Shape (n,), tokens of each text, without special tokens."""
+        """Tokens of each text, without special tokens; shape (n,), int64."""
         return np.diff(self.offsets)
 
     def take(self, positions: NDArray[np.int64]) -> TokenTable:
-        """Return the table of some texts, in this order."""
+        """Return the table of the texts at some positions, shape (m,), int64, in this order."""
         lengths = self.lengths[positions]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[positions] - offsets[:-1], lengths)
@@ -52,7 +52,7 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class Frame:
-    """How a tokenizer frames one text: ids before it, ids behind it, and the padding id."""
+    """The special tokens of one text: ids before it, ids behind it, and the padding id."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -85,12 +85,12 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
 
     key = cache_key(_VERSION, tokenizers.__version__, backend.to_str(), digest_texts(texts))
 
-    def build() -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    def build() -> dict[str, NDArray[Any]]:
         table = encode_plain(texts, backend, progress=progress)
-        return {"ids": table.ids, "offsets": table.offsets}, {"texts": len(table)}
+        return {"ids": table.ids, "offsets": table.offsets}
 
-    entry = ArrayCache(cache_dir).get_or_build(KIND, key, build)
-    return TokenTable(entry.arrays["ids"], np.asarray(entry.arrays["offsets"]))
+    arrays = ArrayCache(cache_dir).get_or_build(KIND, key, build)
+    return TokenTable(arrays["ids"], np.asarray(arrays["offsets"]))
 
 
 class CorpusTokens:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.core.suggestions import nearest
+from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Splits
-from agnews_exp.data.csv_files import read_header, read_json_lines, read_table
+from agnews_exp.data.csv_files import column_position, read_header, read_json_lines, read_table
 from agnews_exp.data.files import Columns, Labels, open_text, reading
 
 REST = "rest"
-"""The training rows that ``data_fraction`` left out."""
+"""The source that is the training rows left out by ``data_fraction``."""
 
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson")
+
+
+class _NoLabels(Labels):
+    """Takes any text for a label, because the readers of labelled files want one."""
+
+    def find(self, label: str) -> int:
+        """Return 0, the class of every text."""
+        return 0
 
 
 def unlabelled_texts(
@@ -83,13 +90,13 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
     """
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if any(suffix in _JSON for suffix in suffixes):
-        return read_json_lines(path, list(columns), columns[0], Labels()).texts
+        return read_json_lines(path, list(columns), columns[0], _NoLabels()).texts
     delimiter = next((_TABLES[suffix] for suffix in suffixes if suffix in _TABLES), None)
     if delimiter is not None:
         header = read_header(path, delimiter=delimiter)
-        positions = tuple(_position(path, header, name) for name in columns)
+        positions = tuple(column_position(path, header, name, "model.unlabelled_columns") for name in columns)
         table = Columns(positions, label=positions[0], n_fields=len(header), has_header=True)
-        return read_table(path, table, Labels(), delimiter=delimiter).texts
+        return read_table(path, table, _NoLabels(), delimiter=delimiter).texts
     try:
         with reading(path), open_text(path, "utf-8") as file:
             texts = [line.strip() for line in file if not line.isspace()]
@@ -101,7 +108,7 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def source_identity(source: str) -> str:
-    """Return what a source of texts is known by in a fingerprint: ``rest``, or the hash of the file's content.
+    """Return the identity of a source of texts for fingerprints: ``rest``, or the SHA-256 of the file.
 
     Raises:
         DataError: The file cannot be read.
@@ -109,16 +116,5 @@ def source_identity(source: str) -> str:
     if source == REST:
         return REST
     path = Path(source).expanduser()
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _position(path: Path, header: list[str], name: str) -> int:
-    if header.count(name) == 1:
-        return header.index(name)
-    guess = nearest(name, header)
-    raise ConfigError(
-        f"model.unlabelled_columns={name}: {path} has {header.count(name)} columns of this name.\n"
-        f"  its columns: {', '.join(header)}",
-        fix=f"model.unlabelled_columns=[{guess}]" if guess else None,
-    )
+    with reading(path):
+        return sha256_of(path)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-Instantiate = Callable[[Mapping[str, Any]], Any]
 
-
-def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipeline | None:
+def build_features(config: Mapping[str, Any]) -> Pipeline | None:
     """Build the pipeline clean -> blocks side by side -> select -> reduce -> scale, without the null steps.
 
     Everything that learns is a step of it, so fitting it on training rows fits everything on them only.
 
     Args:
         config: The ``features`` group as plain values (resolved).
-        instantiate: Builds the object that a mapping with ``_target_`` describes.
 
     Returns:
         An unfitted pipeline from a list of n texts to an (n, V) matrix, or None for ``kind: text``.
@@ -54,7 +52,8 @@ def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipel
     )
     clean._validate_params()
     blocks = {
-        key: instantiate(_reading_tokens(block) if clean.tokenises else block) for key, block in described.items()
+        key: safe_instantiate(_reading_tokens(block) if clean.tokenises else block, f"features.blocks.{key}")
+        for key, block in described.items()
     }
     steps: list[tuple[str, Any]] = []
     if clean.clean != "none" or clean.tokenises:
@@ -69,15 +68,15 @@ def build_features(config: Mapping[str, Any], instantiate: Instantiate) -> Pipel
             continue
         if "_target_" not in described_step:
             raise ConfigError(
-                f"features.{step} has arguments but says not what takes them.",
+                f"features.{step} has arguments but no _target_ that takes them.",
                 fix=f"choose one with features/{step}=...",
             )
-        steps.append((step, instantiate(described_step)))
+        steps.append((step, safe_instantiate(described_step, f"features.{step}")))
     return Pipeline(steps)
 
 
 def check_fitted(features: Pipeline) -> None:
-    """Refuse a fitted pipeline with a step that scikit-learn takes for unfitted: it would not transform.
+    """Refuse a fitted pipeline with a step that scikit-learn takes for unfitted and would not let transform.
 
     Raises:
         ConfigError: A block's or step's ``fit`` set no attribute that ends in an underscore.

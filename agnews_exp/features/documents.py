@@ -104,7 +104,7 @@ class DocumentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return raw if self.scaler_ is None else np.asarray(self.scaler_.transform(raw))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return the twelve names."""
+        """Return the names of the twelve columns."""
         return np.asarray(DOCUMENT_FEATURES, dtype=object)
 
     @staticmethod

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections import Counter
 from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final, Literal, Self, cast
+from typing import IO, Any, ClassVar, Final, Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,8 +155,7 @@ def _read_binary(stream: IO[bytes], path: Path, wanted: int, dimension: int) -> 
 
 
 Pooling = Literal["mean", "tfidf_mean", "max", "min", "concat"]
-
-POOLINGS: Final[tuple[str, ...]] = ("mean", "tfidf_mean", "max", "min", "concat")
+POOLINGS: Final[tuple[str, ...]] = get_args(Pooling)
 """``concat`` is mean, max and min side by side: three times the dimensions."""
 
 _ROWS_AT_ONCE: Final = 2048
@@ -165,11 +165,11 @@ def smooth_idf(word_ids: list[NDArray[np.int64]], n_words: int) -> NDArray[np.fl
     """Return ``ln((1 + n) / (1 + df)) + 1`` for every word, as TfidfTransformer does by default.
 
     Args:
-        word_ids: For each of n documents, the ids of its words.
+        word_ids: For each of n documents, the ids of its words, int64.
         n_words: V, so that ids are below it.
 
     Returns:
-        Shape (V,). A word in no document gets the largest value.
+        Shape (V,), float64. A word in no document gets the largest value.
     """
     document_frequency = np.zeros(n_words)
     for ids in word_ids:
@@ -187,12 +187,12 @@ def pool_vectors(
 
     Args:
         word_ids: For each of n documents, the row in ``vectors`` of each known word, repeated as in the text.
-        vectors: Shape (V, D).
-        pooling: How; ``tfidf_mean`` weighs a word by ``(1 + ln tf) * idf``.
-        idf: Shape (V,), needed by ``tfidf_mean``.
+        vectors: Shape (V, D), float32.
+        pooling: The kind; ``tfidf_mean`` weighs a word by ``(1 + ln tf) * idf``.
+        idf: Shape (V,), float64, needed by ``tfidf_mean``.
 
     Returns:
-        Shape (n, D), or (n, 3 D) for ``concat``; a document without known words gives zeros.
+        Shape (n, D), or (n, 3 D) for ``concat``, float32; a document without known words gives zeros.
     """
     dimension = vectors.shape[1]
     pooled = np.zeros((len(word_ids), dimension * (3 if pooling == "concat" else 1)), dtype=np.float32)
@@ -247,7 +247,7 @@ def _positive() -> Interval:
 
 
 class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """What both kinds of static embeddings share: tokens, word index, pooling, saving.
+    """The base of both kinds of static embeddings: tokens, word index, pooling, saving.
 
     The words are kept as one UTF-8 byte array with end offsets, which is compact and saves without pickle.
     """
@@ -276,7 +276,7 @@ class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
-        """Return pooled vectors, shape (n, D), or (n, 3 D) for ``concat``; zeros where no word is known."""
+        """Return pooled vectors, shape (n, D), or (n, 3 D) for ``concat``, float32; zeros where no word is known."""
         check_is_fitted(self, "vectors_")
         tokens = self._tokens(X)
         ids, vectors, idf = self._look_up(tokens)
@@ -290,7 +290,7 @@ class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return names like ``mean_0``."""
+        """Return the names of the columns, such as ``mean_0``."""
         check_is_fitted(self, "vectors_")
         parts = ["mean", "max", "min"] if self.pooling == "concat" else [self.pooling]
         return np.asarray([f"{part}_{i}" for part in parts for i in range(self.vectors_.shape[1])], dtype=object)
@@ -449,7 +449,7 @@ class TrainedEmbeddings(_PooledWordVectors):
             "seed": self.random_state,
             "workers": 1,  # more threads would update the vectors in an order that differs from run to run
         }
-        if not any(count >= self.min_count for count in _frequencies(tokens).values()):
+        if not any(count >= self.min_count for count in Counter(token for row in tokens for token in row).values()):
             raise ConfigError(f"No word occurs {self.min_count} times in the training texts.", fix="lower min_count")
         if self.algorithm == "fasttext":
             model = models.FastText(sentences=tokens, bucket=self.bucket, **arguments)
@@ -478,14 +478,6 @@ class TrainedEmbeddings(_PooledWordVectors):
         ids = [np.array([index[token] for token in row], dtype=np.int64) for row in tokens]
         idf = None if self.idf_ is None else np.concatenate([self.idf_, np.full(len(unknown), self.idf_.max())])
         return ids, np.concatenate([self.vectors_, new.astype(np.float32)]), idf
-
-
-def _frequencies(tokens: list[list[str]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in tokens:
-        for token in row:
-            counts[token] = counts.get(token, 0) + 1
-    return counts
 
 
 def _gensim_models(algorithm: str) -> Any:

@@ -98,10 +98,10 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Which atoms a pipeline applies; they run in the order of the fields, whitespace last.
+    """The steps of a cleaning pipeline, which run in the order of the fields; whitespace is normalised last.
 
     Attributes:
-        fix_encoding: Undo HTML entities, then drop what is not ASCII.
+        fix_encoding: Undo HTML entities (``&amp;``), then drop the characters outside ASCII.
         lowercase: Lower-case everything (the tokens ``<URL>``, ``<EMAIL>``, ``<NUM>`` come later and stay
             upper-case).
         contractions: Write contractions out.
@@ -152,16 +152,6 @@ def cleaning(name: str) -> Cleaning | None:
     return PIPELINES[name]
 
 
-def normalise_whitespace(text: str) -> str:
-    """Return the text with every run of whitespace made one space, and none at the ends."""
-    return _WHITESPACE.sub(" ", text).strip()
-
-
-def fix_encoding(text: str) -> str:
-    """Undo HTML entities (``&amp;``) and drop the characters outside ASCII."""
-    return html.unescape(text).encode("ascii", "ignore").decode("ascii")
-
-
 def _handle(pattern: re.Pattern[str], handling: Handling, token: str, text: str) -> str:
     if handling == "keep":
         return text
@@ -173,13 +163,13 @@ def clean_text(text: str, steps: Cleaning) -> str:
 
     Args:
         text: Any text, possibly empty.
-        steps: The atoms to apply.
+        steps: The steps to apply.
 
     Returns:
         The cleaned text; may be empty.
     """
     if steps.fix_encoding:
-        text = fix_encoding(text)
+        text = html.unescape(text).encode("ascii", "ignore").decode("ascii")
     if steps.lowercase:
         text = text.lower()
     if steps.contractions:
@@ -194,11 +184,10 @@ def clean_text(text: str, steps: Cleaning) -> str:
         text = _PUNCTUATION.sub(" ", text)
     if steps.numbers_to_token:
         text = text.replace(_PLACEHOLDER, "<NUM>")
-    return normalise_whitespace(text)
+    return _WHITESPACE.sub(" ", text).strip()
 
 
 Tokenizer = Callable[[str], list[str]]
-TokenizerName = Literal["default", "whitespace", "regex_word", "regex_word2", "nltk", "spacy"]
 
 TOKENIZERS: Final[tuple[str, ...]] = ("default", "whitespace", "regex_word", "regex_word2", "nltk", "spacy")
 """Choices of ``features.tokenizer``: the vectoriser's own pattern; split at whitespace; ``\\w+``;
@@ -254,7 +243,6 @@ def tokenizer(name: str) -> Tokenizer:
 
 
 Stemmer = Callable[[list[str]], list[str]]
-StemmerName = Literal["none", "porter", "snowball", "lancaster", "wordnet", "spacy"]
 
 STEMMERS: Final[tuple[str, ...]] = ("none", "porter", "snowball", "lancaster", "wordnet", "spacy")
 """Choices of ``features.stemmer``: three suffix strippers (NLTK, no data), two lemmatisers (need downloaded
@@ -403,7 +391,7 @@ class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [" ".join(stem(split(text))) for text in texts]
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return one name: what comes out is still one text per row, whose columns the vectoriser names."""
+        """Return one name: the output is one text per row, and the vectoriser names the columns made from it."""
         return np.asarray(["text"], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -29,7 +29,7 @@ def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
         y: Shape (n,), class labels.
 
     Returns:
-        Shape (V,), values >= 0.
+        Shape (V,), float64, values >= 0.
     """
     present = sparse.csr_matrix(X, copy=True)
     present.eliminate_zeros()
@@ -59,7 +59,7 @@ class TopScoring(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         k: How many columns to keep; all of them where the matrix has no more.
 
     Attributes:
-        scores_: Shape (V,); a column without a score (constant zero) counts as the lowest.
+        scores_: Shape (V,), float64; a column without a score (constant zero) counts as the lowest.
         support_: Shape (V,), bool.
     """
 

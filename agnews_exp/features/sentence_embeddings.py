@@ -66,7 +66,7 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return names like ``minilm_0``."""
+        """Return the names of the 384 columns, such as ``minilm_0``."""
         return np.asarray([f"minilm_{i}" for i in range(_DIMENSION)], dtype=object)
 
     def _validate_params(self) -> None:

@@ -1,4 +1,4 @@
-"""From a fitted scikit-learn classifier to answers: whatever the estimator offers, in one shape."""
+"""Answers of fitted models in one form: of scikit-learn classifiers, of networks' logits, and of finished runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from agnews_exp.evaluation.predictions import Predictions
 
 
 def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
-    """Answer rows of a feature matrix with whatever the estimator offers.
+    """Answer rows of a feature matrix with the labels, scores and probabilities that the estimator offers.
 
     Args:
         model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
-        matrix: What the model takes.
+        matrix: Shape (n, V), sparse or dense, or n texts where the model reads text.
         n_classes: K of the corpus; classes that the model never saw get probability 0 and the lowest score.
     """
     from sklearn.linear_model._base import LinearClassifierMixin
@@ -40,6 +40,14 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     )
 
 
+def predictions_of(logits: NDArray[np.floating[Any]]) -> Predictions:
+    """Return labels, scores (the logits) and probabilities (their softmax) of logits (n, K)."""
+    from scipy.special import softmax
+
+    scores = np.asarray(logits, dtype=np.float64)
+    return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores, axis=1))
+
+
 def _has(model: Any, method: str) -> bool:
     try:
         return callable(getattr(model, method, None))
@@ -59,14 +67,14 @@ def _columns(
 
 @dataclass(frozen=True)
 class SourceRun:
-    """A finished run, as a cascade or a student uses it.
+    """A finished run that a cascade or a student builds on.
 
     Attributes:
-        name: What people call it.
-        fingerprint: Its identity.
+        name: Its unique name.
+        fingerprint: Its fingerprint.
         model: Its model folder.
-        predictions: Its stored answers.
-        evaluation_checksum: Which rows it was judged on.
+        predictions: The file of its stored answers.
+        evaluation_checksum: Hash of the rows that it was judged on.
         class_names: K names.
         data_fraction: Share of the training rows that it learned from.
         metrics: Its numbers.
@@ -83,15 +91,15 @@ class SourceRun:
 
 
 class FittedModel(Protocol):
-    """What every loaded model offers."""
+    """A loaded model of any family."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names, in the order of the class indices."""
+        """Names of the K classes, in the order of the class indices."""
 
     @property
     def family(self) -> str:
         """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer n texts."""
+        """Return the answers for n texts."""

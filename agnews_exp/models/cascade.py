@@ -18,18 +18,17 @@ from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.routing import Target
 from agnews_exp.evaluation.score_calibration import ScoreCalibration, load_calibrator, save_calibrator
-from agnews_exp.models.answers import FittedModel
+from agnews_exp.models.answers import FittedModel, predictions_of
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import read_manifest, write_manifest
 
-CalibratorName = Literal["none", "platt", "isotonic", "temperature", "vector"]
 _SETTINGS = "cascade.json"
 _PARTS = ("fast", "accurate")
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """What ``model=cascade`` is asked to be.
+    """The settings of ``model=cascade``.
 
     Attributes:
         fast: A finished run (name, folder, MLflow id) whose model answers first.
@@ -46,7 +45,7 @@ class Cascade:
     accurate: str | None = None
     target: Target = "accuracy_floor"
     value: Annotated[float, Field(ge=0)] = 0.92
-    calibrator: CalibratorName = "temperature"
+    calibrator: Literal["none", "platt", "isotonic", "temperature", "vector"] = "temperature"
     fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
     timing_rows: Annotated[int, Field(ge=1)] = 256
@@ -54,7 +53,7 @@ class Cascade:
 
 @dataclass(frozen=True)
 class Blend:
-    """What ``model=blend`` is asked to be: a logistic regression on both models' log-probabilities.
+    """The settings of ``model=blend``: a logistic regression on both models' log-probabilities.
 
     It is fitted on a part of the validation rows: on training rows both models look better than they are.
 
@@ -95,7 +94,7 @@ class CascadeModel:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names."""
+        """Names of the K classes."""
         return self.fast.class_names
 
     def predict(self, texts: Sequence[str]) -> Predictions:
@@ -108,7 +107,7 @@ class CascadeModel:
         return routed(first, _spread(second, asked), asked)
 
     def asked(self, first: Predictions) -> NDArray[np.bool_]:
-        """Return shape (n,): which of the fast model's calibrated answers are not trusted."""
+        """Return the rows whose calibrated answer of the fast model is not trusted; shape (n,), bool."""
         return np.asarray(confidence(first) < self.threshold, dtype=np.bool_)
 
 
@@ -120,8 +119,8 @@ class BlendModel:
         fast: Answers every text.
         accurate: Answers every text too.
         calibrations: Turn both answers into probabilities.
-        coefficients: Shape (2 K, K), from the log-probabilities of both.
-        intercepts: Shape (K,).
+        coefficients: Shape (2 K, K), float64, from the log-probabilities of both.
+        intercepts: Shape (K,), float64.
     """
 
     fast: FittedModel
@@ -134,29 +133,26 @@ class BlendModel:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """K names."""
+        """Names of the K classes."""
         return self.fast.class_names
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer n texts."""
+        """Return the answers for n texts, from both models' answers."""
         return self.combined(self.fast.predict(texts), self.accurate.predict(texts))
 
     def combined(self, one: Predictions, other: Predictions) -> Predictions:
-        """Answer from both models' answers."""
-        from agnews_exp.evaluation.calibrators import softmax
-
-        scores = blend_inputs(self.calibrations, one, other) @ self.coefficients + self.intercepts
-        return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores))
+        """Return the answers that the blend makes of both models' answers."""
+        return predictions_of(blend_inputs(self.calibrations, one, other) @ self.coefficients + self.intercepts)
 
 
 def confidence(answer: Predictions) -> FloatArray:
-    """Return shape (n,): the probability of the answer that was given."""
+    """Return the probability of each answer that was given; shape (n,), float64."""
     assert answer.probabilities is not None, "calibrated answers have probabilities"
     return np.asarray(answer.probabilities[np.arange(len(answer)), answer.labels], dtype=np.float64)
 
 
 def routed(first: Predictions, second: Predictions, asked: NDArray[np.bool_]) -> Predictions:
-    """Return the first answers with the asked ones replaced by the second."""
+    """Return the first model's answers, and the second's where ``asked``, shape (n,), bool, is true."""
     assert first.probabilities is not None
     assert second.probabilities is not None
     probabilities = np.where(asked[:, None], second.probabilities, first.probabilities)
@@ -164,7 +160,7 @@ def routed(first: Predictions, second: Predictions, asked: NDArray[np.bool_]) ->
 
 
 def _spread(answer: Predictions, asked: NDArray[np.bool_]) -> Predictions:
-    """Put answers for the asked rows to their places among all."""
+    """Return answers for all n rows, with those given for the asked rows in their places and zeros elsewhere."""
     assert answer.probabilities is not None
     labels = np.zeros(len(asked), dtype=np.int64)
     probabilities = np.zeros((len(asked), answer.probabilities.shape[1]))
@@ -175,7 +171,7 @@ def _spread(answer: Predictions, asked: NDArray[np.bool_]) -> Predictions:
 def blend_inputs(
     calibrations: tuple[ScoreCalibration, ScoreCalibration], one: Predictions, other: Predictions
 ) -> FloatArray:
-    """Return shape (n, 2 K): log-probabilities of both models, side by side."""
+    """Return the log-probabilities of both models side by side; shape (n, 2 K), float64."""
     from agnews_exp.evaluation.calibrators import log_probabilities
 
     both = zip(calibrations, (one, other), strict=True)

@@ -1,4 +1,4 @@
-"""From a recipe to a tokenizer and a network with (input_ids, attention_mask) -> logits."""
+"""Tokenizers and networks, (input_ids, attention_mask) -> logits, built from recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,6 @@ from agnews_exp.models.recipes import (
     TextCNN,
 )
 
-if TYPE_CHECKING:
-    from torch import nn
-
 _Encoder: Any = AutoModel
 _WithHead: Any = AutoModelForSequenceClassification
 
@@ -53,12 +50,12 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, _dropout: float) -> Self:
-        """Build with random weights."""
+        """Build a classifier with random weights."""
         return cls(_WithHead.from_config(config))
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load the encoder; the head is new."""
+        """Load a pretrained encoder and put a new head on it."""
         return cls(
             _WithHead.from_pretrained(where, config=config, use_safetensors=True, dtype=torch.float32, **options)
         )
@@ -90,12 +87,12 @@ class MeanPoolClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, dropout: float) -> Self:
-        """Build with random weights."""
+        """Build a classifier with random weights."""
         return cls(_Encoder.from_config(config, **_without_pooler(config)), dropout)
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, dropout: float, options: dict[str, Any]) -> Self:
-        """Load the encoder; the linear layer is new."""
+        """Load a pretrained encoder and put a new linear layer on it."""
         encoder = _Encoder.from_pretrained(
             where, config=config, use_safetensors=True, dtype=torch.float32, **_without_pooler(config), **options
         )
@@ -313,12 +310,12 @@ def first_position(config: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where the tokens of a batch of n texts lie in one row of them.
+    """The places of a batch's tokens, n texts, in one row without padding.
 
     Attributes:
         lengths: Tokens of each text.
         ends: Shape (n + 1,), int32, the row's cuts between texts, on the tokens' device.
-        places: Shape (total,), each token's place in the flattened padded batch.
+        places: Shape (total,), int64, each token's place in the flattened padded batch.
         shape: (n, T) of the padded batch.
     """
 
@@ -329,7 +326,7 @@ class _Layout:
 
 
 def pack_encoder(encoder: Any, *, accelerator: str, precision: str, attention_dropout: float) -> None:
-    """Let a Hugging Face encoder compute without padding from now on.
+    """Change a Hugging Face encoder so that it computes without padding.
 
     Args:
         encoder: A model whose attention goes through transformers' attention interface.
@@ -389,7 +386,7 @@ def _variable_length_kernel() -> Any:
 
 
 class _Packing:
-    """The hooks of one encoder, and the layout of the batch at hand.
+    """The hooks that pack the batches of one encoder, and the layout of the present batch.
 
     Args:
         base: The encoder without its head.
@@ -504,8 +501,7 @@ def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) ->
 
 
 def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:
-
-    pretrained = isinstance(recipe, PretrainedEncoder)
+    network: Any
     with _quiet_transformers():
         config = _encoder_config(recipe, tokenizer, class_names)
         longest = getattr(config, "max_position_embeddings", recipe.max_length)
@@ -516,13 +512,12 @@ def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[
                 fix=f"model.max_length={longest}",
             )
         build = HeadClassifier if recipe.pooling == "head" else MeanPoolClassifier
-        if not pretrained:
-            network: Any = build.from_config(config, recipe.dropout)
-        else:
-            assert isinstance(recipe, PretrainedEncoder)
+        if isinstance(recipe, PretrainedEncoder):
             where, options = locate(recipe)
             with _explained(recipe, where):
                 network = build.from_pretrained(where, config, recipe.dropout, options)
+        else:
+            network = build.from_config(config, recipe.dropout)
     if recipe.gradient_checkpointing:
         network.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.lora_rank:
@@ -629,7 +624,7 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
 
 @contextmanager
 def _explained(recipe: PretrainedEncoder, where: str) -> Iterator[None]:
-    """Turn what transformers says when it finds no weights into what to do about it."""
+    """Turn the errors of transformers about missing weights into one that says what to do."""
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
@@ -651,11 +646,10 @@ def _no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Hide the load report (a new classifier head is what we want) and the weights' progress bar."""
+    """Hide the report of loaded weights (a new classifier head is intended) and the weights' progress bar."""
     from transformers.utils import logging as chatter
 
     transformers_logging: Any = chatter
-
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)

@@ -113,36 +113,29 @@ def with_selection(select: Any, estimator: Any) -> Pipeline:
     return Pipeline([("select", select), ("classify", estimator)])
 
 
-def mixture_weights(
-    probabilities: list[NDArray[np.float64]],
-    codes: NDArray[np.int64],
-    iterations: int = 1000,
-    tol: float = 1e-9,
-) -> NDArray[np.float64]:
+def mixture_weights(probabilities: list[NDArray[np.float64]], codes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the weights of a mixture of classifiers that minimise its log-loss.
 
     The loss is convex on the simplex. Expectation maximisation for the mixing proportions reaches its
     minimum, needs no step size and keeps the weights non-negative with sum 1.
 
     Args:
-        probabilities: M arrays of shape (n, K).
-        codes: Shape (n,), true class indices.
-        iterations: At most so many steps.
-        tol: Stop when the mean log-likelihood gains less than this.
+        probabilities: M arrays of shape (n, K), float64.
+        codes: Shape (n,), int64, true class indices.
 
     Returns:
-        Shape (M,).
+        Shape (M,), float64, the weights sum to 1.
     """
     rows = np.arange(len(codes))
     # A floor: a member that gives the true class probability 0 must not make the logarithm infinite.
     likelihood = np.stack([np.maximum(p[rows, codes], 1e-12) for p in probabilities], axis=1)
     weights = np.full(likelihood.shape[1], 1.0 / likelihood.shape[1])
     before = -np.inf
-    for _ in range(iterations):
+    for _ in range(1000):
         mixed = likelihood @ weights
         now = float(np.log(mixed).mean())
         weights = (likelihood * weights / mixed[:, None]).mean(axis=0)
-        if now - before < tol:
+        if now - before < 1e-9:
             break
         before = now
     return np.asarray(weights / weights.sum())

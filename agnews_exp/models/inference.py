@@ -19,10 +19,9 @@ from agnews_exp.core.errors import AgnewsError, StorageError
 from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models import recipes
+from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.persistence import MANIFEST, read_manifest, write_manifest
-from agnews_exp.models.recipes import Recipe, read_recipe
-from agnews_exp.models.transformer import predictions_of
+from agnews_exp.models.recipes import EncoderRecipe, Recipe, read_recipe
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true": torch.bfloat16}
 
@@ -69,7 +68,7 @@ class TextPredictor:
         return plain_backend(self.tokenizer)
 
     def logits(self, table: TokenTable) -> NDArray[np.float32]:
-        """Return shape (n, K) for tokenised texts."""
+        """Return the logits of tokenised texts; shape (n, K), float32."""
         frame = frame_of(self.tokenizer)
         answers = np.zeros((len(table), len(self.class_names)), dtype=np.float32)
         self.network.to(self.device).eval()
@@ -99,8 +98,8 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
     too.
 
     Args:
-        predictor: What to save; LoRA adapters must be merged.
-        recipe: How the network was built.
+        predictor: The network with its tokenizer; LoRA adapters must be merged.
+        recipe: The recipe that the network was built from.
         folder: Created if needed.
     """
     from safetensors.torch import save_file
@@ -108,7 +107,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
     folder.mkdir(parents=True, exist_ok=True)
     network: Any = predictor.network
     encoder = getattr(network, "encoder", None)
-    standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
+    standard = isinstance(recipe, EncoderRecipe) and recipe.pooling == "head"
     if encoder is not None:
         encoder.config.save_pretrained(folder)
     else:
@@ -136,7 +135,6 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
     Raises:
         StorageError: A file is missing, changed, not named by the manifest, or not what this project writes.
     """
-    import torch
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 
@@ -148,7 +146,7 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
         recipe = read_recipe(manifest["recipe"])
         max_length = int(manifest["max_length"])
         network = _empty_network(recipe, folder, tokenizer, class_names)
-        standard = isinstance(recipe, recipes.EncoderRecipe) and recipe.pooling == "head"
+        standard = isinstance(recipe, EncoderRecipe) and recipe.pooling == "head"
         (network.encoder if standard else network).load_state_dict(load_file(folder / _WEIGHTS))
     except AgnewsError:
         raise
@@ -171,14 +169,12 @@ def _refuse_strangers(folder: Path, listed: Mapping[str, str]) -> None:
 
 
 def _empty_network(recipe: Recipe, folder: Path, tokenizer: Any, class_names: tuple[str, ...]) -> Any:
-    from agnews_exp.models.encoders import build_network
-
-    if not isinstance(recipe, recipes.EncoderRecipe):
-        return build_network(recipe, tokenizer, class_names)
     from transformers import AutoConfig
 
-    from agnews_exp.models.encoders import HeadClassifier, MeanPoolClassifier
+    from agnews_exp.models.encoders import HeadClassifier, MeanPoolClassifier, build_network
 
+    if not isinstance(recipe, EncoderRecipe):
+        return build_network(recipe, tokenizer, class_names)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if config._attn_implementation not in (None, "eager", "sdpa"):  # it may name code on the hub
         raise StorageError(f"{folder / 'config.json'}: attn_implementation={config._attn_implementation} is not ours.")

@@ -1,4 +1,4 @@
-"""The most similar training texts vote: nearest neighbours, found exactly, the same ones on every machine."""
+"""Nearest-neighbour classifiers: exact search, and the same neighbours on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model folder of the onnx family, answered by onnxruntime: neither torch nor transformers is imported."""
+"""ONNX models: exporting a network, its int8 form, and answering by onnxruntime without torch or transformers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
 from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encode_plain, frame_of
-from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.persistence import add_json, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from agnews_exp.models.inference import TextPredictor
 
-OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
 _FUSED_AS_BERT = frozenset({"bert", "distilbert", "roberta", "xlm-roberta", "electra"})
 
@@ -62,7 +61,7 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
                 input_names=list(INPUTS),
                 output_names=["logits"],
                 dynamic_axes={name: {0: "texts", 1: "tokens"} for name in INPUTS} | {"logits": {0: "texts"}},
-                opset_version=OPSET,
+                opset_version=17,
                 dynamo=False,
             )
     except (RuntimeError, ValueError, TypeError) as error:
@@ -97,7 +96,7 @@ def _fuse(path: Path, config: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide warnings of the tracer (branches that our networks do not take) and the optimiser's chatter."""
+    """Hide warnings of the tracer (branches that these networks do not take) and the optimiser's chatter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -135,7 +134,7 @@ def quantise(model: Any) -> int:
     for node in list(model.graph.node):
         if node.op_type == "MatMul" and graph.matrix(node.input[1]) is not None:
             graph.product(node)
-        elif node.op_type == "Gather" and _is_table(graph.matrix(node.input[0])):
+        elif node.op_type == "Gather" and getattr(graph.matrix(node.input[0]), "size", 0) >= _MIN_TABLE:
             graph.lookup(node)
         else:
             graph.nodes.append(node)
@@ -149,12 +148,8 @@ def quantise(model: Any) -> int:
     return turned
 
 
-def _is_table(matrix: NDArray[Any] | None) -> bool:
-    return matrix is not None and matrix.size >= _MIN_TABLE
-
-
 class _Graph:
-    """A graph in the making.
+    """A graph whose nodes are being replaced.
 
     Args:
         model: The ``onnx.ModelProto`` whose initialisers are read and added to.
@@ -167,7 +162,7 @@ class _Graph:
         self.nodes: list[Any] = []
 
     def matrix(self, name: str) -> NDArray[Any] | None:
-        """Return a constant float matrix, or None where the name is something else."""
+        """Return a constant float32 matrix, shape (rows, columns), or None where the name is something else."""
         from onnx import TensorProto, numpy_helper
 
         entry = self._initialisers.get(name)
@@ -265,12 +260,14 @@ class _Graph:
 
 FAMILY = "onnx"
 GRAPH, TOKENIZER, CHECK = "model.onnx", "tokenizer.json", "check.json"
+_AGAIN = "agnews export <run> --force once more"
 Precision = Literal["float32", "int8"]
 CHECK_ROWS = 32
 """Texts whose answers an exported model carries, so that every machine can see whether it gives the same."""
 TOLERANCE = {"float32": 1e-3, "int8": 0.02}
-"""How far a probability of a check row may be from the stored one. Processors round sums of floats differently, which
-moves an activation by one step of int8 here and there; a product that is wrong moves probabilities by much more."""
+"""Largest allowed difference of a check row's probability from the stored one. Processors round sums of floats
+differently, which moves an activation by one step of int8 here and there; a wrong product moves probabilities by much
+more."""
 
 
 @dataclass(eq=False)
@@ -299,11 +296,10 @@ class OnnxModel:
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer texts; scores are logits, probabilities their softmax."""
-        scores = self.logits(encode_plain(texts, self.backend)).astype(np.float64)
-        return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores))
+        return predictions_of(self.logits(encode_plain(texts, self.backend)))
 
     def logits(self, table: TokenTable) -> NDArray[np.float32]:
-        """Return shape (n, K) for tokenised texts."""
+        """Return the logits of tokenised texts; shape (n, K), float32."""
         answers = np.zeros((len(table), len(self.class_names)), dtype=np.float32)
         lengths = framed_lengths(table, self.frame, self.max_length)
         for rows in evaluation_batches(lengths, self.batch_size, None):
@@ -339,7 +335,7 @@ def save_check(folder: Path, texts: Sequence[str]) -> None:
     """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`.
 
     Args:
-        folder: What :func:`save_onnx` completed.
+        folder: The folder that :func:`save_onnx` completed.
         texts: At least one.
     """
     rows = list(texts[:CHECK_ROWS])
@@ -382,9 +378,6 @@ def load_onnx(folder: Path) -> OnnxModel:
             fix=f"{_AGAIN} on this machine, or use the run itself, which needs no onnxruntime",
         )
     return model
-
-
-_AGAIN = "agnews export <run> --force once more"
 
 
 def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:

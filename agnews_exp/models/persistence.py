@@ -1,4 +1,4 @@
-"""Saving and loading classical models without pickle: skops with a fixed list of trusted types."""
+"""Model folders: manifests with checksums, and classical models without pickle (skops and a list of trusted types)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more
     """
     content = {"format": FORMAT_VERSION, "family": family, "class_names": list(class_names), **more}
     content[_CHECKSUM] = _checksum(content)
-    content["sha256"] = {p.relative_to(folder).as_posix(): sha256_of(p) for p in _files(folder)}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    content["sha256"] = {p.relative_to(folder).as_posix(): sha256_of(p) for p in files}
     with atomic_path(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -84,7 +85,7 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
             raise ValueError(f"its manifest is not of a {family} model")
         if missing := [name for name in needs if name not in expected]:
             raise ValueError(f"its manifest does not name {missing[0]}")
-        if outside := [name for name in expected if not _inside(folder, name)]:
+        if outside := [n for n in expected if not (folder / n).resolve().is_relative_to(folder.resolve())]:
             raise ValueError(f"its manifest names a file outside it: {outside[0]}")
         if lost := [name for name in expected if not (folder / name).is_file()]:  # opening a pipe would wait for ever
             raise ValueError(f"it lacks the file {lost[0]}")
@@ -107,14 +108,6 @@ def _checksum(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of all entries but the files', each of which is checked against its file."""
     own = {key: value for key, value in content.items() if key not in (_CHECKSUM, "sha256")}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-
-
-def _inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
 
 
 MODEL_FILE = "model.skops"
@@ -143,7 +136,7 @@ _OWN_CLASS = re.compile(r"agnews_exp\.(features|ngrams|models)(\.[a-z_]+)+\._?[A
 
 
 def trusted_types(path: Path) -> list[str]:
-    """Return the types in a model file that skops does not know and we trust.
+    """Return the types in a model file that skops does not know but that are trusted here.
 
     Trusted are a fixed list of types from elsewhere, the estimators that this package itself defines, and those of the
     user's modules in AGNEWS_COMPONENTS; a file cannot add to any.
@@ -166,10 +159,10 @@ def trusted_types(path: Path) -> list[str]:
 def named_types(path: Path) -> list[str]:
     """Return the trusted types beyond skops' own list that a model file names, without loading it.
 
-    It may name more of them than skops asks for. What it names of any other kind is not returned.
+    The file may name more of them than skops asks for. Its types of any other kind are not returned.
 
     Args:
-        path: What :func:`save_pipeline` wrote.
+        path: The file that :func:`save_pipeline` wrote.
     """
     found: set[str] = set()
 
@@ -184,7 +177,7 @@ def named_types(path: Path) -> list[str]:
 
 
 def is_own_class(name: str) -> bool:
-    """Return whether a type's name is that of a class we may trust, without importing anything.
+    """Return whether a type's name is that of a class that may be trusted, without importing anything.
 
     A manifest that names functions among its types would have MLflow's loader trust them.
     """
@@ -210,7 +203,7 @@ def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) 
     """Write a fitted pipeline and its manifest.
 
     Args:
-        pipeline: A scikit-learn pipeline of our own and scikit-learn's types.
+        pipeline: A scikit-learn pipeline whose steps are of trusted types.
         folder: Created if needed.
         class_names: K names, in the order of the class indices.
     """

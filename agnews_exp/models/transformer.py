@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
-from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
@@ -72,11 +72,6 @@ def learning_rate_factor(schedule: str, warmup_ratio: float, total_steps: int) -
     return factor
 
 
-def make_adamw(groups: list[dict[str, Any]], *, fused: bool) -> torch.optim.AdamW:
-    """Return AdamW with betas (0.9, 0.999) and epsilon 1e-8, fused where asked."""
-    return torch.optim.AdamW(groups, lr=groups[0]["lr"] if groups else 1e-3, betas=(0.9, 0.999), eps=1e-8, fused=fused)
-
-
 class MovingAverage:
     """Averages of a network's trainable floating-point weights.
 
@@ -101,7 +96,7 @@ class MovingAverage:
         return {**self._averages, "": self._updates}
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over what :attr:`weights` gave."""
+        """Restore the averages from :attr:`weights`."""
         self._updates = weights[""].clone().cpu()
         self._averages = {n: w.clone() for n, w in weights.items() if n}
 
@@ -132,11 +127,11 @@ def distillation_loss(
 ) -> Tensor:
     """Return the sum over rows of ``share T^2 KL(soft || softmax(logits / T)) + (1 - share) CE(labels, logits)``.
 
-    T^2 keeps the size of the first part's gradient, which falls with 1 / T^2.
+    T^2 keeps the size of the first part's gradient, which falls with 1 / T^2 (Hinton, Vinyals and Dean 2015).
 
     Args:
         logits: Shape (n, K).
-        labels: Shape (n,), class indices; without weight where ``share`` is 1.
+        labels: Shape (n,), int64, class indices; without weight where ``share`` is 1.
         soft: Shape (n, K), the teacher's probabilities at the temperature.
         share: Shape (n,), in [0, 1].
         temperature: T > 0.
@@ -155,7 +150,7 @@ class FastDropout(nn.Dropout):
     """``nn.Dropout`` whose masks are drawn in bulk; seeded by torch's global generator, once a call."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero each value with probability ``p`` and scale the others; outside of training, return the input."""
+        """Zero each value, in a tensor of any shape, with probability ``p`` and scale the others; only in training."""
         kept = round((1.0 - self.p) * _STEPS)
         if not self.training or self.p == 0 or kept == 0 or input.device.type != "cpu":
             return super().forward(input)
@@ -178,7 +173,7 @@ _WATCHED = (MACRO_F1, Choice(METRICS["accuracy"]), Choice(METRICS["log_loss"]))
 
 
 class TextClassifier(pl.LightningModule):
-    """Trains a network on token batches.
+    """The training and validation of a network on token batches.
 
     Randomness of a step (dropout) is drawn from a generator seeded by (seed, epoch, batch, process): a resumed run
     draws what an uninterrupted one does, and validation or logging in between change nothing.
@@ -187,7 +182,7 @@ class TextClassifier(pl.LightningModule):
         network: (input_ids, attention_mask) -> logits.
         recipe: How to train it.
         class_names: K names.
-        validation_labels: Shape (n,), true classes of the validation rows.
+        validation_labels: Shape (n,), int64, true classes of the validation rows.
         seed: Seed of dropout.
         total_steps: Optimiser steps of the whole run, for the schedule. (Lightning's own estimate would set up the
             batches before a checkpoint is restored, and forget where they stood.)
@@ -195,8 +190,8 @@ class TextClassifier(pl.LightningModule):
 
     Attributes:
         monitor_key: The key under which that metric is logged, such as ``val/macro_f1``.
-        validation_logits: Shape (n, K) of the latest validation, complete on every process, or None.
-        batch_shape: (texts, tokens) of the batch at hand, or None before the first.
+        validation_logits: Shape (n, K), float32, of the latest validation, complete on every process, or None.
+        batch_shape: (texts, tokens) of the present batch, or None before the first.
     """
 
     def __init__(
@@ -228,17 +223,17 @@ class TextClassifier(pl.LightningModule):
         object.__setattr__(self, "_compiled", torch.compile(network, dynamic=True) if recipe.compile else network)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (n, K)."""
+        """Return logits (n, K) of ids and mask (n, T)."""
         network: Any = self._compiled
         logits: Tensor = network(input_ids, attention_mask)
         return logits
 
     def on_train_start(self) -> None:
-        """Freeze what the recipe freezes; after a resume, too."""
+        """Freeze the encoder where the recipe says so; after a resume, too."""
         self._freeze()
 
     def on_train_epoch_start(self) -> None:
-        """Unfreeze when the time has come."""
+        """Unfreeze the encoder in the epoch that the recipe names."""
         self._freeze()
 
     def _freeze(self) -> None:
@@ -256,7 +251,7 @@ class TextClassifier(pl.LightningModule):
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this process's part of the mean loss of the whole batch: cross-entropy, or distillation's."""
+        """Return this process's part of the whole batch's mean loss, shape (): cross-entropy, or distillation's."""
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
         smoothing = self.recipe.label_smoothing
         if "soft" in batch:
@@ -269,7 +264,7 @@ class TextClassifier(pl.LightningModule):
         return weighted
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and move the averaged weights along (here, because checkpoints are saved right after)."""
+        """Make an optimiser step and update the averaged weights (here, because checkpoints are saved right after)."""
         super().optimizer_step(*args, **kwargs)
         if self._average is not None:
             self._average.update(self.network)
@@ -277,7 +272,10 @@ class TextClassifier(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip here: Lightning refuses to with a fused optimiser, though only a gradient scaler is in its way."""
+        """Clip gradients by norm or value.
+
+        Lightning refuses to with a fused optimiser, though only a gradient scaler is in its way.
+        """
         if not gradient_clip_val:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -287,7 +285,7 @@ class TextClassifier(pl.LightningModule):
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_validation_epoch_start(self) -> None:
-        """Judge the averaged weights where there are some."""
+        """Put the averaged weights, where there are some, into the network for the validation."""
         self._answers = []
         if self._average is not None and not self.trainer.sanity_checking:
             self._average.swap(self.network)
@@ -329,7 +327,7 @@ class TextClassifier(pl.LightningModule):
         return gathered
 
     def on_validation_end(self) -> None:
-        """Train on with the weights that are trained; callbacks have seen the averaged ones by now."""
+        """Put the trained weights back into the network; callbacks have seen the averaged ones by now."""
         if self._average is not None and not self.trainer.sanity_checking:
             self._average.swap(self.network)
 
@@ -341,25 +339,17 @@ class TextClassifier(pl.LightningModule):
         groups = parameter_groups(self.network, recipe, everything=later)
         # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
         fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
-        optimizer = make_adamw(groups, fused=fused)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
         factor = learning_rate_factor(recipe.schedule, recipe.warmup_ratio, self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the averaged weights."""
+        """Add the averaged weights to a checkpoint."""
         if self._average is not None:
             checkpoint["average"] = self._average.weights
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the averaged weights back."""
+        """Restore the averaged weights from a checkpoint."""
         if self._average is not None:
             self._average.load(checkpoint["average"])
-
-
-def predictions_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> Predictions:
-    """Return labels, scores (the logits) and probabilities (their softmax) of logits (n, K)."""
-    scores = logits.astype(np.float64)
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return Predictions(scores.argmax(axis=1).astype(np.int64), scores, probabilities)

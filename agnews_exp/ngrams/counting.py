@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -31,7 +32,7 @@ class KeyTooWideError(Exception):
 
 @dataclass(frozen=True)
 class NgramSpec:
-    """What is counted: every setting that changes the n-grams of a text, and nothing else.
+    """The kind of n-grams that are counted: every setting that changes those of a text, and nothing else.
 
     Attributes:
         analyzer: ``word``, ``char`` or ``char_wb``.
@@ -58,7 +59,7 @@ class NgramSpec:
 
     @property
     def limit(self) -> int:
-        """Largest symbol that fits."""
+        """Largest symbol that fits into its bits of a key."""
         return (1 << self.bits) - 1
 
     @property
@@ -74,7 +75,7 @@ class NgramSpec:
 
 @dataclass
 class SymbolRows:
-    """Symbols of some rows; see :mod:`agnews_exp.ngrams.kernels`.
+    """The symbols (numbers of characters or tokens) of some rows, cut into segments that no n-gram crosses.
 
     Attributes:
         symbols: uint32.
@@ -126,7 +127,7 @@ def chunks(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def cut_rows(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut rows of so many characters into chunks; the cuts depend on nothing else."""
+    """Cut rows into chunks by their numbers of characters, shape (n,), int64: (first row, row after the last) each."""
     group = (np.cumsum(sizes) - sizes) // CHUNK_CHARACTERS
     firsts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(sizes)]
     return [
@@ -137,7 +138,7 @@ def cut_rows(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def pack_terms(terms: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Return the UTF-8 of all terms (lone surrogates included), and the characters that each one has."""
+    """Return the UTF-8 of n terms (lone surrogates included) as uint8, and their characters, shape (n,), int32."""
     text = "".join(terms).encode("utf-8", "surrogatepass")
     return np.frombuffer(text, np.uint8).copy(), np.fromiter(map(len, terms), np.int32, len(terms))
 
@@ -208,17 +209,10 @@ class CodePoints:
         return codes, ends - lengths, ends
 
 
-_code_points: CodePoints | None = None
-_code_points_lock = threading.Lock()
-
-
+@cache
 def code_points() -> CodePoints:
-    """Return the process' table of character classes."""
-    global _code_points
-    with _code_points_lock:
-        if _code_points is None:
-            _code_points = CodePoints()
-        return _code_points
+    """Return the process's table of character classes."""
+    return CodePoints()
 
 
 _RUN_PATTERNS = {
@@ -233,10 +227,10 @@ r"""Token patterns that mean "maximal runs of \w", with the least length of a ru
 
 
 class CharacterReader:
-    """Numbers characters.
+    """Turns texts into the numbers of their characters.
 
     Args:
-        spec: What is counted.
+        spec: The kind of n-grams.
         known: Code points that are symbols 1, 2, ...: then no others are added. None adds them as they come.
     """
 
@@ -287,10 +281,10 @@ class CharacterReader:
 
 
 class TokenReader:
-    r"""Numbers tokens that are runs of ``\w``, in compiled code.
+    r"""Turns texts into the numbers of their tokens, runs of ``\w``, in compiled code.
 
     Args:
-        spec: What is counted; its pattern must be one that :func:`reader_for` sends here.
+        spec: The kind of n-grams; its pattern must be one that :func:`reader_for` sends here.
         known: Tokens that are symbols: then no others are added. None adds them as they come.
     """
 
@@ -400,10 +394,10 @@ class _TokenNumbers(dict[str, int]):
 
 
 class PatternReader:
-    """Numbers the tokens of any other regular expression; ``re`` finds them.
+    """Turns texts into the numbers of their tokens, which any regular expression finds.
 
     Args:
-        spec: What is counted.
+        spec: The kind of n-grams.
         known: As for :class:`TokenReader`.
     """
 
@@ -450,7 +444,7 @@ def reader_for(spec: NgramSpec, known: Sequence[str] | None = None) -> Reader:
     """Return the reader for a spec.
 
     Args:
-        spec: What is counted.
+        spec: The kind of n-grams.
         known: The only characters or tokens that matter (those of a vocabulary), or None for all.
 
     Raises:
@@ -500,7 +494,15 @@ class NgramTable:
         self.add(keys, sums[: 2 * count])
 
     def add(self, keys: NDArray[np.uint64], sums: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Add n-grams counted over other rows; return the number of each."""
+        """Add n-grams that were counted over other rows.
+
+        Args:
+            keys: Shape (n,), uint64, distinct.
+            sums: Shape (2 n,), int64: occurrences at 2 i, rows << 32 at 2 i + 1.
+
+        Returns:
+            Shape (n,), int32, the number of each.
+        """
         from agnews_exp.ngrams.kernels import insert_keys
 
         self.make_room(self.count + len(keys))
@@ -536,7 +538,7 @@ class Counts:
     """The n-grams of a corpus.
 
     Attributes:
-        spec: What was counted.
+        spec: The kind of n-grams.
         n_rows: Number of rows.
         keys: uint64 (n,), key of each distinct n-gram.
         tf: int64 (n,), occurrences.
@@ -556,20 +558,20 @@ class Counts:
     numbering: list[NDArray[np.int32] | None] = field(default_factory=list)
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
+        """Return the numbers of the n-grams chosen by a mask, shape (n,), in alphabetical order."""
         kept = np.flatnonzero(mask)
         keys = alphabetical_keys(split_keys(self.keys[kept], self.spec), self.names, self.spec)
         return kept[np.argsort(keys, kind="stable")]
 
     def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return the n-grams as strings."""
+        """Return the n-grams with these numbers, shape (m,), as strings."""
         return term_strings(split_keys(self.keys[numbers], self.spec), self.names, self.spec)
 
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
         """Hand over the blocks of all rows, each with the column of its numbers; None where they were not kept.
 
         Args:
-            columns: int32, the column of each n-gram, -1 for none.
+            columns: Shape (n,), int32, the column of each n-gram, -1 for none.
         """
         if self.blocks is None:
             return None
@@ -647,7 +649,7 @@ def count_texts(texts: Sequence[str], spec: NgramSpec, n_jobs: int, keep: bool |
 
     Args:
         texts: Rows.
-        spec: What to count.
+        spec: The kind of n-grams.
         n_jobs: Number of threads; the result does not depend on it, up to the order of ``keys``.
         keep: Whether to keep the occurrences; None keeps them up to :data:`STREAM_LIMIT`.
 
@@ -713,28 +715,22 @@ def _joined(
     )
 
 
-def symbol_ranks(names: Sequence[str], used: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the alphabetical rank (from 1) of each used symbol; symbol 0 and unused ones get 0."""
-    order = sorted(used.tolist(), key=lambda symbol: names[symbol - 1])
-    ranks = np.zeros(len(names) + 1, np.uint64)
-    ranks[order] = np.arange(1, len(order) + 1, dtype=np.uint64)
-    return ranks
-
-
 def split_keys(keys: NDArray[np.uint64], spec: NgramSpec) -> NDArray[np.uint64]:
-    """Return the symbols of keys: shape (max_n, n), 0 where an n-gram is shorter."""
+    """Return the symbols of keys, shape (n,), as shape (max_n, n), uint64, 0 where an n-gram is shorter."""
     mask = np.uint64(spec.limit)
     return np.stack([(keys >> np.uint64(spec.bits * (spec.max_n - 1 - j))) & mask for j in range(spec.max_n)])
 
 
 def alphabetical_keys(symbols: NDArray[np.uint64], names: Sequence[str], spec: NgramSpec) -> NDArray[np.uint64]:
-    """Return keys that sort as the strings of the n-grams do (by code point, a prefix before what it begins).
+    """Return keys, shape (n,), uint64, that sort as the strings of the n-grams do: by code point, prefixes first.
 
     A token's n-grams are joined by blanks, and no token holds a blank or anything below it, so comparing them token
     by token is the same as comparing the joined strings.
     """
     used = np.unique(symbols)
-    ranks = symbol_ranks(names, used[used > 0])
+    order = sorted(used[used > 0].tolist(), key=lambda symbol: names[symbol - 1])
+    ranks = np.zeros(len(names) + 1, np.uint64)  # from 1; symbol 0 and unused ones keep 0
+    ranks[order] = np.arange(1, len(order) + 1, dtype=np.uint64)
     keys = np.zeros(symbols.shape[1], np.uint64)
     for row in symbols:
         keys = (keys << np.uint64(spec.bits)) | ranks[row]
@@ -742,7 +738,7 @@ def alphabetical_keys(symbols: NDArray[np.uint64], names: Sequence[str], spec: N
 
 
 def term_strings(symbols: NDArray[np.uint64], names: Sequence[str], spec: NgramSpec) -> list[str]:
-    """Return the n-grams as strings."""
+    """Return n-grams as strings, from their symbols, shape (max_n, n), and the symbols' names."""
     joiner = " " if spec.analyzer == "word" else ""
     texts = ["", *names]
     columns = [[texts[s] for s in row] for row in symbols.tolist()]

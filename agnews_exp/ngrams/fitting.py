@@ -1,19 +1,19 @@
-"""Fitting and looking up: own counts, shared counts or a finished matrix on disk, whichever is at hand."""
+"""Fitting of vocabularies and look-up of their terms, from own counts or those shared by all fits."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.cache import DEFAULT_SIZE_LIMIT, ArrayCache, CacheEntry, cache_key, digest_texts
+from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.ngrams.counting import (
     STREAM_LIMIT,
     Block,
@@ -34,8 +34,6 @@ from agnews_exp.ngrams.counting import (
     unpack_terms,
 )
 
-_LOG_TABLE = 4096
-
 
 def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return natural logarithms that are the same on every processor.
@@ -51,7 +49,7 @@ def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Weighting:
-    """How counts become values.
+    """The weighting that turns counts into values.
 
     Attributes:
         binary: Every count becomes one first.
@@ -59,7 +57,7 @@ class Weighting:
         sublinear: tf becomes 1 + ln(tf).
         idf: float64 (n_columns,), or None for no factor.
         norm: ``l1``, ``l2`` or None.
-        factor: What every value is multiplied with in the end.
+        factor: Number that every value is multiplied with in the end.
     """
 
     binary: bool = False
@@ -69,14 +67,9 @@ class Weighting:
     norm: str | None = None
     factor: float = 1.0
 
-    def description(self) -> bytes:
-        """Return all of it as bytes, for the key of a cached matrix."""
-        idf = b"" if self.idf is None else self.idf.tobytes()
-        return repr((self.binary, self.tfidf, self.sublinear, self.norm, self.factor, len(idf))).encode() + idf
-
     def scheme(self) -> int:
         """Return the kernel's number for the kind of values."""
-        from agnews_exp.ngrams import kernels as kernels
+        from agnews_exp.ngrams import kernels
 
         if not self.tfidf:
             return kernels.COUNTS
@@ -131,8 +124,8 @@ class _Output:
             self._failed = True
             self._turn.notify_all()
 
-    def arrays(self) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
-        """Return values, indices and indptr."""
+    def arrays(self) -> Arrays:
+        """Return values, indices and indptr of the whole matrix."""
         indptr: NDArray[Any] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._sizes])).astype(
             _index_type(self._begin)
         )
@@ -227,8 +220,12 @@ class _PartFiller:
         )
 
 
-def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]:
-    """Return (values, indices, indptr) of a canonical CSR matrix: columns ascending in each row, none twice.
+Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
+"""Values (float64), indices and indptr (int32 or int64) of a CSR matrix."""
+
+
+def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
+    """Build a canonical CSR matrix: columns ascending in each row, none twice.
 
     Args:
         parts: The parts side by side; their blocks must hold the same rows.
@@ -240,7 +237,7 @@ def build_matrix(parts: Sequence[Part], n_jobs: int) -> tuple[NDArray[np.float64
     output = _Output(n_blocks, None if None in stored else sum(s for s in stored if s is not None))
     queue = iter(range(n_blocks))
     lock = threading.Lock()
-    logs = portable_log(np.maximum(np.arange(_LOG_TABLE), 1)) + 1.0
+    logs = portable_log(np.maximum(np.arange(4096), 1)) + 1.0
 
     def work(_: int) -> None:
         try:
@@ -274,7 +271,7 @@ class Vocabulary:
     """Looks the n-grams of texts up in a fixed set of terms.
 
     Args:
-        spec: What the terms are made of.
+        spec: The kind of n-grams of the terms.
         terms: The terms; term i is column i.
 
     Raises:
@@ -334,31 +331,6 @@ class Vocabulary:
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
-class CountedRows(Protocol):
-    """N-grams counted over the rows that a vectoriser is fitted on (all of a corpus, or some of its rows)."""
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-
-    @property
-    def tf(self) -> NDArray[np.int64]:
-        """Occurrences of each n-gram in these rows."""
-
-    @property
-    def df(self) -> NDArray[np.int64]:
-        """Rows that hold each n-gram; 0 for one that only other rows hold."""
-
-    def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
-
-    def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return n-grams as strings."""
-
-    def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
-        """Hand over the blocks of these rows with the column of each of their numbers; None where not kept."""
-
-
 @dataclass(frozen=True)
 class Limits:
     """Bounds of a vocabulary, as the parameters of scikit-learn's CountVectorizer.
@@ -374,8 +346,8 @@ class Limits:
     max_features: int | None
 
 
-def select(counted: CountedRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
-    """Return the numbers of the n-grams that form the vocabulary, in alphabetical order.
+def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
+    """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 
     Args:
         counted: The counts over the rows to fit on.
@@ -418,40 +390,6 @@ def _in_rows(bound: Any, n_rows: int) -> Any:
     return bound if isinstance(bound, Integral) else bound * n_rows
 
 
-def columns_of(kept: NDArray[np.intp], n_ngrams: int) -> NDArray[np.int32]:
-    """Return the column of each n-gram: its place among the kept ones, else -1."""
-    columns = np.full(n_ngrams, -1, np.int32)
-    columns[kept] = np.arange(len(kept), dtype=np.int32)
-    return columns
-
-
-_active: list[ArrayCache] = []
-
-
-@contextlib.contextmanager
-def cached_matrices(cache_dir: Path, *, size_limit: int = DEFAULT_SIZE_LIMIT) -> Iterator[ArrayCache]:
-    """Let all fast vectorisers of this process keep what ``fit_transform`` and ``transform`` return on disk.
-
-    An entry's key is a hash of the texts and of every setting that matters, so another corpus, fold or parameter
-    never gets it.
-
-    Args:
-        cache_dir: Folder of the cache.
-        size_limit: Bytes that it may hold.
-    """
-    cache = ArrayCache(cache_dir, size_limit)
-    _active.append(cache)
-    try:
-        yield cache
-    finally:
-        _active.remove(cache)
-
-
-def active_cache() -> ArrayCache | None:
-    """Return the cache of the innermost open context."""
-    return _active[-1] if _active else None
-
-
 _VERSION = 2
 
 
@@ -459,13 +397,12 @@ class CorpusCounts:
     """All n-grams of a corpus: every occurrence in every row.
 
     Args:
-        spec: What was counted.
-        entry: Arrays ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
+        spec: The kind of n-grams.
+        arrays: ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
             ``name_text``, ``name_lengths``.
     """
 
-    def __init__(self, spec: NgramSpec, entry: CacheEntry) -> None:
-        arrays = entry.arrays
+    def __init__(self, spec: NgramSpec, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.spec = spec
         self.stream: NDArray[np.int32] = arrays["stream"]
         self.row_ends: NDArray[np.int64] = arrays["row_ends"]
@@ -504,7 +441,7 @@ def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[st
 
 
 class CorpusRows:
-    """The n-grams of some rows of a counted corpus (see :class:`~agnews_exp.ngrams.fitting.CountedRows`).
+    """The n-grams of some rows of a counted corpus; it offers the same as :class:`~agnews_exp.ngrams.counting.Counts`.
 
     Args:
         corpus: The counts.
@@ -541,24 +478,24 @@ class CorpusRows:
         return total
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the numbers of the chosen n-grams in alphabetical order."""
+        """Return the numbers of the n-grams chosen by a mask, shape (n,), in alphabetical order."""
         order = self.corpus.order
         return np.asarray(order[mask[order]], np.intp)
 
     def terms(self, numbers: NDArray[np.intp]) -> list[str]:
-        """Return n-grams as strings."""
+        """Return the n-grams with these numbers, shape (m,), as strings."""
         spec = self.corpus.spec
         return term_strings(split_keys(self.corpus.keys[numbers], spec), self.corpus.names, spec)
 
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]]:
-        """Return the blocks of these rows with the column of each n-gram."""
+        """Return the blocks of these rows, each with ``columns``, shape (n,), the column of each n-gram or -1."""
         return corpus_blocks(self.corpus, self._rows, columns)
 
 
 def corpus_blocks(
     corpus: CorpusCounts, rows: NDArray[np.int64], columns: NDArray[np.int32]
 ) -> list[tuple[Block, NDArray[np.int32]]]:
-    """Cut rows into blocks as :func:`~agnews_exp.ngrams.counting.chunks` cuts their texts."""
+    """Cut rows, shape (m,), into blocks as :func:`~agnews_exp.ngrams.counting.chunks` cuts their texts."""
     starts, ends = corpus.row_ends[rows], corpus.row_ends[rows + 1]
     return [
         (Block(corpus.stream, starts[first:last], ends[first:last]), columns)
@@ -582,7 +519,7 @@ class SharedCounts:
         self._lock = threading.Lock()
 
     def rows_of(self, texts: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the row of each text, or None when one of them is not in the corpus."""
+        """Return the row of each of n texts, shape (n,), or None when one of them is not in the corpus."""
         rows = list(map(self._row_of.get, texts))
         return None if None in rows else np.asarray(rows, np.int64)
 
@@ -599,12 +536,12 @@ class SharedCounts:
             return None
         try:
             if self._cache is None:
-                return CorpusCounts(spec, CacheEntry(_count_corpus(texts, spec, n_jobs), {}))
+                return CorpusCounts(spec, _count_corpus(texts, spec, n_jobs))
             if self._digest is None:
                 self._digest = digest_texts(texts)
             key = cache_key(_VERSION, self._digest, repr(spec))
-            entry = self._cache.get_or_build("ngrams", key, lambda: (_count_corpus(texts, spec, n_jobs), {}))
-            return CorpusCounts(spec, entry)
+            arrays = self._cache.get_or_build("ngrams", key, lambda: _count_corpus(texts, spec, n_jobs))
+            return CorpusCounts(spec, arrays)
         except KeyTooWideError:
             return None
 
@@ -613,9 +550,7 @@ _active_shared: list[SharedCounts] = []
 
 
 @contextlib.contextmanager
-def shared_counts(
-    texts: Sequence[str], *, cache_dir: Path | None = None, size_limit: int = DEFAULT_SIZE_LIMIT
-) -> Iterator[SharedCounts]:
+def shared_counts(texts: Sequence[str], *, cache_dir: Path | None = None) -> Iterator[SharedCounts]:
     """Let all fast vectorisers of this process count these texts once, while the context is open.
 
     They recognise texts by their content, as they are given to ``fit`` and ``transform`` (so after any cleaning);
@@ -624,9 +559,8 @@ def shared_counts(
     Args:
         texts: Rows of all splits.
         cache_dir: Folder in which other processes find the counts; None keeps them in memory.
-        size_limit: Bytes that the folder may hold.
     """
-    shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir, size_limit))
+    shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir))
     _active_shared.append(shared)
     try:
         yield shared
@@ -635,7 +569,7 @@ def shared_counts(
 
 
 def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[CorpusCounts, NDArray[np.int64]] | None:
-    """Return the counts that hold all of these texts, and their rows; None when no open context has them."""
+    """Return the counts that hold all of n texts, and their rows, shape (n,); None when no open context has them."""
     for shared in reversed(_active_shared):
         rows = shared.rows_of(texts)
         if rows is not None and (corpus := shared.counts(spec, n_jobs)) is not None:
@@ -643,46 +577,38 @@ def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[Co
     return None
 
 
-Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
-"""Values, indices and indptr of a CSR matrix."""
-
-
 @dataclass(frozen=True, eq=False)
 class FitRequest:
-    """Everything that a fit depends on, besides the texts.
+    """The settings of a fit, which depends on them and the texts alone.
 
     Attributes:
-        spec: What is counted.
+        spec: The kind of n-grams.
         limits: Bounds of the vocabulary.
         binary: Whether an n-gram counts once per row.
         weigh: Given document frequencies and number of rows, how counts become values.
-        weights: ``weigh`` in words, for the key of a cached matrix.
     """
 
     spec: NgramSpec
     limits: Limits
     binary: bool
     weigh: Callable[[NDArray[np.int64], int], Weighting]
-    weights: str
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
         term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
         term_lengths: Likewise.
         df: int64, rows of the fit that hold each term.
-        matrix: The rows of the fit; None when not asked for.
         lookup: Finds the terms in other texts.
-        part: What the matrix can be built from; None when not asked for.
+        part: The part that the matrix of these rows can be built from; None when not asked for.
     """
 
     term_text: NDArray[np.uint8]
     term_lengths: NDArray[np.int32]
     df: NDArray[np.int64]
-    matrix: Arrays | None
     lookup: Lookup
     part: Part | None = None
 
@@ -691,7 +617,7 @@ class Lookup:
     """Finds the terms of a fitted vectoriser in texts.
 
     Args:
-        spec: What the terms are made of.
+        spec: The kind of n-grams of the terms.
         term_text: The terms, packed.
         term_lengths: The terms, packed.
         counted: A counted corpus and the column of each of its n-grams, where the fit used one.
@@ -710,27 +636,8 @@ class Lookup:
         self._vocabulary: Vocabulary | None = None
         self._lock = threading.Lock()
 
-    def matrix(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Arrays:
-        """Return the rows of texts.
-
-        Raises:
-            KeyTooWideError: scikit-learn has to do it.
-        """
-        cache = active_cache()
-        if cache is None:
-            return build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)
-        text, lengths = self._packed
-        parts = (text.tobytes(), lengths.tobytes(), repr(self.spec), weighting.description(), digest_texts(texts))
-        return _arrays(
-            cache.get_or_build(
-                "matrices",
-                cache_key("rows", _VERSION, *parts),
-                lambda: (_named(build_matrix([self.part(texts, weighting, n_jobs)], n_jobs)), {}),
-            )
-        )
-
     def part(self, texts: Sequence[str], weighting: Weighting, n_jobs: int) -> Part:
-        """Return what the rows of texts can be built from, past the cache of matrices.
+        """Return the part that the rows of texts can be built from.
 
         Raises:
             KeyTooWideError: scikit-learn has to do it.
@@ -746,49 +653,18 @@ class Lookup:
         return self._vocabulary.part(texts, weighting)
 
 
-def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_matrix: bool) -> Learned:
-    """Fit on texts.
+def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool) -> Learned:
+    """Fit a vocabulary on texts.
 
     Args:
         texts: Rows.
-        request: What to fit.
+        request: The settings of the fit.
         n_jobs: Number of threads; changes nothing but the time.
-        want_matrix: Whether the rows of these texts are needed as well.
+        want_part: Whether the rows of these texts are needed as well.
 
     Raises:
         KeyTooWideError: scikit-learn has to do it.
-        ValueError: As :func:`~agnews_exp.ngrams.fitting.select`.
-    """
-    cache = active_cache() if want_matrix else None
-    if cache is None:
-        return _with_matrix(learn_part(texts, request, n_jobs, want_matrix), n_jobs)
-    made: list[Learned] = []
-
-    def build() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        new = _with_matrix(learn_part(texts, request, n_jobs, True), n_jobs)
-        made.append(new)
-        assert new.matrix is not None
-        rest: dict[str, NDArray[Any]] = {"term_text": new.term_text, "term_lengths": new.term_lengths, "df": new.df}
-        return _named(new.matrix) | rest, {}
-
-    settings = repr((request.spec, request.limits, request.binary, request.weights))
-    entry = cache.get_or_build("matrices", cache_key("fit", _VERSION, digest_texts(texts), settings), build)
-    if made:
-        return made[0]
-    text, lengths = np.array(entry.arrays["term_text"]), np.array(entry.arrays["term_lengths"])
-    return Learned(text, lengths, np.array(entry.arrays["df"]), _arrays(entry), Lookup(request.spec, text, lengths))
-
-
-def _with_matrix(learned: Learned, n_jobs: int) -> Learned:
-    if learned.part is None:
-        return learned
-    return replace(learned, matrix=build_matrix([learned.part], n_jobs), part=None)
-
-
-def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool = True) -> Learned:
-    """Fit on texts, past the cache of matrices, and return what their rows can be built from instead of them.
-
-    Arguments and errors are those of :func:`learn`.
+        ValueError: As :func:`select`.
     """
     spec = request.spec
     found = find_counted(texts, spec, n_jobs)
@@ -799,7 +675,8 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
     else:
         counted = CorpusRows(*found, n_jobs)
     kept = select(counted, request.limits, request.binary)
-    columns = columns_of(kept, len(counted.df))
+    columns = np.full(len(counted.df), -1, np.int32)
+    columns[kept] = np.arange(len(kept), dtype=np.int32)
     text, lengths = pack_terms(counted.terms(kept))
     df = counted.df[kept]
     lookup = Lookup(spec, text, lengths, None if found is None else (found[0], columns))
@@ -813,18 +690,10 @@ def learn_part(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part
             part = replace(lookup.part(texts, weighting, n_jobs), stored=stored)
         else:
             part = Part(lambda i: _take(blocks, i), len(blocks), len(kept), stored, weighting)
-    return Learned(text, lengths, df, None, lookup, part)
+    return Learned(text, lengths, df, lookup, part)
 
 
 def _take(blocks: list[Any], i: int) -> Any:
     """Return an item and forget it, so that its memory is free once it has been used."""
     block, blocks[i] = blocks[i], None
     return block
-
-
-def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
-    return dict(zip(("values", "indices", "indptr"), arrays, strict=True))
-
-
-def _arrays(entry: CacheEntry) -> Arrays:
-    return entry.arrays["values"], entry.arrays["indices"], entry.arrays["indptr"]

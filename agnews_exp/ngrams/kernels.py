@@ -35,7 +35,9 @@ KNOWN, WORD, SPACE = np.uint8(1), np.uint8(2), np.uint8(4)
 
 _SEED = np.uint64(0xCBF29CE484222325)
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
-_ONE = np.uint64(1)
+_ZERO, _ONE, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
+_LOW = np.int64(0xFFFFFFFF)
+_HIGH = np.int64(1) << np.int64(32)
 _FOLD = np.uint64(29)
 
 
@@ -239,7 +241,7 @@ def intern_tokens(
 
 
 COUNTS, L1, L2, RAW = 0, 1, 2, 3
-"""What the values become: plain counts, TF-IDF scaled by the 1-norm or the 2-norm, or TF-IDF as it is."""
+"""Kinds of values: plain counts, TF-IDF scaled by the 1-norm or the 2-norm, or TF-IDF as it is."""
 
 
 @compiled
@@ -341,7 +343,7 @@ def fill_block(
         sublinear: Whether a count tf becomes 1 + ln(tf).
         logs: 1 + ln(tf) at index tf for small tf.
         idf: float64 (n_columns,), or empty for none.
-        factor: What every value is multiplied with in the end.
+        factor: Number that every value is multiplied with in the end.
         first_column: Number of the first column.
         begins: int64 (rows of the block,): where each row's values begin in ``indices`` and ``values``.
         places: Work space, int64 (rows of the block,).
@@ -406,22 +408,14 @@ def sum_columns(stream: Any, starts: Any, ends: Any, sums: Any) -> None:
         ends: Position after the last of each row.
         sums: Output, int64, zero at first: occurrences at 2 i, rows << 32 | last row at 2 i + 1.
     """
-    low = np.int64(0xFFFFFFFF)
-    high = np.int64(1) << np.int64(32)
     for row in range(len(starts)):
         stamp = np.int64(row + 1)
         for e in range(starts[row], ends[row]):
             number = stream[e]
             sums[2 * number] += 1
             seen = sums[2 * number + 1]
-            if seen & low != stamp:
-                sums[2 * number + 1] = ((seen & ~low) + high) | stamp
-
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-_ZERO, _ONE_COUNT_KERNELS, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
-_LOW = np.int64(0xFFFFFFFF)
-_HIGH = np.int64(1) << np.int64(32)
+            if seen & _LOW != stamp:
+                sums[2 * number + 1] = ((seen & ~_LOW) + _HIGH) | stamp
 
 
 @compiled
@@ -429,7 +423,7 @@ def key_masks(max_n: int, bits: int) -> Any:
     """Return uint64 (max_n + 1,): the bits that an n-gram of n symbols takes, at index n."""
     masks = np.empty(max_n + 1, np.uint64)
     masks[0] = _ZERO
-    one = (_ONE_COUNT_KERNELS << np.uint64(bits)) - _ONE_COUNT_KERNELS
+    one = (_ONE << np.uint64(bits)) - _ONE
     for n in range(1, max_n + 1):
         masks[n] = masks[n - 1] | (one << np.uint64(bits * (max_n - n)))
     return masks
@@ -560,23 +554,23 @@ def count_ngrams(
         found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
         for i in range(found):
             key = gathered[i]
-            place = (key * _MIX) >> down
+            place = (key * _PRIME) >> down
             number = np.int64(0)
             while True:
                 other = table[_TWO * place]
                 if other == key:
-                    number = np.int64(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                    number = np.int64(table[_TWO * place + _ONE]) - 1
                     break
                 if other == _ZERO:
                     number = count
                     count += 1
                     table[_TWO * place] = key
-                    table[_TWO * place + _ONE_COUNT_KERNELS] = np.uint64(count)
+                    table[_TWO * place + _ONE] = np.uint64(count)
                     keys[number] = key
                     sums[2 * number] = 0
                     sums[2 * number + 1] = 0
                     break
-                place = (place + _ONE_COUNT_KERNELS) & wrap
+                place = (place + _ONE) & wrap
             stream[out + i] = number
         stamp = np.int64(row_base + row)
         for i in range(found):
@@ -623,16 +617,16 @@ def find_ngrams(
         found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
         for i in range(found):
             key = gathered[i]
-            place = (key * _MIX) >> down
+            place = (key * _PRIME) >> down
             while True:
                 other = table[_TWO * place]
                 if other == key:
-                    stream[out] = np.int64(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                    stream[out] = np.int64(table[_TWO * place + _ONE]) - 1
                     out += 1
                     break
                 if other == _ZERO:
                     break
-                place = (place + _ONE_COUNT_KERNELS) & wrap
+                place = (place + _ONE) & wrap
         stream_ends[row] = out
     return out
 
@@ -660,23 +654,23 @@ def insert_keys(
     down = np.uint64(shift)
     for i in range(len(new_keys)):
         key = new_keys[i]
-        place = (key * _MIX) >> down
+        place = (key * _PRIME) >> down
         number = 0
         while True:
             found = table[_TWO * place]
             if found == key:
-                number = int(table[_TWO * place + _ONE_COUNT_KERNELS]) - 1
+                number = int(table[_TWO * place + _ONE]) - 1
                 break
             if found == _ZERO:
                 number = count
                 count += 1
                 table[_TWO * place] = key
-                table[_TWO * place + _ONE_COUNT_KERNELS] = np.uint64(count)
+                table[_TWO * place + _ONE] = np.uint64(count)
                 keys[number] = key
                 sums[2 * number] = 0
                 sums[2 * number + 1] = 0
                 break
-            place = (place + _ONE_COUNT_KERNELS) & wrap
+            place = (place + _ONE) & wrap
         sums[2 * number] += new_sums[2 * i]
         sums[2 * number + 1] += new_sums[2 * i + 1] & ~_LOW
         numbers[i] = number

@@ -1,9 +1,12 @@
-"""A drop-in replacement of scikit-learn's TfidfVectorizer that counts in compiled code."""
+"""Drop-in replacements of scikit-learn's n-gram vectorisers and FeatureUnion that count in compiled code."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
@@ -20,24 +23,27 @@ from sklearn.utils.validation import check_is_fitted
 from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec, pack_terms, unpack_terms
 from agnews_exp.ngrams.fitting import (
     Arrays,
+    CorpusRows,
     FitRequest,
     Learned,
     Limits,
     Lookup,
     Part,
+    SharedCounts,
+    Vocabulary,
     Weighting,
-    active_cache,
     build_matrix,
     learn,
-    learn_part,
     most_frequent,
     portable_log,
 )
 
+log = logging.getLogger(__name__)
+
 
 @functools.cache
 def kernels_available() -> bool:
-    """Return whether numba can be used; the first time it cannot, say so once."""
+    """Return whether numba can be used; where it cannot, warn once."""
     try:
         import numba  # noqa: F401
     except Exception as error:  # a broken installation raises anything from OSError to SystemError
@@ -48,6 +54,38 @@ def kernels_available() -> bool:
         )
         return False
     return True
+
+
+def start_compiling() -> Callable[[], None]:
+    """Begin to compile the kernels of word and character vectorisers on a thread of its own, or to read them from disk.
+
+    Where they have to be compiled, which happens once for a kind of processor, a log line says how long it took.
+
+    Returns:
+        A function that waits until all is there.
+    """
+    thread = threading.Thread(target=_compile, name="compile n-gram kernels", daemon=True)
+    thread.start()
+    return thread.join
+
+
+def _compile() -> None:
+    """Call every kernel of a word and a character vectoriser once."""
+    if not kernels_available():
+        return
+    from agnews_exp.ngrams import kernels
+
+    used = [kernel for kernel in vars(kernels).values() if hasattr(kernel, "stats")]
+    start = time.thread_time()
+    texts = ("a few words", "a few more words")
+    weighting = Weighting(tfidf=True, sublinear=True, idf=np.ones(1), norm="l2")
+    for spec in (NgramSpec("word", 1, 1, True, r"(?u)\b\w\w+\b"), NgramSpec("char", 1, 1, True)):
+        counts = SharedCounts(texts, None).counts(spec, 1)
+        assert counts is not None
+        terms = CorpusRows(counts, np.arange(len(texts)), 1).terms(np.zeros(1, np.intp))
+        build_matrix([Vocabulary(spec, terms).part(texts, weighting)], 1)
+    if sum(sum(kernel.stats.cache_misses.values()) for kernel in used):
+        log.info("compiling the n-gram counter for this processor, once: %.1f s", time.thread_time() - start)
 
 
 def init_with_jobs(base: type) -> Callable[..., None]:
@@ -157,7 +195,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         return {name: value for name, value in super().__getstate__().items() if name not in _TRANSIENT}
 
     def _spec(self) -> NgramSpec | None:
-        """Return what compiled code would count, or None where scikit-learn has to do it."""
+        """Return the n-grams that compiled code would count, or None where scikit-learn has to do it."""
         covered = (
             self.input == "content"
             and self.preprocessor is None
@@ -190,34 +228,28 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
             raise KeyTooWideError
         return texts
 
-    def _learn(
-        self,
-        documents: Sequence[Any],
-        spec: NgramSpec,
-        weigh: Any,
-        weights: str,
-        want_rows: bool,
-        how: Callable[[Sequence[str], FitRequest, int, bool], Learned] = learn,
-    ) -> Learned:
-        """Fit in compiled code; KeyTooWideError says that scikit-learn has to do it."""
+    def _learn(self, documents: Sequence[Any], spec: NgramSpec, weigh: Any, want_part: bool) -> Learned:
+        """Fit in compiled code.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
         self._validate_ngram_range()
         self._warn_for_unused_params()
         self._validate_vocabulary()
         self.build_analyzer()  # checks pattern and stop words, and warns as scikit-learn does
-        request = FitRequest(
-            spec,
-            Limits(self.min_df, self.max_df, self.max_features),
-            bool(self.binary),
-            weigh,
-            weights,
-        )
-        learned = how(self._decoded(documents), request, usable_jobs(self.n_jobs), want_rows)
+        request = FitRequest(spec, Limits(self.min_df, self.max_df, self.max_features), bool(self.binary), weigh)
+        learned = learn(self._decoded(documents), request, usable_jobs(self.n_jobs), want_part)
         self._set_terms(learned.term_text, learned.term_lengths)
         self._lookup = learned.lookup
         return learned
 
     def _finder(self) -> Lookup:
-        """Return what finds the fitted vocabulary; KeyTooWideError says that scikit-learn has to do it."""
+        """Return the look-up of the fitted vocabulary.
+
+        Raises:
+            KeyTooWideError: scikit-learn has to do it.
+        """
         spec = self._spec()
         if spec is None or "_term_text" not in self.__dict__:
             raise KeyTooWideError
@@ -231,10 +263,13 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         if isinstance(documents, str):
             return None
         try:
-            arrays = self._finder().matrix(self._decoded(documents), weighting, usable_jobs(self.n_jobs))
+            return self._matrix_of(self._finder().part(self._decoded(documents), weighting, usable_jobs(self.n_jobs)))
         except KeyTooWideError:
             return None
-        return as_sparse(arrays, len(self._term_lengths), self.dtype)
+
+    def _matrix_of(self, part: Part) -> Any:
+        """Return the CSR matrix, shape (rows, terms), of one part."""
+        return as_sparse(build_matrix([part], usable_jobs(self.n_jobs)), part.n_columns, self.dtype)
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> CountVectorizer:
         """Learn the vocabulary.
@@ -262,13 +297,10 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         if spec is not None and not isinstance(documents, str):
             weighting = Weighting(binary=bool(self.binary))
             try:
-                learned = self._learn(documents, spec, lambda df, n: weighting, "counts", want_matrix)
+                part = self._learn(documents, spec, lambda df, n: weighting, want_matrix).part
+                return None if part is None else self._matrix_of(part)
             except KeyTooWideError:
                 pass
-            else:
-                if learned.matrix is None:
-                    return None
-                return as_sparse(learned.matrix, len(learned.df), self.dtype)
         return sorted_rows(sklearn_text.CountVectorizer.fit_transform(self, documents))
 
     # The one step of scikit-learn's fit that depends on the processor; no public argument chooses the kind of sort.
@@ -349,7 +381,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit_part(self, documents: Sequence[Any], factor: float) -> Part:
-        """Fit, and return what the rows can be built from instead of the rows.
+        """Fit, and return the part of a matrix from which the rows can be built, instead of the rows.
 
         Args:
             documents: Texts.
@@ -359,12 +391,12 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
             KeyTooWideError: scikit-learn has to do it.
         """
         self._start_fit()
-        part = self._learn_tfidf(documents, factor, True, learn_part).part
+        part = self._learn_tfidf(documents, factor, True).part
         assert part is not None
         return part
 
     def rows_part(self, documents: Sequence[Any], factor: float) -> Part:
-        """Return what the rows of documents can be built from; arguments and errors as :meth:`fit_part`."""
+        """Return the part of a matrix for other documents; arguments and errors as :meth:`fit_part`."""
         weighting = self._weighting(getattr(self._tfidf, "idf_", None), factor)
         return self._finder().part(self._decoded(documents), weighting, usable_jobs(self.n_jobs))
 
@@ -374,7 +406,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
             norm=self.norm, use_idf=self.use_idf, smooth_idf=self.smooth_idf, sublinear_tf=self.sublinear_tf
         )
 
-    def _learn_tfidf(self, documents: Sequence[Any], factor: float, want_rows: bool, how: Any) -> Learned:
+    def _learn_tfidf(self, documents: Sequence[Any], factor: float, want_part: bool) -> Learned:
         spec = self._spec()
         if spec is None or np.dtype(self.dtype) != np.float64:
             raise KeyTooWideError
@@ -382,8 +414,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         def weigh(df: NDArray[np.int64], n_rows: int) -> Weighting:
             return self._weighting(self._inverse_frequencies(df, n_rows), factor)
 
-        weights = repr((self.norm, self.use_idf, self.smooth_idf, self.sublinear_tf, factor))
-        learned = self._learn(documents, spec, weigh, weights, want_rows, how)
+        learned = self._learn(documents, spec, weigh, want_part)
         idf = self._inverse_frequencies(learned.df, len(documents))
         if idf is not None:
             self._tfidf.idf_ = idf
@@ -396,11 +427,10 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         documents = raw_documents if isinstance(raw_documents, str) else list(raw_documents)
         if not isinstance(documents, str) and self.makes_parts():
             try:
-                learned = self._learn_tfidf(documents, 1.0, want_matrix, learn)
+                part = self._learn_tfidf(documents, 1.0, want_matrix).part
+                return None if part is None else self._matrix_of(part)
             except KeyTooWideError:
                 counts = sorted_rows(sklearn_text.CountVectorizer.fit_transform(self, documents))
-            else:
-                return None if learned.matrix is None else as_sparse(learned.matrix, len(learned.df), np.float64)
         else:
             counts = self._fit_counts(documents, want_matrix=True)
         # Other types of matrix, and whatever is left to scikit-learn, are weighed by scikit-learn.
@@ -428,14 +458,13 @@ class FeatureUnion(SklearnFeatureUnion):  # type: ignore[misc]
     """scikit-learn's FeatureUnion; when all members are fast TF-IDF vectorisers, without intermediate matrices.
 
     Stacking finished matrices holds every value twice for a while: that is most of the memory of a hybrid of word
-    and character n-grams, and much of its time. The result is the same. Members of any other kind, metadata, verbose
-    output and an open :func:`~agnews_exp.ngrams.cached_matrices` (which keeps each member's matrix) are left
-    to scikit-learn.
+    and character n-grams, and much of its time. The result is the same. Members of any other kind, metadata and verbose
+    output are left to scikit-learn.
     """
 
     def _members(self) -> list[tuple[TfidfVectorizer, float]] | None:
         """Return the vectorisers with their weights, or None when scikit-learn has to do it."""
-        if self.verbose or active_cache() is not None or not self.transformer_list:
+        if self.verbose or not self.transformer_list:
             return None
         self._validate_transformer_weights()
         weights = {name: weight for name, weight in (self.transformer_weights or {}).items() if weight is not None}

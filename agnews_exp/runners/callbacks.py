@@ -1,4 +1,4 @@
-"""What happens around Lightning's training loop: curves, the best weights, checkpoints to resume from, signals."""
+"""Callbacks of Lightning's training loop: curves, the best weights, checkpoints to resume from, signals."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from agnews_exp.core.files import atomic_path
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, HISTORY, RESUME_FILE
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.models.transformer import TextClassifier
+
+log = logging.getLogger(__name__)
 
 
 class CurveLogger(Logger):
@@ -90,13 +92,13 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically and reads them with ``weights_only=True``: plain types and tensors only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the place, flush, and move there."""
+        """Write a checkpoint to a temporary file, flush it, and move it to its place."""
         target = Path(path)
         with atomic_path(target) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load onto the CPU unless told otherwise; never unpickles objects."""
+        """Load a checkpoint, onto the CPU unless told otherwise, without unpickling objects."""
         try:
             # PyTorch's reader does not look at the archive's checksums: a flipped bit would be a weight.
             with zipfile.ZipFile(path) as archive:
@@ -135,7 +137,7 @@ class CheckpointFolder:
 
     @property
     def last(self) -> Path:
-        """Where the state to resume from lies."""
+        """The file with the state to resume from."""
         return self.path / "last.ckpt"
 
     @contextmanager
@@ -157,19 +159,16 @@ class CheckpointFolder:
             ) from error
         try:
             if not resume or self._read(RESUME_FILE).get("fingerprint") != self.fingerprint:
-                self._clear()
+                for path in self.path.iterdir():
+                    if path.name != CHECKPOINT_LOCK:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._write(RESUME_FILE, {"fingerprint": self.fingerprint})
             yield
         finally:
             lock.release()
 
-    def _clear(self) -> None:
-        for path in self.path.iterdir():
-            if path.name != CHECKPOINT_LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
     def save_best(self, weights: Mapping[str, torch.Tensor], answers: NDArray[np.float32] | None) -> None:
-        """Keep weights that beat all earlier ones, with their validation logits (n, K)."""
+        """Keep weights that beat all earlier ones, with their validation logits (n, K), float32."""
         from safetensors.torch import save_file
 
         tensors = {_WEIGHTS + k: v.detach().cpu().contiguous() for k, v in weights.items()}
@@ -179,7 +178,7 @@ class CheckpointFolder:
             save_file(tensors, temporary, metadata={_CHECKSUM: _checksum(tensors)})
 
     def best(self) -> tuple[dict[str, torch.Tensor], NDArray[np.float32] | None] | None:
-        """Return what :meth:`save_best` kept, or None."""
+        """Return the weights and the validation logits (n, K) that :meth:`save_best` kept, or None."""
         from safetensors import safe_open
 
         path = self.path / _BEST
@@ -198,7 +197,7 @@ class CheckpointFolder:
             raise _damaged(path, error) from error
 
     def finish(self, summary: Mapping[str, float]) -> None:
-        """Note that training is over."""
+        """Store the summary of a training that is over."""
         self._write("done.json", dict(summary))
 
     def finished(self) -> dict[str, float] | None:
@@ -217,9 +216,6 @@ class CheckpointFolder:
         return {}
 
 
-log = logging.getLogger(__name__)
-
-
 class BestWeights(pl.Callback):
     """Keeps the weights that the validation rows judge best.
 
@@ -235,7 +231,7 @@ class BestWeights(pl.Callback):
         self.score, self.epoch, self.step = -self._sign * math.inf, -1, -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare and keep."""
+        """Keep the weights where their validation score is the best so far."""
         if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
             return
         score = float(trainer.callback_metrics[self._monitor])
@@ -251,7 +247,7 @@ class BestWeights(pl.Callback):
         return {"score": self.score, "epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from an earlier best."""
+        """Restore the best score and when it was."""
         self.score = float(state_dict["score"])
         self.epoch, self.step = int(state_dict["epoch"]), int(state_dict["step"])
 
@@ -275,13 +271,13 @@ class PeriodicCheckpoint(pl.Callback):
         self._time = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from here."""
+        """Start the counters."""
         self._step, self._time = trainer.global_step, time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Write when it is time and the moment is right."""
+        """Write a checkpoint where one is due and the batch is in the middle of an epoch."""
         done = batch_idx + 1
         if trainer.global_step == self._step or done % trainer.accumulate_grad_batches:
             return
@@ -322,7 +318,7 @@ class Throughput(pl.Callback):
         self._shown = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from here."""
+        """Start the counters."""
         self._logged_step = trainer.global_step
         self._batch_start = self._shown = time.monotonic()
 
@@ -335,7 +331,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add up a step; log when it is time."""
+        """Add up a step, and log where a point is due."""
         mask = batch["attention_mask"]
         world = trainer.world_size
         self._window["samples"] += mask.shape[0] * world
@@ -349,7 +345,7 @@ class Throughput(pl.Callback):
             self._log(trainer, loss)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what is left of the epoch."""
+        """Log the steps of the epoch that are not logged yet."""
         if self._losses:
             self._log(trainer, float(torch.stack(self._losses).mean()))
 
@@ -385,7 +381,7 @@ class Throughput(pl.Callback):
 
 
 class ValidationCurves(pl.Callback):
-    """Logs each validation's metrics at the optimiser step where it happened, says them, and reports the score.
+    """Logs each validation's metrics, as curves and as a log line, and reports the score.
 
     Args:
         monitor: Key of the metric that is reported.
@@ -397,7 +393,7 @@ class ValidationCurves(pl.Callback):
         self._count = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log, say and report."""
+        """Log the validation's metrics and report the score."""
         if trainer.sanity_checking or self._monitor not in trainer.callback_metrics:
             return
         self._count += 1
@@ -416,17 +412,17 @@ class ValidationCurves(pl.Callback):
         return {"count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the number of validations."""
         self._count = int(state_dict["count"])
 
 
 class KeepSignals(pl.Callback):
-    """Gives SIGTERM back to the handler that was there: it ends the run at once, whatever Lightning would wait for."""
+    """Keeps the handler of SIGTERM that was there before Lightning's, so that the signal ends the run at once."""
 
     def __init__(self) -> None:
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take Lightning's handler away."""
+        """Replace Lightning's handler by the one that was there before."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)

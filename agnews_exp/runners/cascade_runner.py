@@ -1,4 +1,4 @@
-"""Fitting a cascade or a blend of two finished runs: on validation rows only, nothing is trained again."""
+"""The runner of cascades and blends of two finished runs, fitted on validation rows only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from agnews_exp.runners.protocol import FitSummary, Stages
 
 PARTS = ("fast", "accurate")
 TIMING = "cascade_timing.json"
-"""In the run folder: seconds a text of both models, as measured when the cascade was fitted."""
+"""The file of a run folder with both models' seconds a text, measured when the cascade was fitted."""
 
 
 class CascadeRunner:
@@ -46,7 +46,7 @@ class CascadeRunner:
     Args:
         checked: The checked configuration.
         sources: The two finished runs, by ``fast`` and ``accurate``.
-        folder: The run's folder, for what was measured.
+        folder: The run's folder, for the measured times.
     """
 
     def __init__(self, checked: CheckedConfig, sources: Mapping[str, SourceRun], folder: Path | None = None) -> None:
@@ -133,7 +133,7 @@ class CascadeRunner:
 
 
 def combine(model: CascadeModel | BlendModel, one: Predictions, other: Predictions) -> Predictions:
-    """Return what the model makes of both models' answers for the same rows."""
+    """Return the answers of a cascade or blend from both models' answers for the same rows."""
     if isinstance(model, BlendModel):
         return model.combined(one, other)
     first, second = (c.apply(answer) for c, answer in zip(model.calibrations, (one, other), strict=True))

@@ -1,9 +1,9 @@
-"""The runner that a configured model's family needs."""
+"""The choice of the runner for a configured model's family, and work that all fits of a run share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from agnews_exp.config.validation import CheckedConfig
@@ -49,31 +49,28 @@ def make_runner(
 
 
 def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
-    """Begin what can be done while rows are read: the compiled code of a classical run's n-grams.
+    """Begin to compile the n-gram kernels of a classical run, which can be done while rows are read.
 
     Returns:
-        A function that waits for it; it is called before anything is timed.
+        A function that waits for them; it is called before anything is timed.
     """
     blocks = checked.plain["features"].get("blocks") or {}
     targets = [str((block or {}).get("_target_")) for block in blocks.values()]
     if checked.run.model.family != "classical" or not any(name.startswith("agnews_exp.ngrams.") for name in targets):
         return lambda: None
-    from agnews_exp.ngrams.compiling import start_compiling
+    from agnews_exp.ngrams.vectorizers import start_compiling
 
     return start_compiling()
 
 
-@contextmanager
-def prepared(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
-    """Share work among all fits of a run (folds, final fit) and, through the cache, among runs.
+def prepared(checked: CheckedConfig, splits: Splits) -> AbstractContextManager[None]:
+    """Return a context in which all fits of a run (folds, final fit) share work and, through the cache, all runs.
 
     For classical models the n-grams of all rows are counted once; each fit still takes its vocabulary and weights
     from its own training rows alone.
     """
     if checked.run.model.family != "classical":
-        yield
-        return
+        return nullcontext()
     from agnews_exp.runners.sklearn_runner import shared_features
 
-    with shared_features(checked, splits):
-        yield
+    return shared_features(checked, splits)

@@ -20,11 +20,11 @@ from agnews_exp.runners.protocol import Runner, Stages
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What a cross-validation of n training rows gives.
+    """The result of a cross-validation of n training rows.
 
     Attributes:
         predictions: The n out-of-fold answers, in the order of the training rows.
-        folds: Shape (n,), the fold that held each row out.
+        folds: Shape (n,), int64, the fold that held each row out.
         metrics: For each metric, one value a fold; those of classes under ``f1/<class>`` and the like.
         train_macro_f1: Macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting.
     """
@@ -50,7 +50,7 @@ class CrossValidation:
 def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> CrossValidation:
     """Cross-validate the configured model on the training rows.
 
-    Folds are stratified and shuffled with ``split_seed``, so that all models of a study meet the same folds.
+    Folds are stratified and shuffled with ``split_seed``, so that all models that are compared have the same folds.
 
     Args:
         checked: ``evaluation.folds`` >= 2.

@@ -1,4 +1,4 @@
-"""From the trainer group to hardware: accelerator, number of processes, precision."""
+"""The hardware that the trainer group asks for: accelerator, number of processes, precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on.
+    """The devices and the precision that a run computes with.
 
     Attributes:
         accelerator: ``cpu``, ``cuda`` or ``mps``.
@@ -35,9 +35,9 @@ class Hardware:
         """Number of processes."""
         return len(self.devices)
 
-    def device(self, rank: int = 0) -> torch.device:
-        """Return the device of a process."""
-        return torch.device("cpu") if self.accelerator == "cpu" else torch.device(self.accelerator, self.devices[rank])
+    def device(self) -> torch.device:
+        """Return the device of this process, rank 0."""
+        return torch.device("cpu") if self.accelerator == "cpu" else torch.device(self.accelerator, self.devices[0])
 
 
 def choose_hardware(settings: Any, *, large: bool = True) -> Hardware:
@@ -100,16 +100,12 @@ def choose_precision(wanted: str, accelerator: str, *, large: bool) -> str:
 
 def cpu_has_fast_bf16() -> bool:
     """Return whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX); elsewhere it is slow."""
-    capability = torch.cpu
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        check = getattr(capability, name, None)
-        if check is not None and check():
-            return True
-    return False
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(check is not None and check() for check in checks)  # torch has no public way to ask
 
 
 _THREADS = torch.get_num_threads()
-"""What OMP_NUM_THREADS, CPU affinity and the number of cores gave this process."""
+"""Threads that OMP_NUM_THREADS, CPU affinity and the number of cores gave this process at its start."""
 
 
 def set_threads(n_jobs: int, world_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Fitting a student on a teacher's answers; it is judged, saved and used like any model of its family."""
+"""The runner of students, which learn from a teacher's answers and are used like any model of their family."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts
 from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.stored_answers import read_predictions
+from agnews_exp.evaluation.stored_answers import read_predictions, stored_probabilities
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.models.persistence import read_manifest
 from agnews_exp.models.recipes import Distillation
@@ -35,11 +35,11 @@ KIND = "teacher"
 
 _VERSION = 1
 _PART = 2048
-"""Texts of one entry: what is lost of a labelling that is cut off, and what a larger one finds done."""
+"""Texts of one entry of the cache; a labelling that is cut off loses one of them."""
 
 
 def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: Path) -> NDArray[np.float32]:
-    """Return the teacher's class probabilities for texts, shape (n, K).
+    """Return the teacher's class probabilities for texts, shape (n, K), float32.
 
     Args:
         teacher: A finished run.
@@ -61,8 +61,8 @@ def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: P
     for start in shown:
         part = list(texts[start : start + _PART])
         key = cache_key(_VERSION, asked.identity, digest_texts(part))
-        entry = cache.get_or_build(KIND, key, partial(asked.answer, part))
-        parts.append(np.asarray(entry.arrays["probabilities"], dtype=np.float32))
+        arrays = cache.get_or_build(KIND, key, partial(asked.answer, part))
+        parts.append(np.asarray(arrays["probabilities"], dtype=np.float32))
     if not parts:
         return np.zeros((0, len(teacher.class_names)), dtype=np.float32)
     return np.concatenate(parts)
@@ -83,7 +83,8 @@ class _Teacher:
         relevant = sorted((name, digest) for name, digest in files.items() if not name.endswith(REFERENCE))
         self.identity = f"{run.fingerprint} {relevant}"
 
-    def answer(self, texts: list[str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+    def answer(self, texts: list[str]) -> dict[str, NDArray[Any]]:
+        """Return the probabilities of n texts, shape (n, K), float32, under their name in the cache."""
         if self._model is None:
             from agnews_exp.models.loading import load_model
 
@@ -91,11 +92,11 @@ class _Teacher:
         found = self._model.predict(texts).probabilities
         if found is None:
             raise without_probabilities(self._run.name)
-        return {"probabilities": np.asarray(found, dtype=np.float32)}, {"texts": len(texts)}
+        return {"probabilities": np.asarray(found, dtype=np.float32)}
 
 
 def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.float32]:
-    """Return the teacher's cross-validated probabilities for its own training rows, shape (n, K).
+    """Return the teacher's cross-validated probabilities for its own training rows, shape (n, K), float32.
 
     Args:
         teacher: A finished run with ``evaluation=cv``.
@@ -105,8 +106,6 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
         ConfigError: The run has no such answers, or none with probabilities.
         DataError: It was not trained on all these rows.
     """
-    from agnews_exp.evaluation.stored_answers import stored_probabilities
-
     row_ids, found = stored_probabilities(teacher.predictions, "cv", teacher.class_names)
     if not len(row_ids):
         raise ConfigError(

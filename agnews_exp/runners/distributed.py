@@ -31,19 +31,18 @@ from agnews_exp.evaluation.metrics import METRICS, Choice, own_metrics
 from agnews_exp.models.recipes import read_recipe
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import Hardware
-from agnews_exp.runners.training import Job
+from agnews_exp.runners.training import Job, Listeners, train
 
 
 def train_as_rank(folder: Path, rank: int) -> None:
     """Train as one of several ranks on the job that rank 0 wrote into ``folder``."""
-    from agnews_exp.runners.training import Listeners, train
-
     job, port = read_job(folder)
     (folder / f"ready-{rank}").touch()
     train(job, Listeners(), RankEnvironment(rank, job.hardware.world_size, port))
 
 
 READY_SECONDS = 300
+"""Seconds that the other processes have to start, and at the end to finish."""
 
 _SOFT = "train-soft.npz"
 
@@ -63,44 +62,44 @@ class RankEnvironment(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """True: Lightning starts none."""
+        """True, because Lightning starts no processes."""
         return True
 
     @property
     def main_address(self) -> str:
-        """This machine."""
+        """The address of this machine, where all processes are."""
         return "127.0.0.1"
 
     @property
     def main_port(self) -> int:
-        """Where the processes meet."""
+        """The TCP port on which the processes meet."""
         return self._port
 
     @staticmethod
     def detect() -> bool:
-        """Never chosen by itself."""
+        """Return False: the environment is given to Lightning, never detected."""
         return False
 
     def world_size(self) -> int:
-        """Number of processes."""
+        """Return the number of processes."""
         return self._world_size
 
     def set_world_size(self, size: int) -> None:
-        """Fixed already."""
+        """Do nothing: it is fixed already."""
 
     def global_rank(self) -> int:
-        """This process."""
+        """Return the rank of this process."""
         return self._rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Fixed already."""
+        """Do nothing: it is fixed already."""
 
     def local_rank(self) -> int:
-        """This process: all are on one machine."""
+        """Return the rank of this process, because all are on one machine."""
         return self._rank
 
     def node_rank(self) -> int:
-        """The only machine."""
+        """Return 0, the only machine."""
         return 0
 
 
@@ -119,7 +118,10 @@ def other_ranks(job: Job) -> Iterator[RankEnvironment]:
         port = _free_port()
         write_job(job, folder, port)
         with WarmProcesses() as starter:
-            ranks = [_start(starter, folder, rank) for rank in range(1, world_size)]
+            ranks = [
+                starter.start(train_as_rank, (folder, rank), log=folder / f"rank-{rank}.log", fresh=True)
+                for rank in range(1, world_size)
+            ]
             try:
                 _await_ready(folder, ranks)
                 try:
@@ -142,10 +144,6 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _start(starter: WarmProcesses, folder: Path, rank: int) -> Child:
-    return starter.start(train_as_rank, (folder, rank), log=folder / f"rank-{rank}.log", fresh=True)
-
-
 def _await_ready(folder: Path, ranks: list[Child]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(ranks) + 1)):
@@ -163,18 +161,15 @@ def _failure(folder: Path, ranks: list[Child], wait: float) -> AgnewsError | Non
             code = child.exit_code
             if code not in (None, 0):
                 text = (folder / f"rank-{rank}.log").read_text(encoding="utf-8", errors="replace")
+                end = explain_exit(code) if code < 0 else f"ended with code {code}"
                 tail = "\n  ".join(text.strip().splitlines()[-5:])
                 return AgnewsError(
-                    f"Process {rank} of the training {_end(code)}:\n  {tail}",
+                    f"Process {rank} of the training {end}:\n  {tail}",
                     fix="set trainer.devices=1 to see it without the other processes",
                 )
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.1)
-
-
-def _end(code: int) -> str:
-    return explain_exit(code) if code < 0 else f"ended with code {code}"
 
 
 def write_job(job: Job, folder: Path, port: int) -> None:
@@ -203,7 +198,7 @@ def write_job(job: Job, folder: Path, port: int) -> None:
 
 
 def read_job(folder: Path) -> tuple[Job, int]:
-    """Return what :func:`write_job` wrote: the job and the port."""
+    """Return the job and the port that :func:`write_job` wrote."""
     from transformers import PreTrainedTokenizerFast
 
     try:

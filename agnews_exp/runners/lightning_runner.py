@@ -1,4 +1,4 @@
-"""Transformers and small networks: trained by Lightning, judged like every other model."""
+"""The runner of transformers and small networks, which Lightning trains."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from agnews_exp.core.errors import AgnewsError
 from agnews_exp.data.corpus import Splits
 from agnews_exp.data.datamodule import EncodedRows
 from agnews_exp.data.soft_targets import SoftTargets
-from agnews_exp.data.tokens import CorpusTokens, Frame, TokenTable, frame_of, tokenize
+from agnews_exp.data.tokens import CorpusTokens, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.metrics import find_objective, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.encoders import load_tokenizer
+from agnews_exp.models.answers import predictions_of
+from agnews_exp.models.encoders import load_tokenizer, merge_adapters
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
-from agnews_exp.models.transformer import predictions_of
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
@@ -37,7 +37,7 @@ from agnews_exp.runners.training import Job, Listeners, explain_memory, new_netw
 log = logging.getLogger(__name__)
 
 _FEW = 1000
-"""Texts that are tokenised anew each time: not worth a file, and measured latencies must hold the tokenising."""
+"""Most texts that are tokenised anew each time: not worth a file, and latencies must include the tokenising."""
 
 
 def precision_of(checked: CheckedConfig) -> str:
@@ -105,7 +105,8 @@ class LightningRunner:
                 self._corpus = CorpusTokens(texts, tokenizer, self._cache_dir, progress=self._progress)
             frame = frame_of(tokenizer)
             train_rows, validation_rows = (
-                self._encode(rows.texts, rows.labels, tokenizer, frame) for rows in (splits.train, splits.validation)
+                EncodedRows(self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.max_length)
+                for rows in (splits.train, splits.validation)
             )
             train_rows = replace(train_rows, soft=self._soft)
         job = Job(
@@ -123,19 +124,13 @@ class LightningRunner:
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
             if summary is None:
-                on = (
-                    hardware.accelerator
-                    if hardware.world_size == 1
-                    else f"{hardware.world_size} x {hardware.accelerator}"
-                )
+                n = hardware.world_size
+                on = hardware.accelerator if n == 1 else f"{n} x {hardware.accelerator}"
                 with self._stage(stages, "fit", f"training {self._name} on {on}, {hardware.precision}"):
                     summary = self._train(job, stages)
                 checkpoints.finish(summary)
             self._predictor = self._best_predictor(job, splits.validation.texts)
         return FitSummary(dict(summary), [])
-
-    def _encode(self, texts: list[str], labels: NDArray[np.int64], tokenizer: Any, frame: Frame) -> EncodedRows:
-        return EncodedRows(self._tokens(texts, tokenizer), labels, frame, self._recipe.max_length)
 
     def _tokens(self, texts: Sequence[str], tokenizer: Any) -> TokenTable:
         if len(texts) <= _FEW:
@@ -185,8 +180,6 @@ class LightningRunner:
         network = new_network(job)
         network.load_state_dict(weights)
         if isinstance(self._recipe, EncoderRecipe) and self._recipe.lora_rank:
-            from agnews_exp.models.encoders import merge_adapters
-
             merge_adapters(network)
         if answers is not None:
             self._validation = (validation_texts, answers)

@@ -1,4 +1,4 @@
-"""What every family of models must offer to the experiment flow."""
+"""The interface of the runners of all families, and the timing of an experiment's stages."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class FitSummary:
-    """What a fit reports beside its timings.
+    """Numbers and notes of a fit, beside its timings.
 
     Attributes:
         metrics: Numbers to log, such as ``n_features`` or ``n_iterations``.
@@ -90,7 +90,7 @@ class FitSummary:
 
 
 class Runner(Protocol):
-    """One model's life: fit on training rows, answer texts, be saved."""
+    """A runner of one model: fits it on training rows, answers texts, saves it."""
 
     def fit(self, splits: Splits, stages: Stages) -> FitSummary:
         """Fit on ``splits.train``; ``splits.validation`` may stop or select; ``splits.test`` is not touched."""

@@ -1,8 +1,7 @@
-"""The configured data, split the one way that all runs share."""
+"""The rows of the configured data, split as for all runs, and a finished run's model to judge on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from agnews_exp.runners.protocol import Stages
 def load_judged(folder: Path, settings: Any) -> FittedModel:
     """Load a run's model; a network gets the precision and the batches of the run instead of those of serving.
 
-    A network judged in 16-bit floats answers a text in some thousands otherwise in 32, and takes longer for it.
+    A network that was judged in 16-bit floats answers about one text in some thousands differently in 32, and slower.
 
     Args:
         folder: The run's model folder.
@@ -60,16 +59,12 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
                 f"data._target_={target} returned {type(corpus).__name__}, which is no Corpus.",
                 fix="return agnews_exp.data.corpus.Corpus.from_pairs(...)",
             )
+        subset = checked.component("subset")
         return make_splits(
             corpus,
             split_seed=checked.run.split_seed,
             validation_size=checked.run.data.validation_size,
             test_size=checked.run.data.test_size,
             data_fraction=checked.run.data_fraction,
-            subset=_subset(checked),
+            subset=partial(resolve_target(subset.pop("_target_"), "subset._target_"), **subset),
         )
-
-
-def _subset(checked: CheckedConfig) -> Callable[..., Any]:
-    component = checked.component("subset")
-    return partial(resolve_target(component.pop("_target_"), "subset._target_"), **component)

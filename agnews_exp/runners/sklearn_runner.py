@@ -1,4 +1,4 @@
-"""Classical models: a scikit-learn pipeline of features and estimator, fitted on training rows only."""
+"""The runner of classical models: a scikit-learn pipeline of features and estimator, fitted on training rows only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def report_rungs(
     Args:
         model: An unfitted scikit-learn classifier.
         matrix: Shape (n, V), the training features.
-        labels: Shape (n,), class indices.
+        labels: Shape (n,), int64, class indices.
         validation: The validation rows.
         transform: Turns texts into features.
         predict: Answers the rows of a matrix with a fitted model.
@@ -148,7 +148,7 @@ class SklearnRunner:
         """
         from sklearn.pipeline import Pipeline
 
-        features = build_features(self._checked.plain["features"], safe_instantiate)
+        features = build_features(self._checked.plain["features"])
         model = safe_instantiate(self._checked.component("model"), "model")
         train = splits.train
         self._class_names = splits.class_names
@@ -211,7 +211,7 @@ class SklearnRunner:
         return predict_matrix(self._model, self._matrix_of(texts), self._n_classes)
 
     def predict_labels(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Answer texts with class indices alone, shape (n,): cheaper where scores cost extra."""
+        """Answer texts with class indices alone, shape (n,), int64: cheaper where scores cost extra."""
         return np.asarray(self._model.predict(self._matrix_of(texts)), dtype=np.int64)
 
     def _matrix_of(self, texts: Sequence[str]) -> Any:

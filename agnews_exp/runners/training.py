@@ -1,4 +1,4 @@
-"""One process's part of a training: a job in, the best weights in the checkpoint folder out."""
+"""The training of a network in one process, which leaves the best weights in the checkpoint folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.data.batching import BatchPlan, derive_seed
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.evaluation.metrics import Choice
-from agnews_exp.models.encoders import build_network, choose_attention
+from agnews_exp.models.encoders import build_network, choose_attention, pack_encoder
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import MACRO_F1, TextClassifier, use_fast_dropout
 from agnews_exp.runners.callbacks import (
@@ -39,7 +39,7 @@ from agnews_exp.runners.devices import Hardware, set_threads
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that one process needs to train.
+    """The rows, network and settings that one process trains with.
 
     Attributes:
         recipe: The network and its optimisation.
@@ -72,8 +72,6 @@ def new_network(job: Job) -> Any:
     network: Any = build_network(job.recipe, job.tokenizer, job.class_names)
     recipe = job.recipe
     if isinstance(recipe, EncoderRecipe) and recipe.packing:
-        from agnews_exp.models.encoders import pack_encoder
-
         pack_encoder(
             network.encoder,
             accelerator=job.hardware.accelerator,
@@ -90,7 +88,7 @@ def new_network(job: Job) -> Any:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who hears of a training while it goes on; all of them in rank 0 only.
+    """The receivers of a training's progress; rank 0 alone has any.
 
     Attributes:
         report: Takes (number of the validation, the job's metric); may raise to stop the run.
@@ -105,8 +103,8 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     """Train, from last.ckpt where there is one, and leave the best weights in the checkpoint folder.
 
     Args:
-        job: What to train.
-        listeners: Who hears of it.
+        job: The training.
+        listeners: Receivers of its progress.
         environment: Lightning cluster environment of this process, where there are several.
 
     Returns:
@@ -156,7 +154,8 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     rank = environment.global_rank() if environment is not None else 0
     logger: Any = False
     if rank == 0:
-        logger = CurveLogger(job.checkpoints.path.parent, _step_of(resumed) if resumed else None)
+        step = int(SafeCheckpointIO().load_checkpoint(resumed)["global_step"]) if resumed else None
+        logger = CurveLogger(job.checkpoints.path.parent, step)
     start = time.perf_counter()
     trainer = _trainer(job, callbacks, logger, environment, progress=listeners.progress)
     _fit(trainer, module, data, resumed, job)
@@ -187,10 +186,6 @@ def planned_steps(settings: TrainerConfig, n_batches: int) -> int:
     batches = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
     steps = settings.max_epochs * math.ceil(batches / settings.accumulate_grad_batches)
     return steps if settings.max_steps < 0 else min(steps, settings.max_steps)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(SafeCheckpointIO().load_checkpoint(checkpoint)["global_step"])
 
 
 def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: Any, *, progress: bool) -> pl.Trainer:
@@ -246,7 +241,7 @@ def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: A
 
 
 def _profiler(job: Job) -> Any:
-    """Return the profiler that was asked for; what it finds goes to fit-profile.txt in the run's folder."""
+    """Return the profiler that was asked for; it writes fit-profile.txt in the run's folder."""
     if job.settings.profiler is None:
         return None
     from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler

@@ -64,6 +64,13 @@ def test_tables_and_json_lines_join_the_columns_that_are_named(tmp_path):
     assert "[title]" in str(error.value)
 
 
+def test_texts_may_be_longer_than_a_name_and_hold_line_breaks(tmp_path):
+    (tmp_path / "a.csv").write_text('text\n"' + "long " * 400 + '"\n"two\nlines"\n')
+    assert list(map(len, read_texts(tmp_path / "a.csv", ["text"]))) == [2000, 9]
+    (tmp_path / "a.jsonl").write_text('{"text": "' + "long " * 400 + '"}\n')
+    assert len(read_texts(tmp_path / "a.jsonl", ["text"])) == 1
+
+
 def test_a_file_is_known_by_its_content(tmp_path):
     one, other = tmp_path / "one.txt", tmp_path / "other.txt"
     one.write_text("a\n")

@@ -7,7 +7,6 @@ from scipy import sparse
 from sklearn.base import clone
 
 from agnews_exp.config.compose import compose_config, list_groups
-from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.build import build_features
@@ -38,7 +37,7 @@ def features_config(*overrides):
 
 
 def built(*overrides):
-    return build_features(features_config(*overrides), safe_instantiate)
+    return build_features(features_config(*overrides))
 
 
 SMALL = {"svd": ["features.reduce.n_components=5"], "nmf": ["features.reduce.n_components=4"]}
@@ -48,7 +47,7 @@ SMALL = {"svd": ["features.reduce.n_components=5"], "nmf": ["features.reduce.n_c
 def test_what_a_choice_builds_fits_transforms_and_survives_saving(choice):
     texts, labels = corpus()
     config = features_config(f"features={choice}", *SMALL.get(choice, []))
-    pipeline = build_features(config, safe_instantiate)
+    pipeline = build_features(config)
     matrix = pipeline.fit_transform(texts, labels)
     assert matrix.shape[0] == len(texts)
     assert matrix.shape[1] > 3
@@ -160,4 +159,4 @@ def test_text_features_need_no_pipeline():
 )
 def test_a_configuration_without_sense_is_refused(change, says):
     with pytest.raises(ConfigError, match=says):
-        build_features({**features_config("features=word_tfidf"), **change}, safe_instantiate)
+        build_features({**features_config("features=word_tfidf"), **change})

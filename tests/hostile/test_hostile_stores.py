@@ -83,8 +83,8 @@ def test_a_cache_entry_of_pickled_objects_is_rebuilt_and_not_unpickled(tmp_path)
     entry_of(cache, lambda place, body: signed(place, body, "a", pickle.dumps(Harmful(mark))))
     assert cache.load("kind", "key") is None
     assert not mark.exists()
-    rebuilt = cache.get_or_build("kind", "key", lambda: ({"a": np.arange(5)}, {}))
-    assert len(rebuilt.arrays["a"]) == 5
+    rebuilt = cache.get_or_build("kind", "key", lambda: {"a": np.arange(5)})
+    assert len(rebuilt["a"]) == 5
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "{absolute}", "link"])

@@ -12,7 +12,7 @@ logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from agnews_exp import ngrams
 from agnews_exp.data.bundled import load_sample
 from agnews_exp.ngrams import kernels
-from agnews_exp.ngrams.compiling import start_compiling
+from agnews_exp.ngrams.vectorizers import start_compiling
 
 def misses():
     return sum(sum(k.stats.cache_misses.values()) for k in vars(kernels).values() if hasattr(k, "stats"))

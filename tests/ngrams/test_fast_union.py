@@ -9,9 +9,10 @@ from sklearn.pipeline import FeatureUnion
 from agnews_exp import ngrams as fast
 
 LEXICON = ["spam", "egg", "Ham", "ham", "a", "x", "über", "ΟΔΟΣ", "İ", "cheese,", "\U0001f600", "e\u0301"]
+# No terms are tied at these limits: which of tied ones scikit-learn keeps depends on the processor.
 BLOCKS = {
-    "word": {"analyzer": "word", "ngram_range": (1, 2), "max_features": 40, "sublinear_tf": True},
-    "char": {"analyzer": "char", "ngram_range": (2, 4), "max_features": 90, "min_df": 2, "norm": "l1"},
+    "word": {"analyzer": "word", "ngram_range": (1, 2), "max_features": 19, "sublinear_tf": True},
+    "char": {"analyzer": "char", "ngram_range": (2, 4), "max_features": 87, "min_df": 2, "norm": "l1"},
     "edges": {"analyzer": "char_wb", "ngram_range": (3, 3), "norm": None, "strip_accents": "unicode"},
 }
 
@@ -71,15 +72,6 @@ def test_too_many_occurrences_to_keep_are_read_twice(monkeypatch):
     assert_same(ours.fit_transform(rows), theirs.fit_transform(rows))
 
 
-def test_cached_matrices_serve_a_union_too(tmp_path):
-    rows = corpus(50)
-    ours, theirs = unions()
-    expected = theirs.fit_transform(rows)
-    for _ in range(2):
-        with fast.cached_matrices(tmp_path):
-            assert_same(ours.fit_transform(rows), expected)
-
-
 @pytest.mark.parametrize(
     "odd",
     [
@@ -90,7 +82,7 @@ def test_cached_matrices_serve_a_union_too(tmp_path):
     ],
 )
 def test_members_that_compiled_code_does_not_cover_still_equal_scikit_learn(odd):
-    rows = [*corpus(30), "x" * 80]
+    rows = [*corpus(60), "x" * 80]
     ours, theirs = unions(blocks={"word": BLOCKS["word"], "odd": odd})
     assert_same(ours.fit_transform(rows), theirs.fit_transform(rows))
     assert_same(ours.transform(rows[:9]), theirs.transform(rows[:9]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agnews_exp.evaluation.metrics import find_metric, judge
-from agnews_exp.models.transformer import predictions_of
+from agnews_exp.models.answers import predictions_of
 
 
 def test_same_seed_gives_the_same_weights_whatever_num_workers_and_logging_are(make_training, tmp_path):

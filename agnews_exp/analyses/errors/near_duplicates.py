@@ -130,11 +130,11 @@ def cached_near_duplicates(cache_dir: Path, texts: Sequence[str], settings: Mapp
         MissingDependencyError: datasketch is not installed.
     """
 
-    def build() -> tuple[dict[str, Any], dict[str, Any]]:
-        return dict(vars(find_near_duplicates(texts, **settings))), {}
+    def build() -> dict[str, Any]:
+        return dict(vars(find_near_duplicates(texts, **settings)))
 
     key = cache_key(1, digest_texts(texts), *(settings[name] for name in sorted(settings)))
-    return NearDuplicates(**ArrayCache(cache_dir / "analyses").get_or_build("near_duplicates", key, build).arrays)
+    return NearDuplicates(**ArrayCache(cache_dir / "analyses").get_or_build("near_duplicates", key, build))
 
 
 def exact_duplicates(texts: Sequence[str]) -> NearDuplicates:
