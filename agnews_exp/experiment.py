@@ -98,7 +98,8 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
             status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
-            folder.abandon(status, reason, traceback=None if status == "pruned" else trace)
+            pruned = {"step": error.step, "value": error.value} if isinstance(error, Pruned) else None
+            folder.abandon(status, reason, traceback=None if status == "pruned" else trace, pruned=pruned)
         for worker in workers:
             worker.finish(stopped=killed)
         raise

@@ -73,7 +73,7 @@ class StudySession:
         self._console.print(f"study        {self._asked.name}: {self._rows:,} training rows")
         self._console.print(f"data         {' '.join(self._asked.words)}")
         self._console.print(f"transformer  {self.transformer or 'none'}" + (f"  ({why})" if why else ""))
-        table = Table(box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in ("", "stage", "commands", "state"):
             table.add_column(name, justify="right" if name in ("", "commands") else "left", no_wrap=name != "state")
         for number, (stage, settings) in enumerate(self._stages.items(), 1):

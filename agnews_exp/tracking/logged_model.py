@@ -92,7 +92,7 @@ class SavedModel:
                 pickled_model=MODEL_FILE,
                 sklearn_version=version("scikit-learn"),
                 serialization_format="skops",
-                skops_trusted_types=self._types(),
+                skops_trusted_types=trusted_types(self._folder),
                 code=None,
             )
         else:
@@ -112,11 +112,17 @@ class SavedModel:
             except OSError:
                 shutil.copyfile(self._folder / name, target / name)
 
-    def _types(self) -> list[str]:
-        """Return the types that the loader must trust; the manifest has them, without importing scikit-learn."""
-        if "types" not in self._manifest:
-            return named_types(self._folder / MODEL_FILE)
-        return [str(name) for name in self._manifest["types"] if is_own_class(str(name))]
+
+def trusted_types(folder: Path) -> list[str]:
+    """Return the types that a loader of a classical model must trust, read from its manifest without scikit-learn.
+
+    Args:
+        folder: The model folder.
+    """
+    manifest = read_manifest(folder)
+    if "types" not in manifest:
+        return named_types(folder / MODEL_FILE)
+    return [str(name) for name in manifest["types"] if is_own_class(str(name))]
 
 
 def _signature() -> Any:

@@ -226,10 +226,18 @@ class RunFolder:
         written = (self.path / name for name in (RESULT, CONFIG, PREDICTIONS))
         self._set_status("finished", sha256={path.name: sha256_of(path) for path in written if path.is_file()})
 
-    def abandon(self, status: str, reason: str, *, traceback: str | None = None) -> None:
+    def abandon(
+        self, status: str, reason: str, *, traceback: str | None = None, pruned: Mapping[str, Any] | None = None
+    ) -> None:
         """Mark the run failed or killed and remove incomplete files; never raises.
 
         The bulky parts go first: on a full disk that makes the room for the status.
+
+        Args:
+            status: ``failed``, ``killed`` or ``pruned``.
+            reason: Why, for people.
+            traceback: Of a bug.
+            pruned: ``step`` and ``value`` at which a search gave up on the run.
         """
         for part in (MODEL, FIGURES, ANALYSES):
             shutil.rmtree(self.path / part, ignore_errors=True)
@@ -237,7 +245,7 @@ class RunFolder:
             with suppress(OSError):
                 (self.path / part).unlink(missing_ok=True)
         with suppress(OSError):
-            self._set_status(status, reason=reason, traceback=traceback)
+            self._set_status(status, reason=reason, traceback=traceback, pruned=pruned)
 
     def _set_status(self, status: str, **more: Any) -> None:
         before = {} if status == "running" else read_json(self.path / STATUS) or {}

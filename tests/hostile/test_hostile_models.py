@@ -115,12 +115,12 @@ def test_a_model_whose_classes_are_not_the_manifests_is_refused(tmp_path, save_c
         load_model(tmp_path / "model")
 
 
-def test_types_that_a_manifest_makes_up_are_not_trusted_by_mlflow(tmp_path, sign_again, save_classical):
-    from agnews_exp.tracking.logged_model import _types
+def test_types_that_a_manifest_makes_up_are_not_trusted_types(tmp_path, sign_again, save_classical):
+    from agnews_exp.tracking.logged_model import trusted_types
 
     save_classical(tmp_path / "model")
-    ours = _types(tmp_path / "model")
+    ours = trusted_types(tmp_path / "model")
     assert any(name.startswith("agnews_exp.ngrams.") for name in ours)
     functions = ["os.system", "builtins.eval", "agnews_exp.models.persistence.write_manifest"]
     sign_again(tmp_path / "model", types=[*ours, *functions, "os.agnews_exp.models.x.Y"])
-    assert _types(tmp_path / "model") == ours
+    assert trusted_types(tmp_path / "model") == ours

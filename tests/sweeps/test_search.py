@@ -196,7 +196,7 @@ def test_what_pruning_saved_counts_the_steps_that_were_not_run():
     ("change", "said"),
     [
         (("model.alpha=interval(0.1,2)",), "space.model.alpha.attributes.high: 1.0 there, 2.0 here"),
-        (("model.alpha=interval(0.1,1)", "features=bow"), "features.name"),
+        (("model.alpha=interval(0.1,1)", "features=bow"), "features.blocks"),
         (("model.alpha=interval(0.1,1)", "evaluation.primary=val/accuracy"), "objectives"),
         (("model.alpha=interval(0.1,1)", "split_seed=7"), "split_seed: 42 there, 7 here"),
     ],
