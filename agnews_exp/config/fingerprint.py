@@ -51,6 +51,9 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
         if science["evaluation"].get(key) == usual:
             del science["evaluation"][key]  # what is usual needs no mention; a run without the test is another
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
+    # All rows are the same rows, whoever draws them; the word `seed` stays, so that repetitions are known as such.
+    if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):
+        science["subset_seed"] = plain["subset_seed"]
     if own := _own_sources(plain):
         science["own_components"] = own
     return science

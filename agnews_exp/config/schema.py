@@ -183,6 +183,9 @@ class RunConfig(_Group):
     tags: dict[Name, Annotated[str, Field(max_length=5000), AfterValidator(_shown)] | int | float | bool]
     seed: Seed
     split_seed: Seed
+    subset_seed: Seed | Literal["seed"] | None = Field(
+        None, description="which rows a data_fraction takes; null: split_seed's, seed: each seed draws rows of its own"
+    )
     data_fraction: Fraction = Field(description="share of the training rows")
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")

@@ -117,6 +117,7 @@ def make_splits(
     test_size: float,
     data_fraction: float,
     subset: Subset,
+    subset_seed: int | None = None,
 ) -> Splits:
     """Split a corpus into training, validation and test rows.
 
@@ -127,11 +128,12 @@ def make_splits(
 
     Args:
         corpus: What a data source returned.
-        split_seed: Decides which rows are validation (and test) rows and the order of ``subset``.
+        split_seed: Decides which rows are validation (and test) rows.
         validation_size: Share of the training file in (0, 1).
         test_size: Share of the training file in (0, 1), for a corpus without test rows.
         data_fraction: Share of the training rows in (0, 1].
         subset: The way of taking that share.
+        subset_seed: Decides which rows it takes; None is ``split_seed``.
 
     Raises:
         ConfigError: A share is out of range.
@@ -144,9 +146,8 @@ def make_splits(
     if validation is None:
         train, validation = _cut(train, validation_size, "validation", split_seed, corpus.class_names)
     if data_fraction < 1:
-        train = train.take(
-            subset(train.labels, fraction=data_fraction, seed=split_seed, n_classes=len(corpus.class_names))
-        )
+        seed = split_seed if subset_seed is None else subset_seed
+        train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
     for name, rows in (("validation", validation), ("test", test)):
         absent = _absent(rows, corpus.class_names)
         if absent:

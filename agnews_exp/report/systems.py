@@ -289,10 +289,11 @@ class System:
 
     @property
     def setting(self) -> frozenset[tuple[str, str]]:
-        """What makes it what it is, but for the share of the rows that it was trained on."""
+        """The settings that make it differ from others, but for the rows that it was trained on."""
+        rows = ("data_fraction", "subset_seed")
         config = self.first.scientific
         return frozenset(
-            (k, str(v)) for k, v in config.items() if _tells(k) and k != "data_fraction" and not k.endswith(".name")
+            (k, str(v)) for k, v in config.items() if _tells(k) and k not in rows and not k.endswith(".name")
         ) | {("name", self.first.model), ("features", self.first.features)}
 
     @property

@@ -161,9 +161,12 @@ def learning_curves(inputs: Inputs) -> list[Block]:
 
 
 def _curves(systems: Sequence[System]) -> dict[str, dict[int, System]]:
-    """Return systems that differ in their share of the rows alone, by name and rows; those on several shares."""
+    """Return systems that differ in their rows alone, by name and number of rows; those on several shares.
+
+    Of two on equally many rows, the one with more seeds is meant: a single run may have drawn its rows otherwise.
+    """
     lines: dict[frozenset[tuple[str, str]], dict[int, System]] = {}
-    for system in systems:
+    for system in sorted(systems, key=lambda system: -len(system.runs)):
         if not system.fits_on_validation:
             lines.setdefault(system.setting, {}).setdefault(system.first.rows.get("train", 0), system)
     curves: dict[str, dict[int, System]] = {}

@@ -60,11 +60,13 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
                 fix="return agnews_exp.data.corpus.Corpus.from_pairs(...)",
             )
         subset = checked.component("subset")
+        drawn = checked.run.seed if checked.run.subset_seed == "seed" else checked.run.subset_seed
         return make_splits(
             corpus,
             split_seed=checked.run.split_seed,
             validation_size=checked.run.data.validation_size,
             test_size=checked.run.data.test_size,
             data_fraction=checked.run.data_fraction,
+            subset_seed=drawn,
             subset=partial(resolve_target(subset.pop("_target_"), "subset._target_"), **subset),
         )

@@ -69,6 +69,18 @@ def test_data_efficiency_joins_what_differs_in_its_rows_alone(store_run: StoreRu
     assert sorted(series.x for series in chart.series) == [(250, 500), (500, 1000)]
 
 
+def test_of_two_systems_on_equally_many_rows_the_one_with_more_seeds_is_drawn(
+    store_run: StoreRun, tmp_path: Path
+) -> None:
+    runs = ((0.5, 42, 0.99, "alone"), (0.5, 1, 0.8, "drawn"), (0.5, 2, 0.9, "drawn"), (1.0, 1, 0.95, "whole"))
+    for number, (fraction, seed, score, group) in enumerate(runs, start=1):
+        more = {"fraction": fraction, "n_train": round(1000 * fraction), "seed": seed, "group": group}
+        store_run(tmp_path, number << 40, "sgd", score, score, name="sgd", **more)
+    (chart,) = [block for block in learning_curves(collect(tmp_path, None)) if isinstance(block, Chart)]
+    (ours,) = chart.series
+    assert ours.y == pytest.approx((0.85, 0.95), abs=1e-3)  # the lone run has .99
+
+
 def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refused(
     store_run: StoreRun, tmp_path: Path
 ) -> None:
