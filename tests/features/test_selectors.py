@@ -44,6 +44,7 @@ def test_explicit_zeros_do_not_count_as_present():
     assert matrix.nnz == 2, "the caller's matrix must stay as it was"
 
 
+@pytest.mark.slow
 def test_mutual_information_of_a_hundred_thousand_columns_needs_no_dense_matrix():
     rng = np.random.default_rng(0)
     matrix = sparse.random(2000, 100_000, 0.002, format="csr", random_state=0)

@@ -84,6 +84,7 @@ def load(endpoint, home):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_weights_come_from_the_hub_and_then_from_the_cache(hub, tmp_path):
     endpoint, weights, served = hub
     first = load(endpoint, tmp_path)

@@ -44,11 +44,13 @@ def test_without_numba_results_are_the_same_and_one_warning_says_why():
     assert slow_result[0].split()[1:] == fast_result[0].split()[1:]
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_where_numba_is_told(tmp_path):
     run("fit()", NUMBA_CACHE_DIR=str(tmp_path))
     assert list(tmp_path.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 def test_kernels_compile_where_no_folder_can_keep_them():
     # As for a package installed read-only under a user without a home folder.
     code = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\nx, _ = fit(); print(x.shape[0])"

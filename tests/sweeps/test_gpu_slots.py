@@ -49,6 +49,7 @@ def test_jobs_get_as_many_threads_as_asked(sweeps, tmp_path, monkeypatch):
     assert set(spans(notes)) == {"3"}
 
 
+@pytest.mark.slow
 def test_as_many_jobs_share_a_gpu_as_are_allowed_to(sweeps, tmp_path):
     notes = tmp_path / "notes"
     words = (
@@ -63,6 +64,7 @@ def test_as_many_jobs_share_a_gpu_as_are_allowed_to(sweeps, tmp_path):
     assert most_at_once(used["1"]) == 2
 
 
+@pytest.mark.slow
 def test_a_job_of_several_gpus_gets_them_all(sweeps, tmp_path):
     notes = tmp_path / "notes"
     words = ("seed=1,2", "hydra.launcher.n_jobs=2", "hydra.launcher.gpus_per_job=2")

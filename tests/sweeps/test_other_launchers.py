@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_failures_nesting_and_repeats_are_the_same_through_other_launchers(sweeps, tmp_path, launcher):
     flag = tmp_path / "flag"
@@ -41,6 +42,7 @@ def wait_until(true, seconds=120):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_sweep_outlives_its_tracker_and_sync_brings_what_is_missing(sweeps, tmp_path):
     words = ("model=faulty", "model.fault=a,b,c", "model.seconds=3", "sweep.name=other")
     process = sweeps.start(*words)

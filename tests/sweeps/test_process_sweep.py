@@ -105,6 +105,7 @@ def test_a_mistake_that_spoils_every_job_is_refused_before_anything_starts(sweep
     assert [s["attempts"] for s in sweeps.states()] == [0, 0]
 
 
+@pytest.mark.slow
 def test_jobs_are_composed_from_the_configuration_as_it_was_at_the_start(sweeps, tmp_path):
     yaml = sweeps.extra / "model" / "faulty.yaml"
     process = sweeps.start("model=faulty", "model.seconds=8", "seed=1,2")

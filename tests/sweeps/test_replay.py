@@ -99,6 +99,7 @@ def test_neither_command_runs_what_a_foreign_folder_asks_for(project, tmp_path):
     assert not (folder.path / "0").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_runs_its_jobs_anew_when_data_or_version_have_changed(project):
     data = project.root / "data.csv"
     lines = ["text,label", *(f"{animal} number {n},{animal}" for n in range(40) for animal in ("cat", "dog", "hen"))]

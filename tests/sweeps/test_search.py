@@ -280,6 +280,7 @@ def test_a_pruners_settings_reach_optuna(settings, attribute, value):
     assert getattr(make_pruner(settings), attribute) == value
 
 
+@pytest.mark.slow
 def test_the_median_pruner_stops_hopeless_trials_of_a_classical_model_before_their_full_fit(sweeps):
     done = sweeps.run(
         "model=sgd_modified_huber", "model.alpha=1e-4,2e-4,10.0,20.0,40.0", "hydra/sweeper/sampler=grid",

@@ -66,6 +66,7 @@ def test_a_job_that_outlives_its_sweep_is_waited_for_and_not_run_twice(sweeps):
     assert [c.info.status for c in (parent, *children)] == ["FINISHED"] * 3
 
 
+@pytest.mark.slow
 @needs_submitit
 def test_parameters_that_submitit_refuses_are_an_error_before_any_job(sweeps):
     done = sweeps.run("model=dummy", "seed=1,2", LOCAL, "+hydra.launcher.partition=gpu")

@@ -69,7 +69,7 @@ def test_a_run_that_ends_otherwise_says_why(records, status, reason, said):
     mirror(folder.path, store)
     (run,) = runs_of(records.plain())
     assert run.info.status == "RUNNING"
-    folder.abandon(status, reason)
+    folder.abandon(status, reason, pruned={"step": 3, "value": 1 / 3} if status == "pruned" else None)
     mirror(folder.path, store)
     (run,) = runs_of(records.plain())
     assert run.info.status == said
@@ -77,7 +77,7 @@ def test_a_run_that_ends_otherwise_says_why(records, status, reason, said):
     assert reason in run.data.tags["mlflow.note.content"]
     if status == "pruned":
         assert run.data.tags["pruned.step"] == "3"
-        assert run.data.metrics["pruned/val_macro_f1"] == 0.25
+        assert run.data.metrics["pruned/val_macro_f1"] == 1 / 3
 
 
 def test_curves_are_sent_while_a_run_works_and_never_twice(records):

@@ -40,7 +40,7 @@ def test_result_counts_only_after_finish(tmp_path):
     assert (folder.status, folder.result()) == ("running", None)
     folder.finish({"objective": 0.5})
     assert folder.status == "finished"
-    assert folder.result() == {"objective": 0.5}
+    assert folder.result() == {"objective": 0.5, "record": 2}
 
 
 def test_abandoned_run_keeps_reason_and_drops_what_is_half_done(tmp_path):

@@ -95,6 +95,7 @@ def find(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [(name, option, value) for name, options in OTHER_VALUES.items() for option, value in options.items()],
