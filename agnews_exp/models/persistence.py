@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -316,8 +317,11 @@ def _torch_hidden() -> Iterator[None]:
 
 
 class _HideTorch:
-    """An import hook under which torch is not installed."""
+    """An import hook under which torch is not installed for the thread that made it; others import it as ever."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
-        if name == "torch" or name.startswith("torch."):
+        if threading.get_ident() == self._thread and (name == "torch" or name.startswith("torch.")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)

@@ -184,7 +184,7 @@ def test_a_study_killed_five_times_writes_the_same_report(make_project, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert statuses(killed) == statuses(whole)
     (markdown, tables), (expected, expected_tables) = written(killed), written(whole)
-    assert {"runs.csv", "systems_table.csv", "comparison_statistics_classical.csv"} <= set(tables)
+    assert {"runs.csv", "systems_table.csv", "comparison_classical.csv"} <= set(tables)
     assert tables == expected_tables, f"kills drawn with seed {seed}"
     assert markdown == expected, f"kills drawn with seed {seed}"
     assert not [r for r in killed.mlflow_runs() if r.info.status == "RUNNING"]

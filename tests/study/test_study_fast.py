@@ -55,7 +55,7 @@ def check_classical_sweep(project, stage):
     assert len(list(sweep.glob("jobs/[0-9]*.report.json"))) == 26
     assert "0.9018" in (sweep / "tables.md").read_text(), "the published score of multinomial_nb"
     notes = [run.data.tags.get("mlflow.note.content", "") for run in project.mlflow_runs() if run.info.run_name == name]
-    assert "Classical models" in "".join(notes)
+    assert "Published numbers beside own ones" in "".join(notes)
 
 
 def check_cascade(outputs, stage):

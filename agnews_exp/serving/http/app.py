@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 
 from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
-from agnews_exp.core.process import Terminated
+from agnews_exp.core.process import Terminated, is_stop
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.http.limits import (
@@ -341,8 +341,10 @@ def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, 
     listening = _listen(config, host, port)
     address, bound = listening.getsockname()[:2]
     print(f"{name} at http://{address}:{bound}  (documentation: /docs, metrics: /metrics; Ctrl-C ends it)", flush=True)
-    with suppress(Terminated, KeyboardInterrupt):  # uvicorn raises the signal again after it has ended well
+    try:
         uvicorn.Server(config).run(sockets=[listening])
+    except (Terminated, KeyboardInterrupt) as stop:  # uvicorn raises the signal again after it has ended well
+        is_stop(stop)  # so it was heard, and is no reason for an exit code
 
 
 def is_loopback(host: str) -> bool:
