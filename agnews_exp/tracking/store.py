@@ -332,7 +332,9 @@ def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
         "--default-artifact-root", (mlruns / "artifacts").resolve().as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
-    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, fixed words
+    # Nobody asks this server for jobs, and the workers for them take most of its start.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
+    os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, fixed words
 
 
 def _renew_views(uri: str, experiment_id: str) -> None:

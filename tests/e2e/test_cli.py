@@ -71,7 +71,7 @@ def test_ui_serves_the_runs_on_loopback(project):
         env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        for _ in range(120):
+        for _ in range(600):  # a new installation compiles MLflow's modules first
             try:
                 body = urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
                 break

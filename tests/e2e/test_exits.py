@@ -36,6 +36,7 @@ def wait_until_fitting(project, process, seconds=90):
     pytest.fail("the run never came to its fit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_during_fit_ends_record_and_mlflow_run_as_killed(project, number, code):
     process = project.start(*SLOW_FIT)

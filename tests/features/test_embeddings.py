@@ -176,6 +176,7 @@ def test_trained_vectors_are_the_same_for_the_same_seed_only(algorithm):
     assert first.shape == (len(CORPUS), 8)
 
 
+@pytest.mark.slow
 @needs_gensim
 def test_trained_vectors_do_not_depend_on_the_hash_seed():
     code = (

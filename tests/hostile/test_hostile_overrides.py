@@ -124,6 +124,7 @@ def test_only_the_parts_of_our_package_that_hold_components_are_imported():
     assert done.stdout.split() == ["ConfigError", "False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["data=1", "tuning=extend_list(1)"])
 def test_the_real_command_says_what_hydra_stumbles_over(project, override):
     done = project.run(override, "tracking=none")

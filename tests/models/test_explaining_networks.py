@@ -96,6 +96,7 @@ def test_explanation_does_not_depend_on_what_else_is_explained(recipe):
     assert all(parameter.grad is None for parameter in model.network.parameters())
 
 
+@pytest.mark.slow
 @every_network
 def test_integrated_gradients_add_up_to_the_logit(recipe):
     pytest.importorskip("captum")

@@ -29,6 +29,7 @@ def test_importing_the_vectorisers_imports_neither_numba_nor_torch():
     assert run("import sys; print(sorted({'numba', 'torch', 'mlflow'} & set(sys.modules)))") == ["[]"]
 
 
+@pytest.mark.slow
 def test_without_numba_results_are_the_same_and_one_warning_says_why():
     shown = "x, y = fit(); print(x.sum(), x.nnz, y.toarray().tolist())"
     fast_result = run(shown)

@@ -66,6 +66,7 @@ def test_a_study_without_its_data_says_what_to_do(tmp_path, monkeypatch):
         run_command(["study", "full", f"data.dir={tmp_path}/nowhere", "--plan"])
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_what_is_done_is_not_and_the_report_follows(project):
     stages = {"classical": ["list model"], "report": ["list paths"]}
     words = study_words(eda=["list nosuchgroup", "list data"], statistics=["compare <top:2>"], **stages)

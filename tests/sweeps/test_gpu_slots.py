@@ -26,6 +26,7 @@ def run(sweeps, path, *words: str, visible: str):
     return sweeps.project.run(*command, env=sweeps.env | {"CUDA_VISIBLE_DEVICES": visible})
 
 
+@pytest.mark.slow
 def test_parallel_jobs_get_a_gpu_each_by_the_names_that_the_sweep_sees(sweeps, tmp_path):
     notes = tmp_path / "notes"
     words = ("seed=1,2,3,4", "model.seconds=1", "hydra.launcher.n_jobs=4", "hydra.launcher.gpus_per_job=1")

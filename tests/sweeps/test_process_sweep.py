@@ -68,6 +68,7 @@ def test_ten_jobs_of_which_four_fail_in_four_ways_give_six_results_and_four_reas
     assert len(rows) == 11
 
 
+@pytest.mark.slow
 def test_a_killed_check_of_the_configuration_is_not_called_an_invalid_configuration(sweeps):
     killed = sweeps.run("model=faulty", "seed=1,2", FAULTS_KILL="import")
     assert killed.returncode == 3, killed.stderr
@@ -119,6 +120,7 @@ def test_jobs_are_composed_from_the_configuration_as_it_was_at_the_start(sweeps,
     assert names == {1}
 
 
+@pytest.mark.slow
 def test_jobs_on_failure_stop_starts_no_more_jobs(sweeps):
     done = sweeps.run("model=faulty", "model.fault=raise,a,b", "hydra.launcher.on_failure=stop")
     assert done.returncode == 1

@@ -82,6 +82,7 @@ def test_a_killed_parent_takes_its_jobs_with_it_and_sweep_resume_goes_on(sweeps)
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_terminated_sweep_ends_its_jobs_marks_them_killed_and_exits_143(sweeps):
     process = sweeps.start("model=faulty", "model.seconds=0,60")
     wait_for_progress(sweeps, process, 1)
@@ -96,6 +97,7 @@ def test_a_terminated_sweep_ends_its_jobs_marks_them_killed_and_exits_143(sweeps
     assert sorted(c.info.status for c in children) == ["FINISHED", "KILLED"]
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_one_failure_and_the_rest_goes_on(sweeps):
     process = sweeps.start("model=faulty", "model.seconds=0,60,0.1", "hydra.launcher.n_jobs=1")
     wait_for_progress(sweeps, process, 1)

@@ -26,6 +26,7 @@ def trials(sweeps) -> list:
     return optuna.load_study(study_name=summary.study_name, storage=f"sqlite:///{path}").get_trials()
 
 
+@pytest.mark.slow
 def test_a_search_runs_n_trials_in_all_and_more_only_when_more_are_asked_for(sweeps):
     words = ("model=multinomial_nb", "model.alpha=tag(log,interval(0.001,10))", *SEARCH)
     first = sweeps.run(*words, "hydra.sweeper.n_trials=3")
@@ -239,6 +240,7 @@ def test_a_search_is_drawn_with_what_matters_first(objectives, first):
     assert set(dots.y) <= {"a", "b"}
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_trusted(sweeps, tmp_path):
     (tmp_path / "my_space.py").write_text(
         "def wider(config, trial):\n"
