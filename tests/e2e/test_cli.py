@@ -82,7 +82,7 @@ def test_ui_serves_the_runs_on_loopback(project):
         assert body == b"OK"
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     assert f"http://127.0.0.1:{port}/" in output
 
 
