@@ -128,15 +128,7 @@ class Chart:
 
 
 def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
-    """Return a confusion matrix: counts, shaded by their share of the true class.
-
-    Args:
-        name: File name without ending.
-        title: Its title.
-        counts: Shape (K, K), true classes by given ones.
-        names: K class names.
-        provenance: See :class:`Chart`.
-    """
+    """Return a confusion matrix (K, K), true classes by given ones: counts, shaded by their share of the true class."""
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return Chart(
@@ -154,18 +146,9 @@ def heat_map(
     name: str, title: str, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, form: str = ".2f",
     top: float | None = None, blank_diagonal: bool = False, caption: str = "",
 ) -> Chart:  # fmt: skip
-    """Return a matrix as shades from 0 to its greatest value, with its numbers in the cells.
+    """Return a matrix (R, C) as shades from 0 to its greatest value or ``top``, with its numbers in the cells.
 
-    Args:
-        name: File name without ending.
-        title: Its title.
-        values: Shape (R, C); NaN is left blank.
-        rows: R names.
-        columns: C names.
-        form: Format of a number.
-        top: The value of the darkest shade; the greatest by default.
-        blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
-        caption: The meaning of the numbers.
+    NaN is left blank, and with ``blank_diagonal`` the cells (i, i), which are what they are by definition.
     """
     matrix = np.array(values, dtype=np.float64)
     if blank_diagonal:
@@ -185,15 +168,7 @@ _MAX_PANELS = 12
 def ranked_bars(
     name: str, title: str, x_title: str, ranked: Mapping[str, Sequence[tuple[str, float]]], *, columns: int = 2
 ) -> Chart:
-    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out.
-
-    Args:
-        name: File name without ending.
-        title: Its title.
-        x_title: With unit.
-        ranked: Panel to its things and their values, in the order to draw.
-        columns: Panels side by side.
-    """
+    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out."""
     used = list({panel: pairs for panel, pairs in ranked.items() if pairs}.items())[:_MAX_PANELS]
     series = tuple(
         Series(panel, tuple(float(v) for _, v in pairs), tuple(n for n, _ in pairs), panel=panel)
@@ -203,12 +178,7 @@ def ranked_bars(
 
 
 def box_series(name: str, values: ArrayLike) -> Series:
-    """Return a box of many values, of which the chart keeps only the percentiles and the mean.
-
-    Args:
-        name: Its row.
-        values: Shape (n,), n at least 1.
-    """
+    """Return a box of n values, n at least 1, of which the chart keeps only the percentiles and the mean."""
     return Series(name, (), summary=_summary(values))
 
 
@@ -281,16 +251,7 @@ def read_chart(path: Path) -> Chart:
 
 
 def draw_folder(folder: Path, *, ending: str = ".png", dark: bool = False) -> list[Path]:
-    """Draw all charts whose data lie in a folder or below it, each beside its data.
-
-    Args:
-        folder: Such as a run's.
-        ending: ``.png`` or ``.svg``.
-        dark: For a dark background.
-
-    Returns:
-        The pictures' files.
-    """
+    """Draw all charts whose data lie in a folder or below it, each beside its data; return the pictures' files."""
     drawn = []
     for path in sorted(folder.rglob("*.json")):
         with path.open("rb") as file:
@@ -353,13 +314,9 @@ def _converter() -> Any:
 
 
 def vega(chart: Chart, *, dark: bool = False, titled: bool = True) -> Spec:
-    """Return a chart as a Vega-Lite specification.
+    """Return a chart as a Vega-Lite specification, titled for a picture that stands alone.
 
-    Args:
-        chart: The chart.
-        dark: For a dark background. Only the key ``config`` differs: a page keeps one specification and two
-            :func:`theme`.
-        titled: With title and caption, for a picture that stands alone.
+    For a dark background only the key ``config`` differs: a page keeps one specification and two :func:`theme`.
     """
     panels = list(dict.fromkeys(series.panel for series in chart.series))
     spec: Spec = {"$schema": f"https://vega.github.io/schema/vega-lite/v{_VEGA_LITE[0]}.json"}

@@ -177,14 +177,9 @@ class CodePoints:
     def read(
         self, texts: Sequence[str], lowercase: bool
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the code points of the texts, and where each begins and ends.
+        """Return uint32 code points of all texts, one separator after each, and int64 starts and ends of each text.
 
-        Args:
-            texts: Rows.
-            lowercase: Whether to lower-case them, exactly as ``str.lower`` does for each alone.
-
-        Returns:
-            uint32 codes of all texts with one separator after each; int64 starts; int64 ends.
+        They are lower-cased exactly as ``str.lower`` does it for each alone.
         """
         # A line feed is neither cased nor case-ignorable, so the one rule of str.lower that looks at its
         # neighbours (the final sigma) decides beside it as it does at the end of a text.
@@ -229,9 +224,7 @@ r"""Token patterns that mean "maximal runs of \w", with the least length of a ru
 class CharacterReader:
     """Turns texts into the numbers of their characters.
 
-    Args:
-        spec: The kind of n-grams.
-        known: Code points that are symbols 1, 2, ...: then no others are added. None adds them as they come.
+    The ``known`` code points are symbols 1, 2, ..., and no others are added; None adds them as they come.
     """
 
     def __init__(self, spec: NgramSpec, known: NDArray[np.uint32] | None = None) -> None:
@@ -283,9 +276,8 @@ class CharacterReader:
 class TokenReader:
     r"""Turns texts into the numbers of their tokens, runs of ``\w``, in compiled code.
 
-    Args:
-        spec: The kind of n-grams; its pattern must be one that :func:`reader_for` sends here.
-        known: Tokens that are symbols: then no others are added. None adds them as they come.
+    The spec's pattern is one of ``_RUN_PATTERNS``. The ``known`` tokens are symbols, and no others are added; None adds
+    them as they come.
     """
 
     def __init__(self, spec: NgramSpec, known: Sequence[str] | None = None) -> None:
@@ -394,12 +386,7 @@ class _TokenNumbers(dict[str, int]):
 
 
 class PatternReader:
-    """Turns texts into the numbers of their tokens, which any regular expression finds.
-
-    Args:
-        spec: The kind of n-grams.
-        known: As for :class:`TokenReader`.
-    """
+    """Turns texts into the numbers of tokens that any regular expression finds; ``known`` as for TokenReader."""
 
     def __init__(self, spec: NgramSpec, known: Sequence[str] | None = None) -> None:
         self.spec = spec
@@ -441,11 +428,7 @@ Reader = CharacterReader | TokenReader | PatternReader
 
 
 def reader_for(spec: NgramSpec, known: Sequence[str] | None = None) -> Reader:
-    """Return the reader for a spec.
-
-    Args:
-        spec: The kind of n-grams.
-        known: The only characters or tokens that matter (those of a vocabulary), or None for all.
+    """Return the reader for a spec; ``known`` are the only characters or tokens that matter, None for all.
 
     Raises:
         KeyTooWideError: No key can hold these n-grams.
@@ -465,11 +448,7 @@ STREAM_LIMIT = 1 << 28
 
 
 class NgramTable:
-    """Open-addressing table from keys to numbers 0, 1, ..., with sums per number.
-
-    Args:
-        room: Number of n-grams to make room for at first.
-    """
+    """Open-addressing table from keys to numbers 0, 1, ..., with sums per number."""
 
     def __init__(self, room: int = 1 << 16) -> None:
         self.count = 0
@@ -494,14 +473,10 @@ class NgramTable:
         self.add(keys, sums[: 2 * count])
 
     def add(self, keys: NDArray[np.uint64], sums: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Add n-grams that were counted over other rows.
+        """Add n-grams that were counted over other rows; return the number of each, shape (n,), int32.
 
-        Args:
-            keys: Shape (n,), uint64, distinct.
-            sums: Shape (2 n,), int64: occurrences at 2 i, rows << 32 at 2 i + 1.
-
-        Returns:
-            Shape (n,), int32, the number of each.
+        The keys, shape (n,), uint64, are distinct; ``sums``, shape (2 n,), int64, has occurrences at 2 i, rows << 32 at
+        2 i + 1.
         """
         from agnews_exp.ngrams.kernels import insert_keys
 
@@ -570,8 +545,7 @@ class Counts:
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
         """Hand over the blocks of all rows, each with the column of its numbers; None where they were not kept.
 
-        Args:
-            columns: Shape (n,), int32, the column of each n-gram, -1 for none.
+        ``columns``, shape (n,), int32, is the column of each n-gram, -1 for none.
         """
         if self.blocks is None:
             return None
@@ -645,13 +619,9 @@ class _Worker:
 
 
 def count_texts(texts: Sequence[str], spec: NgramSpec, n_jobs: int, keep: bool | None = None) -> Counts:
-    """Count the n-grams of texts.
+    """Count the n-grams of texts; the result does not depend on the threads, up to the order of ``keys``.
 
-    Args:
-        texts: Rows.
-        spec: The kind of n-grams.
-        n_jobs: Number of threads; the result does not depend on it, up to the order of ``keys``.
-        keep: Whether to keep the occurrences; None keeps them up to :data:`STREAM_LIMIT`.
+    Occurrences are kept if ``keep`` says so; None keeps them up to :data:`STREAM_LIMIT`.
 
     Raises:
         KeyTooWideError: The n-grams do not fit into 64-bit keys.

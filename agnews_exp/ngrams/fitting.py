@@ -36,13 +36,10 @@ from agnews_exp.ngrams.counting import (
 
 
 def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return natural logarithms that are the same on every processor.
+    """Return natural logarithms of positive numbers that are the same on every processor.
 
     numpy's own for float64 differ in the last bit between a processor with AVX-512 and one without. These are computed
     with more digits and rounded.
-
-    Args:
-        values: Any shape, positive numbers; ratios are best given as numerator and denominator apart.
     """
     return np.log(values.astype(np.longdouble)).astype(np.float64)
 
@@ -83,9 +80,7 @@ def _index_type(stored: int) -> type:
 class _Output:
     """The arrays of the whole matrix, which blocks fill at the same time.
 
-    Args:
-        n_blocks: Number of blocks.
-        stored: Number of stored values, where it is known beforehand: then each block writes straight to its place.
+    Where the number of ``stored`` values is known beforehand, each block writes straight to its place.
     """
 
     def __init__(self, n_blocks: int, stored: int | None) -> None:
@@ -225,12 +220,7 @@ Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
 
 
 def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
-    """Build a canonical CSR matrix: columns ascending in each row, none twice.
-
-    Args:
-        parts: The parts side by side; their blocks must hold the same rows.
-        n_jobs: Number of threads.
-    """
+    """Build a canonical CSR matrix of parts that hold the same rows: columns ascending in each row, none twice."""
     n_blocks = parts[0].n_blocks
     first_columns = np.cumsum([0, *(part.n_columns for part in parts)]).tolist()
     stored = [part.stored for part in parts]
@@ -268,11 +258,7 @@ def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
 
 
 class Vocabulary:
-    """Looks the n-grams of texts up in a fixed set of terms.
-
-    Args:
-        spec: The kind of n-grams of the terms.
-        terms: The terms; term i is column i.
+    """Looks the n-grams of texts up in a fixed set of terms; term i is column i.
 
     Raises:
         KeyTooWideError: The terms do not fit into 64-bit keys.
@@ -349,10 +335,7 @@ class Limits:
 def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
     """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 
-    Args:
-        counted: The counts over the rows to fit on.
-        limits: Bounds.
-        binary: Whether an n-gram counts once per row.
+    ``binary`` counts an n-gram once per row.
 
     Raises:
         ValueError: No n-gram at all, contradictory bounds, or none left: scikit-learn's own messages.
@@ -374,13 +357,9 @@ def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArra
 
 
 def most_frequent(totals: NDArray[Any], limit: int) -> NDArray[np.intp]:
-    """Return the positions of the largest totals, ascending; of equal ones at the cut the first stay.
+    """Return the positions of the largest totals, shape (n,), ascending; of equal ones at the cut the first stay.
 
     scikit-learn sorts unstably here, so what it keeps at a tie depends on the processor.
-
-    Args:
-        totals: Shape (n,), occurrences of terms in alphabetical order.
-        limit: Number of terms to keep.
     """
     return np.sort(np.argsort(-totals, kind="stable")[:limit])
 
@@ -441,13 +420,7 @@ def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[st
 
 
 class CorpusRows:
-    """The n-grams of some rows of a counted corpus; it offers the same as :class:`~agnews_exp.ngrams.counting.Counts`.
-
-    Args:
-        corpus: The counts.
-        rows: int64, rows of the corpus; one may occur more than once.
-        n_jobs: Number of threads.
-    """
+    """The n-grams of some rows (int64) of a counted corpus; it offers the same as :class:`Counts`."""
 
     def __init__(self, corpus: CorpusCounts, rows: NDArray[np.int64], n_jobs: int) -> None:
         self.corpus = corpus
@@ -504,11 +477,9 @@ def corpus_blocks(
 
 
 class SharedCounts:
-    """The corpus whose counts the vectorisers of this process share.
+    """The corpus whose counts the vectorisers of this process share: all rows that will be fitted on or transformed.
 
-    Args:
-        texts: All rows that will be fitted on or transformed, of any split, in any order.
-        cache: Where counts are kept for other processes; None keeps them in memory only.
+    The cache keeps them for other processes; None keeps them in memory only.
     """
 
     def __init__(self, texts: Sequence[str], cache: ArrayCache | None) -> None:
@@ -555,10 +526,6 @@ def shared_counts(texts: Sequence[str], *, cache_dir: Path | None = None) -> Ite
 
     They recognise texts by their content, as they are given to ``fit`` and ``transform`` (so after any cleaning);
     texts that are not among these are counted as usual. Results are the same inside and outside.
-
-    Args:
-        texts: Rows of all splits.
-        cache_dir: Folder in which other processes find the counts; None keeps them in memory.
     """
     shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir))
     _active_shared.append(shared)
@@ -614,13 +581,9 @@ class Learned:
 
 
 class Lookup:
-    """Finds the terms of a fitted vectoriser in texts.
+    """Finds the terms (packed) of a fitted vectoriser in texts.
 
-    Args:
-        spec: The kind of n-grams of the terms.
-        term_text: The terms, packed.
-        term_lengths: The terms, packed.
-        counted: A counted corpus and the column of each of its n-grams, where the fit used one.
+    ``counted`` is a counted corpus and the column of each of its n-grams, where the fit used one.
     """
 
     def __init__(
@@ -654,13 +617,7 @@ class Lookup:
 
 
 def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool) -> Learned:
-    """Fit a vocabulary on texts.
-
-    Args:
-        texts: Rows.
-        request: The settings of the fit.
-        n_jobs: Number of threads; changes nothing but the time.
-        want_part: Whether the rows of these texts are needed as well.
+    """Fit a vocabulary on texts, and with ``want_part`` keep what the matrix of these rows needs.
 
     Raises:
         KeyTooWideError: scikit-learn has to do it.

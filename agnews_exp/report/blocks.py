@@ -80,13 +80,7 @@ def listed(words: Iterable[str], most: int = 6) -> str:
 
 
 def origin(runs: Sequence[StoredRun], splits: Sequence[str] = ("test",), command: str | None = None) -> str:
-    """Return runs, split, rows, seeds, device and command of numbers in a line.
-
-    Args:
-        runs: That gave the numbers.
-        splits: They were computed on.
-        command: That makes them again; None takes the runs' own.
-    """
+    """Return runs, split, rows, seeds, device and command (the runs' own if None) of numbers in a line."""
     rows = {
         split: sorted({n for run in runs if (n := run.rows.get("train" if split == "cv" else split))})
         for split in splits

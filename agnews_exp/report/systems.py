@@ -65,11 +65,7 @@ def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answer
 
 
 class RunNames:
-    """Puts the names of runs in the place of their folders, in commands and stored summaries.
-
-    Args:
-        output_dir: The project's output root; its own path is cut off, too.
-    """
+    """Puts the names of runs in the place of their folders, in commands and stored summaries; the root is cut off."""
 
     def __init__(self, output_dir: Path) -> None:
         self._names: dict[str, str] = {}
@@ -77,11 +73,7 @@ class RunNames:
         self._root = re.compile("|".join(re.escape(f"{place}/") for place in sorted(places)))
 
     def add(self, names: Mapping[str, str]) -> None:
-        """Learn what runs are called.
-
-        Args:
-            names: Folder name to name.
-        """
+        """Learn the names of runs by their folders' names."""
         self._names |= names
 
     def clean(self, text: str) -> str:
@@ -94,13 +86,7 @@ _APART = ("tags", "name", "seed", "force", "resume", "sweep", "paths", "tracking
 
 
 class StoredRun:
-    """A finished run.
-
-    Args:
-        folder: Its record.
-        result: Its result.json.
-        short: A short word that finds it again.
-        names: What runs are called wherever their folders are named.
+    """A finished run: its record, its result.json and the short word that finds it again.
 
     Raises:
         KeyError: The result lacks what every run has.
@@ -247,13 +233,7 @@ _UNTOLD = (
 
 
 def differences(one: Answers, other: Answers, n_classes: int) -> tuple[float, NDArray[np.float64]]:
-    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,).
-
-    Args:
-        one: Answers of the first.
-        other: Answers of the second, for the same rows.
-        n_classes: K.
-    """
+    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,)."""
     from agnews_exp.evaluation.metrics import macro_f1
     from agnews_exp.evaluation.statistics.bootstrap import Cells
 
@@ -332,13 +312,8 @@ class System:
     def mean_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
         """Return the mean over seeds with its 95 % t interval, or with one seed the value with its bootstrap interval.
 
-        The interval of a score between 0 and 1 ends there; with two or three seeds it would often run past.
-
-        Args:
-            metric: Name as stored, such as ``val/macro_f1``.
-
-        Returns:
-            Mean, lower and upper end; None for what the runs do not have.
+        The interval of a score between 0 and 1 ends there; with two or three seeds it would often run past. None stands
+        for what the runs do not have.
         """
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         if len(values) > 1:
@@ -369,14 +344,7 @@ class System:
 
 
 def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
-    """Group runs by what they are but for the seed, the best mean validation macro-F1 first.
-
-    Args:
-        runs: Finished runs.
-
-    Returns:
-        Systems with distinct labels.
-    """
+    """Group runs by what they are but for the seed, the best mean validation macro-F1 first; labels are distinct."""
     groups: dict[str, dict[int, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: run.key):
         groups.setdefault(run.group, {})[run.seed] = run  # of repeated runs of one seed, one counts
