@@ -6,9 +6,10 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,25 @@ from agnews_exp.ngrams.counting import (
     chunks,
     count_texts,
     cut_rows,
-    pack_terms,
     prepare,
     reader_for,
     run_threads,
     split_keys,
     term_strings,
-    unpack_terms,
 )
+
+
+def pack_terms(terms: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return the UTF-8 of n terms (lone surrogates included) as uint8, and their characters, shape (n,), int32."""
+    text = "".join(terms).encode("utf-8", "surrogatepass")
+    return np.frombuffer(text, np.uint8).copy(), np.fromiter(map(len, terms), np.int32, len(terms))
+
+
+def unpack_terms(text: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
+    """Return the terms that :func:`pack_terms` packed."""
+    joined = text.tobytes().decode("utf-8", "surrogatepass")
+    ends = list(accumulate(lengths.tolist()))
+    return [joined[first:last] for first, last in zip([0, *ends], ends, strict=False)]
 
 
 def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -64,13 +76,37 @@ class Weighting:
     norm: str | None = None
     factor: float = 1.0
 
-    def scheme(self) -> int:
-        """Return the kernel's number for the kind of values."""
+    def weights(self) -> Weights:
+        """Return what the kernel needs."""
         from agnews_exp.ngrams import kernels
 
-        if not self.tfidf:
-            return kernels.COUNTS
-        return {"l1": kernels.L1, "l2": kernels.L2, None: kernels.RAW}[self.norm]
+        scheme = {"l1": kernels.L1, "l2": kernels.L2, None: kernels.RAW}[self.norm] if self.tfidf else kernels.COUNTS
+        idf = np.empty(0) if self.idf is None else self.idf
+        return Weights(self.binary, scheme, self.sublinear, idf, float(self.factor))
+
+
+class Weights(NamedTuple):
+    """A weighting as the kernel takes it: ``scheme`` is COUNTS, L1, L2 or RAW, ``idf`` is empty for none."""
+
+    binary: bool
+    scheme: int
+    sublinear: bool
+    idf: NDArray[np.float64]
+    factor: float
+
+
+class SortedBlock(NamedTuple):
+    """A block of rows in the order of columns.
+
+    Attributes:
+        bucket: int32 (n_columns + 1,): where each column's rows end in ``rows``.
+        rows: uint16: the row of every occurrence, by column.
+        sizes: int64 (rows of the block,): number of distinct columns of each row.
+    """
+
+    bucket: NDArray[np.int32]
+    rows: NDArray[np.uint16]
+    sizes: NDArray[np.int64]
 
 
 def _index_type(stored: int) -> type:
@@ -162,57 +198,35 @@ class _PartFiller:
     """One thread's work space for one part."""
 
     def __init__(self, part: Part, first_column: int) -> None:
-        weighting = part.weighting
-        self._part = part
-        self._first_column = first_column
-        self._idf = np.empty(0) if weighting.idf is None else weighting.idf
-        self._bucket = np.empty(part.n_columns + 1, np.int32)
-        self._rows, self._found = np.empty(0, np.uint16), np.empty(1, np.int32)
-        self.sizes = np.empty(0, np.int64)
+        self._part, self._first_column = part, first_column
+        self._weights = part.weighting.weights()
+        self._sorted = SortedBlock(
+            np.empty(part.n_columns + 1, np.int32), np.empty(0, np.uint16), np.empty(0, np.int64)
+        )
+        self._found = np.empty(1, np.int32)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Stored values of each row of the block that was sorted last, shape (n,)."""
+        return self._sorted.sizes
 
     def sort(self, i: int) -> int:
-        """Sort block i; return its number of stored values and leave those of its rows in ``sizes``."""
+        """Sort block i; return its number of stored values."""
         from agnews_exp.ngrams.kernels import sort_block
 
         block, columns = self._part.block_at(i)
-        most = block.occurrences
-        if len(self._rows) < most:
-            self._rows, self._found = np.empty(most, np.uint16), np.empty(most + 1, np.int32)
-        self.sizes = np.empty(len(block.starts), np.int64)
-        stored: int = sort_block(
-            block.stream,
-            block.starts,
-            block.ends,
-            columns,
-            self._part.n_columns,
-            self._found,
-            self._bucket,
-            self._rows,
-            self.sizes,
-        )
+        most, (bucket, rows, _) = block.occurrences, self._sorted
+        if len(rows) < most:
+            rows, self._found = np.empty(most, np.uint16), np.empty(most + 1, np.int32)
+        self._sorted = SortedBlock(bucket, rows, np.empty(len(block.starts), np.int64))
+        stored: int = sort_block(block, columns, self._found, self._sorted)
         return stored
 
     def fill(self, begins: NDArray[np.int64], logs: NDArray[np.float64], place: Any) -> None:
         """Write the sorted block, each row at its place."""
         from agnews_exp.ngrams.kernels import fill_block
 
-        weighting = self._part.weighting
-        fill_block(
-            self._bucket,
-            self._rows,
-            self.sizes,
-            self._part.n_columns,
-            weighting.binary,
-            weighting.scheme(),
-            weighting.sublinear,
-            logs,
-            self._idf,
-            float(weighting.factor),
-            self._first_column,
-            begins,
-            np.empty(len(self.sizes), np.int64),
-            *place,
-        )
+        fill_block(self._sorted, self._weights, logs, self._first_column, begins, *place)
 
 
 Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
@@ -300,20 +314,8 @@ class Vocabulary:
             rows = self._reader.read(prepare(texts, self.spec))
         stream = np.empty(rows.most_ngrams(self.spec), np.int32)
         ends = np.empty(len(texts), np.int64)
-        used = find_ngrams(
-            rows.symbols,
-            rows.segments,
-            rows.row_segments,
-            self.spec.min_n,
-            self.spec.max_n,
-            self.spec.bits,
-            self.spec.within_words,
-            self._table.table,
-            self._table.shift,
-            np.empty(rows.most_in_row(self.spec), np.uint64),
-            stream,
-            ends,
-        )
+        gathered = np.empty(rows.most_in_row(self.spec), np.uint64)
+        used = find_ngrams(rows, self.spec.form, self._table.slots, gathered, stream, ends)
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
@@ -566,7 +568,7 @@ class Learned:
     """The result of a fit.
 
     Attributes:
-        term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
+        term_text: See :func:`pack_terms`.
         term_lengths: Likewise.
         df: int64, rows of the fit that hold each term.
         lookup: Finds the terms in other texts.

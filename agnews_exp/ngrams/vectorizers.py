@@ -20,7 +20,7 @@ from sklearn.feature_extraction import text as sklearn_text
 from sklearn.pipeline import FeatureUnion as SklearnFeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec, pack_terms, unpack_terms
+from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec
 from agnews_exp.ngrams.fitting import (
     Arrays,
     CorpusRows,
@@ -35,7 +35,9 @@ from agnews_exp.ngrams.fitting import (
     build_matrix,
     learn,
     most_frequent,
+    pack_terms,
     portable_log,
+    unpack_terms,
 )
 
 log = logging.getLogger(__name__)
