@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agnews_exp.analyses.findings import Block, Cell, Number, Table, Text
 from agnews_exp.core.numbers import plural
@@ -38,6 +39,12 @@ def score(system: System, metric: str) -> Number:
     """Return a system's mean over seeds with a 95 % interval over rows and, where it has several, over seeds."""
     value, low, high = system.joint_interval(metric)
     return Number(value, "metric", low, high)
+
+
+def intervals(systems: Iterable[System], metric: str) -> tuple[tuple[Any, ...], ...]:
+    """Return values, lower and upper ends of systems, for a chart."""
+    values, lows, highs = zip(*(system.joint_interval(metric) for system in systems), strict=True)
+    return values, lows, highs
 
 
 def run_score(run: StoredRun, metric: str) -> Number:

@@ -170,20 +170,13 @@ class StoredRun:
         if (split, name) not in self._intervals:
             from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
 
-            answers = self.answers(split)
-            self._intervals[split, name] = (
-                None
-                if answers is None
-                else bootstrap_metric(
-                    answers.labels,
-                    answers.given.labels,
-                    name,
-                    resamples=RESAMPLES,
-                    seed=0,
-                    jackknife=False,
-                    class_names=self.class_names,
-                ).percentile
-            )
+            answers, found = self.answers(split), None
+            if answers is not None:
+                found = bootstrap_metric(
+                    answers.labels, answers.given.labels, name,
+                    resamples=RESAMPLES, seed=0, jackknife=False, class_names=self.class_names,
+                ).percentile  # fmt: skip
+            self._intervals[split, name] = found
         return self._intervals[split, name]
 
     def analysis(self, name: str) -> dict[str, Any] | None:
@@ -217,8 +210,6 @@ class StoredRun:
 
 
 _SHOWN_KEYS = 3
-_SHARE = re.compile(r"/(accuracy|(macro|micro|weighted)_(f1|precision|recall)|(f1|precision|recall)/.+)$")
-"""Metrics between 0 and 1."""
 _UNTOLD = (
     "evaluation.analyses",
     "evaluation.latency_repeats",
@@ -263,11 +254,6 @@ class System:
         return self.runs[0]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of its runs."""
-        return tuple(run.seed for run in self.runs)
-
-    @property
     def setting(self) -> frozenset[tuple[str, str]]:
         """The settings that make it differ from others, but for the rows that it was trained on."""
         rows = ("data_fraction", "subset_seed")
@@ -309,37 +295,21 @@ class System:
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return stdev(values) if len(values) > 1 else None
 
-    def mean_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
-        """Return the mean over seeds with its 95 % t interval, or with one seed the value with its bootstrap interval.
-
-        The interval of a score between 0 and 1 ends there; with two or three seeds it would often run past. None stands
-        for what the runs do not have.
-        """
-        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        if len(values) > 1:
-            from scipy import stats
-
-            reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-            ends = fmean(values) - reach, fmean(values) + reach
-            if _SHARE.search(metric):
-                ends = max(0.0, ends[0]), min(1.0, ends[1])
-            return (fmean(values), *ends)
-        low, high = self.first.interval(metric) or (None, None)
-        return (values[0] if values else None), low, high
-
     def joint_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
         """Return the mean over seeds with a 95 % interval over rows and seeds: would it hold on new rows and new seeds?
 
         The rows' part is the bootstrap interval of the lowest seed's run, moved to the mean; the seeds' part is the t
         interval of their mean. The two vary independently, so their squares add.
         """
-        value, low, high = self.mean_interval(metric)
         rows = self.first.interval(metric)
-        if len(self.runs) < 2 or rows is None or None in (value, low, high):
-            return value, low, high
-        own, middle = self.first.metrics[metric], float(value or 0)
-        below = ((own - rows[0]) ** 2 + (middle - float(low or 0)) ** 2) ** 0.5
-        above = ((rows[1] - own) ** 2 + (float(high or 0) - middle) ** 2) ** 0.5
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        if len(values) < 2 or rows is None:
+            return (fmean(values) if values else None, *(rows or (None, None)))
+        from scipy import stats
+
+        own, middle = self.first.metrics[metric], fmean(values)
+        reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+        below, above = float(np.hypot(own - rows[0], reach)), float(np.hypot(rows[1] - own, reach))
         return middle, max(0.0, middle - below), min(1.0, middle + above)
 
 
