@@ -28,7 +28,7 @@ from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, DataError, first_line
 from agnews_exp.data.corpus import Splits
-from agnews_exp.drawing import Chart, save, write_chart
+from agnews_exp.drawing import Chart, save
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel
@@ -140,7 +140,7 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
         if isinstance(block, Table):
             write_table(block, folder / f"{block.name}.csv")
         elif isinstance(block, Chart):
-            write_chart(block, folder / f"{block.name}.json")
+            save(block, folder / f"{block.name}.json")
             if draw:
                 save(block, folder / f"{block.name}.png")
                 if block.name not in tables:

@@ -105,12 +105,16 @@ def build_report(
     Raises:
         ConfigError: There is nothing to report on.
     """
-    inputs = collect(output_dir, study, reference)
-    sections = (_section(make, inputs, strict) for make in SECTIONS)
-    title = "Text classification report" + (f": {inputs.name}" if inputs.study else "")
-    report = Report(title, _subtitle(inputs), date, tuple(section for section in sections if section is not None))
+    report = make_report(collect(output_dir, study, reference), date, strict=strict)
     write_report(folder, report)
     return report
+
+
+def make_report(inputs: Inputs, date: str, *, strict: bool = False) -> Report:
+    """Return the report on what was collected; arguments as in :func:`build_report`."""
+    sections = (_section(make, inputs, strict) for make in SECTIONS)
+    title = "Text classification report" + (f": {inputs.name}" if inputs.study else "")
+    return Report(title, _subtitle(inputs), date, tuple(section for section in sections if section is not None))
 
 
 def _section(make: Callable[[Inputs], Section | None], inputs: Inputs, strict: bool) -> Section | None:
