@@ -43,39 +43,25 @@ FINDINGS, SUMMARY = "findings.json", "summary.md"
 
 @dataclass(frozen=True, eq=False)
 class AnalysisContext:
-    """One run, as an analysis sees it.
+    """One run, as an analysis sees it."""
 
-    Attributes:
-        checked: The run's checked configuration.
-        splits: Its training, validation and test rows.
-        answers: The model's answers by split: ``val`` and ``test``, rows as in ``splits``.
-        model: The fitted model.
-        folder: Where the analysis may leave files beside its findings; exists.
-        timings: Seconds of the run's stages so far, by name.
-    """
-
-    checked: CheckedConfig
-    splits: Splits
-    answers: Mapping[str, Predictions]
-    model: FittedModel
-    folder: Path
-    timings: Mapping[str, float] = field(default_factory=dict)
+    checked: CheckedConfig  # the run's checked configuration
+    splits: Splits  # its training, validation and test rows
+    answers: Mapping[str, Predictions]  # the model's answers by split: ``val`` and ``test``, rows as in ``splits``
+    model: FittedModel  # the fitted model
+    folder: Path  # where the analysis may leave files beside its findings; exists
+    timings: Mapping[str, float] = field(default_factory=dict)  # seconds of the run's stages so far, by name
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """An analysis in the register: a question about finished runs and the function that answers it.
+    """An analysis in the register: a question about finished runs and the function that answers it."""
 
-    Attributes:
-        name: Its key in ``evaluation.analyses``, and its folder's name.
-        title: The question, for people.
-        function: Called with the context and the configured arguments; returns the findings. The arguments'
-            annotations (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the
-            comments of its YAML say what they mean.
-    """
-
-    name: str
-    title: str
+    name: str  # its key in ``evaluation.analyses``, and its folder's name
+    title: str  # the question, for people
+    # called with the context and the configured arguments; returns the findings. The arguments' annotations
+    # (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the comments of its YAML
+    # say what they mean.
     function: Callable[..., Findings]
 
 

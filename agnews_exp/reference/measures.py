@@ -19,25 +19,15 @@ from agnews_exp.reference.reading import CONTRADICTED, REPRODUCED, UNJUDGED, Ref
 
 @dataclass(frozen=True)
 class Measure(Result):
-    """One published number about a corpus beside the own one.
+    """One published number about a corpus beside the own one."""
 
-    Attributes:
-        id: Its name.
-        what: Its meaning in words.
-        source: The place in the publication.
-        published: The published number, list or order.
-        ours: The own one; empty where the part was left out.
-        verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
-        reason: How it was compared, or why it was not.
-    """
-
-    id: str
-    what: str
-    source: str
-    published: str
-    ours: str
-    verdict: str
-    reason: str
+    id: str  # its name
+    what: str  # its meaning in words
+    source: str  # the place in the publication
+    published: str  # the published number, list or order
+    ours: str  # the own one; empty where the part was left out
+    verdict: str  # ``reproduced``, ``contradicted`` or ``cannot be judged with these data``
+    reason: str  # how it was compared, or why it was not
 
 
 def judge_measures(reference: Reference, parts: Mapping[str, Mapping[str, Any]]) -> list[Measure]:

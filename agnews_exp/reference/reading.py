@@ -29,28 +29,18 @@ _OF_MACHINE = ("throughput_batch", "fit_seconds", "latency_single_ms", "peak_mem
 
 @dataclass(frozen=True)
 class Published:
-    """One published number.
+    """One published number."""
 
-    Attributes:
-        system: As its authors call it.
-        settings: What a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``;
-            empty where nothing here corresponds.
-        split: ``val``, ``test``, ``cv``, ``external``, or empty for what belongs to no split.
-        metric: As in a run's record, such as ``macro_f1``.
-        value: The number.
-        rows: Rows that it was computed on, where known.
-        seeds: Runs that it is the mean of, where known.
-        where: The place in the source.
-    """
-
-    system: str
+    system: str  # as its authors call it
+    # what a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``; empty where
+    # nothing here corresponds
     settings: Mapping[str, str]
-    split: str
-    metric: str
-    value: float
-    rows: int | None = None
-    seeds: int | None = None
-    where: str = ""
+    split: str  # ``val``, ``test``, ``cv``, ``external``, or empty for what belongs to no split
+    metric: str  # as in a run's record, such as ``macro_f1``
+    value: float  # the number
+    rows: int | None = None  # rows that it was computed on, where known
+    seeds: int | None = None  # runs that it is the mean of, where known
+    where: str = ""  # the place in the source
 
     @property
     def key(self) -> str:
@@ -60,29 +50,19 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class OwnResult:
-    """A finished run, or a model over its seeds, as far as published numbers are set beside it.
+    """A finished run, or a model over its seeds, as far as published numbers are set beside it."""
 
-    Attributes:
-        name: As a reader knows it.
-        family: ``classical``, ``transformer`` or ``cascade``.
-        corpus: The source of its data, such as ``ag_news:csv``.
-        rows: Rows by split.
-        config: Its flat configuration, with ``model`` and ``features`` for the names of these groups.
-        metrics: Means over its seeds.
-        interval: Returns the 95 % interval of a metric, or None.
-        findings: The findings.json of its analyses, by name.
-        folds: Folds of its cross-validation; 0 without.
-    """
-
-    name: str
-    family: str
-    corpus: str
-    rows: Mapping[str, int]
-    config: Mapping[str, Any]
-    metrics: Mapping[str, float]
+    name: str  # as a reader knows it
+    family: str  # ``classical``, ``transformer`` or ``cascade``
+    corpus: str  # the source of its data, such as ``ag_news:csv``
+    rows: Mapping[str, int]  # rows by split
+    config: Mapping[str, Any]  # its flat configuration, with ``model`` and ``features`` for the names of these groups
+    metrics: Mapping[str, float]  # means over its seeds
+    # returns the 95 % interval of a metric, or None
     interval: Callable[[str], tuple[float, float] | None] = lambda _: None
+    # the findings.json of its analyses, by name
     findings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    folds: int = 0
+    folds: int = 0  # folds of its cross-validation; 0 without
 
     @property
     def model(self) -> str:
@@ -110,17 +90,11 @@ class OwnResult:
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on a published number or sentence.
+    """The verdict on a published number or sentence."""
 
-    Attributes:
-        verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
-        said: The own finding, with its split.
-        needed: The runs or data that a judgement would need, where there is none.
-    """
-
-    verdict: str
-    said: str
-    needed: str = ""
+    verdict: str  # ``reproduced``, ``contradicted`` or ``cannot be judged with these data``
+    said: str  # the own finding, with its split
+    needed: str = ""  # the runs or data that a judgement would need, where there is none
 
 
 def unjudged(needed: str, said: str = "") -> Judged:
@@ -130,19 +104,12 @@ def unjudged(needed: str, said: str = "") -> Judged:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Published results and where they are from.
+    """Published results and where they are from."""
 
-    Attributes:
-        name: How it was chosen.
-        folder: Its files.
-        source: The content of source.yaml.
-        results: Its numbers.
-    """
-
-    name: str
-    folder: Path
-    source: Mapping[str, Any]
-    results: tuple[Published, ...]
+    name: str  # how it was chosen
+    folder: Path  # its files
+    source: Mapping[str, Any]  # the content of source.yaml
+    results: tuple[Published, ...]  # its numbers
 
     @property
     def introduction(self) -> str:

@@ -35,32 +35,13 @@ DESCRIPTIONS: dict[str, str] = {
 _PACKAGES = {"lime": "lime", "shap": "shap", "integrated_gradients": "captum"}
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Limits of the costly methods.
-
-    Attributes:
-        samples: Variants of a text for LIME and SHAP.
-        integration_steps: Points of the integral of integrated gradients.
-        seed: Of everything random.
-    """
-
-    samples: int = 200
-    integration_steps: int = 32
-    seed: int = 0
-
-
 @dataclass
 class Methods:
-    """The methods that a model can be explained by.
+    """The methods that a model can be explained by."""
 
-    Attributes:
-        explainers: Name to explainer, in the order in which they are shown.
-        left_out: Name to the reason why a method is not among them.
-    """
-
+    # name to explainer, in the order in which they are shown
     explainers: dict[str, Explainer] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # name to the reason why a method is not among them
 
 
 def probabilities(model: FittedModel, texts: Sequence[str]) -> FloatArray:
@@ -87,7 +68,14 @@ def scores(model: FittedModel, texts: Sequence[str]) -> FloatArray:
     return np.eye(len(model.class_names))[answers.labels]
 
 
-def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Budget) -> Methods:
+def find_methods(
+    model: FittedModel,
+    wanted: Sequence[Method] | None,
+    *,
+    samples: int = 200,
+    integration_steps: int = 32,
+    seed: int = 0,
+) -> Methods:
     """Return the wanted methods; None takes all that the model and the installed packages allow.
 
     Raises:
@@ -97,7 +85,7 @@ def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Bu
     found = Methods()
     for name in get_args(Method) if wanted is None else dict.fromkeys(wanted):
         try:
-            found.explainers[name] = _explainer(name, model, budget)
+            found.explainers[name] = _explainer(name, model, samples, integration_steps, seed)
         except AgnewsError as error:
             if wanted is not None:
                 raise
@@ -105,21 +93,18 @@ def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Bu
     return found
 
 
-def _explainer(name: str, model: FittedModel, budget: Budget) -> Explainer:
-    package = _PACKAGES.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(
-            f"The method '{name}' needs the package '{package}', which is not installed.",
-            fix="pip install 'agnews-exp[explain]'",
-        )
+def _explainer(name: str, model: FittedModel, samples: int, integration_steps: int, seed: int) -> Explainer:
+    if (package := _PACKAGES.get(name)) and importlib.util.find_spec(package) is None:
+        said = f"The explanation method '{name}' needs the package '{package}', which is not installed."
+        raise MissingDependencyError(said, fix="pip install 'agnews-exp[explain]'")
     if name == "occlusion":
         return partial(perturbation.occlusion, partial(scores, model))
     if name in ("lime", "shap"):
         method: Callable[..., Any] = getattr(perturbation, name)
-        return partial(method, partial(probabilities, model), samples=budget.samples, seed=budget.seed)
+        return partial(method, partial(probabilities, model), samples=samples, seed=seed)
     if name == "contributions":
         return _contributions(model)
-    return _inside_network(name, model, budget)
+    return _inside_network(name, model, integration_steps)
 
 
 def _contributions(model: FittedModel) -> Explainer:
@@ -130,16 +115,16 @@ def _contributions(model: FittedModel) -> Explainer:
     return partial(additive, linear_view(cast(Any, model).pipeline))
 
 
-def _inside_network(name: str, model: FittedModel, budget: Budget) -> Explainer:
+def _inside_network(name: str, model: FittedModel, integration_steps: int) -> Explainer:
     if model.family != "transformer":
         raise ConfigError(f"The method '{name}' is for networks only.")
-    from agnews_exp.analyses.explanation import networks as networks
+    from agnews_exp.analyses.explanation import networks
     from agnews_exp.models.inference import TextPredictor
 
     predictor = cast(TextPredictor, model)
     if name == "gradient_x_input":
         return partial(networks.gradient_x_input, predictor)
     if name == "integrated_gradients":
-        return partial(networks.integrated_gradients, predictor, steps=budget.integration_steps)
+        return partial(networks.integrated_gradients, predictor, steps=integration_steps)
     networks.check_attention(predictor)
     return partial(networks.attention, predictor, rollout=name == "attention_rollout")

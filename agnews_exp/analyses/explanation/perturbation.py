@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import WORD, Answer, Explanation, keep_words, word_spans
-from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.core.errors import needs
 from agnews_exp.evaluation.inputs import FloatArray
 
 
@@ -44,11 +44,8 @@ def lime(
     Raises:
         MissingDependencyError: The package lime is not installed.
     """
-    try:
+    with needs("lime", "The explanation method 'lime'", "'agnews-exp[explain]'"):
         from lime.lime_text import LimeTextExplainer
-    except ImportError as error:
-        raise _missing("lime") from error
-
     explanations = []
     for text, target in zip(texts, targets, strict=True):
         spans = word_spans(text)
@@ -80,11 +77,8 @@ def shap(
     Raises:
         MissingDependencyError: The package shap is not installed.
     """
-    try:
+    with needs("shap", "The explanation method 'shap'", "'agnews-exp[explain]'"):
         from shap import PermutationExplainer
-    except ImportError as error:
-        raise _missing("shap") from error
-
     explanations = []
     for text, target in zip(texts, targets, strict=True):
         m = len(word_spans(text))
@@ -100,10 +94,3 @@ def shap(
         base = float(np.ravel(found.base_values)[0])
         explanations.append(Explanation("shap", text, int(target), np.asarray(found.values[0], dtype=float), base=base))
     return explanations
-
-
-def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"The explanation method '{package}' needs the package '{package}', which is not installed.",
-        fix="pip install 'agnews-exp[explain]'",
-    )

@@ -18,19 +18,12 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class NgramCounts:
-    """How often each class uses the n-grams of one length.
+    """How often each class uses the n-grams of one length."""
 
-    Attributes:
-        keys: Shape (m,), each n-gram's word ids as digits of a number whose base is the size of the vocabulary.
-        size: Words of an n-gram.
-        vocabulary: The words.
-        counts: Shape (K, m).
-    """
-
-    keys: IntArray
-    size: int
-    vocabulary: tuple[str, ...]
-    counts: IntArray
+    keys: IntArray  # shape (m,), each n-gram's word ids as digits of a number whose base is the size of the vocabulary
+    size: int  # words of an n-gram
+    vocabulary: tuple[str, ...]  # the words
+    counts: IntArray  # shape (K, m)
 
     def spell(self, position: int) -> str:
         """Return an n-gram, its words joined by one blank."""
