@@ -511,7 +511,8 @@ def _block_to_json(block: Block) -> dict[str, Any]:
     if isinstance(block, Table):
         total = block.total or len(block.rows)
         block = replace(block, columns=block.all_columns, rows=block.rows[: block.shown], total=total)
-    return {"block": type(block).__name__.lower()} | without_defaults(block)
+    content: dict[str, Any] = without_defaults(block)
+    return {"block": type(block).__name__.lower()} | content
 
 
 def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:

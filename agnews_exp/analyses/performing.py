@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -198,32 +199,26 @@ class FinishedRun:
         self.run = run
         self.result: dict[str, Any] = run.needed_result()
         self.checked = stored_config(run)
-        self._splits: Splits | None = None
-        self._model: FittedModel | None = None
 
-    @property
+    @cached_property
     def splits(self) -> Splits:
         """The run's rows.
 
         Raises:
             DataError: The data are no longer those that the run was judged on.
         """
-        if self._splits is None:
-            splits = load_splits(self.checked, Stages())
-            if splits.evaluation_checksum() != self.result["data"]["evaluation_checksum"]:
-                raise DataError(
-                    f"The data at {splits.location} are not those that {self.run.path.name} was judged on.",
-                    fix="bring the files back as they were, or train again (force=true)",
-                )
-            self._splits = splits
-        return self._splits
+        splits = load_splits(self.checked, Stages())
+        if splits.evaluation_checksum() != self.result["data"]["evaluation_checksum"]:
+            raise DataError(
+                f"The data at {splits.location} are not those that {self.run.path.name} was judged on.",
+                fix="bring the files back as they were, or train again (force=true)",
+            )
+        return splits
 
-    @property
+    @cached_property
     def model(self) -> FittedModel:
         """The run's model, which computes as it did when the run judged it."""
-        if self._model is None:
-            self._model = load_judged(self.run.path / MODEL, self.checked.run.trainer)
-        return self._model
+        return load_judged(self.run.path / MODEL, self.checked.run.trainer)
 
     def context(self, name: str) -> AnalysisContext:
         """Return the context of one analysis."""

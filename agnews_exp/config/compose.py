@@ -13,12 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -288,8 +283,7 @@ def _explain_key(
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     listed = ", ".join(sorted(names))
     return ConfigError(
-        f"Unknown {where}: '{_short(word)}'.{hint}\n  allowed: {listed}",
-        fix=found[0] if found else None,
+        f"Unknown {where}: '{_short(word)}'.{hint}\n  allowed: {listed}", fix=found[0] if found else None
     )
 
 

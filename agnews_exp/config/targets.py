@@ -87,8 +87,7 @@ def resolve_target(path: object, key: str) -> Callable[..., Any]:
         public = [name for name in dir(module) if not name.startswith("_")]
         guess = nearest(attribute, public)
         raise ConfigError(
-            f"{key}={path}: '{module_name}' has no '{attribute}'.",
-            fix=f"use {module_name}.{guess}" if guess else None,
+            f"{key}={path}: '{module_name}' has no '{attribute}'.", fix=f"use {module_name}.{guess}" if guess else None
         )
     found = getattr(module, attribute)
     if not _is_allowed(found):
@@ -197,10 +196,7 @@ def _check_estimator(
 
 
 def _check_annotations(
-    target: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    arguments: Mapping[str, Any],
-    key: str,
+    target: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any], key: str
 ) -> dict[str, Any]:
     from pydantic import ConfigDict, Field, ValidationError, create_model
 

@@ -48,15 +48,9 @@ ERROR_FILE = "AGNEWS_ERROR_FILE"
 """Environment variable: a file that the first line of a command's error is added to, for whoever started it."""
 
 _DISK_ERRORS = {
-    errno.ENOSPC: (
-        "the disk is full",
-        "free some space or set paths.output_dir and paths.mlruns_dir to another disk",
-    ),
+    errno.ENOSPC: ("the disk is full", "free some space or set paths.output_dir and paths.mlruns_dir to another disk"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or set paths.output_dir to another disk"),
-    errno.EROFS: (
-        "the file system is read-only",
-        "set paths.output_dir and paths.mlruns_dir to a writable folder",
-    ),
+    errno.EROFS: ("the file system is read-only", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.EACCES: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.EPERM: ("permission denied", "set paths.output_dir and paths.mlruns_dir to a writable folder"),
     errno.ENOTDIR: ("a part of the path is a file", "set paths.output_dir and paths.mlruns_dir to a folder"),

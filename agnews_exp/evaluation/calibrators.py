@@ -260,10 +260,5 @@ class VectorScaling(Calibrator):
 
 
 CALIBRATORS: Mapping[str, type[Calibrator]] = MappingProxyType(
-    {
-        "platt": PlattScaling,
-        "isotonic": IsotonicCalibration,
-        "temperature": TemperatureScaling,
-        "vector": VectorScaling,
-    }
+    {"platt": PlattScaling, "isotonic": IsotonicCalibration, "temperature": TemperatureScaling, "vector": VectorScaling}
 )

@@ -197,14 +197,7 @@ def code_points() -> CodePoints:
     return CodePoints()
 
 
-_RUN_PATTERNS = {
-    r"(?u)\b\w\w+\b": 2,
-    r"\b\w\w+\b": 2,
-    r"(?u)\b\w+\b": 1,
-    r"\b\w+\b": 1,
-    r"(?u)\w+": 1,
-    r"\w+": 1,
-}
+_RUN_PATTERNS = {r"(?u)\b\w\w+\b": 2, r"\b\w\w+\b": 2, r"(?u)\b\w+\b": 1, r"\b\w+\b": 1, r"(?u)\w+": 1, r"\w+": 1}
 r"""Token patterns that mean "maximal runs of \w", with the least length of a run."""
 
 
@@ -251,7 +244,7 @@ class Tokens(NamedTuple):
     table: NDArray[np.uint64]  # shape (2 * size,), size a power of two: pairs (hash, number)
     arena: NDArray[np.uint32]  # code points of all tokens, one after the other
     ends: NDArray[np.int64]  # end of token i in ``arena`` at index i; entry 0 is 0
-    count: NDArray[np.int64]  # shape (1,), the number of tokens
+    total: NDArray[np.int64]  # shape (1,), the number of tokens
 
 
 class TokenReader:
@@ -269,7 +262,7 @@ class TokenReader:
         self._tokens = Tokens(np.zeros(2 << 12, np.uint64), *zeros)
         stop = [word for word in spec.stop_words if re.fullmatch(r"\w+", word)]
         self._run(stop, False, 1)
-        self._stop = int(self._tokens.count[0])
+        self._stop = int(self._tokens.total[0])
         if known is not None:
             self._run(known, False, 1)
             self._frozen = True
@@ -309,13 +302,13 @@ class TokenReader:
     def read(self, texts: Sequence[str]) -> SymbolRows:
         """Return the symbols of texts without the stop words (call it from one thread at a time)."""
         rows = self._run(texts, self.spec.reader_lowers, self._shortest)
-        if int(self._tokens.count[0]) > self.spec.limit:
+        if int(self._tokens.total[0]) > self.spec.limit:
             raise KeyTooWideError
         return without_stop_words(rows, self._stop) if self._stop else rows
 
     def names(self) -> list[str]:
         """Return the text of each symbol, beginning with symbol 1."""
-        count = int(self._tokens.count[0])
+        count = int(self._tokens.total[0])
         ends = self._tokens.ends[: count + 1].tolist()
         text = self._tokens.arena[: ends[-1]].tobytes().decode("utf-32-le", "surrogatepass")
         return [text[ends[i] : ends[i + 1]] for i in range(count)]

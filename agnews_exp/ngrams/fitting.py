@@ -278,11 +278,7 @@ class Vocabulary:
         """Return the part of a matrix that these texts make; see :func:`build_matrix`."""
         todo = chunks(texts)
         return Part(
-            lambda i: (self._find(texts[todo[i][0] : todo[i][1]]), self._numbers),
-            len(todo),
-            self.size,
-            None,
-            weighting,
+            lambda i: (self._find(texts[todo[i][0] : todo[i][1]]), self._numbers), len(todo), self.size, None, weighting
         )
 
     def _find(self, texts: Sequence[str]) -> Block:
@@ -298,7 +294,7 @@ class Vocabulary:
 
 
 def select(
-    counted: Counts | CorpusRows, min_df: float, max_df: float, max_features: int | None, binary: bool
+    counted: Counts | CorpusRows, min_df: Any, max_df: Any, max_features: int | None, binary: bool
 ) -> NDArray[np.intp]:
     """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 

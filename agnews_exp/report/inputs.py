@@ -14,14 +14,7 @@ import numpy as np
 
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.reference.reading import Reference
-from agnews_exp.report.systems import (
-    RunNames,
-    StoredRun,
-    System,
-    differences,
-    make_systems,
-    stable_name,
-)
+from agnews_exp.report.systems import RunNames, StoredRun, System, differences, make_systems, stable_name
 from agnews_exp.tracking.record import RunFolder, finished_runs, read_json
 
 log = logging.getLogger(__name__)

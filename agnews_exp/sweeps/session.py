@@ -259,9 +259,7 @@ class SweepSession:
 
     def environment(self, job: Job) -> dict[str, str]:
         """Return the environment that makes a run a job of this sweep."""
-        env = {
-            job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-        }
+        env = {job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num))}
         return env | dict(job.env)
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:

@@ -346,9 +346,7 @@ class SweepFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = WorkLock(
-            path,
-            f"The sweep '{path.name}'",
-            "wait for it, or end it; sweep.name=<another> starts a sweep of its own",
+            path, f"The sweep '{path.name}'", "wait for it, or end it; sweep.name=<another> starts a sweep of its own"
         )
 
     @property

@@ -16,17 +16,7 @@ from typing import Any
 import agnews_exp
 from agnews_exp import __version__
 
-_PACKAGES = (
-    "scikit-learn",
-    "numpy",
-    "scipy",
-    "numba",
-    "hydra-core",
-    "omegaconf",
-    "mlflow",
-    "torch",
-    "transformers",
-)
+_PACKAGES = ("scikit-learn", "numpy", "scipy", "numba", "hydra-core", "omegaconf", "mlflow", "torch", "transformers")
 
 
 def describe_environment(root: Path) -> dict[str, Any]:

@@ -202,8 +202,7 @@ def _note(folder: Path, key: str, run_id: str, told: str, experiment: str) -> No
     stores = {**before.get("stores", {}), key: {"run_id": run_id, "told": told}}
     complete = told.startswith("finished")
     record.write_json(
-        folder / record.TRACKING,
-        {"run_id": run_id, "complete": complete, "experiment": experiment, "stores": stores},
+        folder / record.TRACKING, {"run_id": run_id, "complete": complete, "experiment": experiment, "stores": stores}
     )
 
 

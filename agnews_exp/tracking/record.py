@@ -375,6 +375,5 @@ def report_job(status: str, objective: float | None, run: Path, *, reason: str |
     if path := os.environ.get(JOB_REPORT):
         base = Path(path).parents[1]  # <sweep>/jobs/<num>.report.json
         write_json(
-            Path(path),
-            {"status": status, "objective": objective, "run": os.path.relpath(run, base), "reason": reason},
+            Path(path), {"status": status, "objective": objective, "run": os.path.relpath(run, base), "reason": reason}
         )

@@ -32,11 +32,7 @@ class WeightedTerm:
 
 
 def named_weights(
-    view: LinearView,
-    class_names: Sequence[str],
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
-    n_terms: int,
+    view: LinearView, class_names: Sequence[str], texts: Sequence[str], labels: NDArray[np.int64], n_terms: int
 ) -> list[WeightedTerm]:
     """Return for each block and class the features of the ``n_terms`` highest and lowest weights and largest effects.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -61,15 +61,6 @@ class WordTable:
         flat = labels[self.documents] * len(self.terms) + self.ids
         counts = np.bincount(flat, minlength=n_classes * len(self.terms))
         return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
-
-    def without(self, dropped: Iterable[str]) -> WordTable:
-        """Return the table without some words and without words of a single character."""
-        unwanted = frozenset(dropped)
-        keep = np.array([len(term) > 1 and term not in unwanted for term in self.terms], dtype=bool)
-        mask = keep[self.ids] if len(self.ids) else np.zeros(0, dtype=bool)
-        lengths = np.bincount(self.documents[mask], minlength=len(self.table))
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return WordTable(TokenTable(self.ids[mask], offsets), self.terms)
 
 
 def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_words) -> WordTable:
@@ -135,13 +126,6 @@ class ExploredCorpus:
     def words(self) -> WordTable:
         """The words of the training rows, in lower case."""
         return index_words(self.train.texts)
-
-    @cached_property
-    def content_words(self) -> WordTable:
-        """The same without single characters and English stop words."""
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-        return self.words.without(ENGLISH_STOP_WORDS)
 
     @cached_property
     def tfidf(self) -> Weighted:

@@ -13,12 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from agnews_exp.analyses.errors.attributes import AGENCIES
-from agnews_exp.analyses.exploration.corpus import (
-    ExploredCorpus,
-    boxes,
-    class_pairs,
-    extremes,
-)
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, class_pairs, extremes
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis

@@ -11,13 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import (
-    BoolArray,
-    ExploredCorpus,
-    IntArray,
-    boxes,
-    class_pairs,
-)
+from agnews_exp.analyses.exploration.corpus import BoolArray, ExploredCorpus, IntArray, boxes, class_pairs
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb

@@ -97,11 +97,7 @@ def bca_interval(
 
 
 def summarise(
-    name: str,
-    resampled: FloatArray,
-    estimate: float,
-    jackknife: tuple[FloatArray, FloatArray] | None,
-    level: float,
+    name: str, resampled: FloatArray, estimate: float, jackknife: tuple[FloatArray, FloatArray] | None, level: float
 ) -> BootstrapInterval:
     """Summarise resampled values (R,), given jackknife values (J,) with multiplicities, or None for no BCa."""
     tail = (1 - level) / 2

@@ -94,12 +94,7 @@ def _critical_count(m: np.ndarray, alpha: float, method: PowerMethod) -> np.ndar
 
 
 def smallest_detectable_difference(
-    n_items: int,
-    discordant_rate: float,
-    *,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    method: PowerMethod = "mid_p",
+    n_items: int, discordant_rate: float, *, alpha: float = 0.05, power: float = 0.8, method: PowerMethod = "mid_p"
 ) -> DetectableDifference:
     """Return the smallest difference of accuracy that this many items can show.
 

@@ -472,7 +472,7 @@ def compare_folds(
     friedman = _friedman(values, alpha, higher_is_better)
     notes = [
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
-        " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
+        " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily."
     ]
     if 2.0 ** (1 - len(names)) > alpha:
         notes.append(f"With {len(names)} folds the Wilcoxon test cannot get below p = {2.0 ** (1 - len(names)):.2g}.")
