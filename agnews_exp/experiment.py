@@ -139,7 +139,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     worker.start()
     options = {"folder": folder.path, "fingerprint": identity, "sources": sources}
     result = _fit_and_judge(checked, splits, stages, folder.path, options)
-    group = group_fingerprint(identified, splits.data_checksum)
+    group = group_fingerprint(identified, splits.data_checksum, checked.seeded)
     result |= {"fingerprint": identity, "group_fingerprint": group}
     result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
     objective = _objective(result)
@@ -167,7 +167,7 @@ def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Map
     """Return the resolved configuration with what its values mean here and now instead of their names.
 
     The same name may mean another run or file tomorrow, and ``trainer.precision=auto`` another precision, with other
-    answers, on another processor.
+    answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
     model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
@@ -177,9 +177,9 @@ def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Map
         model["unlabelled"] = source_identity(model["unlabelled"])
     trainer = plain["trainer"]
     if plain["model"]["family"] == "transformer":
-        from agnews_exp.runners.lightning_runner import precision_of
+        from agnews_exp.runners.lightning_runner import computing_of
 
-        trainer = {**trainer, "precision": precision_of(checked)}
+        trainer = {**trainer, **computing_of(checked)}
     return {**plain, "model": model, "trainer": trainer}
 
 

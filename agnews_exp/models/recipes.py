@@ -112,6 +112,13 @@ class Recipe:
         """Whether its matrices are so large that 16-bit floats pay on a CPU; below, converting costs more."""
         return False
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws dropout masks."""
+        idle = {"lora_dropout"} if not getattr(self, "lora_rank", 0) else set()
+        values = asdict(self)
+        return any(values[name] > 0 for name in values if name.endswith("dropout") and name not in idle)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, for the saved model's manifest."""
         return {"recipe": type(self).__name__, **asdict(self)}

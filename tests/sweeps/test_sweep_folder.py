@@ -8,9 +8,6 @@ import sys
 
 import pytest
 
-from agnews_exp.config.compose import compose_config
-from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
-from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.sweeps.launcher import GpuSlots, thread_environment, thread_limit
 from agnews_exp.sweeps.state import (
@@ -144,16 +141,3 @@ def test_threads_are_shared_among_jobs_and_the_users_own_limit_wins(monkeypatch)
     env = thread_environment(2)
     assert "OMP_NUM_THREADS" not in env
     assert env["OPENBLAS_NUM_THREADS"] == "2"
-
-
-def test_group_fingerprint_ignores_the_seed_and_what_follows_it_but_not_a_seed_fixed_on_purpose():
-    def of(*words: str) -> tuple[str, str]:
-        plain = to_plain(compose_config(["data=sample", *words]))
-        return fingerprint(plain, "data"), group_fingerprint(plain, "data")
-
-    one, two, fixed = of("seed=1"), of("seed=2"), of("seed=2", "model.random_state=1")
-    assert one[0] != two[0]
-    assert one[1] == two[1]
-    assert fixed[1] != two[1]
-    assert of("seed=1", "model.C=3")[1] != one[1]
-    assert of("seed=1", "data_fraction=0.5")[1] != one[1]
