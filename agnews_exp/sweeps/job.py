@@ -10,6 +10,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from agnews_exp.core.process import own_environment
+
 MODULE = "agnews_exp.sweeps.job"
 
 NEEDS_FRESH = 75
@@ -25,7 +27,7 @@ def become(words: Sequence[str]) -> None:
     """Replace this process by ``agnews run`` with Hydra's words; never returns."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, command_line(words))  # noqa: S606
+    os.execve(sys.executable, command_line(words), own_environment())  # noqa: S606
 
 
 def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:

@@ -114,7 +114,7 @@ class SweepSession:
             info = folder.info()
             if not info:
                 self._describe()
-            elif info.get("conf") != self._digest:
+            elif info.get("conf") != self._digest and info.get("version") == __version__:
                 log.warning(
                     "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
                     "Another sweep.name starts anew with the changed one.",
@@ -145,6 +145,9 @@ class SweepSession:
 
     def _what_changed(self) -> str | None:
         """Say what makes results of an earlier call of this sweep outdated: its version, its data or its code."""
+        version = self.folder.info().get("version")
+        if version != __version__:
+            return f"the version of this package has changed from {version} to {__version__}"
         stored = {
             state.num: (state, run.result() or {})
             for state in self.folder.states()
@@ -152,9 +155,6 @@ class SweepSession:
         }
         if not stored:
             return None
-        version = self.folder.info().get("version")
-        if version != __version__:
-            return f"the version of this package has changed from {version} to {__version__}"
         now = describe_environment(Path(self.plain["paths"]["root_dir"]))
         for state, _ in stored.values():
             place = Path(os.path.normpath(self.folder.path / str(state.run)))
