@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 
 from agnews_exp.config.schema import TrainerConfig
-from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.data.batching import BatchPlan, derive_seed
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
+from agnews_exp.data.batching import BatchPlan, derive_seed, evaluation_batches
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.evaluation.metrics import Choice
 from agnews_exp.models.encoders import build_network, choose_attention, pack_encoder
@@ -116,9 +117,7 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     settings = job.settings
     set_threads(settings.n_jobs, job.hardware.world_size)
     network = new_network(job)
-    plan = BatchPlan(
-        settings.batch_size, settings.token_budget, settings.group_by_length, job.seed, epochs=settings.max_epochs
-    )
+    plan = _plan(job)
     total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
     module = TextClassifier(
         network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps, job.monitor
@@ -178,6 +177,38 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     if job.hardware.accelerator == "cuda":
         summary["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return summary
+
+
+def _plan(job: Job) -> BatchPlan:
+    s = job.settings
+    return BatchPlan(s.batch_size, s.token_budget, s.group_by_length, job.seed, epochs=s.max_epochs)
+
+
+def check_batches(job: Job) -> None:
+    """Refuse shares and numbers of batches that do not fit the rows, which Lightning would do amid the training.
+
+    Raises:
+        ConfigError: Names the key and how many batches there are.
+    """
+    s = job.settings
+    n_train = _plan(job).n_batches(job.train.lengths)
+    n_validation = len(evaluation_batches(job.validation.lengths, s.evaluation_batch_size, s.token_budget))
+    for key, limit, batches in (
+        ("limit_train_batches", s.limit_train_batches, n_train),
+        ("limit_val_batches", s.limit_val_batches, n_validation),
+    ):
+        if isinstance(limit, float) and int(batches * limit) < 1:
+            raise ConfigError(
+                f"trainer.{key}={limit}: of {batches:,} batches that share is none.", fix=f"trainer.{key}=1"
+            )
+    n_train = min(n_train, s.limit_train_batches) if isinstance(s.limit_train_batches, int) else n_train
+    n_train = int(n_train * s.limit_train_batches) if isinstance(s.limit_train_batches, float) else n_train
+    if isinstance(s.val_check_interval, int) and s.val_check_interval > n_train:
+        raise ConfigError(
+            f"trainer.val_check_interval={s.val_check_interval}: an epoch has {n_train:,} batches (of at most "
+            f"trainer.batch_size={s.batch_size} rows), so no validation would be reached.",
+            fix=f"trainer.val_check_interval={n_train}, or 1.0 for the end of each epoch",
+        )
 
 
 def planned_steps(settings: TrainerConfig, n_batches: int) -> int:
@@ -272,6 +303,8 @@ def _fit(trainer: pl.Trainer, module: TextClassifier, data: TextDataModule, resu
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
+    except MisconfigurationException as error:  # what its own checks find in the trainer group
+        raise ConfigError(f"The trainer cannot be used as configured: {first_line(error)}") from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (explained := explain_memory(error, job.settings, module.batch_shape)) is not None:
             raise explained from error
