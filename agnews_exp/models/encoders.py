@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.hub import cached_model, unreachable_model
 from agnews_exp.data.tokens import encodable
@@ -32,6 +32,8 @@ from agnews_exp.models.recipes import (
     ScratchEncoder,
     TextCNN,
 )
+
+log = logging.getLogger(__name__)
 
 _Encoder: Any = AutoModel
 _WithHead: Any = AutoModelForSequenceClassification
@@ -55,10 +57,31 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load a pretrained encoder and put a new head on it."""
-        return cls(
-            _WithHead.from_pretrained(where, config=config, use_safetensors=True, dtype=torch.float32, **options)
+        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one.
+
+        Raises:
+            ConfigError: Weights below the head have another shape than the folder's config.json says.
+        """
+        model, found = _WithHead.from_pretrained(
+            where,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
         )
+        classifier = cls(model)
+        shapes = {name: shapes for name, *shapes in found["mismatched_keys"]}
+        if below := sorted(name for name in shapes if not classifier.is_head(f"encoder.{name}")):
+            there, here = shapes[below[0]]
+            raise ConfigError(
+                f"{where} does not fit its config.json: {below[0]} has the shape {tuple(there)}, not {tuple(here)}.",
+                fix="give the folder as save_pretrained() wrote it",
+            )
+        if shapes:
+            log.warning("%s has a head for another number of classes: it gets a new one, which is trained.", where)
+        return classifier
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits (n, K) of ids and mask (n, T)."""
@@ -627,7 +650,9 @@ def _explained(recipe: PretrainedEncoder, where: str) -> Iterator[None]:
     """Turn the errors of transformers about missing weights into one that says what to do."""
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # files of others: transformers checks little, and has errors of many kinds
+        if isinstance(error, AgnewsError | MemoryError) or "memory" in str(error).lower():
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if recipe.pretrained_path or recipe.package:
             raise ConfigError(f"{where} cannot be loaded: {reason}", fix="check the folder's files") from error
