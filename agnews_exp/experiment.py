@@ -17,6 +17,7 @@ from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
+from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
@@ -94,6 +95,9 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
         outcome = _execute(cfg, folder, workers)
     except BaseException as error:
         killed = is_stop(error)
+        if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
+            for file in (path / ".hydra").glob("*.yaml"):
+                file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
         if folder.status != "finished":
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()

@@ -18,7 +18,7 @@ from agnews_exp.config.targets import (
     resolve_target,
     validated,
 )
-from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import ConfigError, refuse_password, unknown_name
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),
@@ -93,6 +93,8 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
     from agnews_exp.config.schema import RunConfig
 
     plain = to_plain(cfg)
+    for key, value in flat(plain).items():
+        refuse_password(key, value)
     if "eda" in plain:
         raise ConfigError("eda belongs to the command `agnews eda` and is no part of a run.", fix="agnews eda")
     try:

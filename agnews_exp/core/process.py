@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError
-from agnews_exp.core.text import visible
+from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError, refuse_password
+from agnews_exp.core.text import masked, visible
 
 
 def calm_garbage_collection() -> None:
@@ -249,6 +249,8 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
     listen_for_signals()
     calm_garbage_collection()
     try:
+        for word in sys.argv[1:]:  # before Hydra writes them down
+            refuse_password(*word.partition("=")[::2])
         main()
         sys.stdout.flush()
         check_terminated()
@@ -282,7 +284,7 @@ def _report(error: Exception, explain: Explain, wants_traceback: bool) -> int:
         known = explain_shortage(error) or explain(error)
     if known is None or wants_traceback:
         traceback.print_exception(error)
-    text = str(known) if known else f"This is a bug: {type(error).__name__}: {error}"
+    text = masked(str(known) if known else f"This is a bug: {type(error).__name__}: {error}")
     _say(text)
     _leave_word(text)
     return known.exit_code if known else 1

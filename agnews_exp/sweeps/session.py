@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.paths import config_folder, run_command
 from agnews_exp.core.process import LESS_MEMORY, check_terminated, is_stop
 from agnews_exp.core.processes import WarmProcesses
@@ -82,6 +82,7 @@ class SweepSession:
         self.maximise, self.swept, self._objective = maximise, list(swept), objective
         self.plain = task_plain(config)
         self.words = command_words(config)
+        refuse_password("tracking.uri", self.plain["tracking"]["uri"])
         self._sources = config_sources(config)
         self._digest = config_digest(self._sources)
         self.sweeps_dir = Path(self.plain["paths"]["output_dir"]) / "sweeps"
