@@ -19,10 +19,10 @@ from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
 from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
+from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
@@ -113,7 +113,7 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
 
 def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
     checked = check_config(cfg)
-    check_metrics(checked.run.evaluation)
+    check_ready(checked)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -122,7 +122,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     folder.start(plain, environment)
     compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
-    check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
+    check_rows(checked, splits)
     sources = source_runs(plain)
     identified = _identified(checked, sources)
     identity = fingerprint(identified, splits.data_checksum)

@@ -32,7 +32,7 @@ from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
-from agnews_exp.runners.training import Job, Listeners, check_batches, explain_memory, new_network, train
+from agnews_exp.runners.training import Job, Listeners, check_job, explain_memory, new_network, train
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class LightningRunner:
             seed=self._seed,
             monitor=find_objective(self._primary, splits.class_names, self._own),
         )
-        check_batches(job)
+        check_job(job)
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
             if summary is None:

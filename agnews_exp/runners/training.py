@@ -36,6 +36,7 @@ from agnews_exp.runners.callbacks import (
     ValidationCurves,
 )
 from agnews_exp.runners.devices import Hardware, set_threads
+from agnews_exp.runners.preflight import check_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,31 +185,15 @@ def _plan(job: Job) -> BatchPlan:
     return BatchPlan(s.batch_size, s.token_budget, s.group_by_length, job.seed, epochs=s.max_epochs)
 
 
-def check_batches(job: Job) -> None:
-    """Refuse shares and numbers of batches that do not fit the rows, which Lightning would do amid the training.
+def check_job(job: Job) -> None:
+    """Refuse shares and numbers of batches that do not fit the rows.
 
     Raises:
         ConfigError: Names the key and how many batches there are.
     """
     s = job.settings
-    n_train = _plan(job).n_batches(job.train.lengths)
-    n_validation = len(evaluation_batches(job.validation.lengths, s.evaluation_batch_size, s.token_budget))
-    for key, limit, batches in (
-        ("limit_train_batches", s.limit_train_batches, n_train),
-        ("limit_val_batches", s.limit_val_batches, n_validation),
-    ):
-        if isinstance(limit, float) and int(batches * limit) < 1:
-            raise ConfigError(
-                f"trainer.{key}={limit}: of {batches:,} batches that share is none.", fix=f"trainer.{key}=1"
-            )
-    n_train = min(n_train, s.limit_train_batches) if isinstance(s.limit_train_batches, int) else n_train
-    n_train = int(n_train * s.limit_train_batches) if isinstance(s.limit_train_batches, float) else n_train
-    if isinstance(s.val_check_interval, int) and s.val_check_interval > n_train:
-        raise ConfigError(
-            f"trainer.val_check_interval={s.val_check_interval}: an epoch has {n_train:,} batches (of at most "
-            f"trainer.batch_size={s.batch_size} rows), so no validation would be reached.",
-            fix=f"trainer.val_check_interval={n_train}, or 1.0 for the end of each epoch",
-        )
+    validation = evaluation_batches(job.validation.lengths, s.evaluation_batch_size, s.token_budget)
+    check_batches(s, _plan(job).n_batches(job.train.lengths), len(validation))
 
 
 def planned_steps(settings: TrainerConfig, n_batches: int) -> int:

@@ -78,11 +78,10 @@ def check_job(words: Sequence[str]) -> None:
     from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
-    from agnews_exp.evaluation.metrics import check_metrics
+    from agnews_exp.runners.preflight import check_ready
 
     try:
-        checked = check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words)))
-        check_metrics(checked.run.evaluation)
+        check_ready(check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words))))
     except AgnewsError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

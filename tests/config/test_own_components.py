@@ -138,9 +138,8 @@ def test_changed_source_of_what_an_own_component_imports_is_another_run(mine, mo
     conf, name = mine
     package = tmp_path / f"{name}_parts"
     package.mkdir()
-    lazily = (
-        "    def fit(self, X, y):\n        from %s_parts.deep import depth\n        return super().fit(X, y)\n" % name
-    )
+    body = "        return super().fit(X, y)\n"
+    lazily = f"    def fit(self, X, y):\n        from {name}_parts.deep import depth\n{body}"
     files = {
         tmp_path
         / f"{name}.py": f"import numpy\nfrom {name}_parts import *\nfrom {name}_parts.base import Base as Mine\n",

@@ -10,7 +10,7 @@ from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network, load_tokenizer
 from agnews_exp.models.recipes import BiLSTM, TextCNN
 from agnews_exp.models.transformer import TextClassifier
-from agnews_exp.runners.training import check_batches, new_network
+from agnews_exp.runners.training import check_job, new_network
 
 ONE_EPOCH = ("trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.batch_size=8")
 
@@ -195,6 +195,6 @@ def test_numbers_and_shares_of_batches_that_do_not_fit_are_refused_before_the_tr
     )):  # fmt: skip
         job = make_training(tmp_path / str(number), "trainer.batch_size=8", *words).job
         with pytest.raises(ConfigError, match=said):
-            check_batches(job)
+            check_job(job)
     for words in (("trainer.val_check_interval=22",), ("trainer.val_check_interval=0.1",), ()):
-        check_batches(make_training(tmp_path / "fits", "trainer.batch_size=8", *words).job)
+        check_job(make_training(tmp_path / "fits", "trainer.batch_size=8", *words).job)
