@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +77,36 @@ def test_a_sweep_that_a_living_process_works_on_is_refused(tmp_path):
     again = SweepFolder(tmp_path / "s")
     again.acquire()
     again.release()
+
+
+def test_a_lock_whose_owner_has_given_its_number_to_another_process_is_that_of_leftovers(tmp_path, monkeypatch):
+    monkeypatch.setattr("agnews_exp.sweeps.state.LOCK_SECONDS", 0.2)
+    holder, folder = SweepFolder(tmp_path / "s"), SweepFolder(tmp_path / "s")
+    holder.acquire()
+    (tmp_path / "s" / ".lock").write_text(json.dumps({"pid": os.getpid(), "started": 1.0}))
+    with pytest.raises(ConfigError, match="worked on by processes of an earlier call"):
+        folder.acquire()
+    holder.release()
+
+
+def test_a_job_is_settled_only_with_its_record(tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    run = record.RunFolder(folder.path / "0")
+    run.path.mkdir(parents=True)
+    run.start({"a": 1}, {})
+    finished, pruned = JobState(0, (), status="finished", run="0"), JobState(1, (), status="pruned", objective=0.1)
+    assert not folder.is_settled(finished)
+    run.finish({"objective": 0.5})
+    assert folder.is_settled(finished)
+    assert folder.is_settled(pruned)
+    for status in ("waiting", "running", "failed", "killed"):
+        assert not folder.is_settled(replace(finished, status=status))
+    assert not folder.is_settled(replace(finished, run=None))
+    (run.path / "result.json").write_text('{"objective": 0.6, "record": 2}')
+    assert not folder.is_settled(finished)
+    shutil.rmtree(run.path)
+    assert not folder.is_settled(finished)
+    assert not folder.is_settled(None)
 
 
 def test_the_copy_of_the_configuration_is_made_once(tmp_path):
