@@ -17,11 +17,12 @@ from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
+from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
+from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
@@ -94,6 +95,9 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
         outcome = _execute(cfg, folder, workers)
     except BaseException as error:
         killed = is_stop(error)
+        if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
+            for file in (path / ".hydra").glob("*.yaml"):
+                file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
         if folder.status != "finished":
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
@@ -109,7 +113,7 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
 
 def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
     checked = check_config(cfg)
-    check_metrics(checked.run.evaluation)
+    check_ready(checked)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -118,7 +122,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     folder.start(plain, environment)
     compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
-    check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
+    check_rows(checked, splits)
     sources = source_runs(plain)
     identified = _identified(checked, sources)
     identity = fingerprint(identified, splits.data_checksum)
@@ -139,7 +143,7 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     worker.start()
     options = {"folder": folder.path, "fingerprint": identity, "sources": sources}
     result = _fit_and_judge(checked, splits, stages, folder.path, options)
-    group = group_fingerprint(identified, splits.data_checksum)
+    group = group_fingerprint(identified, splits.data_checksum, checked.seeded)
     result |= {"fingerprint": identity, "group_fingerprint": group}
     result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
     objective = _objective(result)
@@ -167,7 +171,7 @@ def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Map
     """Return the resolved configuration with what its values mean here and now instead of their names.
 
     The same name may mean another run or file tomorrow, and ``trainer.precision=auto`` another precision, with other
-    answers, on another processor.
+    answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
     model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
@@ -177,9 +181,9 @@ def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Map
         model["unlabelled"] = source_identity(model["unlabelled"])
     trainer = plain["trainer"]
     if plain["model"]["family"] == "transformer":
-        from agnews_exp.runners.lightning_runner import precision_of
+        from agnews_exp.runners.lightning_runner import computing_of
 
-        trainer = {**trainer, "precision": precision_of(checked)}
+        trainer = {**trainer, **computing_of(checked)}
     return {**plain, "model": model, "trainer": trainer}
 
 

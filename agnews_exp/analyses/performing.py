@@ -24,6 +24,7 @@ from agnews_exp.analyses.findings import (
     to_markdown,
     write_table,
 )
+from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, DataError, first_line
@@ -115,7 +116,8 @@ def perform(component: Mapping[str, Any], name: str, context: AnalysisContext, *
     with renewed(context.folder) as folder:
         findings: Findings = function(replace(context, folder=folder), **arguments)
         if findings:  # else there was nothing to do, as without an external file
-            write_findings(folder, findings, {"analysis": name, "arguments": arguments}, draw=draw)
+            origin = {"analysis": name, "arguments": arguments, "identity": component_fingerprint(component)}
+            write_findings(folder, findings, origin, draw=draw)
     return findings
 
 
@@ -211,7 +213,7 @@ def analysis_folder(run: Path, name: str) -> Path:
 
 
 def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str]:
-    """Perform those of the configured analyses that a finished run does not have yet with the same arguments.
+    """Perform those of the configured analyses that a finished run does not have yet with the same arguments and files.
 
     Args:
         run: The finished run.
@@ -229,8 +231,7 @@ def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str
 
 def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
     findings = read_json(analysis_folder(run, name) / FINDINGS)
-    arguments = {k: v for k, v in component.items() if k != "_target_"}
-    return findings is not None and findings.get("arguments") == arguments
+    return findings is not None and findings.get("identity") == component_fingerprint(component)
 
 
 class FinishedRun:

@@ -24,10 +24,12 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     from sklearn.linear_model._base import LinearClassifierMixin
 
     probabilities = (
-        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0) if _has(model, "predict_proba") else None
+        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0)
+        if offers(model, "predict_proba")
+        else None
     )
     scores = labels = None
-    if _has(model, "decision_function"):
+    if offers(model, "decision_function"):
         raw = np.asarray(model.decision_function(matrix), dtype=np.float64)
         if raw.ndim == 1:
             raw = np.column_stack([-raw, raw])
@@ -48,7 +50,8 @@ def predictions_of(logits: NDArray[np.floating[Any]]) -> Predictions:
     return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores, axis=1))
 
 
-def _has(model: Any, method: str) -> bool:
+def offers(model: Any, method: str) -> bool:
+    """Return whether an estimator, fitted or not, has a method with its present parameters."""
     try:
         return callable(getattr(model, method, None))
     except AttributeError:
