@@ -122,13 +122,15 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     sources = source_runs(plain)
     identified = _identified(checked, sources)
     identity = fingerprint(identified, splits.data_checksum)
-    earlier = None if checked.run.force else _reusable(record.recall(output_dir, identity), environment)
+    earlier = record.recall(output_dir, identity)
+    if checked.run.force or not _of_this_code(earlier and earlier.path, environment):
+        earlier = None
     if earlier is not None:
         if (earlier.result() or {}).get("name") != checked.run.name:
-            record.add_name(output_dir, identity, checked.run.name)
+            earlier.add_name(checked.run.name)
         return _skip(folder, earlier, checked)
     resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
-    if resumed is not None:
+    if resumed is not None and _of_this_code(resumed, environment):
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
@@ -150,17 +152,17 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     return Outcome(objective, result, folder.path, skipped=False)
 
 
-def _reusable(earlier: record.RunFolder | None, environment: Mapping[str, Any]) -> record.RunFolder | None:
-    """Return a stored run unless other source code of this package made it; say what else was different."""
-    if earlier is None:
-        return None
-    before = record.read_json(earlier.path / record.ENVIRONMENT) or {}
+def _of_this_code(folder: Path | None, environment: Mapping[str, Any]) -> bool:
+    """Return whether today's source code of this package worked in a run's folder; say what else was different."""
+    if folder is None:
+        return False
+    before = record.read_json(folder / record.ENVIRONMENT) or {}
     if other_source(before, environment):
-        log.warning("%s has this fingerprint, but the source code has changed since: running again.", earlier.path)
-        return None
+        log.warning("%s has this fingerprint, but the source code has changed since: running again.", folder)
+        return False
     if packages := other_packages(before, environment):
         log.warning("The stored result was made with %s; repeat it with force=true.", packages)
-    return earlier
+    return True
 
 
 def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:

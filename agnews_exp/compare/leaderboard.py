@@ -99,7 +99,7 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     sign = 1 if direction(metric, own) == "minimize" else -1
     for group in groups.values():
         group.sort(key=lambda entry: sign * entry.value)
-    return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
+    return sorted(groups.values(), key=lambda g: max(entry.folder.ended for entry in g), reverse=True)
 
 
 def _parsed(word: str) -> tuple[str, str]:
