@@ -225,7 +225,7 @@ class RunFolder:
         return [name for name in names if is_name(name)] if isinstance(names, list) else []
 
     def add_name(self, name: str) -> None:
-        """Let a finished run go by the name under which somebody asks for it now; a folder that is read-only keeps its own."""
+        """Let a finished run go by the name under which somebody asks for it now; a read-only folder keeps its own."""
         before = self.names or [str((self.result() or {}).get("name"))]
         with suppress(OSError):
             names = [*(known for known in before if known != name), name]
