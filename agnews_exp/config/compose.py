@@ -45,10 +45,9 @@ def register() -> None:
     store.store(name="open_tags", node={"tags": OmegaConf.create({}, flags={"struct": False})}, replace=True)
     # A saved config.yaml has no settings of Hydra's: with --config-path its runs belong under runs/ all the same.
     runs, own = "${oc.select:paths.output_dir,outputs}/runs", "${agnews.run_id:}"
-    places = {"run": RunDir(f"{runs}/{own}"), "sweep": SweepDir(runs, own + "${hydra.job.num}")}
-    store.store(
-        group="hydra", name="config", node=HydraConf(**places, job=JobConf(name="run")), provider="agnews", replace=True
-    )
+    sweep, job = SweepDir(runs, own + "${hydra.job.num}"), JobConf(name="run")
+    hydra = HydraConf(run=RunDir(f"{runs}/{own}"), sweep=sweep, job=job)
+    store.store(group="hydra", name="config", node=hydra, provider="agnews", replace=True)
 
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run

@@ -293,7 +293,7 @@ class RunFolder:
         reason = "missing or not a JSON object" if content is None else wrong_result(content)
         if reason is None and not is_intact(self.path / RESULT):
             reason = "its checksum is another one than when the run ended"
-        if reason is None:
+        if content is not None and reason is None:
             made = f"{content.get('model')}-{content.get('features')}"  # composed, where nobody gave a name
             given = [name for name in self.names if name != made]
             return content | ({"name": given[-1]} if given else {})

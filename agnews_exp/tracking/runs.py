@@ -10,21 +10,25 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE, run_command, shown_path
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import visible
-from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.answers import FittedModel, SourceRun
+from agnews_exp.models.answers import SourceRun, TextClassifier
 from agnews_exp.tracking import record
 from agnews_exp.tracking.mlflow_mirror import is_sweep, unique_name
 from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs, missing_key, read_json
 
+if TYPE_CHECKING:
+    import pandas
+
 _FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
+_ENDING = re.compile(r"[0-9a-f]{4,6}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEEDED = ("name", "metrics")
 _MOST_LISTED = 20
@@ -89,22 +93,35 @@ class Run:
         """When the run ended."""
         return self.record.ended
 
-    def predictions(self, split: str = "val") -> Predictions:
-        """Return the stored answers for a split, in the order of its rows.
+    def predictions(self, split: str | None = None) -> pandas.DataFrame:
+        """Return the stored answers as a table: split, row_id, label and prediction (class names), probabilities.
 
         Args:
-            split: ``val``, ``test``, or ``cv``.
+            split: ``val``, ``test`` or ``cv``; None returns all.
 
         Raises:
             DataError: The run has no answers for that split.
             StorageError: The file is damaged.
         """
-        from agnews_exp.evaluation.stored_answers import read_answers
+        from agnews_exp.evaluation.stored_answers import read_table
 
-        return read_answers(self.folder / PREDICTIONS, split, tuple(self.result["class_names"]))
+        names = self.result["class_names"]
+        table: pandas.DataFrame = read_table(self.folder / PREDICTIONS, len(names)).to_pandas()
+        for column in ("label", "prediction"):
+            table[column] = [names[i] for i in table[column]]
+        table["split"] = table["split"].astype(str)
+        if split is None:
+            return table
+        if split not in set(table["split"]):
+            there = ", ".join(dict.fromkeys(table["split"]))
+            raise DataError(f"{self.name} has no answers for split '{split}'.\n  allowed: {there}")
+        return table.loc[table["split"] == split].reset_index(drop=True)
 
-    def model(self, device: str = "auto") -> FittedModel:
-        """Load the fitted model.
+    def model(self, device: str = "auto") -> TextClassifier:
+        """Load the fitted model, which then answers texts as a fitted estimator of scikit-learn does.
+
+        Args:
+            device: For transformers: ``auto``, ``cpu``, ``cuda:0``.
 
         Raises:
             ConfigError: The run has no model folder.
@@ -113,7 +130,24 @@ class Run:
 
         if not (self.folder / MODEL).is_dir():
             raise ConfigError(f"{self.folder} has no model folder.", fix="train it again (force=true)")
-        return load_model(self.folder / MODEL, device)
+        return TextClassifier(load_model(self.folder / MODEL, device))
+
+    def _repr_html_(self) -> str:
+        """Return the run's name and its headline numbers as HTML, for a notebook."""
+        from agnews_exp.evaluation.metrics import headline
+
+        metrics, rows = self.result["metrics"], self.result["data"]["rows"]
+        names = [name for name in headline(list(self.result.get("own_metrics") or {})) if f"val/{name}" in metrics]
+        lines = ["".join(f"<th>{escape(word)}</th>" for word in ("metric", *rows))]
+        for name in names:
+            values = (metrics.get(f"{split}/{name}") for split in rows)
+            cells = "".join("<td></td>" if value is None else f"<td>{value:.4f}</td>" for value in values)
+            lines.append(f"<td>{escape(name)}</td>{cells}")
+        return f"<b>{escape(self.name)}</b><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def __repr__(self) -> str:
+        """Return what :meth:`__str__` does."""
+        return str(self)
 
     def __str__(self) -> str:
         """Return the run's name, when it ended, and its score, for a list to choose from."""
@@ -171,7 +205,7 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
     ways = (
         [run for run in known if word in (run.name, run.folder.name)],
         [run for run in known if word in run.names],
-        [run for run in known if run.folder.name.startswith(word) or run.folder.name.endswith(f"-{word}")],
+        [run for run in known if run.folder.name.startswith(word) or _ends(run.folder, word)],
         [run for run in known if any(name.startswith(word) for name in run.names if not _is_job(name))],
         [run for run in known if _FINGERPRINT.fullmatch(word) and prints[run.folder].startswith(word)],
     )
@@ -181,7 +215,7 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
         if found:
             raise ConfigError(f"'{word}' fits {len(found)} runs:\n{_listed(found)}", fix="give one's whole name")
     for folder in finished_runs(output_dir):
-        if folder.path.name.startswith(word) or folder.path.name.endswith(f"-{word}"):
+        if folder.path.name.startswith(word) or _ends(folder.path, word):
             folder.needed_result()  # says how it is damaged
     if not known:
         first = f"{run_command()} experiment=quickstart"
@@ -192,6 +226,11 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
         fix="`agnews top` lists them; a folder, a name, latest, SWEEP/JOB, a fingerprint, an MLflow id, or an MLflow"
         " filter will do",
     )
+
+
+def _ends(folder: Path, word: str) -> bool:
+    """Return whether a word is what tables call a run: the last four to six characters of its folder's name."""
+    return folder.name.endswith(f"-{word}") or (_ENDING.fullmatch(word) is not None and folder.name.endswith(word))
 
 
 def _is_job(name: str) -> bool:
