@@ -27,7 +27,7 @@ from agnews_exp.analyses.findings import (
 from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, DataError, first_line
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import Chart, save, write_chart
 from agnews_exp.evaluation.predictions import Predictions
@@ -271,7 +271,16 @@ class FinishedRun:
 
     @property
     def model(self) -> FittedModel:
-        """The run's model, which computes as it did when the run judged it."""
+        """The run's model, which computes as it did when the run judged it.
+
+        Raises:
+            ConfigError: The run has none: its answers came from elsewhere.
+        """
+        if self.checked.run.model.family == "answers":
+            raise ConfigError(
+                f"{self.result['name']} has answers and no model that could be asked.",
+                fix=f"agnews compare {self.run.path.name} <another run>",
+            )
         if self._model is None:
             self._model = load_judged(self.run.path / MODEL, self.checked.run.trainer)
         return self._model

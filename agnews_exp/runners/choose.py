@@ -47,7 +47,10 @@ def make_runner(
         from agnews_exp.runners.cascade_runner import CascadeRunner
 
         return CascadeRunner(checked, sources or {}, folder)
-    raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
+    raise ConfigError(
+        f"model={checked.run.model.name} stands for answers that somebody else's model gave: nothing is trained.",
+        fix="agnews evaluate answers.csv",
+    )
 
 
 def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
