@@ -65,18 +65,7 @@ def measure_drop(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Drop:
-    """Return a variant's effect with paired bootstrap intervals over the rows.
-
-    Args:
-        variant: The change of the texts.
-        labels: Shape (n,), true class indices.
-        clean: Shape (n,), classes given to the texts as they are.
-        perturbed: Shape (n,), classes given to the changed texts.
-        changed_texts: Share of texts that were changed.
-        class_names: K names.
-        resamples: Bootstrap resamples.
-        seed: Of the resampling.
-    """
+    """Return a variant's effect with paired bootstrap intervals over the n rows."""
     metrics = {
         metric: bootstrap_difference(
             labels, perturbed, clean, metric, resamples=resamples, seed=seed, class_names=class_names
@@ -193,15 +182,6 @@ def analyse(
     seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Findings:
     """Measure a run's robustness.
-
-    Args:
-        context: The run.
-        n_rows: Test rows drawn at random; all where there are fewer.
-        perturbations: Strengths by kind; None switches a kind off.
-        parts: Try title and description alone, where the data tell them apart.
-        resamples: Bootstrap resamples of each interval.
-        n_examples: Rows whose perturbed texts are listed in ``examples.csv``.
-        seed: Of the sample and of the perturbations.
 
     Returns:
         ``test/macro_f1_change_<variant>`` and ``test/accuracy_change_<variant>``: perturbed minus unchanged.
