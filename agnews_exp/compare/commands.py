@@ -99,8 +99,11 @@ def _top(options: argparse.Namespace) -> None:
             value = _number(entry.value) if low is None else format_interval(entry.value, low, high, "metric")
             values = [value, *(_number(entry.result["metrics"].get(name)) for name in more)]
             facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
-            table.add_row(str(rank), str(entry.result["name"]), *values, *facts, short_name(entry.folder, output_dir))
+            name = f"{entry.result['name']}{' *' if entry.fits_on_validation else ''}"
+            table.add_row(str(rank), name, *values, *facts, short_name(entry.folder, output_dir))
         console.print(table)
+        if any(entry.fits_on_validation for entry in group[: options.limit]):
+            console.print("* fitted on validation rows, which flatters its validation score", style="dim")
         if len(group) > options.limit:
             console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
         console.print()
@@ -213,8 +216,15 @@ def _add_compare_parser(commands: Any) -> None:
     compare.add_argument(
         "--split", choices=("test", "val", "cv"), default="test", help="cv: out-of-fold answers, and tests over folds"
     )
-    compare.add_argument("--metric", action="append", help="may be repeated (default: macro_f1 and accuracy)")
+    compare.add_argument(
+        "--metric",
+        action="append",
+        help="may be repeated; the verdict is about the first (default: the runs' primary metric)",
+    )
     compare.add_argument("--against", help="compare all with this run only (its name)")
+    compare.add_argument(
+        "--margin", type=float, default=0.005, help="a smaller difference counts as none (default: .005)"
+    )
     compare.add_argument("--resamples", type=int, default=10_000)
     compare.add_argument("--seed", type=int, default=0)
     compare.add_argument("--mlflow", action="store_true", help="log the comparison as an MLflow run")
@@ -235,6 +245,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     if options.resamples < 100:
         raise ConfigError(f"--resamples {options.resamples} is too few for an interval.", fix="--resamples 10000")
+    if options.margin <= 0:
+        raise ConfigError(f"--margin {options.margin}: it must be above 0.", fix="--margin 0.005")
     plain = to_plain(compose_config([]))
     compared = load_comparable(find_runs(plain, options.runs), options.split)
     if options.against is not None and options.against not in compared.predictions:
@@ -243,7 +255,8 @@ def _compare(options: argparse.Namespace) -> None:
     with console.status("comparing"):
         found = compare_runs(
             compared,
-            metrics=options.metric or ("macro_f1", "accuracy"),
+            metrics=options.metric or (),
+            margin=options.margin,
             resamples=options.resamples,
             seed=options.seed,
             against=options.against,
@@ -292,7 +305,8 @@ def _metrics(found: Comparison) -> dict[str, float]:
         for metric, compared in pair.metrics.items():
             values[f"difference/{metric}{tail(pair)}"] = compared.bootstrap.difference.estimate
             values[f"p_randomisation/{metric}{tail(pair)}"] = compared.randomisation.p_value
-        values |= {f"p_mcnemar{tail(pair)}": pair.p_value, f"p_holm{tail(pair)}": pair.p_holm}
+        values |= {f"p_mcnemar{tail(pair)}": pair.mcnemar["mid_p"].p_value, f"p_holm{tail(pair)}": pair.p_holm}
+        values[f"p_equivalent{tail(pair)}"] = pair.p_equivalent
     for block in found.blocks:
         for pair_over in block.pairs:
             end = f"{block.kind}/{block.metric}{tail(pair_over)}"

@@ -181,7 +181,7 @@ def _stored(name: str, content: Mapping[str, Any]) -> Block:
         Column("a"),
         Column("b"),
         Column("a - b [95 %]", "change"),
-        Column("McNemar p", "p"),
+        Column("p", "p"),
         Column("p, Holm", "p"),
     )
     made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."

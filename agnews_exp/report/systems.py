@@ -182,21 +182,13 @@ class StoredRun:
         """Return the bootstrap interval of such as ``test/macro_f1`` over the split's rows, or None."""
         split, _, name = metric.partition("/")
         if (split, name) not in self._intervals:
-            from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+            from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
-            answers = self.answers(split)
+            found = self.answers(split)
             self._intervals[split, name] = (
                 None
-                if answers is None
-                else bootstrap_metric(
-                    answers.labels,
-                    answers.given.labels,
-                    name,
-                    resamples=RESAMPLES,
-                    seed=0,
-                    jackknife=False,
-                    class_names=self.class_names,
-                ).percentile
+                if found is None
+                else metric_interval(found.labels, found.given.labels, name, self.class_names, resamples=RESAMPLES)
             )
         return self._intervals[split, name]
 
