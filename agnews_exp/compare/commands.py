@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,13 @@ def add_parsers(commands: Any) -> None:
     """
     _add_run_parsers(commands)
     _add_compare_parser(commands)
+    checking = commands.add_parser("check", help="what often goes wrong in data, training and comparisons, by code")
+    checking.add_argument(
+        "words", nargs="*", help="runs (default: all finished ones), or overrides of data alone: data=csv data.dir=..."
+    )
+    checking.add_argument("--strict", action="store_true", help="exit with 2 where anything above a tip is found")
+    checking.add_argument("--all", action="store_true", help="also what is fine and what does not apply")
+    checking.set_defaults(handler=_check)
 
 
 def _add_run_parsers(commands: Any) -> None:
@@ -230,6 +238,55 @@ def _add_compare_parser(commands: Any) -> None:
     compare.add_argument("--mlflow", action="store_true", help="log the comparison as an MLflow run")
     compare.add_argument("--output", type=Path, help="folder (default: outputs/comparisons/<name>)")
     compare.set_defaults(handler=_compare)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.compare.checks import CheckedRun, check_runs, perform_checks, results_table
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
+    from agnews_exp.runners.protocol import Stages
+    from agnews_exp.runners.rows import load_splits
+    from agnews_exp.tracking.record import finished_runs
+    from agnews_exp.tracking.runs import find_runs
+
+    console = Console(highlight=False)
+    overrides = [word for word in options.words if _OVERRIDE.fullmatch(word)]
+    words = [word for word in options.words if word not in (*overrides, "data")]
+    results = []
+    with console.status("checking"):
+        if len(words) < len(options.words):  # data were named
+            checked = check_config(compose_config(overrides))
+            results += perform_checks("data", load_splits(checked, Stages()), checked.run.data.name)
+        if words or not options.words:
+            plain = _plain()
+            folders = find_runs(plain, words) if words else finished_runs(Path(plain["paths"]["output_dir"]))
+            runs = [CheckedRun(folder.path) for folder in folders]
+            results += check_runs(runs)
+            for run in {run.rows: run for run in runs}.values():
+                name = str(run.result["data"]["name"])
+                try:
+                    results += perform_checks("data", FinishedRun(run.record).splits, name)
+                except AgnewsError as error:
+                    console.print(
+                        f"[yellow]note   the data of {run.name} are not checked: {first_line(error)}[/yellow]"
+                    )
+    if not results:
+        raise ConfigError("There is nothing to check.", fix=f"{run_command()} experiment=quickstart")
+    table = results_table(results, everything=options.all)
+    console.print(to_terminal([table]) if table.rows else table.note)
+    grave = [result for result in results if result.fired and result.check.severity != "tip"]
+    if options.strict and grave:
+        codes = ", ".join(dict.fromkeys(result.check.code for result in grave))
+        raise DataError(f"--strict: checks above a tip found something: {codes}.", fix="see the column 'fix' above")
+
+
+_OVERRIDE = re.compile(r"(?!(params|metrics|tags|attributes)\.)[+~]*[\w./@]+=(?! ).*", re.DOTALL)
+"""A word that overrides the configuration, and is no filter of MLflow."""
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -156,23 +156,28 @@ def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
 
 def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
     counts: list[tuple[Cell, ...]] = []
+    verdicts: list[tuple[Cell, ...]] = []
     tests: list[tuple[Cell, ...]] = []
     for r in pairs:
         c, odds = r.counts, r.effect.discordant_odds_ratio
         ratio = Number(odds.estimate, ".2f", odds.low, odds.high)
         counts.append((_pair(r, letters), c.both_right, c.only_a, c.only_b, c.both_wrong, ratio))
-        mcnemar = (r.mcnemar[m].p_value for m in ("mid_p", "exact", "corrected"))
-        tests.append((_pair(r, letters), r.outcome, r.p_holm, r.p_benjamini_hochberg, r.p_equivalent, *mcnemar))
+        verdicts.append((_pair(r, letters), r.outcome, r.p_holm, r.p_benjamini_hochberg, r.p_equivalent))
+        tests.append((_pair(r, letters), *(r.mcnemar[m].p_value for m in ("mid_p", "exact", "corrected"))))
     header = ("pair", "both right", "only 1st", "only 2nd", "both wrong", "only 1st / only 2nd [95 %]")
-    names = ("Holm", "BH", "equivalent", "McNemar mid-p", "exact", "corrected")
-    columns: Columns = ("pair", "verdict", *(Column(name, "p") for name in names))
+
+    def columns(*names: str) -> Columns:
+        return ("pair", *(Column(name, "p") for name in names))
+
     margin = pairs[0].metrics[pairs[0].primary].bootstrap.margin
-    note = f"Verdict, Holm, BH: {pairs[0].test} of {pairs[0].primary}. Equivalent: TOST within {margin:g}, Holm."
-    note += " McNemar: on accuracy, not adjusted."
+    note = f"Holm, BH: {pairs[0].test} of {pairs[0].primary}, adjusted. Equivalent: TOST within {margin:g}, Holm."
     return [
+        Table("verdicts", "Verdicts", ("pair", "verdict", *columns("Holm", "BH", "equivalent")[1:]), tuple(verdicts),
+              note=note),
         Table("items", "Who is right", header, tuple(counts)),
-        Table("tests", "Tests over items", columns, tuple(tests), note=note),
-    ]
+        Table("tests", "Tests of accuracy over items (McNemar), not adjusted", columns("mid-p", "exact", "corrected"),
+              tuple(tests)),
+    ]  # fmt: skip
 
 
 def _classes(pair: ComparisonResult, letters: Letters) -> Table:

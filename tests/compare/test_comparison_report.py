@@ -134,7 +134,7 @@ def test_at_80_columns_no_number_is_cut(store):
     console.print(to_terminal(found.blocks))
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= 80
-    for name in ("models", "differences", "items", "tests"):
+    for name in ("models", "differences", "verdicts", "items", "tests"):
         table = next(block for block in found.blocks if getattr(block, "name", "") == name)
         for number in {n for row in table.texts() for cell in row for n in re.findall(r"[+-]?\d+\.\d+", cell)}:
             assert number in shown, (name, number)

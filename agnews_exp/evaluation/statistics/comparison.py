@@ -149,7 +149,7 @@ class ComparisonResult(Result):
             if math.isfinite(self.detectable_primary):
                 among = f" among {self.family} comparisons" if self.family > 1 else ""
                 said += f" These {self.n_items:,} items show a true difference of {self.detectable_primary:.4f} with a"
-                said += f" chance of {POWER:.0%}{among}; a smaller one may well exist."
+                said += f" chance of {100 * POWER:.0f} %{among}; a smaller one may well exist."
         if self.primary != "accuracy":
             said += f" Accuracy alone: {format_p(self.mcnemar['mid_p'].p_value)} (McNemar, not adjusted)."
         return said
