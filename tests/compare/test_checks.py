@@ -177,8 +177,6 @@ def test_the_command_names_codes_and_strict_exits_with_2(
     from agnews_exp.cli import run_command
 
     monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
-    run_command(["check", "data=sample"])
-    assert "10 fine" in capsys.readouterr().out
     run = stored(val=0.2)
     (tmp_path / "outputs").mkdir()
     (tmp_path / "runs").rename(tmp_path / "outputs" / "runs")
@@ -189,3 +187,11 @@ def test_the_command_names_codes_and_strict_exits_with_2(
     with pytest.raises(DataError, match="T1") as refused:
         run_command(["check", run.folder.name, "--strict"])
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_sample_corpus_passes_all_checks_of_data(capsys: pytest.CaptureFixture[str]) -> None:
+    from agnews_exp.cli import run_command
+
+    run_command(["check", "data=sample", "--strict"])
+    assert capsys.readouterr().out.strip() == "10 fine"
