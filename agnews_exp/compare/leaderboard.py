@@ -44,20 +44,23 @@ class Entry:
     result: Mapping[str, Any]
     value: float
 
+    @property
+    def fits_on_validation(self) -> bool:
+        """Whether validation rows fitted a part of it (cascades, blends), so that its validation score flatters it."""
+        return self.result.get("family") == "cascade"
+
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
+        """Return a metric's 95 % interval over the split's rows; None where the answers do not give one."""
         import pyarrow.compute as pc
 
-        from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+        from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
         split, _, name = metric.partition("/")
         try:
             table = read_table(self.folder.path / PREDICTIONS)
             rows = table.filter(pc.equal(table["split"].cast("string"), split))
             labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
-            return bootstrap_metric(
-                labels, given, name, resamples=_RESAMPLES, class_names=self.result["class_names"], jackknife=False
-            ).percentile
+            return metric_interval(labels, given, name, self.result["class_names"], resamples=_RESAMPLES)
         except (AgnewsError, KeyError):
             return None
 

@@ -139,7 +139,7 @@ def _stored(name: str, content: Mapping[str, Any]) -> Block:
         ends = difference.get("percentile") or (None, None)
         estimate = Number(difference.get("estimate"), "change", *ends)
         rows.append((pair["name_a"], pair["name_b"], estimate, pair.get("p_value"), pair.get("p_holm")))
-    columns = ("a", "b", Column("a - b [95 %]", "change"), Column("McNemar p", "p"), Column("p, Holm", "p"))
+    columns = ("a", "b", Column("a - b [95 %]", "change"), Column("p", "p"), Column("p, Holm", "p"))
     made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
     title = f"Stored comparison on {content['split']}"
     return Table(f"comparison_{slug(name)}", title, columns, tuple(rows), provenance=made)
