@@ -218,8 +218,18 @@ def _notes(study: CalibrationStudy, n_bins: int) -> list[str]:
             "Decision scores are margins without a unit: their softmax only says what not calibrating would mean, it is"
             " no claim that the model makes."
         )
+    if study.left_alone:
+        notes.append(
+            f"No validation row to fit on: {', '.join(study.left_alone)}. Calibrators leave the probability of such a"
+            " class alone and share out the rest."
+        )
+    if study.refused:
+        notes.append(
+            f"Not applied, for it makes the ECE of the choosing rows worse: {', '.join(study.refused)}"
+            f" (before {Number(study.choice[NONE].ece)})."
+        )
     if study.chosen == NONE:
-        notes.append("No calibrator had a lower NLL than the probabilities as they are.")
+        notes.append("No calibrator improved NLL without harm to the ECE: the probabilities stay as they are.")
     elif changed := study.changes[study.chosen].changed_predictions:
         notes.append(f"The chosen calibrator changes the most likely class of {changed:.2%} of the test rows.")
     notes.append("MCE is the worst bin's gap, and a bin of few items decides it; ECE alone is best for a constant.")

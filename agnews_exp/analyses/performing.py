@@ -25,9 +25,10 @@ from agnews_exp.analyses.findings import (
     to_markdown,
     write_table,
 )
+from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, DataError, first_line
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import Chart, save
 from agnews_exp.evaluation.predictions import Predictions
@@ -93,7 +94,8 @@ def perform(component: Mapping[str, Any], name: str, context: AnalysisContext, *
     with renewed(context.folder) as folder:
         findings: Findings = function(replace(context, folder=folder), **arguments)
         if findings:  # else there was nothing to do, as without an external file
-            write_findings(folder, findings, {"analysis": name, "arguments": arguments}, draw=draw)
+            origin = {"analysis": name, "arguments": arguments, "identity": component_fingerprint(component)}
+            write_findings(folder, findings, origin, draw=draw)
     return findings
 
 
@@ -173,7 +175,7 @@ def analysis_folder(run: Path, name: str) -> Path:
 
 
 def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str]:
-    """Perform the configured analyses that a finished run lacks with these arguments; return notes of failures."""
+    """Perform the analyses that a finished run lacks with these arguments and files; return notes of failures."""
     wanted = {name: dict(component) for name, component in components.items() if component is not None}
     missing = {name: component for name, component in wanted.items() if not _has(run.path, name, component)}
     if not missing:
@@ -183,8 +185,7 @@ def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str
 
 def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
     findings = read_json(analysis_folder(run, name) / FINDINGS)
-    arguments = {k: v for k, v in component.items() if k != "_target_"}
-    return findings is not None and findings.get("arguments") == arguments
+    return findings is not None and findings.get("identity") == component_fingerprint(component)
 
 
 class FinishedRun:
@@ -217,7 +218,16 @@ class FinishedRun:
 
     @cached_property
     def model(self) -> FittedModel:
-        """The run's model, which computes as it did when the run judged it."""
+        """The run's model, which computes as it did when the run judged it.
+
+        Raises:
+            ConfigError: The run has none: its answers came from elsewhere.
+        """
+        if self.checked.run.model.family == "answers":
+            raise ConfigError(
+                f"{self.result['name']} has answers and no model that could be asked.",
+                fix=f"agnews compare {self.run.path.name} <another run>",
+            )
         return load_judged(self.run.path / MODEL, self.checked.run.trainer)
 
     def context(self, name: str) -> AnalysisContext:

@@ -30,8 +30,14 @@ OFFICIAL_SHA256 = {
 HUB_REPOSITORY = "fancyzhx/ag_news"
 HUB_REVISION = "eb185aade064a813bc0b7f42de02595523103ca4"
 _HUB_FILES = {
-    "train": ("data/train-00000-of-00001.parquet", "fc508d6d9868594e3da960a8cfeb63ab5a4746598b93428c224397080c1f52ee"),
-    "test": ("data/test-00000-of-00001.parquet", "71de87ec66bc5737752a2502204dfa6d7fe9856ade3ea444dc6317789a4f13fb"),
+    "train": (
+        "data/train-00000-of-00001.parquet",
+        "fc508d6d9868594e3da960a8cfeb63ab5a4746598b93428c224397080c1f52ee",
+    ),
+    "test": (
+        "data/test-00000-of-00001.parquet",
+        "71de87ec66bc5737752a2502204dfa6d7fe9856ade3ea444dc6317789a4f13fb",
+    ),
 }
 _COLUMNS = Columns(texts=(1, 2), label=0, n_fields=3)
 
@@ -144,7 +150,12 @@ def _load_from_hub(repository: str, revision: str, timeout: float, cache_dir: Pa
     rows: dict[str, TextRows] = {}
     for split, (filename, sha256) in _HUB_FILES.items():
         path = fetch_dataset_file(
-            repository, revision, filename, sha256=sha256 if pinned else None, cache_dir=cache_dir, timeout=timeout
+            repository,
+            revision,
+            filename,
+            sha256=sha256 if pinned else None,
+            cache_dir=cache_dir,
+            timeout=timeout,
         )
         rows[split] = _read_parquet(path)
         if pinned and len(rows[split]) != OFFICIAL_ROWS[split]:

@@ -308,7 +308,8 @@ def load_csv(
     """
     if not train_file:
         raise ConfigError(
-            "data=csv needs a training file.", fix="data.train_file=my.csv data.label_column=<name of a column>"
+            "data=csv needs a training file.",
+            fix="data.train_file=my.csv data.label_column=<name of a column>",
         )
     texts = text_columns if isinstance(text_columns, list) else [text_columns]
     labels = Labels()

@@ -180,7 +180,13 @@ class EvaluationLoader:
     """
 
     def __init__(
-        self, rows: EncodedRows, *, batch_size: int, token_budget: int | None, rank: int = 0, world_size: int = 1
+        self,
+        rows: EncodedRows,
+        *,
+        batch_size: int,
+        token_budget: int | None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self._rows = rows
         # Small enough that every process gets a batch: one without any would skip the gathering of answers.

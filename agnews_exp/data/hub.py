@@ -172,7 +172,8 @@ def _explain(error: BaseException, what: str) -> Exception:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
         return DataError(
-            f"The Hugging Face hub has no {what}: {reason}", fix="leave data.repository and data.revision alone"
+            f"The Hugging Face hub has no {what}: {reason}",
+            fix="leave data.repository and data.revision alone",
         )
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, OSError) and (error.filename is not None or error.errno in full):

@@ -124,7 +124,10 @@ def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) 
         known: Words of the training texts.
     """
     words = [split_words(text) for text in texts]
-    values = {"words": np.array([len(w) for w in words], dtype=np.float64), "known_words": known_share(words, known)}
+    values = {
+        "words": np.array([len(w) for w in words], dtype=np.float64),
+        "known_words": known_share(words, known),
+    }
     matrix = answers.probabilities
     if matrix is None and answers.scores is not None:
         from agnews_exp.evaluation.calibrators import softmax

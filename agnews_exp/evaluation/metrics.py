@@ -454,7 +454,11 @@ def judge(y_true: NDArray[np.int64], predictions: Predictions, class_names: Sequ
 
 
 def score_choice(
-    choice: Choice, margins: Margins, y_true: NDArray[np.int64], predictions: Predictions, class_names: Sequence[str]
+    choice: Choice,
+    margins: Margins,
+    y_true: NDArray[np.int64],
+    predictions: Predictions,
+    class_names: Sequence[str],
 ) -> float:
     """Return one number of a judgement; arguments as for :func:`judge`, with the counts of the same answers."""
     entry = choice.metric

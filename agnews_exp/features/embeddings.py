@@ -219,7 +219,8 @@ def _mean(
     lengths = np.fromiter((len(ids) for ids in word_ids), dtype=np.int64, count=len(word_ids))
     flat = np.concatenate(word_ids) if lengths.sum() else np.zeros(0, dtype=np.int64)
     counts = sparse.csr_matrix(
-        (np.ones(len(flat)), flat, np.concatenate([[0], np.cumsum(lengths)])), shape=(len(word_ids), len(vectors))
+        (np.ones(len(flat)), flat, np.concatenate([[0], np.cumsum(lengths)])),
+        shape=(len(word_ids), len(vectors)),
     )
     if idf is not None:
         counts.sum_duplicates()

@@ -299,7 +299,8 @@ def _spacy_stemming() -> Stemmer:
         language = spacy.load(_SPACY_MODEL, exclude=["parser", "ner"])
     except OSError as error:
         raise MissingDependencyError(
-            f"features.stemmer=spacy needs the model {_SPACY_MODEL}, which spaCy does not find here.", fix=fix
+            f"features.stemmer=spacy needs the model {_SPACY_MODEL}, which spaCy does not find here.",
+            fix=fix,
         ) from error
 
     def lemmatise(tokens: list[str]) -> list[str]:

@@ -41,7 +41,10 @@ def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
     per_class = np.bincount(codes, minlength=len(classes)).astype(np.float64)[:, None]
     document_frequency = joint_present.sum(axis=0, keepdims=True)
     total = np.zeros(present.shape[1])
-    for joint, margin in ((joint_present, document_frequency), (per_class - joint_present, n - document_frequency)):
+    for joint, margin in (
+        (joint_present, document_frequency),
+        (per_class - joint_present, n - document_frequency),
+    ):
         with np.errstate(divide="ignore", invalid="ignore"):
             term = joint / n * portable_log(joint * n / (per_class * margin))
         total += np.where(joint > 0, term, 0.0).sum(axis=0)

@@ -57,21 +57,24 @@ def kernels_available() -> bool:
     return True
 
 
-def start_compiling() -> Callable[[], None]:
+def start_compiling(*more: Callable[[], Any]) -> Callable[[], None]:
     """Begin to compile the kernels of word and character vectorisers on a thread of its own, or to read them from disk.
 
     Where they have to be compiled, which happens once for a kind of processor, a log line says how long it took.
 
+    Args:
+        more: Functions that call a kernel of another module once and return it.
+
     Returns:
         A function that waits until all is there.
     """
-    thread = threading.Thread(target=_compile, name="compile n-gram kernels", daemon=True)
+    thread = threading.Thread(target=_compile, args=(more,), name="compile kernels", daemon=True)
     thread.start()
     return thread.join
 
 
-def _compile() -> None:
-    """Call every kernel of a word and a character vectoriser once."""
+def _compile(more: Sequence[Callable[[], Any]]) -> None:
+    """Call every kernel of a word and a character vectoriser once, and those of other modules."""
     if not kernels_available():
         return
     from agnews_exp.ngrams import kernels
@@ -85,8 +88,9 @@ def _compile() -> None:
         assert counts is not None
         terms = CorpusRows(counts, np.arange(len(texts)), 1).terms(np.zeros(1, np.intp))
         build_matrix([Vocabulary(spec, terms).part(texts, weighting)], 1)
+    used += [call() for call in more]
     if sum(sum(kernel.stats.cache_misses.values()) for kernel in used):
-        log.info("compiling the n-gram counter for this processor, once: %.1f s", time.thread_time() - start)
+        log.info("compiling kernels for this processor, once: %.1f s", time.thread_time() - start)
 
 
 def init_with_jobs(base: type) -> Callable[..., None]:

@@ -82,6 +82,15 @@ def published(inputs: Inputs) -> Section | None:
     return Section("published", "Published results", tuple(blocks), tuple(more))
 
 
+def checks(inputs: Inputs) -> Section:
+    """Return what the checks of the runs and of their comparison found; those of the data are `agnews check`'s."""
+    from agnews_exp.compare.checks import CheckedRun, check_runs, results_table
+
+    return Section(
+        "checks", "Checks", (results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs])),)
+    )
+
+
 def sources(inputs: Inputs) -> Section:
     """Return the runs' table, the machines and the runs that were left out."""
     rows = tuple(

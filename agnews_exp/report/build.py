@@ -14,7 +14,7 @@ from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
 from agnews_exp.reference.reading import Reference, find_reference
 from agnews_exp.report.answer import answer
-from agnews_exp.report.appendix import analyses, published, sources
+from agnews_exp.report.appendix import analyses, checks, published, sources
 from agnews_exp.report.blocks import Section
 from agnews_exp.report.calibration import calibration
 from agnews_exp.report.data import data
@@ -27,7 +27,7 @@ from agnews_exp.report.variations import variations
 log = logging.getLogger(__name__)
 
 SECTIONS: tuple[Callable[[Inputs], Section | None], ...] = (
-    answer, models, errors, calibration, cost, data, variations, analyses, published, sources,
+    answer, models, errors, calibration, cost, data, variations, analyses, checks, published, sources,
 )  # fmt: skip
 
 

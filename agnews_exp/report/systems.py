@@ -162,14 +162,12 @@ class StoredRun:
         """Return the bootstrap interval of such as ``test/macro_f1`` over the split's rows, or None."""
         split, _, name = metric.partition("/")
         if (split, name) not in self._intervals:
-            from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+            from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
             answers, found = self.answers(split), None
             if answers is not None:
-                found = bootstrap_metric(
-                    answers.labels, answers.given.labels, name,
-                    resamples=RESAMPLES, seed=0, jackknife=False, class_names=self.class_names,
-                ).percentile  # fmt: skip
+                labels, given = answers.labels, answers.given.labels
+                found = metric_interval(labels, given, name, self.class_names, resamples=RESAMPLES)
             self._intervals[split, name] = found
         return self._intervals[split, name]
 

@@ -270,7 +270,11 @@ def _predict(options: argparse.Namespace) -> None:
         raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
     columns = [column.strip() for column in options.columns.split(",") if column.strip()]
     source = describe_source(
-        options.file, format=options.format, columns=columns, header=not options.no_header, encoding=options.encoding
+        options.file,
+        format=options.format,
+        columns=columns,
+        header=not options.no_header,
+        encoding=options.encoding,
     )
     found = find_model(to_plain(compose_config([])), options.model)
     answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)

@@ -147,7 +147,10 @@ def export_model(
 
 
 def _nothing_to_gain(source: Path, family: str) -> ConfigError:
-    why = {"onnx": "is an ONNX model already", "cascade": "has no network among its models"}.get(
+    why = {
+        "onnx": "is an ONNX model already",
+        "cascade": "has no network among its models",
+    }.get(
         family, "is a scikit-learn pipeline: its n-grams are counted by compiled code that ONNX has no faster form of"
     )
     return ConfigError(

@@ -17,7 +17,14 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.csv_files import csv_records, wrong_bytes
 from agnews_exp.data.files import LONGEST_LINE, BoundedStream, field_limit, open_text, reading
 
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", ".parquet": "parquet"}
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+    ".parquet": "parquet",
+}
 MAX_CHARACTERS = 1_000_000
 """Longest text that is answered: a line without end would otherwise fill the memory."""
 

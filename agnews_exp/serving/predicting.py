@@ -173,7 +173,13 @@ class _Job:
     """The files of one call: answers, rejects, and how far they are."""
 
     def __init__(
-        self, source: Source, output: Path | None, identity: str, answering: Answering, columns: list[str], force: bool
+        self,
+        source: Source,
+        output: Path | None,
+        identity: str,
+        answering: Answering,
+        columns: list[str],
+        force: bool,
     ) -> None:
         self._output = output
         self._columns = columns

@@ -294,7 +294,13 @@ class LiveTable:
     """
 
     def __init__(
-        self, name: str, total: int, settled: list[JobState], swept: list[str], *, maximise: bool | None = True
+        self,
+        name: str,
+        total: int,
+        settled: list[JobState],
+        swept: list[str],
+        *,
+        maximise: bool | None = True,
     ) -> None:
         self._name, self._total, self._swept, self._maximise = name, total, swept, maximise
         self._done = {s.num: s for s in settled}

@@ -150,7 +150,11 @@ class GridSweeper(SessionSweeper):
         grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
     """
 
-    def __init__(self, params: dict[str, str] | None = None, grids: list[dict[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        params: dict[str, str] | None = None,
+        grids: list[dict[str, str]] | None = None,
+    ) -> None:
         self.params = params or {}
         self.grids = grids or [{}]
 

@@ -16,7 +16,22 @@ from typing import Any
 import agnews_exp
 from agnews_exp import __version__
 
-_PACKAGES = ("scikit-learn", "numpy", "scipy", "numba", "hydra-core", "omegaconf", "mlflow", "torch", "transformers")
+_PACKAGES = (
+    "scikit-learn",
+    "numpy",
+    "scipy",
+    "numba",
+    "hydra-core",
+    "omegaconf",
+    "mlflow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "lightning",
+    "xgboost",
+    "lightgbm",
+)
+"""Libraries whose version can change a result."""
 
 
 def describe_environment(root: Path) -> dict[str, Any]:

@@ -131,7 +131,8 @@ def _signature() -> Any:
     from mlflow.types import Schema, TensorSpec
 
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(object), (-1,))]), outputs=Schema([TensorSpec(np.dtype(np.int64), (-1,))])
+        inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
+        outputs=Schema([TensorSpec(np.dtype(np.int64), (-1,))]),
     )
 
 

@@ -24,7 +24,7 @@ from scipy import optimize, stats
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
-from agnews_exp.evaluation.statistics.bootstrap import Cells, Metric
+from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored
 
 PowerMethod = Literal["exact", "mid_p"]
 
@@ -94,7 +94,12 @@ def _critical_count(m: np.ndarray, alpha: float, method: PowerMethod) -> np.ndar
 
 
 def smallest_detectable_difference(
-    n_items: int, discordant_rate: float, *, alpha: float = 0.05, power: float = 0.8, method: PowerMethod = "mid_p"
+    n_items: int,
+    discordant_rate: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    method: PowerMethod = "mid_p",
 ) -> DetectableDifference:
     """Return the smallest difference of accuracy that this many items can show.
 
@@ -153,7 +158,7 @@ def randomisation_test(
     y_true: ArrayLike,
     output_a: ArrayLike,
     output_b: ArrayLike,
-    metric: Metric = "macro_f1",
+    metric: Scored = "macro_f1",
     *,
     swaps: int = 10_000,
     seed: int = 0,
