@@ -59,7 +59,12 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     with needs("codecarbon", "Energy", "'agnews-exp[energy]'"):
         from codecarbon import OfflineEmissionsTracker
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    options = {"save_to_file": False, "log_level": "error", "measure_power_secs": 1, "allow_multiple_runs": True}
+    options: dict[str, Any] = {
+        "save_to_file": False,
+        "log_level": "error",
+        "measure_power_secs": 1,
+        "allow_multiple_runs": True,
+    }
     tracker: Any = OfflineEmissionsTracker(country_iso_code=country or _ANY_COUNTRY, **options)
     items = 0
     work()

@@ -309,7 +309,8 @@ def select(
     if not present.any():
         raise ValueError("empty vocabulary; perhaps the documents only contain stop words")
     n_rows = counted.n_rows
-    most, least = (bound if isinstance(bound, Integral) else bound * n_rows for bound in (max_df, min_df))
+    bounds: list[Any] = [bound if isinstance(bound, Integral) else bound * n_rows for bound in (min_df, max_df)]
+    least, most = bounds
     if most < least:
         raise ValueError("max_df corresponds to < documents than min_df")
     kept = counted.alphabetical(present & (df <= most) & (df >= least))
