@@ -107,8 +107,8 @@ def analyse(
     }
     a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
     headline = (
-        f"accuracy {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
-        f"{chosen['escalation_rate']:.1%} of the texts handed over"
+        f"The cascade's accuracy is {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
+        f"{chosen['escalation_rate']:.1%} of the texts handed over."
     )
     blocks: tuple[Block, ...] = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
     return Findings(headline, blocks, metrics, details)

@@ -157,8 +157,8 @@ def _parts_table(content: Mapping[str, Any], statuses: Mapping[str, str]) -> Any
         table.add_column(column, **options)
     for name, part in content["parts"].items():
         found = [part["headline"]] if part["status"] == "finished" else str(part["reason"]).splitlines()[:1]
-        found += [f"without {what}" for what in part["details"].get("left_out", {})]
-        table.add_row(name, _MARKS[statuses[name]], f"{part['seconds']:.1f}", escape(", ".join(found)))
+        found += [f"Without {what}." for what in part["details"].get("left_out", {})]
+        table.add_row(name, _MARKS[statuses[name]], f"{part['seconds']:.1f}", escape(" ".join(found)))
     return table
 
 

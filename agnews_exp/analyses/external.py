@@ -340,10 +340,8 @@ def analyse(
         scores_chart(own, foreign, found),
         matrix_chart("confusion_external", "Confusions on the external rows", matrix, names),
     )
-    estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
-    headline = (
-        f"macro-F1 {estimates['external']:.4f} on {facts['kept']:,} external rows, {estimates['test']:.4f} on test"
-    )
+    there, here = (intervals[split]["macro_f1"].estimate for split in ("external", "test"))
+    headline = f"Macro-F1 is {there:.4f} on {facts['kept']:,} external rows and {here:.4f} on test."
     return Findings(headline, blocks, metrics, plain(details))
 
 

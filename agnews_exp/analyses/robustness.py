@@ -218,7 +218,8 @@ def analyse(
     }
     details = {"rows": len(rows), "row_ids": rows.row_ids, "variants": {d.variant.name: d for d in drops}}
     worst = min(drops, key=lambda drop: drop.metrics["macro_f1"].difference.estimate) if drops else None
-    headline = f"{worst.variant.label}: {worst.metrics['macro_f1'].difference.estimate:+.4f} macro-F1" if worst else ""
+    change = worst.metrics["macro_f1"].difference.estimate if worst else 0.0
+    headline = f"The worst change of texts ({worst.variant.label}) moves macro-F1 by {change:+.4f}." if worst else ""
     return Findings(headline, _blocks(rows, texts, drops, seed, n_examples, notes), metrics, plain(details))
 
 

@@ -40,8 +40,8 @@ def _answer(inputs: Inputs) -> str:
         return said + " It is told apart from every other system."
     least = min(system.mean("val/macro_f1") or 0.0 for system in tied)
     return (
-        f"{said} Validation does not tell {len(tied)} systems within {(value or 0) - least:.4f} from each other;"
-        f" the cheapest of them is {chosen.label}."
+        f"{said} It is tied: validation does not tell {len(tied)} systems apart, which lie within"
+        f" {(value or 0) - least:.4f}; the cheapest of them is {chosen.label}."
     )
 
 

@@ -356,9 +356,9 @@ def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q
     found.details["slices"] = search
     said = (
         f"{search.n_tested:,} slices of validation rows tested (words, length, source, artefact, predicted class, and "
-        f"pairs of them); {search.n_significant:,} have too many errors at a false discovery rate of {max_q:g}, "
-        f"{len(search.slices):,} after leaving out those that mostly repeat a stronger one. On test, {n_confirmed:,} "
-        f"of these are confirmed (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
+        f"pairs of them). Too many errors at a false discovery rate of {max_q:g}: {search.n_significant:,}; "
+        f"{len(search.slices):,} without those that mostly repeat a stronger one. Of these the test rows confirm "
+        f"{n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
         f"validation errors. All rows: {_said(search.overall)} validation, {_said(search.overall_confirming)} test."
     )
     found.blocks.append(Text(said, "Slices with too many errors"))

@@ -38,7 +38,8 @@ def classes(corpus: ExploredCorpus) -> Findings:
     chart = Chart("class_shares", title, "bars", "share of the split's rows [%]", "", tuple(series))
     table = Table("classes", title, ("split", "class", "rows", Column("share", "share")), tuple(rows))
     headline = (
-        f"largest to smallest class {metrics['imbalance/train']:.2f}, {metrics['empty/train']:.0f} empty training texts"
+        f"The largest class has {metrics['imbalance/train']:.2f} times the rows of the smallest; "
+        f"{metrics['empty/train']:.0f} training texts are empty."
     )
     return Findings(headline, (table, chart), metrics)
 
@@ -92,7 +93,8 @@ def lengths(
     document = _document_features(corpus, document_sample)
     metrics |= {f"document/{name}": value for name, value in document.items()}
     title = "Lengths of the training texts"
-    headline = f"{metrics['words/mean']:.1f} words a text, 99 % have at most {metrics['words/p99']:.0f}"
+    mean, most = metrics["words/mean"], metrics["words/p99"]
+    headline = f"A text has {mean:.1f} words on average; 99 % have at most {most:.0f}."
     columns: Columns = ("unit", "class", "rows", *(Column(name, ".4g") for name in described["words", "all"]))
     rows: tuple[Row, ...] = tuple(
         (u.replace("_", " "), g, int(groups[g].sum()), *d.values()) for (u, g), d in described.items()

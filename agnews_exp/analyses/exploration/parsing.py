@@ -137,7 +137,12 @@ def entities(
         ranked_bars("entities", title, "occurrences", lists),
     )  # fmt: skip
     details = {"left_out": left_out}
-    return Findings(f"names a text: {extremes(rates)}", blocks if any(lists.values()) else blocks[:1], metrics, details)
+    return Findings(
+        f"Names in a text, by class: {extremes(rates)}.",
+        blocks if any(lists.values()) else blocks[:1],
+        metrics,
+        details,
+    )
 
 
 def _most_frequent(names: Sequence[str], per_class: Sequence[Counter[str]], n: int) -> dict[str, list[tuple[str, int]]]:
@@ -217,4 +222,8 @@ def dependencies(
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
     metrics |= corpus.class_metrics("tree_depth", means)
-    return Findings(f"depth: {extremes(means)}", blocks if any(lists.values()) else blocks[:-1], metrics)
+    return Findings(
+        f"Depth of the sentences' trees, by class: {extremes(means)}.",
+        blocks if any(lists.values()) else blocks[:-1],
+        metrics,
+    )

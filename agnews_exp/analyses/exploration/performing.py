@@ -222,7 +222,7 @@ def _summary(folder: Path, content: Mapping[str, Any]) -> str:
         address = f"{name}/"
         sections += [
             f"## {title_of(name)}",
-            markdown_text(f"{found.headline}."),
+            markdown_text(found.headline),
             to_markdown(found.blocks, level=3, figures=address, tables=address),
         ]
         left_out += [f"{what} in {name}: {why}" for what, why in found.details.get("left_out", {}).items()]

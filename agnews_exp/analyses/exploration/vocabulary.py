@@ -125,14 +125,14 @@ def vocabulary(
     hapax = float((ranked == 1).mean()) if len(ranked) else 0.0
     metrics = {"vocabulary/size": float(len(ranked)), "vocabulary/tokens": float(ranked.sum())}
     metrics["vocabulary/hapax_share"] = hapax
-    said = [f"{len(ranked):,} words", f"{hapax:.0%} of them once only"]
+    said = [f"{len(ranked):,} different words", f"{hapax:.0%} of them used once"]
     blocks: list[Table | Chart] = []
     laws = (("zipf", "Zipf", *_zipf(corpus, ranked, zipf_ranks, points)), ("heaps", "Heaps", *_heaps(corpus, points)))
     for name, title, law, chart in laws:
         blocks += [chart] if chart else []
         if law is not None:
             metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
-            said.append(f"{title} {law.exponent:.2f}")
+            said.append(f"{title}'s exponent {law.exponent:.2f}")
     rows = _richness(corpus, mattr_window)
     metrics |= corpus.class_metrics("entropy", {row[0]: row[6] for row in rows})
     metrics |= corpus.class_metrics("mattr", {row[0]: row[4] for row in rows})
@@ -152,7 +152,7 @@ def vocabulary(
     series = tuple(Series(name, tuple(row[i] for row in rows), names, panel=panel) for i, name, panel in measures)
     chart = Chart("richness", title, "dots", "", "", series)
     return Findings(
-        ", ".join(said), (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
+        f"{', '.join(said)}.", (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
     )
 
 
@@ -239,7 +239,9 @@ def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 
         heat_map("vocabulary_overlap", "Words that classes share", similarity, corpus.names, corpus.names,
                  blank_diagonal=True, caption=f"Jaccard similarity of words used {min_count} times or more."),
     )  # fmt: skip
-    return Findings(f"{metrics['oov_tokens/test']:.2%} of the test words are in no training text", blocks, metrics)
+    return Findings(
+        f"{metrics['oov_tokens/test']:.2%} of the words in test texts are in no training text.", blocks, metrics
+    )
 
 
 def _out_of_vocabulary(corpus: ExploredCorpus, split: str) -> tuple[int, float, int, float, float]:
