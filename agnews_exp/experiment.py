@@ -23,6 +23,7 @@ from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
+from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
@@ -134,7 +135,8 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = checked.plain
+    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
     seed_everything(checked.run.seed)
@@ -196,7 +198,7 @@ def _identified(
     answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
-    model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
+    model = {**pinned(plain["model"]), **{key: run.fingerprint for key, run in sources.items()}}
     if model.get("unlabelled"):
         from agnews_exp.data.unlabelled import source_identity
 
