@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     cache.add_argument("overrides", nargs="*", help="such as paths.cache_dir=/scratch/cache")
     cache.set_defaults(handler=_cache)
 
+    from agnews_exp import rivals
     from agnews_exp.analyses import commands as analyses
     from agnews_exp.compare import commands as runs
     from agnews_exp.report import build as report
@@ -91,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     analyses.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
+    rivals.add_parsers(commands)
     serving.add_parsers(commands)
     sweeps.add_parsers(commands)
     study.add_parsers(commands)
