@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from agnews_exp.config.compose import refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -73,15 +74,17 @@ def run(cfg: DictConfig) -> float:
 
     from agnews_exp.compare.summary import print_summary
 
-    path = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    path = Path(hydra.runtime.output_dir)
     try:
+        refuse_several(list(hydra.overrides.task))
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)
         report_job("pruned", stop.value, path, reason=str(stop))
         return stop.value
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.RUN:
+        if hydra.mode == RunMode.RUN:
             raise JobFailed(error) from error
         raise
     report_job("finished", outcome.objective, outcome.folder)
