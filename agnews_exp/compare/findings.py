@@ -138,10 +138,10 @@ def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
             cells.setdefault((pair.name_a, metric), m.bootstrap.a)
             cells.setdefault((pair.name_b, metric), m.bootstrap.b)
     rows = tuple(
-        (letters[name], name, metric, Number(of.estimate, "metric", *of.bca))
+        (letters[name], name, metric, Number(of.estimate, "metric", *of.percentile))
         for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
     )
-    return Table("models", "Models", ("", "model", "metric", "value [95 %, BCa]"), rows)
+    return Table("models", "Models", ("", "model", "metric", "value [95 %]"), rows)
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
@@ -149,8 +149,10 @@ def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
     for pair in pairs:
         for metric, m in pair.metrics.items():
             d = m.bootstrap.difference
-            rows.append((_pair(pair, letters), metric, Number(d.estimate, "change", *d.bca), m.randomisation.p_value))
-    columns = ("pair", "metric", "difference [95 %, BCa]", Column("randomisation p", "p"))
+            rows.append(
+                (_pair(pair, letters), metric, Number(d.estimate, "change", *d.percentile), m.randomisation.p_value)
+            )
+    columns = ("pair", "metric", "difference [95 %]", Column("randomisation p", "p"))
     return Table("differences", "Differences", columns, tuple(rows))
 
 
