@@ -116,8 +116,7 @@ def _orders(
         if pair.p_holm <= alpha:
             told.append(f"{a} > {b}" if difference > 0 else f"{b} > {a}")
         else:
-            equivalent = getattr(pair, "outcome", "") == "equivalent"
-            (same if equivalent else alike).append(f"{a} {b}")
+            (same if pair.p_equivalent <= alpha else alike).append(f"{a} {b}")
     apart, equal, together = (", ".join(names) or "none" for names in (told, same, alike))
     return f"{what}: different (Holm, {alpha:g}): {apart}; equivalent: {equal}; not told apart: {together}."
 
@@ -237,8 +236,14 @@ def _block(block: BlockComparison, letters: Letters) -> list[Block]:
         difference = Number(pair.test.difference, "change", *pair.test.interval)
         cells = (_pair(pair, letters), difference, pair.test.statistic, pair.test.p_value, pair.p_holm)
         wilcoxon = (pair.wilcoxon.p_value if pair.wilcoxon else None,) if over_folds else ()
-        tests.append((*cells, pair.p_benjamini_hochberg, *wilcoxon))
-    names = ("Nadeau-Bengio p" if over_folds else "p", "Holm", "BH", *(["Wilcoxon p"] if over_folds else []))
+        tests.append((*cells, pair.p_benjamini_hochberg, pair.p_equivalent, *wilcoxon))
+    names = (
+        "Nadeau-Bengio p" if over_folds else "p",
+        "Holm",
+        "BH",
+        "equivalent",
+        *(["Wilcoxon p"] if over_folds else []),
+    )
     test_columns: Columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
     blocks: list[Block] = [
         Table(f"{key}_scores", title, columns, tuple(rows)),
