@@ -367,19 +367,13 @@ def _majority(run: CheckedRun) -> Answer:
     return f"validation accuracy {right / len(labels):.4f}, the most frequent class has {most / len(labels):.4f}"
 
 
-def _gap(run: CheckedRun) -> tuple[float, float] | NotApplicable:
-    found = run.metrics.get("train/macro_f1"), run.metrics.get("val/macro_f1")
-    return NotApplicable("training rows were not scored") if None in found else found  # type: ignore[return-value]
-
-
 @check(
     "T2", "Overfitting", "tip", of="run", fix="more regularisation, fewer features, earlier stopping, or more rows"
 )  # fmt: skip
 def _overfitting(run: CheckedRun) -> Answer:
-    found = _gap(run)
-    if isinstance(found, NotApplicable):
-        return found
-    train, val = found
+    train, val = (run.metrics.get(f"{split}/macro_f1") for split in ("train", "val"))
+    if train is None or val is None:
+        return NotApplicable("training rows were not scored")
     return f"macro-F1 {train:.4f} on training rows, {val:.4f} on validation" if train - val > 0.15 else None
 
 

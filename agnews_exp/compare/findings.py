@@ -235,14 +235,12 @@ def _block(block: BlockComparison, letters: Letters) -> list[Block]:
     for pair in block.pairs:
         difference = Number(pair.test.difference, "change", *pair.test.interval)
         cells = (_pair(pair, letters), difference, pair.test.statistic, pair.test.p_value, pair.p_holm)
-        wilcoxon = (pair.wilcoxon.p_value if pair.wilcoxon else None,) if over_folds else ()
-        tests.append((*cells, pair.p_benjamini_hochberg, pair.p_equivalent, *wilcoxon))
+        tests.append((*cells, pair.p_benjamini_hochberg, pair.p_equivalent))
     names = (
         "Nadeau-Bengio p" if over_folds else "p",
         "Holm",
         "BH",
         "equivalent",
-        *(["Wilcoxon p"] if over_folds else []),
     )
     test_columns: Columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
     blocks: list[Block] = [

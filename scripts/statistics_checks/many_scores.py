@@ -16,7 +16,6 @@ from agnews_exp.evaluation.statistics.resampled import (
     compare_seeds,
     corrected_t_test,
     friedman_test,
-    wilcoxon_test,
 )
 from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
 
@@ -47,19 +46,17 @@ def check_folds(scale: float) -> Iterator[Row]:
             "   plain paired t-test on the same folds", rejected[1] / sets, sets, None, "for comparison: misleads"
         )
     for folds in (5, 10):
-        rejected = np.zeros(3)
+        rejected = np.zeros(2)
         for _ in range(sets):
             scores = _cross_validate(rng, n=200, n_features=8, k=folds, repeats=1, models=3)
             found = compare_folds(dict(zip("abc", scores, strict=True)), "accuracy")
             assert found.friedman is not None
-            wilcoxon = found.pairs[0].wilcoxon
             any_pair = min(pair.p_holm for pair in found.pairs)
-            rejected += [any_pair <= 0.05, found.friedman.p_value <= 0.05, wilcoxon and wilcoxon.p_value <= 0.05]
+            rejected += [any_pair <= 0.05, found.friedman.p_value <= 0.05]
         where = f"real CV of three equal learners, {folds} folds, null"
         yield Row(f"Nadeau-Bengio t + Holm, any pair, {where}", rejected[0] / sets, sets, (0.0, 0.06), "family-wise")
         note = "for comparison: folds are not independent blocks"
         yield Row("   Friedman over the same folds", rejected[1] / sets, sets, None, note)
-        yield Row("   Wilcoxon of one pair over the same folds", rejected[2] / sets, sets, None, note)
 
 
 def seeded_answers(
@@ -136,7 +133,7 @@ def _cross_validate(
 
 
 def check_ranks(scale: float) -> Iterator[Row]:
-    """Friedman, Nemenyi and Wilcoxon under the null."""
+    """Friedman and Nemenyi under the null."""
     rng = np.random.default_rng(13)
     sets = round(2000 * scale)
     n_blocks, k = 20, 5
@@ -151,10 +148,6 @@ def check_ranks(scale: float) -> Iterator[Row]:
         allowed = REJECTS if index == 1 else (0.03, 0.06)
         note = "" if index == 1 else "slightly conservative at few blocks"
         yield Row(f"{name}, {k} models, {n_blocks} blocks, null", rejected[index] / sets, sets, allowed, note)
-    sets = round(10_000 * scale)
-    for n in (10, 25):
-        count = sum(wilcoxon_test(rng.normal(size=n), np.zeros(n)).p_value <= 0.05 for _ in range(sets))
-        yield Row(f"Wilcoxon signed rank, {n} blocks, null", count / sets, sets, REJECTS)
 
 
 def check_multiplicity(scale: float) -> Iterator[Row]:

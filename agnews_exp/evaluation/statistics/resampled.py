@@ -1,4 +1,4 @@
-"""Tests of models by their scores over folds, seeds and rows, or blocks: t-tests, Wilcoxon's, Friedman's, Nemenyi's.
+"""Tests of models by their scores over folds, seeds and rows, or blocks: t-tests, Friedman's, Nemenyi's.
 
 The training sets of different folds overlap, so the fold scores are correlated and the plain paired t-test rejects
 far too often. Nadeau and Bengio (2003) enlarge the variance: with J fold differences of mean d and variance s^2,
@@ -128,26 +128,6 @@ class FriedmanTest(Result):
     groups: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
-class WilcoxonTest(Result):
-    """Wilcoxon's signed-rank test of two models.
-
-    Attributes:
-        statistic: The smaller sum of ranks.
-        p_value: Two-sided.
-        n_used: Blocks in which the two differ.
-        smallest_p_value: The least p-value that ``n_used`` differences without ties can give, 2 / 2^n: with five
-            blocks or fewer the test cannot reach .05.
-        rank_biserial: Effect size, (sum of ranks for A - sum for B) / all ranks, from -1 to 1.
-    """
-
-    statistic: float
-    p_value: float
-    n_used: int
-    smallest_p_value: float
-    rank_biserial: float
-
-
 def critical_difference(n_models: int, n_blocks: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference of mean ranks, q sqrt(k (k + 1) / (6 N)) (Demsar 2006, section 3.2.2)."""
     quantile = float(stats.studentized_range.isf(alpha, n_models, np.inf)) / math.sqrt(2)
@@ -179,7 +159,7 @@ def friedman_test(
     if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 3 or not np.isfinite(values).all():
         raise DataError(
             f"scores must be finite with 2 or more rows (blocks) and 3 or more columns (models), got {values.shape}",
-            fix="compare two models with wilcoxon_test or corrected_t_test",
+            fix="compare two models with corrected_t_test",
         )
     open_interval(alpha, "alpha")
     n, k = values.shape
@@ -234,37 +214,6 @@ def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> 
             groups.append(tuple(names[index] for index in order[start : end + 1]))
             reached = end
     return tuple(groups)
-
-
-def wilcoxon_test(
-    scores_a: ArrayLike, scores_b: ArrayLike, *, zeros: Literal["drop", "split"] = "drop"
-) -> WilcoxonTest:
-    """Test that two models' paired scores differ symmetrically about zero.
-
-    The blocks must be independent: seeds or data sets, not classes of one test set, whose scores share their
-    confusions; folds of one cross-validation only approximately.
-
-    Args:
-        scores_a: Shape (N,), model A's score in each block.
-        scores_b: Shape (N,), model B's score in the same blocks.
-        zeros: ``drop`` leaves out blocks without difference; ``split`` shares their ranks between the two sides.
-    """
-    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.isfinite(a - b).all():
-        raise DataError(
-            f"scores_a and scores_b must be finite and hold one score for each block, got {a.shape}, {b.shape}"
-        )
-    differences = a - b
-    n_used = int(np.count_nonzero(differences))
-    if n_used == 0:
-        return WilcoxonTest(0.0, 1.0, 0, 1.0, 0.0)
-    result = stats.wilcoxon(differences, zero_method="wilcox" if zeros == "drop" else "zsplit")
-    kept = differences[differences != 0] if zeros == "drop" else differences
-    ranks = stats.rankdata(np.abs(kept))
-    rank_biserial = float(np.sum(ranks * np.sign(kept)) / ranks.sum())
-    return WilcoxonTest(
-        float(result.statistic), float(result.pvalue), n_used, min(1.0, 2.0 ** (1 - n_used)), rank_biserial
-    )
 
 
 @dataclass(frozen=True)
@@ -369,7 +318,6 @@ class BlockPair(Result):
         name_a: Name of model A.
         name_b: Name of model B.
         test: Nadeau and Bengio's corrected t-test over folds, the joint test over seeds and rows.
-        wilcoxon: Signed-rank test over folds; None over seeds, which are not paired.
         p_holm: The t-test's p-value adjusted over the pairs (Holm).
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
         p_equivalent: The test's, adjusted over the pairs (Holm).
@@ -378,7 +326,6 @@ class BlockPair(Result):
     name_a: str
     name_b: str
     test: CorrectedTTest | SeedTest
-    wilcoxon: WilcoxonTest | None
     p_holm: float
     p_benjamini_hochberg: float
     p_equivalent: float
@@ -455,21 +402,16 @@ def compare_folds(
     if len({folds.shape for folds in values.values()}) > 1:
         listed = ", ".join(f"{name} has {len(folds)}" for name, folds in values.items())
         raise DataError(f"the models were cross-validated with different numbers of folds: {listed}")
-    tests = {
-        (a, b): (corrected_t_test(values[a], values[b], margin=margin), wilcoxon_test(values[a], values[b]))
-        for a, b in _pairs(list(values), against)
-    }
+    tests = {(a, b): corrected_t_test(values[a], values[b], margin=margin) for a, b in _pairs(list(values), against)}
     names = [str(fold) for fold in range(len(next(iter(values.values()))))]
     table = {name: dict(zip(names, folds.tolist(), strict=True)) for name, folds in values.items()}
     friedman = _friedman(values, alpha, higher_is_better)
     notes = [
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
-        " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
+        " 2003); Friedman and Nemenyi take the folds as independent and may find differences too easily.",
     ]
-    if stuck := [f"{a} and {b}" for (a, b), (test, _) in tests.items() if test.statistic == 0 and test.difference]:
+    if stuck := [f"{a} and {b}" for (a, b), test in tests.items() if test.statistic == 0 and test.difference]:
         notes.append(f"All folds differ by the same amount, so nothing is tested: {', '.join(stuck)}.")
-    if 2.0 ** (1 - len(names)) > alpha:
-        notes.append(f"With {len(names)} folds the Wilcoxon test cannot get below p = {2.0 ** (1 - len(names)):.2g}.")
     return _comparison("folds", metric, table, tests, friedman, (alpha, margin), notes)
 
 
@@ -521,12 +463,12 @@ def compare_seeds(
         differing[name] = float(np.mean(np.any([np.reshape(o != mine[0], (len(o), -1)).any(axis=1) for o in mine], 0)))
         start += len(runs)
     fixed = [name for name, share in differing.items() if share == 0]
-    tests: dict[tuple[str, str], tuple[SeedTest, None]] = {}
+    tests: dict[tuple[str, str], SeedTest] = {}
     for a, b in pairs:
         if a not in fixed or b not in fixed:
             one, other = places[a], places[b]
             found = joint.estimates[one], joint.estimates[other]
-            tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other]), margin=margin), None
+            tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other]), margin=margin)
     varying = ", ".join(f"{name} {share:.1%} of the answers" for name, share in differing.items() if share)
     notes = []
     if varying:
@@ -563,16 +505,15 @@ def _comparison(
     kind: BlockKind,
     metric: str,
     table: dict[str, dict[str, float]],
-    tests: Mapping[tuple[str, str], tuple[CorrectedTTest | SeedTest, WilcoxonTest | None]],
+    tests: Mapping[tuple[str, str], CorrectedTTest | SeedTest],
     friedman: FriedmanTest | None,
     level: tuple[float, float],
     notes: Sequence[str],
 ) -> BlockComparison:
-    p_values = [test.p_value for test, _ in tests.values()]
+    p_values = [test.p_value for test in tests.values()]
     adjusted = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
-    adjusted += (adjust([test.p_equivalent for test, _ in tests.values()]),)
+    adjusted += (adjust([test.p_equivalent for test in tests.values()]),)
     pairs = tuple(
-        BlockPair(a, b, test, wilcoxon, *(float(p[row]) for p in adjusted))
-        for row, ((a, b), (test, wilcoxon)) in enumerate(tests.items())
+        BlockPair(a, b, test, *(float(p[row]) for p in adjusted)) for row, ((a, b), test) in enumerate(tests.items())
     )
     return BlockComparison(kind, metric, table, pairs, friedman, *level, tuple(notes))
