@@ -285,13 +285,13 @@ def compare_runs(
         )
         for p in pairs
     ]
-    level = {"alpha": alpha, "margin": margin}
-    blocks = [block for metric in metrics if (block := _blocks(compared, metric, against, level)) is not None]
+    found = (_blocks(compared, metric, against, alpha, margin) for metric in metrics)
+    blocks = [block for block in found if block is not None]
     return Comparison(pairs, blocks, agreements)
 
 
 def _blocks(
-    compared: ComparedRuns, metric: str, against: str | None, level: Mapping[str, float]
+    compared: ComparedRuns, metric: str, against: str | None, alpha: float, margin: float
 ) -> BlockComparison | None:
     names = compared.class_names
     if compared.folds is None:
@@ -299,7 +299,7 @@ def _blocks(
             return None
         return compare_seeds(
             compared.labels, compared.seeds, metric, class_names=names, own=compared.own,
-            against=against if against in compared.seeds else None, **level,
+            against=against if against in compared.seeds else None, alpha=alpha, margin=margin,
         )  # fmt: skip
     choice = find_metric(metric, names, compared.own)
 
@@ -311,4 +311,4 @@ def _blocks(
     held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]
     by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.answers.items()}
     higher = choice.metric.greater_is_better
-    return compare_folds(by_fold, metric, higher_is_better=higher, against=against, **level)
+    return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha, margin=margin)

@@ -71,10 +71,10 @@ def _answers(one: RunFolder, other: RunFolder) -> dict[str, dict[str, int]]:
         a, b = (table[table["split"] == split].reset_index(drop=True) for table in tables)
         if a.empty or b.empty or not np.array_equal(a["row_id"], b["row_id"]):
             continue
-        one, other = (t["prediction"].to_numpy() for t in (a, b))
-        n = paired_counts(a["label"].to_numpy(), one, other)
+        first, second = (t["prediction"].to_numpy() for t in (a, b))
+        n = paired_counts(a["label"].to_numpy(), first, second)
         found[split] = {
             "both right": n.both_right, "only the first": n.only_a, "only the second": n.only_b,
-            "neither": n.both_wrong, "answers differ": int((one != other).sum()),
+            "neither": n.both_wrong, "answers differ": int((first != second).sum()),
         }  # fmt: skip
     return found

@@ -511,8 +511,8 @@ def _comparison(
     notes: Sequence[str],
 ) -> BlockComparison:
     p_values = [test.p_value for test in tests.values()]
-    adjusted = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
-    adjusted += (adjust([test.p_equivalent for test in tests.values()]),)
+    equivalent = adjust([test.p_equivalent for test in tests.values()])
+    adjusted = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg"), equivalent
     pairs = tuple(
         BlockPair(a, b, test, *(float(p[row]) for p in adjusted)) for row, ((a, b), test) in enumerate(tests.items())
     )
