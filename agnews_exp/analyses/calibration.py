@@ -41,15 +41,8 @@ def analyse(
 ) -> Findings:
     """Fit calibrators on a part of validation, choose on the rest, report on test before and after.
 
-    Args:
-        context: The run. The division of the validation rows follows its ``split_seed``, so that all models of one
-            comparison calibrate on the same rows.
-        calibrators: Which to fit.
-        fit_share: Share of each class's validation rows to fit on; the others choose.
-        n_bins: Bins of all binned figures.
-        resamples: Bootstrap resamples of the differences.
-        simulations: Draws of the test of calibration and of the consistency bars.
-        sets: Chance with which conformal prediction sets shall hold the true class; None leaves them out.
+    The division of the validation rows follows the run's ``split_seed``, so that all models of one comparison calibrate
+    on the same rows. Options: conf/evaluation/analyses/calibration.yaml.
 
     Returns:
         ``test/<figure>_before``, ``_after`` (the chosen calibrator) and ``_<calibrator>``; ``test/set_coverage_<kind>``

@@ -66,18 +66,9 @@ def measure_drop(
     seed: int = 0,
     family: int = 1,
 ) -> Drop:
-    """Return a variant's effect with paired bootstrap intervals over the rows.
+    """Return a variant's effect with paired bootstrap intervals over the n rows.
 
-    Args:
-        variant: The change of the texts.
-        labels: Shape (n,), true class indices.
-        clean: Shape (n,), classes given to the texts as they are.
-        perturbed: Shape (n,), classes given to the changed texts.
-        changed_texts: Share of texts that were changed.
-        class_names: K names.
-        resamples: Bootstrap resamples.
-        seed: Of the resampling.
-        family: Number of variants tried, whose intervals hold together with 95 % (Bonferroni).
+    Those of ``family`` variants, as many as were tried, hold together with 95 % (Bonferroni).
     """
     metrics = {
         metric: bootstrap_difference(
@@ -196,15 +187,6 @@ def analyse(
     seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Findings:
     """Measure a run's robustness.
-
-    Args:
-        context: The run.
-        n_rows: Test rows drawn at random; all where there are fewer.
-        perturbations: Strengths by kind; None switches a kind off.
-        parts: Try title and description alone, where the data tell them apart.
-        resamples: Bootstrap resamples of each interval.
-        n_examples: Rows whose perturbed texts are listed in ``examples.csv``.
-        seed: Of the sample and of the perturbations.
 
     Returns:
         ``test/macro_f1_change_<variant>`` and ``test/accuracy_change_<variant>``: perturbed minus unchanged.

@@ -80,14 +80,15 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.
     """
-    wanted = [_parsed(word) for word in filters]
+    for word in filters:
+        _parsed(word)  # refused also where there is no run yet
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
     own: dict[str, bool] = {}
     for run in runs:
         try:
             result = run.needed_result(*_NEEDED)
-            if not all(_matches(run.path, result, key, value) for key, value in wanted):
+            if not matches(run, result, filters):
                 continue
         except StorageError as error:
             log.warning("%s The run is left out.", error.message)
@@ -102,7 +103,16 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     sign = 1 if direction(metric, own) == "minimize" else -1
     for group in groups.values():
         group.sort(key=lambda entry: sign * entry.value)
-    return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
+    return sorted(groups.values(), key=lambda g: max(entry.folder.ended for entry in g), reverse=True)
+
+
+def matches(run: RunFolder, result: Mapping[str, Any], filters: Sequence[str]) -> bool:
+    """Return whether a run answers all filters, which are as for :func:`rank_runs`.
+
+    Raises:
+        ConfigError: A filter is malformed.
+    """
+    return all(_matches(run.path, result, *_parsed(word)) for word in filters)
 
 
 def _parsed(word: str) -> tuple[str, str]:

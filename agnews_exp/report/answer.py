@@ -65,7 +65,7 @@ def _choice(inputs: Inputs) -> Block:
         for system in inputs.tied[:_SHOWN]
     ]
     columns = (
-        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("texts/s", "count"),
+        "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s", "count"),
         Column("size, MB", ".1f"), Column("fit", "time"),
     )  # fmt: skip
     more = f" The first {_SHOWN} of {len(inputs.tied)}." if len(inputs.tied) > _SHOWN else ""

@@ -95,23 +95,12 @@ def checks(inputs: Inputs) -> Section:
 def sources(inputs: Inputs) -> Section:
     """Return the runs' table, the machines and the runs that were left out."""
     rows = tuple(
-        (
-            run.short,
-            run.name,
-            run.family,
-            run.fraction,
-            str(run.seed),
-            run.rows.get("train"),
-            run.fingerprint,
-            run.command,
-        )
+        (run.short, run.name, run.family, run.fraction, str(run.seed), run.rows.get("train"), run.fingerprint,
+         run.command)
         for run in inputs.runs
-    )
-    columns = (
-        "run", "name", "family", Column("data fraction", "number"), "seed", Column("train rows", "count"),
-        "fingerprint",
-        "command",
     )  # fmt: skip
+    columns = ("run", "name", "family", Column("data fraction", "number"), "seed", Column("train rows", "count"),
+               "fingerprint", "command")  # fmt: skip
     made = origin(inputs.runs, ("train", "val", "test"))
     blocks: list[Block] = [
         Table("runs", "Runs in this report", columns, rows, provenance=made),

@@ -138,12 +138,7 @@ class Inputs:
 
 
 def collect(output_dir: Path, study: str | None, reference: Reference | None = None) -> Inputs:
-    """Collect a study's runs, or all that share the most common data identity.
-
-    Args:
-        output_dir: The project's output root.
-        study: A name under ``studies/``; None takes all finished runs.
-        reference: Published results to stand beside.
+    """Collect the runs of a study, or all that share the most common data identity.
 
     Raises:
         ConfigError: A study of this name is unknown or malformed, or there is no finished run.
