@@ -188,7 +188,7 @@ def analysis_folder(run: Path, name: str) -> Path:
 
 
 def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str]:
-    """Perform configured analyses that a finished run lacks with these arguments and files; return notes of failures."""
+    """Perform the analyses that a finished run lacks with these arguments and files; return notes of failures."""
     wanted = {name: dict(component) for name, component in components.items() if component is not None}
     missing = {name: component for name, component in wanted.items() if not _has(run.path, name, component)}
     if not missing:

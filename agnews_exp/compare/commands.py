@@ -245,7 +245,7 @@ def _check(options: argparse.Namespace) -> None:
 
     from agnews_exp.analyses.findings import to_terminal
     from agnews_exp.analyses.performing import FinishedRun
-    from agnews_exp.compare.checks import CheckedRun, check_runs, perform_checks, results_table
+    from agnews_exp.compare.checks import CheckedRun, Result, check_runs, perform_checks, results_table
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
@@ -257,7 +257,7 @@ def _check(options: argparse.Namespace) -> None:
     console = Console(highlight=False)
     overrides = [word for word in options.words if _OVERRIDE.fullmatch(word)]
     words = [word for word in options.words if word not in (*overrides, "data")]
-    results = []
+    results: list[Result] = []
     with console.status("checking"):
         if len(words) < len(options.words):  # data were named
             checked = check_config(compose_config(overrides))

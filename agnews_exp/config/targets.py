@@ -208,8 +208,9 @@ def _check_booster(target: Callable[..., Any], arguments: Mapping[str, Any], key
     hints: dict[str, Any] = {}
     for parent in reversed(inspect.getmro(target)):  # type: ignore[arg-type] # a class: _is_allowed has seen to that
         if "__init__" in vars(parent) and parent.__module__.split(".", 1)[0] in _BOOSTERS:
-            parameters |= inspect.signature(parent.__init__).parameters
-            hints |= get_type_hints(parent.__init__)
+            begin = vars(parent)["__init__"]
+            parameters |= inspect.signature(begin).parameters
+            hints |= get_type_hints(begin)
     simple = {
         name: parameters[name]
         for name in arguments

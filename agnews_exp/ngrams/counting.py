@@ -274,13 +274,13 @@ class Tokens(NamedTuple):
         table: Shape (2 * size,), uint64, size a power of two: pairs (hash, number).
         arena: uint32 code points of all tokens, one after the other.
         ends: int64, end of token i in ``arena`` at index i; entry 0 is 0.
-        count: Shape (1,), int64, the number of tokens.
+        total: Shape (1,), int64, the number of tokens.
     """
 
     table: NDArray[np.uint64]
     arena: NDArray[np.uint32]
     ends: NDArray[np.int64]
-    count: NDArray[np.int64]
+    total: NDArray[np.int64]
 
 
 class TokenReader:
@@ -298,7 +298,7 @@ class TokenReader:
         self._tokens = Tokens(np.zeros(2 << 12, np.uint64), *zeros)
         stop = [word for word in spec.stop_words if re.fullmatch(r"\w+", word)]
         self._run(stop, False, 1)
-        self._stop = int(self._tokens.count[0])
+        self._stop = int(self._tokens.total[0])
         if known is not None:
             self._run(known, False, 1)
             self._frozen = True
@@ -338,13 +338,13 @@ class TokenReader:
     def read(self, texts: Sequence[str]) -> SymbolRows:
         """Return the symbols of texts without the stop words (call it from one thread at a time)."""
         rows = self._run(texts, self.spec.reader_lowers, self._shortest)
-        if int(self._tokens.count[0]) > self.spec.limit:
+        if int(self._tokens.total[0]) > self.spec.limit:
             raise KeyTooWideError
         return without_stop_words(rows, self._stop) if self._stop else rows
 
     def names(self) -> list[str]:
         """Return the text of each symbol, beginning with symbol 1."""
-        count = int(self._tokens.count[0])
+        count = int(self._tokens.total[0])
         ends = self._tokens.ends[: count + 1].tolist()
         text = self._tokens.arena[: ends[-1]].tobytes().decode("utf-32-le", "surrogatepass")
         return [text[ends[i] : ends[i + 1]] for i in range(count)]

@@ -90,7 +90,7 @@ def _class_table(systems: Sequence[System]) -> Table:
             wrong = None if n is None or recall is None else round(n * (1 - recall))
             precision = run.metrics.get(f"test/precision/{key}")
             rows.append((system.label, name, precision, recall, run_score(run, f"test/f1/{key}"), n, wrong))
-    columns = (
+    columns: tuple[Column | str, ...] = (
         "system", "class", Column("precision", "metric"), Column("recall", "metric"),
         Column("F1 [95 %]", "metric"), Column("rows", "count"), Column("errors", "count"),
     )  # fmt: skip
@@ -110,7 +110,10 @@ def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
     rows: list[tuple[Cell, ...]] = [
         (label, *(int(counts[pair]) for counts in both.values())) for label, pair in zip(labels, pairs, strict=False)
     ]
-    columns = ("classes taken for each other", *(Column(f"{label}: errors", "count") for label in both))
+    columns: tuple[Column | str, ...] = (
+        "classes taken for each other",
+        *(Column(f"{label}: errors", "count") for label in both),
+    )
     series = []
     for label, counts in both.items():
         shares = [accuracy_interval(int(counts[pair]), total) for pair in pairs[:_DRAWN_PAIRS]]

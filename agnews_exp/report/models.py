@@ -59,7 +59,7 @@ def _table(inputs: Inputs) -> Block:
         )
         for system in inputs.systems
     ]  # fmt: skip
-    columns = (
+    columns: tuple[Column | str, ...] = (
         "system", Column("validation macro-F1 [95 %]", "metric"), "tied with the best",
         Column("sd over seeds", "metric"), *(Column(f"validation {title}", "metric") for title in own.values()),
         Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
@@ -76,7 +76,7 @@ def _final_table(inputs: Inputs) -> Block:
     for s in inputs.systems:
         scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
         rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
-    columns = (
+    columns: tuple[Column | str, ...] = (
         "system", Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
         *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
     )  # fmt: skip
@@ -139,7 +139,13 @@ def _stored(name: str, content: Mapping[str, Any]) -> Block:
         ends = difference.get("percentile") or (None, None)
         estimate = Number(difference.get("estimate"), "change", *ends)
         rows.append((pair["name_a"], pair["name_b"], estimate, pair.get("p_value"), pair.get("p_holm")))
-    columns = ("a", "b", Column("a - b [95 %]", "change"), Column("p", "p"), Column("p, Holm", "p"))
+    columns: tuple[Column | str, ...] = (
+        "a",
+        "b",
+        Column("a - b [95 %]", "change"),
+        Column("p", "p"),
+        Column("p, Holm", "p"),
+    )
     made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
     title = f"Stored comparison on {content['split']}"
     return Table(f"comparison_{slug(name)}", title, columns, tuple(rows), provenance=made)
@@ -230,7 +236,7 @@ def _cost_table(inputs: Inputs) -> Table:
          s.first.fraction)
         for s in inputs.systems
     ]  # fmt: skip
-    columns = (
+    columns: tuple[Column | str, ...] = (
         "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
         Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
         Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),

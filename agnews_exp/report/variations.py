@@ -200,7 +200,10 @@ def _training(system: System) -> list[Block]:
     blocks: list[Block] = []
     for name, (title, keys) in drawn.items():
         curves = {label: _curve(run, key, epochs / steps) for label, key in keys.items()}
-        series = tuple(Series(label, *zip(*points, strict=True)) for label, points in curves.items() if points)
+        series = tuple(
+            Series(label, tuple(x for x, _ in points), tuple(y for _, y in points))
+            for label, points in curves.items() if points
+        )  # fmt: skip
         blocks.append(
             Chart(
                 f"training_{name}", f"Training of {system.label}: {title.partition(' (')[0]}", "lines", "epoch", title,
