@@ -261,7 +261,7 @@ def _fit_and_judge(
     with stages.stage("save", "saving the model"):
         runner.save(path / record.MODEL)
     metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
-    _write_drift_reference(path / record.MODEL, splits, answers["val"])
+    _write_beside_model(path / record.MODEL, splits, answers["val"])
     metrics["peak_memory_mb"] = peak_memory_mb()
     stored = {name: rows for name, rows in parts.items() if name != "train"}
     if folds:
@@ -273,6 +273,7 @@ def _fit_and_judge(
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
     write_confusions(path / record.FIGURES, matrices, splits.class_names)
+    corpus = splits.corpus
     notes = [*summary.notes]
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts:
@@ -292,7 +293,7 @@ def _fit_and_judge(
         "metrics": metrics,
         "own_metrics": own_record(own),
         "timings": dict(stages.timings),
-        "notes": notes,
+        "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),
         "folds": folds.metrics if folds else {},
         "confusion": {k: m.tolist() for k, m in matrices.items()},
@@ -305,17 +306,20 @@ def _fit_and_judge(
             "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},
             "digests": {k: splits.digest(rows) for k, rows in ({"train": splits.train} | parts).items()},
             "duplicates": cross_split_duplicates(splits),
+            "counts": dict(corpus.counts) if corpus else {},
         },
     }
 
 
-def _write_drift_reference(folder: Path, splits: Splits, answers: Predictions) -> None:
-    """Leave with the model what texts and answers were like on validation rows, for `agnews drift`."""
+def _write_beside_model(folder: Path, splits: Splits, answers: Predictions) -> None:
+    """Leave with the model what texts and answers were like on validation rows, and how its files were read."""
     from agnews_exp.evaluation.drift import REFERENCE, model_reference
-    from agnews_exp.models.persistence import add_json
+    from agnews_exp.models.persistence import READING, add_json
 
     reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
     add_json(folder, REFERENCE, reference)
+    if splits.corpus is not None and splits.corpus.reading is not None:
+        add_json(folder, READING, splits.corpus.reading)
 
 
 def _analyse(
