@@ -313,9 +313,9 @@ def _first_record(path: Path | None, lines: _Lines, reader: Iterator[list[str]],
         if reason := wrong_bytes("".join(lines.record), how.encoding):
             raise DataError(f"{where}: line {start}: {reason}.", fix=how.advice(reason))
         if row:
-            if len(lines.record) > 1 and how.quoting == "auto":
+            if len(lines.record) > 1 and how.quoting == "auto" and how.has_header:  # a row is looked at when it is read
                 counts = {len(one) for one in _plain_rows(lines.record, how)}
-                if len(counts) == 1 and counts != {1}:
+                if counts == {len(row)} != {1}:
                     raise DataError(
                         f"{where}: line {start}: a quote joins it with the next line, which looks like a row.",
                         fix=how.advice("quote"),
