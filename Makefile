@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 ARGS ?=
+# Modules that an installer or a user's setting left uncompiled would be compiled anew by every process of a test.
+export PYTHONDONTWRITEBYTECODE :=
 EXTRAS ?= dev
 
 .PHONY: run test test-all coverage check audit mutants format ui bench study study-fast docs wheel clean

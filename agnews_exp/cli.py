@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     for name, handler, text in (
         ("show", _show, "print the composed configuration"),
-        ("validate", _validate, "check a configuration without running it"),
+        ("validate", _validate, "check a configuration, its data and its files without running it"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("overrides", nargs="*", help="such as model=logreg model.C=10")
@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     cache.add_argument("overrides", nargs="*", help="such as paths.cache_dir=/scratch/cache")
     cache.set_defaults(handler=_cache)
 
+    from agnews_exp import rivals
     from agnews_exp.analyses import commands as analyses
     from agnews_exp.compare import commands as runs
     from agnews_exp.data import commands as data
@@ -93,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     analyses.add_parsers(commands)
     report.add_parsers(commands)
     runs.add_parsers(commands)
+    rivals.add_parsers(commands)
     serving.add_parsers(commands)
     sweeps.add_parsers(commands)
     study.add_parsers(commands)
@@ -168,11 +170,19 @@ def _validate(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.paths import run_command
-    from agnews_exp.evaluation.metrics import check_metrics
+    from agnews_exp.runners.preflight import check_ready, check_rows
+    from agnews_exp.runners.protocol import Stages
+    from agnews_exp.runners.rows import load_splits, needs_network
+    from agnews_exp.tracking.runs import source_runs
 
     own = _own_folders(options)
     checked = check_config(compose_config(options.overrides, extra=own))
-    check_metrics(checked.run.evaluation)
+    check_ready(checked)
+    source_runs(checked.plain)
+    if needs_network(checked):
+        print(f"{checked.run.data.name} would be downloaded: its rows were not looked at")
+    else:
+        check_rows(checked, load_splits(checked, Stages(quiet=True)))
     words = " ".join([run_command(), *(f"--config-dir={folder}" for folder in own), *options.overrides])
     print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
 

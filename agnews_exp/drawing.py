@@ -128,15 +128,7 @@ class Chart:
 
 
 def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
-    """Return a confusion matrix: counts, shaded by their share of the true class.
-
-    Args:
-        name: File name without ending.
-        title: Its title.
-        counts: Shape (K, K), true classes by given ones.
-        names: K class names.
-        provenance: See :class:`Chart`.
-    """
+    """Return a confusion matrix (K, K), true classes by given ones: counts, shaded by their share of the true class."""
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return Chart(
@@ -154,18 +146,9 @@ def heat_map(
     name: str, title: str, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, form: str = ".2f",
     top: float | None = None, blank_diagonal: bool = False, caption: str = "",
 ) -> Chart:  # fmt: skip
-    """Return a matrix as shades from 0 to its greatest value, with its numbers in the cells.
+    """Return a matrix (R, C) as shades from 0 to its greatest value or ``top``, with its numbers in the cells.
 
-    Args:
-        name: File name without ending.
-        title: Its title.
-        values: Shape (R, C); NaN is left blank.
-        rows: R names.
-        columns: C names.
-        form: Format of a number.
-        top: The value of the darkest shade; the greatest by default.
-        blank_diagonal: Leave cells (i, i) blank: they are what they are by definition.
-        caption: The meaning of the numbers.
+    NaN is left blank, and with ``blank_diagonal`` the cells (i, i), which are what they are by definition.
     """
     matrix = np.array(values, dtype=np.float64)
     if blank_diagonal:
@@ -179,22 +162,11 @@ def heat_map(
     )
 
 
-_MAX_PANELS = 12
-
-
 def ranked_bars(
     name: str, title: str, x_title: str, ranked: Mapping[str, Sequence[tuple[str, float]]], *, columns: int = 2
 ) -> Chart:
-    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out.
-
-    Args:
-        name: File name without ending.
-        title: Its title.
-        x_title: With unit.
-        ranked: Panel to its things and their values, in the order to draw.
-        columns: Panels side by side.
-    """
-    used = list({panel: pairs for panel, pairs in ranked.items() if pairs}.items())[:_MAX_PANELS]
+    """Return ranked bars, one panel a list; empty lists and those beyond the twelfth are left out."""
+    used = [(panel, pairs) for panel, pairs in ranked.items() if pairs][:12]
     series = tuple(
         Series(panel, tuple(float(v) for _, v in pairs), tuple(n for n, _ in pairs), panel=panel)
         for panel, pairs in used
@@ -203,12 +175,7 @@ def ranked_bars(
 
 
 def box_series(name: str, values: ArrayLike) -> Series:
-    """Return a box of many values, of which the chart keeps only the percentiles and the mean.
-
-    Args:
-        name: Its row.
-        values: Shape (n,), n at least 1.
-    """
+    """Return a box of n values, n at least 1, of which the chart keeps only the percentiles and the mean."""
     return Series(name, (), summary=_summary(values))
 
 
@@ -218,12 +185,6 @@ def _summary(values: ArrayLike) -> tuple[float, ...]:
 
 
 # Stored as data
-
-
-def chart_to_json(chart: Chart) -> dict[str, Any]:
-    """Return a chart as plain data without the fields that have their default; NaN becomes None."""
-    content: dict[str, Any] = _plain(chart)
-    return {"chart": 1} | content
 
 
 def _plain(item: Any) -> Any:
@@ -238,59 +199,31 @@ def _plain(item: Any) -> Any:
     return None if isinstance(item, float) and not math.isfinite(item) else item
 
 
-def chart_from_json(content: dict[str, Any]) -> Chart:
-    """Return the chart that :func:`chart_to_json` made plain.
-
-    Raises:
-        StorageError: It is none.
-    """
-    try:
-        found = {key: _tuples(value) for key, value in content.items() if key not in ("chart", "series")}
-        series = tuple(Series(**{k: _tuples(v) for k, v in one.items()}) for one in content.get("series", ()))
-        chart = Chart(**found, series=series)
-    except (TypeError, AttributeError) as error:
-        raise StorageError(f"This is no chart: {error}", fix="run the analysis again") from error
-    return replace(chart, z=tuple(tuple(math.nan if v is None else v for v in row) for row in chart.z))
-
-
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def write_chart(chart: Chart, path: Path) -> None:
-    """Write a chart's data, to be drawn when somebody asks."""
-    with atomic_path(path) as temporary:
-        written = json.dumps(chart_to_json(chart), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        temporary.write_text(written + "\n", encoding="utf-8")
-
-
 def read_chart(path: Path) -> Chart:
-    """Read a chart that :func:`write_chart` stored.
+    """Read a chart that :func:`save` stored.
 
     Raises:
         StorageError: The file is missing, damaged or no chart.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = {key: _tuples(value) for key, value in content.items() if key not in ("chart", "series")}
+        series = tuple(Series(**{k: _tuples(v) for k, v in one.items()}) for one in content.get("series", ()))
+        chart = Chart(**found, series=series)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} cannot be read as a chart: {error}", fix="run the analysis again") from error
-    return chart_from_json(content)
+    return replace(chart, z=tuple(tuple(math.nan if v is None else v for v in row) for row in chart.z))
 
 
 # Drawn
 
 
 def draw_folder(folder: Path, *, ending: str = ".png", dark: bool = False) -> list[Path]:
-    """Draw all charts whose data lie in a folder or below it, each beside its data.
-
-    Args:
-        folder: Such as a run's.
-        ending: ``.png`` or ``.svg``.
-        dark: For a dark background.
-
-    Returns:
-        The pictures' files.
-    """
+    """Draw all charts whose data lie in a folder or below it, each beside its data; return the pictures' files."""
     drawn = []
     for path in sorted(folder.rglob("*.json")):
         with path.open("rb") as file:
@@ -302,13 +235,14 @@ def draw_folder(folder: Path, *, ending: str = ".png", dark: bool = False) -> li
 
 
 def save(chart: Chart, path: Path, *, dark: bool = False) -> None:
-    """Write a chart as ``.png``, ``.svg`` or, as data, ``.json``; the ending decides."""
+    """Write a chart as ``.png``, ``.svg`` or, as data to be drawn when somebody asks, ``.json``."""
     if path.suffix == ".json":
-        write_chart(chart, path)
-        return
-    content = png(chart, dark=dark) if path.suffix == ".png" else svg(chart, dark=dark).encode()
+        content = {"chart": 1} | _plain(chart)  # without the fields that have their default; NaN becomes None
+        written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    else:
+        written = png(chart, dark=dark) if path.suffix == ".png" else svg(chart, dark=dark).encode()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(written)
 
 
 def png(chart: Chart, *, dark: bool = False) -> bytes:
@@ -353,13 +287,9 @@ def _converter() -> Any:
 
 
 def vega(chart: Chart, *, dark: bool = False, titled: bool = True) -> Spec:
-    """Return a chart as a Vega-Lite specification.
+    """Return a chart as a Vega-Lite specification, titled for a picture that stands alone.
 
-    Args:
-        chart: The chart.
-        dark: For a dark background. Only the key ``config`` differs: a page keeps one specification and two
-            :func:`theme`.
-        titled: With title and caption, for a picture that stands alone.
+    For a dark background only the key ``config`` differs: a page keeps one specification and two :func:`theme`.
     """
     panels = list(dict.fromkeys(series.panel for series in chart.series))
     spec: Spec = {"$schema": f"https://vega.github.io/schema/vega-lite/v{_VEGA_LITE[0]}.json"}
@@ -501,29 +431,40 @@ def _colours(every: Sequence[Series], *, marked: bool = True) -> Spec:
 
 
 def _records(chart: Chart) -> list[dict[str, Any]]:
-    """Return one record a point; points without a value are left out."""
+    """Return one record a point; points without a value are left out.
+
+    A line of many points is not marked, so that its points have nothing to say when pointed at.
+    """
     records = []
+    has_published = any(series.published for series in chart.series)
     for series in chart.series:
         for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-            values = {"x": _value(x), "y": _value(y)}
-            if None in values.values():
+            record: dict[str, Any] = {"x": _value(x), "y": _value(y)}
+            if None in record.values():
                 continue
-            low = _value(series.low[i]) if series.low else None
-            high = _value(series.high[i]) if series.high else None
-            first, second = ("y", "x") if chart.kind in ("dots", "bars") else ("x", "y")
-            text = series.text[i] if series.text else f"{_said(values[first])}: {_said(values[second])}"
-            if low is not None and high is not None and not series.text:
-                text += f" [{_said(low)}, {_said(high)}]"
-            named = f"{series.name}: {text}" if len(chart.series) > 1 and series.name not in text else text
-            record = values | {"series": series.name, "text": named, "open": series.published}
-            records.append(record | ({"low": low, "high": high} if low is not None and high is not None else {}))
+            ends = [_value(side[i]) if side else None for side in (series.low, series.high)]
+            interval = None not in ends
+            if _is_marked(chart):
+                first, second = ("y", "x") if chart.kind in ("dots", "bars") else ("x", "y")
+                text = series.text[i] if series.text else f"{_said(record[first])}: {_said(record[second])}"
+                if interval and not series.text:
+                    text += f" [{_said(ends[0])}, {_said(ends[1])}]"
+                named = len(chart.series) > 1 and series.name not in text
+                record["text"] = f"{series.name}: {text}" if named else text
+            record["series"] = series.name
+            record |= {"low": ends[0], "high": ends[1]} if interval else {}
+            records.append(record | ({"open": series.published} if has_published else {}))
     return records
+
+
+def _is_marked(chart: Chart) -> bool:
+    return chart.kind != "lines" or max((len(series.x) for series in chart.series), default=0) <= _MOST_MARKED
 
 
 def _value(value: Value) -> Value:
     if isinstance(value, str) or value is None:
         return value
-    return float(value) if math.isfinite(value) else None
+    return float(f"{value:.6g}") if math.isfinite(value) else None  # a pixel needs no more digits
 
 
 def _said(value: Value) -> str:
@@ -551,27 +492,23 @@ def _rows(chart: Chart, every: Sequence[Series]) -> Spec:
         encoding["yOffset"] = {"field": "series", "type": "nominal", "scale": {"domain": order}, "sort": None}
     axis = _axis(chart.x_title, chart.x_form) | {"labelOverlap": "greedy", "labelSeparation": 6}  # panels may be narrow
     x: Spec = {"field": "x", "type": "quantitative", "axis": axis, "scale": _scale(chart, "x")}
-    interval: Spec = {
-        "mark": {"type": "rule", "strokeWidth": 1.6},
-        "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}},
-        "transform": [{"filter": {"field": "low", "valid": True}}],
-    }
-    layers: list[Spec] = []
+    interval = _interval({"x": x | {"field": "low"}, "x2": {"field": "high"}}, 1.6)
+    layers: list[Spec] = [interval] if any(series.low for series in chart.series) else []
     if chart.kind == "bars":
-        layers = [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"x": x}}]
-        if any(series.low for series in chart.series):
-            ends = interval["encoding"] | {"color": {"value": GREY}}
-            layers.append(interval | {"encoding": ends})
-    else:
-        if any(series.low for series in chart.series):
-            layers.append(interval)
-        marks = {"x": x, "shape": channels["shape"]}
-        layers.append(_marks(chart, marks, 62))
-    step = 22 if n == 1 else 12 * n + 8
-    if chart.kind == "bars":
+        grey = [interval | {"encoding": interval["encoding"] | {"color": {"value": GREY}}} for interval in layers]
+        layers = [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": {"x": x}}, *grey]
         step = 18 if n == 1 else 11 * n + 6
+    else:
+        layers.append(_marks(chart, {"x": x, "shape": channels["shape"]}, 62))
+        step = 22 if n == 1 else 12 * n + 8
     values = {"values": _records(chart)}
     return {"data": values, "height": max(len(named), 1) * step, "encoding": encoding, "layer": layers}
+
+
+def _interval(encoding: Spec, width: float) -> Spec:
+    """Return a layer of intervals, of the points that have one."""
+    transform = [{"filter": {"field": "low", "valid": True}}]
+    return {"mark": {"type": "rule", "strokeWidth": width}, "encoding": encoding, "transform": transform}
 
 
 def _marks(chart: Chart, encoding: Spec, size: int) -> Spec:
@@ -601,19 +538,11 @@ def _plane(chart: Chart, every: Sequence[Series]) -> Spec:
         x["axis"] |= {"labelAngle": -30} if slanted else {"labelAngle": 0}
     else:
         x |= {"type": "quantitative", "scale": _scale(chart, "x")}
-    y: Spec = {
-        "field": "y",
-        "type": "quantitative",
-        "axis": _axis(chart.y_title, chart.y_form),
-        "scale": _scale(chart, "y"),
-    }
-    encoding: Spec = {"color": channels["color"], "tooltip": _TOOLTIP}
+    y: Spec = {"field": "y", "type": "quantitative", "axis": _axis(chart.y_title, chart.y_form),
+               "scale": _scale(chart, "y")}  # fmt: skip
+    encoding: Spec = {"color": channels["color"]} | ({"tooltip": _TOOLTIP} if _is_marked(chart) else {})
     has_intervals = any("low" in record for record in records)
-    interval: Spec = {
-        "mark": {"type": "rule", "strokeWidth": 1.5},
-        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
-        "transform": [{"filter": {"field": "low", "valid": True}}],
-    }
+    interval = _interval({"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}}, 1.5)
     layers: list[Spec] = []
     if chart.kind == "columns":
         layers = _columns(chart, records, x, y, categorical)
@@ -735,12 +664,11 @@ def _told_apart(names: Sequence[str]) -> list[str]:
 
 
 def _diagonal(chart: Chart) -> Spec:
-    low, high = 0.0, 1.0
     line = {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1.2, "color": GREY, "tooltip": None}
-    ends: Spec = {"x": {"field": "x", "type": "quantitative", "scale": _scale(chart, "x")},
-            "y": {"field": "y", "type": "quantitative", "scale": _scale(chart, "y")}}  # fmt: skip
-    ends |= {"color": {"value": GREY}, "tooltip": {"value": None}}
-    return {"data": {"values": [{"x": low, "y": low}, {"x": high, "y": high}]}, "mark": line, "encoding": ends}
+    encoding: Spec = {
+        axis: {"field": axis, "type": "quantitative", "scale": _scale(chart, axis)} for axis in ("x", "y")
+    } | {"color": {"value": GREY}, "tooltip": {"value": None}}
+    return {"data": {"values": [{"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 1.0}]}, "mark": line, "encoding": encoding}
 
 
 def _annotations(chart: Chart) -> list[Spec]:

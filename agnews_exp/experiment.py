@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
@@ -17,11 +19,12 @@ from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
+from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
-from agnews_exp.evaluation.metrics import check_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
+from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 from agnews_exp.tracking import record
@@ -30,6 +33,9 @@ from agnews_exp.tracking.intermediate import study_reporter
 from agnews_exp.tracking.record import report_job
 from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
 from agnews_exp.tracking.worker import Mirroring
+
+if TYPE_CHECKING:
+    from agnews_exp.runners.cross_validation import CrossValidation
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +88,18 @@ def run(cfg: DictConfig) -> float:
     return outcome.objective
 
 
-def execute(cfg: DictConfig, path: Path) -> Outcome:
+Answers = Mapping[str, Predictions]
+"""Answers by the name of the split whose rows they answer: ``train``, ``val``, ``test``."""
+
+
+def execute(cfg: DictConfig, path: Path, ask: Callable[[Splits, Stages], Answers] | None = None) -> Outcome:
     """Run one composed configuration in a run folder.
+
+    Args:
+        cfg: The composed config, without Hydra's own node.
+        path: The run folder.
+        ask: Gives the answers of a system that is not trained here (``model=answers``), which are then judged and
+            recorded as those of any model; None trains the model.
 
     Raises:
         AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
@@ -91,9 +107,12 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
     folder = record.RunFolder(path)
     workers: list[Mirroring] = []
     try:
-        outcome = _execute(cfg, folder, workers)
+        outcome = _execute(cfg, folder, workers, ask)
     except BaseException as error:
         killed = is_stop(error)
+        if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
+            for file in (path / ".hydra").glob("*.yaml"):
+                file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
         if folder.status != "finished":
             reason = str(error) or type(error).__name__
             trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
@@ -107,9 +126,14 @@ def execute(cfg: DictConfig, path: Path) -> Outcome:
     return replace(outcome, warning="\n".join(note for note in notes if note) or None)
 
 
-def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]) -> Outcome:
+def _execute(
+    cfg: DictConfig,
+    folder: record.RunFolder,
+    workers: list[Mirroring],
+    ask: Callable[[Splits, Stages], Answers] | None,
+) -> Outcome:
     checked = check_config(cfg)
-    check_metrics(checked.run.evaluation)
+    check_ready(checked)
     plain = checked.plain
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -118,17 +142,18 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     folder.start(plain, environment)
     compiled = start_preparing(checked)
     splits = load_splits(checked, stages)
-    check_metrics(checked.run.evaluation, splits.validation.labels, splits.class_names)
+    check_rows(checked, splits)
     sources = source_runs(plain)
-    identified = _identified(checked, sources)
+    given = _Fitted(ask(splits, stages)) if ask is not None else None
+    identified = _identified(checked, sources, given)
     identity = fingerprint(identified, splits.data_checksum)
-    earlier = None if checked.run.force else _reusable(record.recall(output_dir, identity), environment)
-    if earlier is not None:
+    earlier = record.recall(output_dir, identity)
+    if earlier is not None and not checked.run.force and _of_this_code(earlier.path, environment):
         if (earlier.result() or {}).get("name") != checked.run.name:
-            record.add_name(output_dir, identity, checked.run.name)
+            earlier.add_name(checked.run.name)
         return _skip(folder, earlier, checked)
     resumed = find_unfinished(output_dir, identity, folder.path) if checked.run.resume == "auto" else None
-    if resumed is not None:
+    if resumed is not None and _of_this_code(resumed, environment):
         log.info("Going on with %s", resumed)
         continue_in(folder, resumed)
         folder.start(plain, environment)
@@ -138,8 +163,9 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     workers.append(worker)
     worker.start()
     options = {"folder": folder.path, "fingerprint": identity, "sources": sources}
-    result = _fit_and_judge(checked, splits, stages, folder.path, options)
-    group = group_fingerprint(identified, splits.data_checksum)
+    fitted = given or _fit_and_answer(checked, splits, stages, folder.path, options)
+    result = _judge_and_write(checked, splits, stages, folder.path, fitted)
+    group = group_fingerprint(identified, splits.data_checksum, checked.seeded)
     result |= {"fingerprint": identity, "group_fingerprint": group}
     result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
     objective = _objective(result)
@@ -150,24 +176,24 @@ def _execute(cfg: DictConfig, folder: record.RunFolder, workers: list[Mirroring]
     return Outcome(objective, result, folder.path, skipped=False)
 
 
-def _reusable(earlier: record.RunFolder | None, environment: Mapping[str, Any]) -> record.RunFolder | None:
-    """Return a stored run unless other source code of this package made it; say what else was different."""
-    if earlier is None:
-        return None
-    before = record.read_json(earlier.path / record.ENVIRONMENT) or {}
+def _of_this_code(folder: Path, environment: Mapping[str, Any]) -> bool:
+    """Return whether today's source code of this package worked in a run's folder; say what else was different."""
+    before = record.read_json(folder / record.ENVIRONMENT) or {}
     if other_source(before, environment):
-        log.warning("%s has this fingerprint, but the source code has changed since: running again.", earlier.path)
-        return None
+        log.warning("%s has this fingerprint, but the source code has changed since: running again.", folder)
+        return False
     if packages := other_packages(before, environment):
         log.warning("The stored result was made with %s; repeat it with force=true.", packages)
-    return earlier
+    return True
 
 
-def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Mapping[str, Any]:
+def _identified(
+    checked: CheckedConfig, sources: Mapping[str, SourceRun], given: _Fitted | None = None
+) -> Mapping[str, Any]:
     """Return the resolved configuration with what its values mean here and now instead of their names.
 
     The same name may mean another run or file tomorrow, and ``trainer.precision=auto`` another precision, with other
-    answers, on another processor.
+    answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
     model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
@@ -175,11 +201,13 @@ def _identified(checked: CheckedConfig, sources: Mapping[str, SourceRun]) -> Map
         from agnews_exp.data.unlabelled import source_identity
 
         model["unlabelled"] = source_identity(model["unlabelled"])
+    if given is not None:
+        model |= {"name": "answers", "answers": given.checksum()}
     trainer = plain["trainer"]
     if plain["model"]["family"] == "transformer":
-        from agnews_exp.runners.lightning_runner import precision_of
+        from agnews_exp.runners.lightning_runner import computing_of
 
-        trainer = {**trainer, "precision": precision_of(checked)}
+        trainer = {**trainer, **computing_of(checked)}
     return {**plain, "model": model, "trainer": trainer}
 
 
@@ -222,19 +250,41 @@ def _objective(result: Mapping[str, Any]) -> float:
     return float(result["metrics"][primary])
 
 
-def _fit_and_judge(
-    checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Fit, then score train, validation and, once and last, test; write the record's files but result.json.
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What is known of a model when it has answered.
 
-    With ``evaluation.score_test=false`` (the trials of a search) the test rows are left alone, and so are the analyses,
-    which look at them.
+    Attributes:
+        answers: Its answers by split.
+        metrics: Numbers of the fit, of folds, and of costs.
+        notes: Warnings worth keeping.
+        folds: The answers and scores of cross-validation, where there was one.
     """
-    from agnews_exp.data.splits import cross_split_duplicates
+
+    answers: Answers
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    folds: CrossValidation | None = None
+
+    def checksum(self) -> str:
+        """Return a hash of all answers."""
+        digest = hashlib.sha256()
+        for split, given in self.answers.items():
+            digest.update(f"{split}\x1e".encode() + np.ascontiguousarray(given.labels, dtype="<i8").tobytes())
+            if given.probabilities is not None:
+                digest.update(np.ascontiguousarray(given.probabilities, dtype="<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _fit_and_answer(
+    checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, options: Mapping[str, Any]
+) -> _Fitted:
+    """Fit and save the model, and let it answer train, validation and, once and last, test rows.
+
+    With ``evaluation.score_test=false`` (the trials of a search) the test rows are left alone.
+    """
     from agnews_exp.evaluation.efficiency import folder_size_mb, measure_throughput, peak_memory_mb
-    from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.runners.cross_validation import cross_validate
-    from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     parts = {"val": splits.validation}
     if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
@@ -242,8 +292,6 @@ def _fit_and_judge(
     if checked.run.evaluation.score_test:
         parts["test"] = splits.test
     answers: dict[str, Predictions] = {}
-    own = own_metrics(checked.run.evaluation.metrics)
-    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
     runner = make_runner(checked, **options)
     with prepared(checked, splits):
         folds = cross_validate(checked, splits, stages) if checked.run.evaluation.folds else None
@@ -252,8 +300,6 @@ def _fit_and_judge(
             with stages.stage("predict", f"predicting {len(rows):,} {name} rows"):
                 answers[name] = runner.predict(rows.texts)
     metrics = summary.metrics | (folds.summary() if folds else {})
-    for name, rows in parts.items():
-        metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     # Outside `prepared`: what is measured is a text that nobody has counted before.
     if repeats := checked.run.evaluation.latency_repeats:
         with stages.stage("latency", "measuring throughput"):
@@ -263,6 +309,28 @@ def _fit_and_judge(
     metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
     _write_beside_model(path / record.MODEL, splits, answers["val"])
     metrics["peak_memory_mb"] = peak_memory_mb()
+    return _Fitted(answers, metrics, [*summary.notes], folds)
+
+
+def _judge_and_write(
+    checked: CheckedConfig, splits: Splits, stages: Stages, path: Path, fitted: _Fitted
+) -> dict[str, Any]:
+    """Judge the answers, write the record's files but result.json, and return what that one holds.
+
+    Analyses look at test rows and at the model: they are left out where there is no test score, or no model.
+    """
+    from agnews_exp.data.splits import cross_split_duplicates
+    from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
+    from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
+
+    answers, folds = dict(fitted.answers), fitted.folds
+    every = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    parts = {name: rows for name, rows in every.items() if name in answers}
+    own = own_metrics(checked.run.evaluation.metrics)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
+    metrics = dict(fitted.metrics)
+    for name, rows in parts.items():
+        metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     stored = {name: rows for name, rows in parts.items() if name != "train"}
     if folds:
         stored["cv"], answers["cv"] = splits.train, folds.predictions
@@ -274,9 +342,9 @@ def _fit_and_judge(
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
     write_confusions(path / record.FIGURES, matrices, splits.class_names)
     corpus = splits.corpus
-    notes = [*summary.notes]
+    notes = list(fitted.notes)
     analyses = checked.plain["evaluation"].get("analyses")
-    if analyses and "test" in parts:
+    if analyses and "test" in parts and (path / record.MODEL).is_dir():
         with stages.stage("analyses", "analysing"):
             found, failures = _analyse(checked, splits, answers, path, analyses, stages.timings)
         metrics |= found

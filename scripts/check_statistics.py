@@ -25,8 +25,11 @@ from statistics_checks.many_scores import check_folds, check_multiplicity, check
 from statistics_checks.one_test_set import (  # noqa: E402
     check_bootstrap,
     check_effect_sizes,
+    check_families,
+    check_few_errors,
     check_mcnemar,
     check_randomisation,
+    check_verdicts,
 )
 from statistics_checks.probabilities import check_calibration  # noqa: E402
 from statistics_checks.rows import Row  # noqa: E402
@@ -36,6 +39,9 @@ CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
     check_effect_sizes,
     check_mcnemar,
     check_randomisation,
+    check_verdicts,
+    check_families,
+    check_few_errors,
     check_folds,
     check_seeds,
     check_ranks,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from warm import WARM
+from warm import WARM, share_server
 
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
@@ -183,6 +185,26 @@ def make_project() -> Callable[[Path], Project]:
         return Project(path)
 
     return make
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the warm command line while the test processes collect; they share it."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        folder = Path(tempfile.mkdtemp(prefix="warm-"))
+        server = share_server(folder)
+
+        def end() -> None:
+            server.terminate()
+            server.wait(30)
+            shutil.rmtree(folder)
+
+        config.add_cleanup(end)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many test processes again as there are cores: many tests wait for processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

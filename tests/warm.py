@@ -44,6 +44,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
            "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT")  # fmt: skip
 """Variables that a spare process may get: it sets what the libraries have read already."""
 NOT_LOADED = ("torch", "transformers", "lightning", "pytorch_lightning", "torchmetrics", "onnx", "onnxruntime")
+ADDRESS = "PYTEST_WARM_PYTHON"
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
@@ -65,10 +66,11 @@ def _receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 class WarmPython:
-    """A server process, started with the first call, and ended with this process."""
+    """A server process: the one at the address in the environment, or its own, started with the first call."""
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
+        self._server: subprocess.Popen[bytes] | None = None
 
     def can_run(self, words: Sequence[str], env: Mapping[str, str]) -> bool:
         """Whether a forked process is as good as a new one: our entry points, and no variable that shapes a start."""
@@ -117,55 +119,96 @@ class WarmPython:
         return subprocess.CompletedProcess([sys.executable, *words], code, *texts)
 
     def _start(self) -> socket.socket:
-        self._control, theirs = socket.socketpair()
-        own = ("MLFLOW_", "AGNEWS_", "HYDRA_", "PYTHONPATH")
-        self._server = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env={name: value for name, value in (os.environ | _OFFLINE).items() if not name.startswith(own)},
-        )
-        theirs.close()
+        if address := os.environ.get(ADDRESS):
+            self._control = socket.socket(socket.AF_UNIX)
+            self._control.connect(address)
+        else:
+            self._control, theirs = socket.socketpair()
+            self._server = start_server(theirs)
         atexit.register(self.close)
         assert self._control.recv(1) == b"!", "the warm process could not begin: see its traceback above"
         return self._control
 
     def close(self) -> None:
-        """End the server."""
+        """Leave the server; it ends with the last who uses it."""
         if self._control is not None:
             self._control.close()
-            self._server.wait(30)
+            if self._server is not None:
+                self._server.wait(30)
             self._control = None
 
 
 WARM = WarmPython()
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a process for every message, and say its pid and its exit code on the socket that came with it."""
+def start_server(link: socket.socket) -> subprocess.Popen[bytes]:
+    """Start a server for the other end of a pair of sockets, or for all who connect to a listening one."""
+    own = ("MLFLOW_", "AGNEWS_", "HYDRA_", "PYTHONPATH")
+    with link:
+        return subprocess.Popen(
+            [sys.executable, __file__, str(link.fileno())],
+            pass_fds=[link.fileno()],
+            env={name: value for name, value in (os.environ | _OFFLINE).items() if not name.startswith(own)},
+        )
+
+
+def share_server(folder: Path) -> subprocess.Popen[bytes]:
+    """Start one server for all test processes that this one starts; it is to be ended by who started it."""
+    os.environ[ADDRESS] = str(folder / "warm")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.environ[ADDRESS])
+    listener.listen(64)
+    return start_server(listener)
+
+
+def serve(link: socket.socket) -> None:
+    """Fork a process for every message, and say its pid and its exit code on the socket that came with it.
+
+    Args:
+        link: The socket of one client, whose end is the server's end, or a listening one.
+    """
+    listening = bool(link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    clients: set[socket.socket] = set()
     running: dict[int, tuple[int, socket.socket]] = {}
-    while True:
-        ready, _, _ = select.select([control, *running], [], [])
-        for watch in set(ready) - {control}:
+
+    def welcome(client: socket.socket) -> None:
+        with suppress(BrokenPipeError):
+            client.sendall(b"!")
+        clients.add(client)
+
+    if not listening:
+        welcome(link)
+    while listening or clients:
+        ready, _, _ = select.select([*([link] if listening else []), *clients, *running], [], [])
+        for watch in set(ready) & set(running):
             pid, reply = running.pop(watch)
             os.close(watch)
             _, status = os.waitpid(pid, 0)
             with reply, suppress(BrokenPipeError):
                 reply.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
-        if control not in ready:
-            continue
-        received = _receive(control)
-        if received is None:
-            return
-        message, (answers, *output) = received
-        assert threading.active_count() == 1, f"the server must not have threads: {threading.enumerate()}"
-        pid = os.fork()
-        if pid == 0:
-            _become(message, output)
-        for descriptor in output:
-            os.close(descriptor)
-        reply = socket.socket(fileno=answers)
-        running[os.pidfd_open(pid)] = (pid, reply)
-        reply.sendall(b"%d\n" % pid)
+        if listening and link in ready:
+            welcome(link.accept()[0])
+        for client in set(ready) & clients:
+            received = _receive(client)
+            if received is None:
+                clients.remove(client)
+                client.close()
+                continue
+            _answer(received, running)
+
+
+def _answer(received: tuple[dict[str, Any], list[int]], running: dict[int, tuple[int, socket.socket]]) -> None:
+    """Fork the process that a message asks for; it stands in ``running`` under its pidfd until it has ended."""
+    message, (answers, *output) = received
+    assert threading.active_count() == 1, f"the server must not have threads: {threading.enumerate()}"
+    pid = os.fork()
+    if pid == 0:
+        _become(message, output)
+    for descriptor in output:
+        os.close(descriptor)
+    reply = socket.socket(fileno=answers)
+    running[os.pidfd_open(pid)] = (pid, reply)
+    reply.sendall(b"%d\n" % pid)
 
 
 def _become(message: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
@@ -324,13 +367,12 @@ def preload() -> None:
 
 def main() -> None:
     """Entry point of the server: ``warm.py DESCRIPTOR``."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    link = socket.socket(fileno=int(sys.argv[1]))
     with redirect_stdout(sys.stderr):
         preload()
     gc.collect()
     gc.freeze()
-    control.sendall(b"!")
-    serve(control)
+    serve(link)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,8 @@ def analyse(
 ) -> Findings:
     """Fit calibrators on a part of validation, choose on the rest, report on test before and after.
 
-    Args:
-        context: The run. The division of the validation rows follows its ``split_seed``, so that all models of one
-            comparison calibrate on the same rows.
-        calibrators: Which to fit.
-        fit_share: Share of each class's validation rows to fit on; the others choose.
-        n_bins: Bins of all binned figures.
-        resamples: Bootstrap resamples of the differences.
-        simulations: Draws of the test of calibration and of the consistency bars.
+    The division of the validation rows follows the run's ``split_seed``, so that all models of one comparison calibrate
+    on the same rows. Options: conf/evaluation/analyses/calibration.yaml.
 
     Returns:
         ``test/<figure>_before``, ``_after`` (the chosen calibrator) and ``_<calibrator>``.
@@ -224,8 +218,18 @@ def _notes(study: CalibrationStudy, n_bins: int) -> list[str]:
             "Decision scores are margins without a unit: their softmax only says what not calibrating would mean, it is"
             " no claim that the model makes."
         )
+    if study.left_alone:
+        notes.append(
+            f"No validation row to fit on: {', '.join(study.left_alone)}. Calibrators leave the probability of such a"
+            " class alone and share out the rest."
+        )
+    if study.refused:
+        notes.append(
+            f"Not applied, for it makes the ECE of the choosing rows worse: {', '.join(study.refused)}"
+            f" (before {Number(study.choice[NONE].ece)})."
+        )
     if study.chosen == NONE:
-        notes.append("No calibrator had a lower NLL than the probabilities as they are.")
+        notes.append("No calibrator improved NLL without harm to the ECE: the probabilities stay as they are.")
     elif changed := study.changes[study.chosen].changed_predictions:
         notes.append(f"The chosen calibrator changes the most likely class of {changed:.2%} of the test rows.")
     notes.append("MCE is the worst bin's gap, and a bin of few items decides it; ECE alone is best for a constant.")

@@ -71,12 +71,6 @@ def analyse(
 ) -> Findings:
     """Judge a fitted cascade on the test rows.
 
-    Args:
-        context: The run of a cascade.
-        fixed_confidence: A fixed confidence to report beside the chosen threshold.
-        resamples: Bootstrap resamples of the intervals.
-        seed: Their seed.
-
     Raises:
         DataError: The run's model is no cascade.
     """

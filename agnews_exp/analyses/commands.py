@@ -24,11 +24,7 @@ _RUN = "run folder or name, MLflow run id, or an MLflow filter string"
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-commands to the sub-parsers of ``agnews``."""
     for verb, (analysis, text) in _VERBS.items():
         command = commands.add_parser(verb, help=text)
         _add_analysis(command, f"conf/evaluation/analyses/{analysis}.yaml")

@@ -57,12 +57,9 @@ class Energy:
 
 
 def measure_energy(work: Callable[[], int], *, seconds: float, country: str | None = None) -> Energy:
-    """Repeat a piece of work for some time and measure the machine's energy meanwhile.
+    """Repeat a piece of work for so many seconds at least and measure the machine's energy meanwhile.
 
-    Args:
-        work: Does a piece and returns how many items it answered.
-        seconds: Repeat for so long at least.
-        country: ISO code of three letters, for emissions.
+    ``work`` returns how many items it answered; ``country`` is an ISO code of three letters, for emissions.
 
     Raises:
         MissingDependencyError: codecarbon is not installed.
@@ -122,12 +119,7 @@ class ColdStart:
 
 
 def measure_cold_start(folder: Path, first: str, batch: Sequence[str]) -> ColdStart:
-    """Start a process that loads a model folder and answers a text, then a batch.
-
-    Args:
-        folder: The model folder.
-        first: The first text.
-        batch: Texts answered in one call afterwards, for the peak memory.
+    """Start a process that loads a model folder and answers the first text, then a batch in one call.
 
     Raises:
         AgnewsError: The process failed; the message has its last line.
@@ -223,19 +215,6 @@ def analyse(
     utilisation: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Findings:
     """Measure a run's model on validation texts.
-
-    Args:
-        context: The run.
-        batch_sizes: Texts in a call.
-        seconds: Measure each batch size for so long at least,
-        min_calls: and so many calls.
-        cold_starts: Fresh processes; 0 leaves them out.
-        energy_seconds: Answer texts for so long under codecarbon; 0 leaves it out.
-        country: ISO code of three letters, for emissions.
-        prices: Machine to price of one of its hours; null is unknown.
-        machine: The machine of the table that this one is.
-        currency: Of the prices.
-        utilisation: Share of the paid hours in which the machine answers.
 
     Returns:
         ``latency_p50_ms_<batch size>``, ``latency_p95_ms_...``, ``throughput_...``, ``cold_start_s``,

@@ -67,12 +67,9 @@ def map_labels(
 ) -> dict[str, int | None]:
     """Return each source label's class index, or None for a label whose rows are left out.
 
-    Args:
-        source_labels: The different labels of the source.
-        mapping: Source label, or a pattern such as ``talk.politics.*``, -> class name or None. A label that is
-            named itself goes before patterns, of which the first that matches counts. Empty: labels are class names.
-        class_names: K names.
-        key: Configuration key, for messages.
+    The mapping goes from a source label, or a pattern such as ``talk.politics.*``, to a class name or None. A label
+    that is named itself goes before patterns, of which the first that matches counts. An empty mapping: labels are
+    class names.
 
     Raises:
         ConfigError: The mapping names a class that does not exist, or says nothing of a label.
@@ -151,13 +148,7 @@ def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
 
 
 def detection(name: str, own: FloatArray, foreign: FloatArray) -> Detection:
-    """Return how well a score tells two sets of texts apart.
-
-    Args:
-        name: The score's name.
-        own: Shape (n,), scores of texts of the own source.
-        foreign: Shape (n',), scores of foreign texts.
-    """
+    """Return how well a score, shapes (n,) and (n',), tells texts of the own source from foreign ones."""
     from scipy.stats import norm, rankdata
 
     n, m = len(own), len(foreign)
@@ -209,18 +200,10 @@ def read_external(
     strip: Sequence[Part],
     group: str,
 ) -> ExternalRows:
-    """Read an external source.
+    """Read a file as for ``data=csv``, or a folder whose sub-folders are labels with one file a text (20 Newsgroups).
 
-    Args:
-        path: A file as for ``data=csv``, or a folder whose sub-folders are labels that hold one file a text, as
-            20 Newsgroups is distributed.
-        text_columns: See :func:`agnews_exp.data.csv_files.load_csv`.
-        label_column: Likewise.
-        delimiter: Likewise.
-        encoding: Likewise; files of a folder are read as Latin-1.
-        has_header: Likewise.
-        strip: Parts of newsgroup posts to remove, as scikit-learn's ``fetch_20newsgroups(remove=...)`` does.
-        group: Where the configuration holds these options, for messages.
+    ``strip`` names parts of newsgroup posts to remove, as scikit-learn's ``fetch_20newsgroups(remove=...)`` does; files
+    of a folder are Latin-1; ``group`` is where the configuration holds these options, for messages.
 
     Raises:
         DataError: There is nothing at the path, or the file has bad lines.
@@ -314,19 +297,6 @@ def analyse(
     resamples: Annotated[int, Field(ge=100)] = 2000,
 ) -> Findings:
     """Judge a run's model on another labelled source.
-
-    Args:
-        context: The run.
-        path: A file, or a folder with one sub-folder a label; None does nothing.
-        mapping: Source label -> class or null to leave its rows out; or the name of a shipped mapping
-            (``newsgroups``), or a YAML file with one. None: the labels are the class names.
-        text_columns: Columns that make the text.
-        label_column: Column with the label.
-        delimiter: One character, ``tab`` or ``auto``.
-        encoding: Of CSV and TSV files.
-        has_header: Whether the first row names the columns.
-        strip: Parts of newsgroup posts to remove: ``headers``, ``footers``, ``quotes``.
-        resamples: Bootstrap resamples of the metrics' intervals.
 
     Returns:
         ``external/accuracy``, ``external/macro_f1``, and ``external/auroc_<score>``: how well a score tells test rows

@@ -308,11 +308,7 @@ _MOST_MARKDOWN_ROWS = 60
 def to_markdown(blocks: Sequence[Block], *, level: int = 2, figures: str | None = None, tables: str = "") -> str:
     """Return blocks as Markdown.
 
-    Args:
-        blocks: The blocks to write.
-        level: Of the headings.
-        figures: Address before the charts' file names; None where they have not been drawn: their titles only.
-        tables: Address before the tables' CSV files.
+    ``figures`` and ``tables`` are addresses before the files' names; without figures charts are only named.
     """
     parts = [part for block in blocks for part in _markdown_block(block, "#" * level, figures, tables) if part]
     return "\n\n".join(parts)
@@ -575,11 +571,7 @@ def _cell_to_json(cell: Cell) -> Any:
 
 
 def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:
-    """Return the findings of which :func:`findings_to_json` gave the content.
-
-    Args:
-        folder: Where the charts' files lie.
-        content: The content of findings.json.
+    """Return the findings of findings.json's content; the charts' files lie in the folder.
 
     Raises:
         StorageError: It is damaged, or of another version.

@@ -24,11 +24,12 @@ from agnews_exp.analyses.findings import (
     to_markdown,
     write_table,
 )
+from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config
-from agnews_exp.core.errors import AgnewsError, DataError, first_line
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
 from agnews_exp.data.corpus import Splits
-from agnews_exp.drawing import Chart, save, write_chart
+from agnews_exp.drawing import Chart, save
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel
@@ -70,7 +71,8 @@ class Analysis:
         name: Its key in ``evaluation.analyses``, and its folder's name.
         title: The question, for people.
         function: Called with the context and the configured arguments; returns the findings. The arguments'
-            annotations (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work.
+            annotations (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the
+            comments of its YAML say what they mean.
     """
 
     name: str
@@ -85,12 +87,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Findings])
 
 
 def analysis(name: str, *, title: str) -> Callable[[_Function], _Function]:
-    """Enter a function into the register of analyses.
-
-    Args:
-        name: See :class:`Analysis`.
-        title: See :class:`Analysis`.
-    """
+    """Enter a function into the register of analyses, see :class:`Analysis`."""
 
     def enter(function: _Function) -> _Function:
         REGISTER[name] = Analysis(name, title, function)
@@ -102,20 +99,16 @@ def analysis(name: str, *, title: str) -> Callable[[_Function], _Function]:
 def perform(component: Mapping[str, Any], name: str, context: AnalysisContext, *, draw: bool = False) -> Findings:
     """Perform one analysis and write its folder, which replaces an earlier one only when all is done.
 
-    The folder holds ``findings.json``, ``summary.md``, a CSV file a table and a JSON file a chart.
-
-    Args:
-        component: ``_target_`` and arguments, checked before.
-        name: The analysis' name.
-        context: The run; ``folder`` is created.
-        draw: Draw the charts as PNG too.
+    The folder holds ``findings.json``, ``summary.md``, a CSV file a table and a JSON file a chart, and with ``draw`` a
+    PNG.
     """
     arguments = dict(component)
     function = resolve_target(arguments.pop("_target_"), f"evaluation.analyses.{name}._target_")
     with renewed(context.folder) as folder:
         findings: Findings = function(replace(context, folder=folder), **arguments)
         if findings:  # else there was nothing to do, as without an external file
-            write_findings(folder, findings, {"analysis": name, "arguments": arguments}, draw=draw)
+            origin = {"analysis": name, "arguments": arguments, "identity": component_fingerprint(component)}
+            write_findings(folder, findings, origin, draw=draw)
     return findings
 
 
@@ -140,20 +133,16 @@ def title_of(name: str) -> str:
 
 
 def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], *, draw: bool = False) -> None:
-    """Write findings into a folder of their own.
+    """Write findings into an existing folder, with ``draw`` the charts as PNG and CSV too.
 
-    Args:
-        folder: Exists.
-        findings: The findings to write.
-        origin: Name and arguments of the analysis: keys that stand first in findings.json.
-        draw: Draw the charts as PNG too, and write their data as CSV.
+    ``origin`` has the name and arguments of the analysis: keys that stand first in findings.json.
     """
     tables = {block.name for block in findings.blocks if isinstance(block, Table)}
     for block in findings.blocks:
         if isinstance(block, Table):
             write_table(block, folder / f"{block.name}.csv")
         elif isinstance(block, Chart):
-            write_chart(block, folder / f"{block.name}.json")
+            save(block, folder / f"{block.name}.json")
             if draw:
                 save(block, folder / f"{block.name}.png")
                 if block.name not in tables:
@@ -167,10 +156,6 @@ def write_findings(folder: Path, findings: Findings, origin: Mapping[str, Any], 
 def stored_findings(run: Path, name: str) -> Findings | None:
     """Return the findings of an analysis of a run; None where it has not been performed.
 
-    Args:
-        run: The run's folder.
-        name: The analysis' name.
-
     Raises:
         StorageError: The findings are damaged or of an older version.
     """
@@ -182,15 +167,7 @@ def stored_findings(run: Path, name: str) -> Findings | None:
 def perform_all(
     components: Mapping[str, Mapping[str, Any] | None], make_context: Callable[[str], AnalysisContext]
 ) -> tuple[dict[str, float], list[str]]:
-    """Perform the configured analyses of a run.
-
-    Args:
-        components: ``evaluation.analyses``; None switches one off.
-        make_context: Makes the context of the analysis with this name.
-
-    Returns:
-        All metrics, and a note for each analysis that failed.
-    """
+    """Perform the configured analyses of a run; return all metrics, and a note for each that failed."""
     metrics: dict[str, float] = {}
     notes: list[str] = []
     for name, component in components.items():
@@ -211,15 +188,7 @@ def analysis_folder(run: Path, name: str) -> Path:
 
 
 def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str]:
-    """Perform those of the configured analyses that a finished run does not have yet with the same arguments.
-
-    Args:
-        run: The finished run.
-        components: ``evaluation.analyses``; None switches one off.
-
-    Returns:
-        A note for each analysis that failed.
-    """
+    """Perform the analyses that a finished run lacks with these arguments and files; return notes of failures."""
     wanted = {name: dict(component) for name, component in components.items() if component is not None}
     missing = {name: component for name, component in wanted.items() if not _has(run.path, name, component)}
     if not missing:
@@ -229,15 +198,11 @@ def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str
 
 def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
     findings = read_json(analysis_folder(run, name) / FINDINGS)
-    arguments = {k: v for k, v in component.items() if k != "_target_"}
-    return findings is not None and findings.get("arguments") == arguments
+    return findings is not None and findings.get("identity") == component_fingerprint(component)
 
 
 class FinishedRun:
     """A finished run as analyses use it; rows and model are loaded once, when first asked for.
-
-    Args:
-        run: Its record.
 
     Raises:
         ConfigError: The run has not finished.
@@ -270,7 +235,16 @@ class FinishedRun:
 
     @property
     def model(self) -> FittedModel:
-        """The run's model, which computes as it did when the run judged it."""
+        """The run's model, which computes as it did when the run judged it.
+
+        Raises:
+            ConfigError: The run has none: its answers came from elsewhere.
+        """
+        if self.checked.run.model.family == "answers":
+            raise ConfigError(
+                f"{self.result['name']} has answers and no model that could be asked.",
+                fix=f"agnews compare {self.run.path.name} <another run>",
+            )
         if self._model is None:
             self._model = load_judged(self.run.path / MODEL, self.checked.run.trainer)
         return self._model
@@ -297,11 +271,7 @@ def stored_config(run: RunFolder) -> CheckedConfig:
 
 @contextmanager
 def steps(total: int, what: str) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal, nothing elsewhere.
-
-    Args:
-        total: Number of steps.
-        what: The work, for the bar's label.
+    """Show a bar on a terminal, nothing elsewhere; yield a function to call after each step with its name.
 
     Yields:
         A function to call after each step with its name.

@@ -25,8 +25,7 @@ from agnews_exp.data.batching import derive_seed
 def parse_groups(lines: str) -> dict[str, tuple[str, ...]]:
     """Return each word's synonyms: the other words of the lines that it stands in, in the order of the list.
 
-    Args:
-        lines: One group of words a line, separated by blanks; ``#`` opens a comment.
+    A line is one group of words, separated by blanks; ``#`` opens a comment.
     """
     found: dict[str, dict[str, None]] = {}
     for line in lines.splitlines():
@@ -243,14 +242,7 @@ def make_variant(kind: str, strength: float) -> Variant:
 
 
 def perturb(texts: Sequence[str], row_ids: Sequence[int], variant: Variant, seed: int) -> list[str]:
-    """Change texts; each depends on its own words, its row id and the seed only, whatever stands beside it.
-
-    Args:
-        texts: The n texts.
-        row_ids: Their n identities.
-        variant: The kind of change and its strength.
-        seed: Any integer.
-    """
+    """Change texts; each depends on its own words, its row id and the seed only, whatever stands beside it."""
     change = PERTURBATIONS[variant.kind]  # type: ignore[index]
     stream = derive_seed("perturbation", variant.kind, seed)
     return [

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,13 @@ def add_parsers(commands: Any) -> None:
     """
     _add_run_parsers(commands)
     _add_compare_parser(commands)
+    checking = commands.add_parser("check", help="what often goes wrong in data, training and comparisons, by code")
+    checking.add_argument(
+        "words", nargs="*", help="runs (default: all finished ones), or overrides of data alone: data=csv data.dir=..."
+    )
+    checking.add_argument("--strict", action="store_true", help="exit with 2 where anything above a tip is found")
+    checking.add_argument("--all", action="store_true", help="also what is fine and what does not apply")
+    checking.set_defaults(handler=_check)
 
 
 def _add_run_parsers(commands: Any) -> None:
@@ -99,8 +107,11 @@ def _top(options: argparse.Namespace) -> None:
             value = _number(entry.value) if low is None else format_interval(entry.value, low, high, "metric")
             values = [value, *(_number(entry.result["metrics"].get(name)) for name in more)]
             facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
-            table.add_row(str(rank), str(entry.result["name"]), *values, *facts, short_name(entry.folder, output_dir))
+            name = f"{entry.result['name']}{' *' if entry.fits_on_validation else ''}"
+            table.add_row(str(rank), name, *values, *facts, short_name(entry.folder, output_dir))
         console.print(table)
+        if any(entry.fits_on_validation for entry in group[: options.limit]):
+            console.print("* fitted on validation rows, which flatters its validation score", style="dim")
         if len(group) > options.limit:
             console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
         console.print()
@@ -213,13 +224,69 @@ def _add_compare_parser(commands: Any) -> None:
     compare.add_argument(
         "--split", choices=("test", "val", "cv"), default="test", help="cv: out-of-fold answers, and tests over folds"
     )
-    compare.add_argument("--metric", action="append", help="may be repeated (default: macro_f1 and accuracy)")
+    compare.add_argument(
+        "--metric",
+        action="append",
+        help="may be repeated; the verdict is about the first (default: the runs' primary metric)",
+    )
     compare.add_argument("--against", help="compare all with this run only (its name)")
+    compare.add_argument(
+        "--margin", type=float, default=0.005, help="a smaller difference counts as none (default: .005)"
+    )
     compare.add_argument("--resamples", type=int, default=10_000)
     compare.add_argument("--seed", type=int, default=0)
     compare.add_argument("--mlflow", action="store_true", help="log the comparison as an MLflow run")
     compare.add_argument("--output", type=Path, help="folder (default: outputs/comparisons/<name>)")
     compare.set_defaults(handler=_compare)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from agnews_exp.analyses.findings import to_terminal
+    from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.compare.checks import CheckedRun, Result, check_runs, perform_checks, results_table
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
+    from agnews_exp.runners.protocol import Stages
+    from agnews_exp.runners.rows import load_splits
+    from agnews_exp.tracking.record import finished_runs
+    from agnews_exp.tracking.runs import find_runs
+
+    console = Console(highlight=False)
+    overrides = [word for word in options.words if _OVERRIDE.fullmatch(word)]
+    words = [word for word in options.words if word not in (*overrides, "data")]
+    results: list[Result] = []
+    with console.status("checking"):
+        if len(words) < len(options.words):  # data were named
+            checked = check_config(compose_config(overrides))
+            results += perform_checks("data", load_splits(checked, Stages()), checked.run.data.name)
+        if words or not options.words:
+            plain = _plain()
+            folders = find_runs(plain, words) if words else finished_runs(Path(plain["paths"]["output_dir"]))
+            runs = [CheckedRun(folder.path) for folder in folders]
+            results += check_runs(runs)
+            for run in {run.rows: run for run in runs}.values():
+                name = str(run.result["data"]["name"])
+                try:
+                    results += perform_checks("data", FinishedRun(run.record).splits, name)
+                except AgnewsError as error:
+                    console.print(
+                        f"[yellow]note   the data of {run.name} are not checked: {first_line(error)}[/yellow]"
+                    )
+    if not results:
+        raise ConfigError("There is nothing to check.", fix=f"{run_command()} experiment=quickstart")
+    table = results_table(results, everything=options.all)
+    console.print(to_terminal([table]) if table.rows else table.note)
+    grave = [result for result in results if result.fired and result.check.severity != "tip"]
+    if options.strict and grave:
+        codes = ", ".join(dict.fromkeys(result.check.code for result in grave))
+        raise DataError(f"--strict: checks above a tip found something: {codes}.", fix="see the column 'fix' above")
+
+
+_OVERRIDE = re.compile(r"(?!(params|metrics|tags|attributes)\.)[+~]*[\w./@]+=(?! ).*", re.DOTALL)
+"""A word that overrides the configuration, and is no filter of MLflow."""
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -235,6 +302,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     if options.resamples < 100:
         raise ConfigError(f"--resamples {options.resamples} is too few for an interval.", fix="--resamples 10000")
+    if options.margin <= 0:
+        raise ConfigError(f"--margin {options.margin}: it must be above 0.", fix="--margin 0.005")
     plain = to_plain(compose_config([]))
     compared = load_comparable(find_runs(plain, options.runs), options.split)
     if options.against is not None and options.against not in compared.predictions:
@@ -243,7 +312,8 @@ def _compare(options: argparse.Namespace) -> None:
     with console.status("comparing"):
         found = compare_runs(
             compared,
-            metrics=options.metric or ("macro_f1", "accuracy"),
+            metrics=options.metric or (),
+            margin=options.margin,
             resamples=options.resamples,
             seed=options.seed,
             against=options.against,
@@ -292,7 +362,8 @@ def _metrics(found: Comparison) -> dict[str, float]:
         for metric, compared in pair.metrics.items():
             values[f"difference/{metric}{tail(pair)}"] = compared.bootstrap.difference.estimate
             values[f"p_randomisation/{metric}{tail(pair)}"] = compared.randomisation.p_value
-        values |= {f"p_mcnemar{tail(pair)}": pair.p_value, f"p_holm{tail(pair)}": pair.p_holm}
+        values |= {f"p_mcnemar{tail(pair)}": pair.mcnemar["mid_p"].p_value, f"p_holm{tail(pair)}": pair.p_holm}
+        values[f"p_equivalent{tail(pair)}"] = pair.p_equivalent
     for block in found.blocks:
         for pair_over in block.pairs:
             end = f"{block.kind}/{block.metric}{tail(pair_over)}"

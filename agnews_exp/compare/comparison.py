@@ -55,6 +55,8 @@ class ComparedRuns:
         folds: Shape (n,), the fold that held each row out; None but for the split ``cv``.
         answers: The same models' answers with their probabilities.
         own: The user's own metrics that one of the runs was judged by.
+        primary: Name of the metric that the runs were made for (``evaluation.primary`` without its split), which the
+            verdicts are about; macro-F1 where they differ in it.
         seeds: Each model's answers by seed, for models with several; empty unless two models have several.
         notes: The choices made among the runs given.
     """
@@ -67,6 +69,7 @@ class ComparedRuns:
     folds: Labels | None = None
     answers: dict[str, Predictions] = field(default_factory=dict)
     own: Own = ()
+    primary: str = "macro_f1"
     seeds: dict[str, dict[int, Predictions]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -123,6 +126,15 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     for answer in answers:
         groups.setdefault(str(answer.result["group_fingerprint"]), {})[int(answer.result["seed"])] = answer
     notes: list[str] = []
+    primaries = list(dict.fromkeys(str(r.get("primary", "val/macro_f1")).partition("/")[2] for r in results))
+    primary = primaries[0] if len(primaries) == 1 else "macro_f1"
+    own = _own_metrics(results)
+    try:
+        find_metric(primary, results[0]["class_names"], own)
+    except ConfigError:
+        primaries.append(primary := "macro_f1")
+    if len(primaries) > 1:
+        notes.append(f"Primary metrics of the runs differ or are not known here: {primary} in place of {primaries[0]}.")
     models, seeds = answers, {}
     if len(groups) > 1 and any(len(group) > 1 for group in groups.values()):
         models = [_representative(group, groups.values()) for group in groups.values()]
@@ -140,7 +152,8 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         labels=answers[0].labels,
         predictions={name: model.given.labels for name, model in zip(names, models, strict=True)},
         answers={name: model.given for name, model in zip(names, models, strict=True)},
-        own=_own_metrics(results),
+        own=own,
+        primary=primary,
         class_names=tuple(results[0]["class_names"]),
         split=split,
         folders={name: model.run.path for name, model in zip(names, models, strict=True)},
@@ -236,7 +249,7 @@ def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
 def compare_runs(
     compared: ComparedRuns,
     *,
-    metrics: Sequence[str] = ("macro_f1", "accuracy"),
+    metrics: Sequence[str] = (),
     against: str | None = None,
     alpha: float = 0.05,
     **options: Any,
@@ -245,11 +258,13 @@ def compare_runs(
 
     Args:
         compared: The runs.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows, the runs' own metrics included.
+        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows, the runs' own ones too. The
+            verdicts are about the first. None given: the runs' primary metric, macro-F1 and accuracy.
         against: Name of a baseline.
         alpha: Level.
         options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
     """
+    metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", "accuracy")))
     pairs = compare_all(
         compared.labels,
         compared.answers,
@@ -272,22 +287,21 @@ def compare_runs(
 
 def _blocks(compared: ComparedRuns, metric: str, against: str | None, alpha: float) -> BlockComparison | None:
     names = compared.class_names
+    if compared.folds is None:
+        if not compared.seeds:
+            return None
+        return compare_seeds(
+            compared.labels, compared.seeds, metric, class_names=names, own=compared.own, alpha=alpha,
+            against=against if against in compared.seeds else None,
+        )  # fmt: skip
     choice = find_metric(metric, names, compared.own)
-    higher = choice.metric.greater_is_better
-    everything = np.arange(len(compared.labels))
 
-    def score(answers: Predictions, rows: NDArray[Any] = everything) -> float:
+    def score(answers: Predictions, rows: Labels) -> float:
         truth, some = compared.labels[rows], answers.take(rows)
         counts = margins_of_confusion(confusion_matrix(truth, some.labels, len(names)))
         return score_choice(choice, counts, truth, some, names)
 
-    if compared.folds is not None:
-        held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]
-        by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.answers.items()}
-        return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha)
-    if compared.seeds:
-        by_seed = {name: {s: score(p) for s, p in runs.items()} for name, runs in compared.seeds.items()}
-        return compare_seeds(
-            by_seed, metric, higher_is_better=higher, against=against if against in by_seed else None, alpha=alpha
-        )
-    return None
+    held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]
+    by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.answers.items()}
+    higher = choice.metric.greater_is_better
+    return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha)

@@ -54,8 +54,8 @@ def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
         )
     if len(found.pairs) > 1:
         notes.append(
-            f"Holm and BH adjust over these {len(found.pairs)} pairs, for each table by itself. Intervals are for one"
-            " pair each and not adjusted: one may leave out zero where the adjusted test finds no difference."
+            f"Holm and BH adjust over these {len(found.pairs)} pairs, for each table by itself. The intervals of"
+            " verdicts and of the figure hold for all pairs at once (max-T); those in tables are for one pair each."
         )
     said = dict.fromkeys([*compared.notes, *notes])
     blocks += [Text(note, "Notes" if not place else "") for place, note in enumerate(said)]
@@ -97,8 +97,8 @@ def _verdicts(found: Comparison, letters: Letters) -> list[str]:
         return [pair.verdict for pair in items] + ([over.verdict(pair) for pair in over.pairs] if over else [])
     lines = []
     if items:
-        differences = [(pair, pair.effect.risk_difference.estimate) for pair in items]
-        lines.append(_orders("accuracy, McNemar over items", differences, items[0].alpha, letters))
+        what = f"{items[0].primary}, {items[0].test} over items"
+        lines.append(_orders(what, [(pair, pair.difference) for pair in items], items[0].alpha, letters))
     if over is not None:
         tests = [(pair, pair.test.difference) for pair in over.pairs]
         lines.append(_orders(f"{over.metric} over {over.kind}", tests, over.alpha, letters))
@@ -108,15 +108,18 @@ def _verdicts(found: Comparison, letters: Letters) -> list[str]:
 def _orders(
     what: str, pairs: Sequence[tuple[ComparisonResult | BlockPair, float]], alpha: float, letters: Letters
 ) -> str:
-    told, alike = [], []
+    told: list[str] = []
+    same: list[str] = []
+    alike: list[str] = []
     for pair, difference in pairs:
         a, b = letters[pair.name_a], letters[pair.name_b]
-        if pair.p_holm > alpha:
-            alike.append(f"{a} {b}")
-        else:
+        if pair.p_holm <= alpha:
             told.append(f"{a} > {b}" if difference > 0 else f"{b} > {a}")
-    apart, together = (", ".join(names) or "none" for names in (told, alike))
-    return f"{what}: told apart (Holm, {alpha:g}): {apart}; not told apart: {together}."
+        else:
+            equivalent = getattr(pair, "outcome", "") == "equivalent"
+            (same if equivalent else alike).append(f"{a} {b}")
+    apart, equal, together = (", ".join(names) or "none" for names in (told, same, alike))
+    return f"{what}: different (Holm, {alpha:g}): {apart}; equivalent: {equal}; not told apart: {together}."
 
 
 def _letters() -> Iterable[str]:
@@ -153,20 +156,28 @@ def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
 
 def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
     counts: list[tuple[Cell, ...]] = []
+    verdicts: list[tuple[Cell, ...]] = []
     tests: list[tuple[Cell, ...]] = []
     for r in pairs:
         c, odds = r.counts, r.effect.discordant_odds_ratio
         ratio = Number(odds.estimate, ".2f", odds.low, odds.high)
         counts.append((_pair(r, letters), c.both_right, c.only_a, c.only_b, c.both_wrong, ratio))
-        p_values = (*(r.mcnemar[m].p_value for m in ("mid_p", "exact", "corrected")), r.p_holm, r.p_benjamini_hochberg)
-        tests.append((_pair(r, letters), *p_values))
+        verdicts.append((_pair(r, letters), r.outcome, r.p_holm, r.p_benjamini_hochberg, r.p_equivalent))
+        tests.append((_pair(r, letters), *(r.mcnemar[m].p_value for m in ("mid_p", "exact", "corrected"))))
     header = ("pair", "both right", "only 1st", "only 2nd", "both wrong", "only 1st / only 2nd [95 %]")
-    names = ("McNemar mid-p", "exact", "corrected", "mid-p, Holm", "mid-p, BH")
-    columns: Columns = ("pair", *(Column(name, "p") for name in names))
+
+    def columns(*names: str) -> Columns:
+        return ("pair", *(Column(name, "p") for name in names))
+
+    margin = pairs[0].metrics[pairs[0].primary].bootstrap.margin
+    note = f"Holm, BH: {pairs[0].test} of {pairs[0].primary}, adjusted. Equivalent: TOST within {margin:g}, Holm."
     return [
+        Table("verdicts", "Verdicts", ("pair", "verdict", *columns("Holm", "BH", "equivalent")[1:]), tuple(verdicts),
+              note=note),
         Table("items", "Who is right", header, tuple(counts)),
-        Table("tests", "Tests over items", columns, tuple(tests)),
-    ]
+        Table("tests", "Tests of accuracy over items (McNemar), not adjusted", columns("mid-p", "exact", "corrected"),
+              tuple(tests)),
+    ]  # fmt: skip
 
 
 def _classes(pair: ComparisonResult, letters: Letters) -> Table:
@@ -225,11 +236,11 @@ def _block(block: BlockComparison, letters: Letters) -> list[Block]:
         cells = (_pair(pair, letters), difference, pair.test.statistic, pair.test.p_value, pair.p_holm)
         wilcoxon = (pair.wilcoxon.p_value if pair.wilcoxon else None,) if over_folds else ()
         tests.append((*cells, pair.p_benjamini_hochberg, *wilcoxon))
-    names = ("Nadeau-Bengio p" if over_folds else "Welch p", "Holm", "BH", *(["Wilcoxon p"] if over_folds else []))
+    names = ("Nadeau-Bengio p" if over_folds else "p", "Holm", "BH", *(["Wilcoxon p"] if over_folds else []))
     test_columns: Columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
     blocks: list[Block] = [
         Table(f"{key}_scores", title, columns, tuple(rows)),
-        Table(f"{key}_tests", f"Tests of {title}", test_columns, tuple(tests)),
+        *([Table(f"{key}_tests", f"Tests of {title}", test_columns, tuple(tests))] if tests else []),
         Chart(
             key, title, "box", block.metric, "",
             tuple(Series(name, tuple(scores.values())) for name, scores in block.scores.items()),
@@ -267,15 +278,18 @@ def _ranks(block: BlockComparison, letters: Letters) -> list[Block]:
 
 def _differences(results: Sequence[ComparisonResult], rows: str) -> Chart:
     """Return each pair's difference of the first metric with its interval; zero is no difference."""
-    metric = next(iter(results[0].metrics))
-    found = [r.metrics[metric].bootstrap.difference for r in results]
+    metric = results[0].primary
+    low, high = (tuple(r.interval[end] for r in results) for end in (0, 1))
     series = Series(
-        "difference", tuple(d.estimate for d in found), tuple(f"{r.name_a} − {r.name_b}" for r in results),
-        tuple(d.bca[0] for d in found), tuple(d.bca[1] for d in found),
-    )  # fmt: skip
-    several = f", not adjusted for {len(results)} pairs" if len(results) > 1 else ""
+        "difference",
+        tuple(r.difference for r in results),
+        tuple(f"{r.name_a} − {r.name_b}" for r in results),
+        low,
+        high,
+    )
+    several = f" for all {len(results)} pairs at once (max-T)" if len(results) > 1 else ""
     return Chart(
         "comparison", f"Difference of {metric} on {rows}", "dots", f"difference of {metric}", "", (series,),
-        intervals=f"Bars: 95 % BCa intervals{several}.", caption="A bar that leaves out zero is a difference.",
+        intervals=f"Bars: 95 % intervals{several}.", caption="A bar that leaves out zero is a difference.",
         references=(("x", 0.0, "no difference"),),
     )  # fmt: skip

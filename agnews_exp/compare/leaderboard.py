@@ -44,20 +44,23 @@ class Entry:
     result: Mapping[str, Any]
     value: float
 
+    @property
+    def fits_on_validation(self) -> bool:
+        """Whether validation rows fitted a part of it (cascades, blends), so that its validation score flatters it."""
+        return self.result.get("family") == "cascade"
+
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """Return a metric's 95 % bootstrap interval over the split's rows; None where the answers do not give one."""
+        """Return a metric's 95 % interval over the split's rows; None where the answers do not give one."""
         import pyarrow.compute as pc
 
-        from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+        from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
         split, _, name = metric.partition("/")
         try:
             table = read_table(self.folder.path / PREDICTIONS)
             rows = table.filter(pc.equal(table["split"].cast("string"), split))
             labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
-            return bootstrap_metric(
-                labels, given, name, resamples=_RESAMPLES, class_names=self.result["class_names"], jackknife=False
-            ).percentile
+            return metric_interval(labels, given, name, self.result["class_names"], resamples=_RESAMPLES)
         except (AgnewsError, KeyError):
             return None
 
@@ -77,14 +80,13 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.
     """
-    wanted = [_parsed(word) for word in filters]
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
     own: dict[str, bool] = {}
     for run in runs:
         try:
             result = run.needed_result(*_NEEDED)
-            if not all(_matches(run.path, result, key, value) for key, value in wanted):
+            if not matches(run, result, filters):
                 continue
         except StorageError as error:
             log.warning("%s The run is left out.", error.message)
@@ -99,7 +101,16 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     sign = 1 if direction(metric, own) == "minimize" else -1
     for group in groups.values():
         group.sort(key=lambda entry: sign * entry.value)
-    return sorted(groups.values(), key=lambda g: max(entry.folder.path.name for entry in g), reverse=True)
+    return sorted(groups.values(), key=lambda g: max(entry.folder.ended for entry in g), reverse=True)
+
+
+def matches(run: RunFolder, result: Mapping[str, Any], filters: Sequence[str]) -> bool:
+    """Return whether a run answers all filters, which are as for :func:`rank_runs`.
+
+    Raises:
+        ConfigError: A filter is malformed.
+    """
+    return all(_matches(run.path, result, *_parsed(word)) for word in filters)
 
 
 def _parsed(word: str) -> tuple[str, str]:

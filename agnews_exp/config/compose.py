@@ -34,6 +34,7 @@ def new_run_id() -> str:
 
 def register() -> None:
     """Register the resolvers ``${agnews.*:}`` and the open ``tags`` node; safe to call more than once."""
+    from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
@@ -41,9 +42,13 @@ def register() -> None:
     OmegaConf.register_resolver("agnews.stem", file_stem, replace=True)
     OmegaConf.register_resolver("agnews.run_id", new_run_id, replace=True, use_cache=True)
     # Hydra closes every mapping against unknown keys; tags are the user's own, so theirs stays open.
-    ConfigStore.instance().store(
-        name="open_tags", node={"tags": OmegaConf.create({}, flags={"struct": False})}, replace=True
-    )
+    store = ConfigStore.instance()
+    store.store(name="open_tags", node={"tags": OmegaConf.create({}, flags={"struct": False})}, replace=True)
+    # A saved config.yaml has no settings of Hydra's: with --config-path its runs belong under runs/ all the same.
+    runs, own = "${oc.select:paths.output_dir,outputs}/runs", "${agnews.run_id:}"
+    sweep, job = SweepDir(runs, own + "${hydra.job.num}"), JobConf(name="run")
+    hydra = HydraConf(run=RunDir(f"{runs}/{own}"), sweep=sweep, job=job)
+    store.store(group="hydra", name="config", node=hydra, provider="agnews", replace=True)
 
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run

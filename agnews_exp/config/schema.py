@@ -85,7 +85,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     name: Name
-    family: Literal["classical", "transformer", "cascade"]
+    family: Literal["classical", "transformer", "cascade", "answers"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
 

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import config_folder
@@ -31,6 +36,7 @@ _OWN = (
     "agnews_exp.analyses",
     "agnews_exp.analyses.exploration",
 )
+_BOOSTERS = ("xgboost", "lightgbm")
 _ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
 """Packages whose estimators may be built, with the extra that brings each."""
 
@@ -170,6 +176,8 @@ def check_arguments(
     missing = [n for n in named if parameters[n].default is inspect.Parameter.empty and n not in arguments]
     if missing:
         raise ConfigError(f"{key} lacks {', '.join(missing)} (for {target.__name__}).")
+    if target.__module__.split(".", 1)[0] in _BOOSTERS:
+        return _check_booster(target, arguments, key)
     constraints = getattr(target, "_parameter_constraints", None)
     checked = dict(arguments)
     unconstrained = {n: parameters[n] for n in named if n not in (constraints or {})}
@@ -181,12 +189,7 @@ def check_arguments(
 def _check_estimator(
     target: Callable[..., Any], arguments: Mapping[str, Any], constraints: Mapping[str, Any], key: str
 ) -> dict[str, Any]:
-    declared = {  # YAML has no tuples
-        name: tuple(value)
-        if isinstance(value, list) and isinstance(wanted := constraints.get(name), list) and tuple in wanted
-        else value
-        for name, value in arguments.items()
-    }
+    declared = {name: _as_declared(value, constraints.get(name)) for name, value in arguments.items()}
     try:
         target(**declared)._validate_params()
     except (ValueError, TypeError) as error:
@@ -196,15 +199,103 @@ def _check_estimator(
     return declared
 
 
+def _check_booster(target: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Check the arguments of a booster by its own annotations, then by fitting one tree on a few made-up rows.
+
+    Its library looks at most arguments only while it fits, which would be after the features are made.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    for parent in reversed(inspect.getmro(target)):  # type: ignore[arg-type] # a class: _is_allowed has seen to that
+        if "__init__" in vars(parent) and parent.__module__.split(".", 1)[0] in _BOOSTERS:
+            begin = vars(parent)["__init__"]
+            parameters |= inspect.signature(begin).parameters
+            hints |= get_type_hints(begin)
+    simple = {
+        name: parameters[name]
+        for name in arguments
+        if name in parameters
+        and {*(get_args(hints.get(name)) or [hints.get(name)])} <= {int, float, bool, str, NoneType}
+    }
+    checked = _convert(simple, hints, arguments, key)
+    trees = checked.get("n_estimators")
+    if isinstance(trees, int) and trees < 1:  # XGBoost would fit nothing and say nothing
+        raise ConfigError(f"{key}.n_estimators={trees}: at least one tree is needed.", fix=f"{key}.n_estimators=100")
+    # Weights of classes, constraints and names of columns fit the real rows alone.
+    trial = {
+        name: value
+        for name, value in checked.items()
+        if isinstance(value, bool | int | float | str) and not re.search(r"constraint|feature|class", name)
+    }
+    trial |= {"n_jobs": 1, "verbosity": -1 if target.__module__.startswith("lightgbm") else 0}
+    if trees is not None:
+        trial["n_estimators"] = 1
+    reasons = [_trial_fit(target, trial, n_classes) for n_classes in (2, 3)]  # an objective may be for two, or for more
+    if all(reasons):
+        name = next((n for n in arguments if re.search(rf"\b{n}\b", str(reasons[0]))), None)
+        where = f"{key}.{name}={arguments[name]!r}" if name else key
+        raise ConfigError(f"{where}: {target.__name__} refuses its parameters: {reasons[0]}")
+    return checked
+
+
+def _trial_fit(target: Callable[..., Any], arguments: Mapping[str, Any], n_classes: int) -> str | None:
+    """Fit an estimator on 60 made-up rows; return why it refuses, or None where it does not."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    rows, labels = generator.random((60, 4), dtype=np.float32), np.arange(60) % n_classes
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _silent_libraries():
+            warnings.simplefilter("ignore")
+            target(**arguments).fit(rows, labels)
+    except Exception as error:  # whatever the library raises
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return re.sub(r" at /\S+, line \d+.*", "", " ".join((lines or [type(error).__name__])[-1].split()))[:300]
+    return None
+
+
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Hide what compiled libraries print by themselves on standard error."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _as_declared(value: Any, wanted: Any) -> Any:
+    """Return a value as an estimator's constraints want it: YAML has no tuples, and an integer may be a real number."""
+    if not isinstance(wanted, list):
+        return value
+    if isinstance(value, list) and tuple in wanted:
+        return tuple(value)
+    kinds = {getattr(constraint, "type", constraint) for constraint in wanted if constraint is not None}
+    if isinstance(value, int) and not isinstance(value, bool) and Real in kinds and not kinds & {Integral, int}:
+        return float(value)
+    return value
+
+
 def _check_annotations(
     target: Callable[..., Any],
     parameters: Mapping[str, inspect.Parameter],
     arguments: Mapping[str, Any],
     key: str,
 ) -> dict[str, Any]:
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    return _convert(parameters, hints, arguments, key)
+
+
+def _convert(
+    parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], arguments: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    """Return arguments converted to the types of their annotations."""
     from pydantic import ConfigDict, Field, ValidationError, create_model
 
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     # A parameter may have a name that pydantic reserves, so the fields get neutral names and aliases.
     fields: dict[str, Any] = {
         f"field_{i}": (
@@ -215,7 +306,8 @@ def _check_annotations(
         )
         for i, (name, parameter) in enumerate(parameters.items())
     }
-    model = create_model("Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, extra="allow"), **fields)
+    settings = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
+    model = create_model("Arguments", __config__=settings, **fields)
     try:
         checked = model(**arguments)
     except ValidationError as error:
@@ -257,18 +349,58 @@ def safe_instantiate(config: Any, key: str = "config") -> Any:
     Raises:
         ConfigError: A target is not allowed or does not take its arguments.
     """
+    return build(config, key)[0]
+
+
+def build(config: Any, key: str = "config") -> tuple[Any, Any]:
+    """Build the objects of a plain configuration, and return beside them its values as they were validated.
+
+    ``C: 1`` and ``C: 1.0`` become the same value where a component takes a real number.
+
+    Args:
+        config: See :func:`safe_instantiate`.
+        key: Likewise.
+
+    Raises:
+        ConfigError: A target is not allowed or does not take its arguments.
+    """
     if isinstance(config, list):
-        return [safe_instantiate(value, f"{key}[{i}]") for i, value in enumerate(config)]
+        items = [build(value, f"{key}[{i}]") for i, value in enumerate(config)]
+        return [built for built, _ in items], [plain for _, plain in items]
     if not isinstance(config, Mapping):
-        return config
-    built = {name: safe_instantiate(value, f"{key}.{name}") for name, value in config.items() if name != "_target_"}
+        return config, config
+    parts = {name: build(value, f"{key}.{name}") for name, value in config.items() if name != "_target_"}
+    built = {name: part[0] for name, part in parts.items()}
+    plain = {name: part[1] for name, part in parts.items()}
     if "_target_" not in config:
-        return built
+        return built, plain
     target = resolve_target(config["_target_"], f"{key}._target_")
     arguments = check_arguments(target, built, key)
+    plain = {"_target_": config["_target_"], **plain, **validated(plain, arguments)}
     try:
-        return target(**arguments)
+        return target(**arguments), plain
     except AgnewsError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {target.__name__} refuses its arguments: {error}") from error
+
+
+def validated(plain: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain arguments as :func:`check_arguments` converted them; those that became objects stay as they were."""
+    converted = {name: _plain_value(arguments[name]) for name in plain if name in arguments}
+    return {name: plain[name] if value is _NOT_PLAIN else value for name, value in converted.items()}
+
+
+_NOT_PLAIN = object()
+
+
+def _plain_value(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        items = [_plain_value(item) for item in value]
+        return _NOT_PLAIN if any(item is _NOT_PLAIN for item in items) else items
+    if isinstance(value, Mapping):
+        inner = {key: _plain_value(item) for key, item in value.items()}
+        return _NOT_PLAIN if any(item is _NOT_PLAIN for item in inner.values()) else inner
+    return _NOT_PLAIN

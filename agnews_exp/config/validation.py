@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.config.targets import (
+    build,
     check_arguments,
     explain_validation,
     find_targets,
     resolve_target,
-    safe_instantiate,
+    validated,
 )
-from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import ConfigError, refuse_password, unknown_name
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),
@@ -32,11 +34,14 @@ class CheckedConfig:
 
     Attributes:
         run: The typed view (``RunConfig``).
-        plain: The same as resolved plain dicts, which are stored, logged and hashed.
+        plain: The same as resolved plain dicts with the values as they were validated, not as they were typed; they are
+            stored, logged and hashed.
+        seeded: Keys whose values follow ``seed``, such as ``model.random_state``.
     """
 
     run: Any
     plain: dict[str, Any]
+    seeded: frozenset[str] = frozenset()
 
     def component(self, group: str) -> dict[str, Any]:
         """Return a group's ``_target_`` with its arguments, without the framework's own keys.
@@ -88,6 +93,8 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
     from agnews_exp.config.schema import RunConfig
 
     plain = to_plain(cfg)
+    for key, value in flat(plain).items():
+        refuse_password(key, value)
     if "eda" in plain:
         raise ConfigError("eda belongs to the command `agnews eda` and is no part of a run.", fix="agnews eda")
     try:
@@ -100,13 +107,41 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
                     f"key in {'.'.join(parents) or 'the config'}", word, _known(plain, parents)
                 ) from error
         raise ConfigError(explain_validation(error)) from error
-    checked = CheckedConfig(run, plain)
+    seeded = _follow_seed(cfg, plain, run.seed)
+    plain = _merged(plain, run.model_dump(by_alias=True))
     _check_kinds(run)
     for group, value in plain.items():
         for key, path in find_targets(value, group):
             resolve_target(path, key)
-    _check_components(checked)
-    return checked
+    plain = _merged(plain, _check_components(CheckedConfig(run, plain)))
+    return CheckedConfig(run, plain, seeded)
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """Return nested plain values with those of another nest instead, in the order of the first."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        shared = {k: _merged(v, other[k]) if k in other else v for k, v in one.items()}
+        return shared | {k: v for k, v in other.items() if k not in one}
+    return other
+
+
+def _follow_seed(cfg: DictConfig, plain: Mapping[str, Any], seed: int) -> frozenset[str]:
+    """Return the keys whose values are others with another seed; a seed that is fixed on purpose is not among them."""
+    other = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(other, None)
+    other.seed = seed + 1
+    return frozenset(_differing(plain, to_plain(other)))
+
+
+def _differing(one: Any, other: Any, key: str = "") -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in one.keys() & other.keys():
+            yield from _differing(one[name], other[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(one, list) and isinstance(other, list):
+        for number, pair in enumerate(zip(one, other, strict=False)):
+            yield from _differing(*pair, f"{key}[{number}]")
+    elif one != other:
+        yield key
 
 
 def _known(plain: Mapping[str, Any], parents: list[str]) -> list[str]:
@@ -136,14 +171,15 @@ def _check_kinds(run: Any) -> None:
     )
 
 
-def _check_components(checked: CheckedConfig) -> None:
-    """Build the components that cost nothing and check the arguments of the others."""
+def _check_components(checked: CheckedConfig) -> dict[str, Any]:
+    """Build the components that cost nothing, check the arguments of the others, and return all as validated."""
+    found: dict[str, Any] = {}
     # The split gives a subset function these arguments; its other parameters are keys of the group.
     for group, supplied in (("data", ()), ("subset", ("labels", "fraction", "seed", "n_classes"))):
         component = checked.component(group)
         target = resolve_target(component.pop("_target_"), f"{group}._target_")
-        check_arguments(target, component, group, supplied)
-    model = safe_instantiate(checked.component("model"), "model")
+        found[group] = validated(component, check_arguments(target, component, group, supplied))
+    model, found["model"] = build(checked.component("model"), "model")
     student = checked.plain["model"].get("student")
     if student is not None:
         _check_distillation(checked, student)
@@ -155,16 +191,18 @@ def _check_components(checked: CheckedConfig) -> None:
             fix="evaluation=fast",
         )
     features = checked.plain["features"]
-    for name, block in features["blocks"].items():
-        safe_instantiate(block, f"features.blocks.{name}")
-    for step in ("select", "reduce", "scale"):
-        safe_instantiate(features[step], f"features.{step}")
-    for name, component in checked.plain["evaluation"].get("analyses", {}).items():
-        if component is not None:
-            check_analysis(name, component)
+    blocks = {name: build(block, f"features.blocks.{name}")[1] for name, block in features["blocks"].items()}
+    steps = {step: build(features[step], f"features.{step}")[1] for step in ("select", "reduce", "scale")}
+    found["features"] = {"blocks": blocks, **steps}
+    analyses = {
+        name: component if component is None else check_analysis(name, component)
+        for name, component in checked.plain["evaluation"]["analyses"].items()
+    }
+    found["evaluation"] = {"analyses": analyses}
     unknown = set(features["block_weights"]) - set(features["blocks"])
     if unknown:
         raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
+    return found
 
 
 def _check_distillation(checked: CheckedConfig, student: Mapping[str, Any]) -> None:
@@ -184,8 +222,8 @@ def _check_distillation(checked: CheckedConfig, student: Mapping[str, Any]) -> N
         )
 
 
-def check_analysis(name: str, component: Mapping[str, Any]) -> None:
-    """Check the arguments of one analysis before any work.
+def check_analysis(name: str, component: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the arguments of one analysis before any work, and return it as it was validated.
 
     Args:
         name: Its key in ``evaluation.analyses``.
@@ -196,7 +234,8 @@ def check_analysis(name: str, component: Mapping[str, Any]) -> None:
     """
     key = f"evaluation.analyses.{name}"
     arguments = {k: v for k, v in component.items() if k != "_target_"}
-    check_arguments(resolve_target(component["_target_"], f"{key}._target_"), arguments, key, ("context",))
+    target = resolve_target(component["_target_"], f"{key}._target_")
+    return {**component, **validated(arguments, check_arguments(target, arguments, key, ("context",)))}
 
 
 def _check_transformer(run: Any, model: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agnews_exp.core.suggestions import nearest
+from agnews_exp.core.text import masked
 
 
 class AgnewsError(Exception):
@@ -76,6 +77,31 @@ def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:
     hint = f" Did you mean '{guess}'?" if guess else ""
     listed = ", ".join(sorted(known)) or "none"
     return ConfigError(f"Unknown {what}: '{word}'.{hint}\n  allowed: {listed}", fix=f"use '{guess}'" if guess else None)
+
+
+def refuse_password(key: str, value: object) -> None:
+    """Refuse an address that holds a password: whatever is configured is written to records, logs and MLflow.
+
+    Args:
+        key: Its configuration key.
+        value: Any value; one that is no text holds none.
+
+    Raises:
+        ConfigError: Shows the address without the password, and where the password belongs.
+    """
+    if not isinstance(value, str) or masked(value) == value:
+        return
+    places = {
+        "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, or ~/.netrc",
+        "postgresql": "~/.pgpass, or PGPASSWORD in the environment",
+        "mysql": "a file that the address names: ?read_default_file=~/.my.cnf",
+    }
+    scheme = value.strip("'\" ").partition(":")[0].partition("+")[0].removesuffix("s")
+    place = places.get(scheme) if "uri" in key or "storage" in key else None
+    raise ConfigError(
+        f"{key}={masked(value)} holds a password, which would be written to records, logs and MLflow.",
+        fix="leave the password out of the address" + (f" and put it into {place}" if place else ""),
+    )
 
 
 def first_line(error: BaseException) -> str:

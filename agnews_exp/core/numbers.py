@@ -58,6 +58,12 @@ def format_interval(value: float | None, low: float | None, high: float | None, 
     return f"{format_number(value, form)} [{format_number(low, form)}, {format_number(high, form)}]"
 
 
+def format_p(value: float, name: str = "p") -> str:
+    """Return ``p = 0.023``, or ``p < 1e-16``."""
+    said = format_number(value, "p")
+    return f"{name} {said}" if said.startswith("<") else f"{name} = {said}"
+
+
 def plural(n: int, word: str) -> str:
     """Return ``1 run``, ``2 runs``."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"

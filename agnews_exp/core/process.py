@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError
-from agnews_exp.core.text import visible
+from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError, refuse_password
+from agnews_exp.core.text import masked, visible
 
 
 def calm_garbage_collection() -> None:
@@ -212,6 +212,22 @@ def is_gone(pid: int, started: float) -> bool:
         return True
 
 
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Environment variable with which Hydra raises errors; without it, it prints them in its own way and exits with 1."""
+
+_lent: dict[str, str | None] = {}
+"""Variables that :func:`guarded` has set for libraries in this process, with the user's own values."""
+
+
+def own_environment() -> dict[str, str]:
+    """Return this process's environment as its user gave it, for processes that it starts or becomes."""
+    environment = dict(os.environ)
+    for name, value in _lent.items():
+        environment.pop(name, None)
+        environment |= {} if value is None else {name: value}
+    return environment
+
+
 Explain = Callable[[Exception], AgnewsError | None]
 """A function from an exception to the error that a user can act on, or to None where it knows none."""
 
@@ -220,18 +236,21 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
     """Run a command; print errors as messages and leave with the right exit code.
 
     Exit codes: 0 done; 1 a bug (with traceback); 2 bad input; 3 storage or memory; 130 Ctrl-C; 143 SIGTERM.
-    With HYDRA_FULL_ERROR=1 every error keeps its traceback.
+    With HYDRA_FULL_ERROR=1 of the user's every error keeps its traceback.
 
     Args:
         main: The command.
         explain: Explains exceptions that are neither an AgnewsError nor about storage or memory.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Otherwise Hydra prints errors in its own way and exits with 1; here they are to be raised.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    wants_traceback = os.environ.get(_FULL_ERROR) == "1"
+    if not wants_traceback:
+        _lent.update({_FULL_ERROR: os.environ.get(_FULL_ERROR)})
+        os.environ[_FULL_ERROR] = "1"
     listen_for_signals()
     calm_garbage_collection()
     try:
+        for word in sys.argv[1:]:  # before Hydra writes them down
+            refuse_password(*word.partition("=")[::2])
         main()
         sys.stdout.flush()
         check_terminated()
@@ -265,7 +284,7 @@ def _report(error: Exception, explain: Explain, wants_traceback: bool) -> int:
         known = explain_shortage(error) or explain(error)
     if known is None or wants_traceback:
         traceback.print_exception(error)
-    text = str(known) if known else f"This is a bug: {type(error).__name__}: {error}"
+    text = masked(str(known) if known else f"This is a bug: {type(error).__name__}: {error}")
     _say(text)
     _leave_word(text)
     return known.exit_code if known else 1

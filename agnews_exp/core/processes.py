@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from agnews_exp.core.errors import ResourceError
+from agnews_exp.core.process import own_environment
 
 GRACE_SECONDS = 10.0
 """Seconds that a child has to end after SIGTERM before it is killed."""
@@ -164,7 +165,7 @@ class WarmProcesses:
         """
         forked = bool(self._preload) and not fresh
         context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
-        settings = dict(os.environ) | self._environment | dict(environment or {})
+        settings = own_environment() | self._environment | dict(environment or {})
         payload = pickle.dumps((function, tuple(arguments)))
         process = context.Process(
             target=_become, args=(str(log), settings, [_Held(fd) for fd in keep_open], payload, forked)

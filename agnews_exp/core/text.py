@@ -40,6 +40,16 @@ def markdown_cell(text: str) -> str:
     return re.sub(r"(?<!\\)\|", r"\\|", without_markup(" ".join(text.splitlines())))
 
 
+_PASSWORD = re.compile(
+    r"(://[^\s/:@]*:)[^\s/]+(?=@)|([?&](?:password|passwd|pwd|sslpassword|token|secret)=)[^&\s]+", re.IGNORECASE
+)
+
+
+def masked(text: str) -> str:
+    """Return a text whose addresses (``scheme://user:password@host/...?password=...``) show no passwords."""
+    return _PASSWORD.sub(lambda m: f"{m.group(1) or m.group(2)}***", text)
+
+
 LONGEST_NAME = 1000
 """Most characters of the name of a class, a run or a model: names are put into tables, charts and MLflow."""
 

@@ -9,6 +9,9 @@ Which one: temperature has one parameter and never changes a prediction; vector 
 work one class against the rest and are then normalised, which suits the scores of one-against-rest models; the logits
 of a softmax model mean something only beside each other, so give these two its log-probabilities. Isotonic needs a
 thousand items or more and gives probabilities of exactly 0, which the log-loss punishes without limit.
+
+Of a class without a row to fit on nothing can be learned: a calibrator with parameters of each class leaves it the
+probability that the softmax of the scores gives it, and shares out the rest among the others.
 """
 
 from __future__ import annotations
@@ -61,8 +64,10 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: Shape (K,), 0..K-1.
         n_features_in_: K, the number of score columns.
+        seen_: Shape (S,), the classes that had rows to fit on; parameters of classes are of these only.
     """
 
+    _by_class: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -81,11 +86,13 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"scores has {len(scores)} rows, but there are {len(labels)} labels")
         if labels.max() >= scores.shape[1]:
             raise DataError(f"y holds class index {labels.max()}, but scores has {scores.shape[1]} columns")
-        if len(np.unique(labels)) < 2:
+        seen = np.unique(labels)
+        if len(seen) < 2:
             raise DataError("calibration needs rows of two classes or more")
         self.classes_ = np.arange(scores.shape[1])
         self.n_features_in_ = scores.shape[1]
-        self._fit(scores, labels)
+        self.seen_ = seen if self._by_class else self.classes_
+        self._fit(scores[:, self.seen_], np.searchsorted(self.seen_, labels))
         return self
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
@@ -98,7 +105,12 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = _score_matrix(X)
         if scores.shape[1] != self.n_features_in_:
             raise DataError(f"the calibrator was fitted on {self.n_features_in_} classes, got {scores.shape[1]}")
-        return self._probabilities(scores)
+        calibrated = self._probabilities(scores[:, self.seen_])
+        if len(self.seen_) == self.n_features_in_:
+            return calibrated
+        probabilities = softmax(scores)
+        probabilities[:, self.seen_] = calibrated * probabilities[:, self.seen_].sum(axis=1, keepdims=True)
+        return probabilities
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the most likely class of each row, shape (n,)."""
@@ -203,6 +215,8 @@ class TemperatureScaling(Calibrator):
     Attributes:
         temperature_: T > 0; above 1 the softmax of the scores was too sure.
     """
+
+    _by_class: ClassVar[bool] = False
 
     def _fit(self, scores: FloatArray, labels: NDArray[np.int64]) -> None:
         rows = np.arange(len(labels))

@@ -73,7 +73,9 @@ class CalibrationStudy(Result):
         before_is: What the probabilities before are: the model's own, or the softmax of its scores.
         n_fit: Validation rows that the calibrators were fitted on.
         n_choose: The other validation rows, which chose among them.
-        chosen: Name of the calibrator with the lowest negative log-likelihood there; ``none`` keeps the before.
+        left_alone: Names of the classes without a row to fit on, whose probabilities calibrators leave alone.
+        chosen: Name of the calibrator with the lowest negative log-likelihood there, of those that make neither it nor
+            the expected calibration error worse; ``none`` keeps the before.
         choice: Scores on these rows by candidate, ``none`` among them.
         changes: Before and after on the test rows, by calibrator.
     """
@@ -82,9 +84,16 @@ class CalibrationStudy(Result):
     before_is: str
     n_fit: int
     n_choose: int
+    left_alone: tuple[str, ...]
     chosen: str
     choice: dict[str, ChoiceScores]
     changes: dict[str, CalibrationChange]
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Calibrators that were not applied, though their log-likelihood is better, for a worse calibration error."""
+        before = self.choice[NONE]
+        return tuple(name for name, after in self.choice.items() if after.nll < before.nll and after.ece > before.ece)
 
     @property
     def before(self) -> CalibrationReport:
@@ -207,7 +216,9 @@ def study_calibration(
     answers = {NONE: uncalibrated(validation)[0][choose_rows]}
     answers |= {name: calibrator.predict_proba(scores[choose_rows]) for name, calibrator in fitted.items()}
     choice = {name: _choice_scores(labels[choose_rows], matrix, n_bins) for name, matrix in answers.items()}
-    chosen = min(choice, key=lambda name: choice[name].nll)
+    unharmed = {n: s for n, s in choice.items() if s.nll <= choice[NONE].nll and s.ece <= choice[NONE].ece}
+    chosen = min(unharmed, key=lambda name: unharmed[name].nll)
+    left_alone = tuple(name for k, name in enumerate(class_names) if not np.any(labels[fit_rows] == k))
 
     def report(matrix: FloatArray) -> CalibrationReport:
         return calibration_report(test_labels, matrix, class_names, n_bins=n_bins, simulations=simulations, seed=seed)
@@ -218,7 +229,7 @@ def study_calibration(
     for name, calibrator in fitted.items():
         pair = before, calibrator.predict_proba(test_scores)
         changes[name] = _change(name, len(fit_rows), before_report, pair, test_labels, report, resamples, seed)
-    study = CalibrationStudy(source, before_is, len(fit_rows), len(choose_rows), chosen, choice, changes)
+    study = CalibrationStudy(source, before_is, len(fit_rows), len(choose_rows), left_alone, chosen, choice, changes)
     return ScoreCalibration(chosen, source, fitted.get(chosen), tuple(class_names)), study
 
 

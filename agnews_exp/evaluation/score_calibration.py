@@ -132,8 +132,13 @@ def calibrator_from_json(content: Mapping[str, Any]) -> Calibrator:
     try:
         calibrator = CALIBRATORS[content["name"]]()
         k, parameters = int(content["n_classes"]), dict(content["parameters"])
+        calibrator.seen_ = np.asarray(parameters.pop("seen_", range(k)), dtype=np.int64)
+        if not np.array_equal(np.unique(calibrator.seen_), calibrator.seen_) or not set(calibrator.seen_) <= {
+            *range(k)
+        }:
+            raise ValueError(f"seen_={calibrator.seen_}")
         for name, value in parameters.items():
-            setattr(calibrator, name, _restored(name, value, k))
+            setattr(calibrator, name, _restored(name, value, len(calibrator.seen_)))
         calibrator.classes_, calibrator.n_features_in_ = np.arange(k), k
         calibrator.predict_proba(np.zeros((1, k)))  # all parameters present, of the right shape
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -33,23 +33,6 @@ def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[
     return _predictions(table, class_names)
 
 
-def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Predictions:
-    """Read a run's stored answers for a split, in the order in which they are stored.
-
-    Args:
-        path: A run's predictions.parquet.
-        split: ``val``, ``test``, or ``cv``.
-        class_names: K names.
-
-    Raises:
-        DataError: The record holds no answers for that split.
-    """
-    table = _answers(path, split)
-    if not len(table):
-        raise DataError(f"{path} holds no answers for {split} rows.")
-    return _predictions(table, class_names)
-
-
 def _predictions(table: Any, class_names: tuple[str, ...]) -> Predictions:
     labels = table["prediction"].to_numpy().astype(np.int64)
     return Predictions(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.predictions import Predictions
 
 
@@ -24,10 +25,12 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     from sklearn.linear_model._base import LinearClassifierMixin
 
     probabilities = (
-        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0) if _has(model, "predict_proba") else None
+        _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0)
+        if offers(model, "predict_proba")
+        else None
     )
     scores = labels = None
-    if _has(model, "decision_function"):
+    if offers(model, "decision_function"):
         raw = np.asarray(model.decision_function(matrix), dtype=np.float64)
         if raw.ndim == 1:
             raw = np.column_stack([-raw, raw])
@@ -48,7 +51,8 @@ def predictions_of(logits: NDArray[np.floating[Any]]) -> Predictions:
     return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores, axis=1))
 
 
-def _has(model: Any, method: str) -> bool:
+def offers(model: Any, method: str) -> bool:
+    """Return whether an estimator, fitted or not, has a method with its present parameters."""
     try:
         return callable(getattr(model, method, None))
     except AttributeError:
@@ -63,6 +67,45 @@ def _columns(
     full = np.full((len(values), n_classes), fill)
     full[:, classes] = values
     return full
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A model that is not trained here, and of which only the answers are known (``agnews evaluate``)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextClassifier:
+    """A loaded model with scikit-learn's methods and the names of the classes.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: FittedModel
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Shape (K,), the class names in the order of the columns of :meth:`predict_proba`."""
+        return np.array(self.model.class_names)
+
+    def predict(self, texts: Sequence[str]) -> NDArray[np.str_]:
+        """Return a class name for each of n texts, shape (n,)."""
+        found: NDArray[np.str_] = self.classes_[self.model.predict(list(texts)).labels]
+        return found
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probabilities of the classes, shape (n, K).
+
+        Raises:
+            ConfigError: The model gives none.
+        """
+        found = self.model.predict(list(texts)).probabilities
+        if found is None:
+            raise ConfigError(
+                "This model gives no probabilities.", fix="predict(texts), or a model=logreg, which gives them"
+            )
+        return found
 
 
 @dataclass(frozen=True)

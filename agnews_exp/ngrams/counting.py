@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import accumulate, pairwise
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,11 @@ class NgramSpec:
         return min(32, 64 // self.max_n)
 
     @property
+    def form(self) -> KeyForm:
+        """The form of the keys."""
+        return KeyForm(self.min_n, self.max_n, self.bits, self.analyzer == "char_wb")
+
+    @property
     def limit(self) -> int:
         """Largest symbol that fits into its bits of a key."""
         return (1 << self.bits) - 1
@@ -67,14 +72,31 @@ class NgramSpec:
         """Whether readers lower-case; stripping accents comes after it, so :func:`prepare` then does both."""
         return self.lowercase and self.strip_accents is None
 
-    @property
-    def within_words(self) -> bool:
-        """Whether n-grams stay within padded words."""
-        return self.analyzer == "char_wb"
+
+class KeyForm(NamedTuple):
+    """The form of an n-gram's key: shortest and longest n-gram, bits of a symbol, whether padded words hold n-grams."""
+
+    min_n: int
+    max_n: int
+    bits: int
+    within_words: bool
 
 
-@dataclass
-class SymbolRows:
+class CodeRows(NamedTuple):
+    """Texts as code points.
+
+    Attributes:
+        codes: uint32, those of all texts with one separator after each.
+        starts: int64, first position of each text in ``codes``.
+        ends: int64, position after the last of each text.
+    """
+
+    codes: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class SymbolRows(NamedTuple):
     """The symbols (numbers of characters or tokens) of some rows, cut into segments that no n-gram crosses.
 
     Attributes:
@@ -97,6 +119,11 @@ class SymbolRows:
         symbols = np.diff(self.segments[self.row_segments])
         most = symbols * (spec.max_n - spec.min_n + 1) + np.diff(self.row_segments)
         return int(most.max(initial=0))
+
+
+def _room(symbols: int, segments: int, rows: int) -> SymbolRows:
+    """Return empty rows with room for so many symbols, ends of segments, and rows."""
+    return SymbolRows(np.empty(symbols, np.uint32), np.empty(segments, np.int64), np.empty(rows + 1, np.int64))
 
 
 def without_stop_words(rows: SymbolRows, stop: int) -> SymbolRows:
@@ -137,19 +164,6 @@ def cut_rows(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
     ]
 
 
-def pack_terms(terms: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Return the UTF-8 of n terms (lone surrogates included) as uint8, and their characters, shape (n,), int32."""
-    text = "".join(terms).encode("utf-8", "surrogatepass")
-    return np.frombuffer(text, np.uint8).copy(), np.fromiter(map(len, terms), np.int32, len(terms))
-
-
-def unpack_terms(text: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
-    """Return the terms that :func:`pack_terms` packed."""
-    joined = text.tobytes().decode("utf-8", "surrogatepass")
-    ends = list(accumulate(lengths.tolist()))
-    return [joined[first:last] for first, last in zip([0, *ends], ends, strict=False)]
-
-
 CODES = 0x110000
 """Number of code points that Unicode has room for."""
 
@@ -174,18 +188,8 @@ class CodePoints:
                 bits |= int(SPACE)
             self.classes[code] = bits
 
-    def read(
-        self, texts: Sequence[str], lowercase: bool
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the code points of the texts, and where each begins and ends.
-
-        Args:
-            texts: Rows.
-            lowercase: Whether to lower-case them, exactly as ``str.lower`` does for each alone.
-
-        Returns:
-            uint32 codes of all texts with one separator after each; int64 starts; int64 ends.
-        """
+    def read(self, texts: Sequence[str], lowercase: bool) -> CodeRows:
+        """Return the code points of texts, lower-cased exactly as ``str.lower`` does it for each alone."""
         # A line feed is neither cased nor case-ignorable, so the one rule of str.lower that looks at its
         # neighbours (the final sigma) decides beside it as it does at the end of a text.
         joined = "\n".join(texts)
@@ -206,7 +210,7 @@ class CodePoints:
             if len(new):
                 with self._lock:
                     self._classify(np.unique(new).tolist())
-        return codes, ends - lengths, ends
+        return CodeRows(codes, ends - lengths, ends)
 
 
 @cache
@@ -229,9 +233,7 @@ r"""Token patterns that mean "maximal runs of \w", with the least length of a ru
 class CharacterReader:
     """Turns texts into the numbers of their characters.
 
-    Args:
-        spec: The kind of n-grams.
-        known: Code points that are symbols 1, 2, ...: then no others are added. None adds them as they come.
+    The ``known`` code points are symbols 1, 2, ..., and no others are added; None adds them as they come.
     """
 
     def __init__(self, spec: NgramSpec, known: NDArray[np.uint32] | None = None) -> None:
@@ -250,55 +252,53 @@ class CharacterReader:
         """Return the symbols of texts (call it from one thread at a time)."""
         from agnews_exp.ngrams.kernels import encode_characters
 
-        points = code_points()
-        codes, starts, ends = points.read(texts, self.spec.reader_lowers)
-        room = 2 * len(codes) + 2 * len(texts) + 2
-        symbols = np.empty(room, np.uint32)
+        points, spec = code_points(), self.spec
+        codes = points.read(texts, spec.reader_lowers)
+        n_codes, n_texts = len(codes.codes), len(texts)
         # A segment holds a symbol, and within words three symbols or the break that an unknown one makes.
-        segments = np.empty(len(codes) + len(texts) + 2, np.int64)
-        row_segments = np.empty(len(texts) + 1, np.int64)
-        count = encode_characters(
-            codes,
-            starts,
-            ends,
-            points.classes,
-            self._lookup,
-            self._alphabet,
-            self.spec.limit,
-            self.spec.within_words,
-            self._frozen,
-            symbols,
-            segments,
-            row_segments,
-        )
-        if count < 0:
+        rows = _room(2 * n_codes + 2 * n_texts + 2, n_codes + n_texts + 2, n_texts)
+        table = points.classes, self._lookup, self._alphabet
+        if encode_characters(codes, *table, spec.limit, spec.form.within_words, self._frozen, rows) < 0:
             raise KeyTooWideError
-        return SymbolRows(symbols, segments, row_segments)
+        return rows
 
     def names(self) -> list[str]:
         """Return the character of each symbol, beginning with symbol 1."""
         return [chr(code) for code in self._alphabet[1 : int(self._alphabet[0]) + 1].tolist()]
 
 
+class Tokens(NamedTuple):
+    """Distinct tokens with their numbers from 1.
+
+    Attributes:
+        table: Shape (2 * size,), uint64, size a power of two: pairs (hash, number).
+        arena: uint32 code points of all tokens, one after the other.
+        ends: int64, end of token i in ``arena`` at index i; entry 0 is 0.
+        total: Shape (1,), int64, the number of tokens.
+    """
+
+    table: NDArray[np.uint64]
+    arena: NDArray[np.uint32]
+    ends: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+
 class TokenReader:
     r"""Turns texts into the numbers of their tokens, runs of ``\w``, in compiled code.
 
-    Args:
-        spec: The kind of n-grams; its pattern must be one that :func:`reader_for` sends here.
-        known: Tokens that are symbols: then no others are added. None adds them as they come.
+    The spec's pattern is one of ``_RUN_PATTERNS``. The ``known`` tokens are symbols, and no others are added; None adds
+    them as they come.
     """
 
     def __init__(self, spec: NgramSpec, known: Sequence[str] | None = None) -> None:
         self.spec = spec
         self._shortest = _RUN_PATTERNS[spec.token_pattern]
         self._frozen = False
-        self._table = np.zeros(2 << 12, np.uint64)
-        self._arena = np.zeros(1 << 14, np.uint32)
-        self._arena_ends = np.zeros(1 << 11, np.int64)
-        self._state = np.zeros(1, np.int64)
+        zeros = np.zeros(1 << 14, np.uint32), np.zeros(1 << 11, np.int64), np.zeros(1, np.int64)
+        self._tokens = Tokens(np.zeros(2 << 12, np.uint64), *zeros)
         stop = [word for word in spec.stop_words if re.fullmatch(r"\w+", word)]
         self._run(stop, False, 1)
-        self._stop = int(self._state[0])
+        self._stop = int(self._tokens.total[0])
         if known is not None:
             self._run(known, False, 1)
             self._frozen = True
@@ -306,75 +306,47 @@ class TokenReader:
     def _make_room(self, characters: int) -> None:
         from agnews_exp.ngrams.kernels import intern_tokens
 
-        tokens = int(self._state[0])
-        used = int(self._arena_ends[tokens])
+        table, arena, ends, count = self._tokens
+        tokens = int(count[0])
         most = tokens + characters // 2 + 1
-        if used + characters > len(self._arena):
-            self._arena = np.concatenate([self._arena, np.zeros(max(len(self._arena), characters), np.uint32)])
-        if most + 1 > len(self._arena_ends):
-            self._arena_ends = np.concatenate([self._arena_ends, np.zeros(most + 1, np.int64)])
-        if 3 * most > len(self._table):
-            # Interning the known tokens again, in order, gives them the same numbers.
-            size = 1 << (3 * most).bit_length()
-            self._table = np.zeros(size, np.uint64)
-            starts = self._arena_ends[:tokens].copy()
-            ends = self._arena_ends[1 : tokens + 1].copy()
-            self._state[0] = 0
-            intern_tokens(
-                self._arena.copy(),
-                starts,
-                ends,
-                code_points().classes,
-                1,
-                self._table,
-                self._arena,
-                self._arena_ends,
-                self._state,
-                False,
-                np.empty(tokens + 1, np.uint32),
-                np.empty(tokens + 2, np.int64),
-                np.empty(tokens + 1, np.int64),
-            )
+        if int(ends[tokens]) + characters > len(arena):
+            arena = np.concatenate([arena, np.zeros(max(len(arena), characters), np.uint32)])
+        if most + 1 > len(ends):
+            ends = np.concatenate([ends, np.zeros(most + 1, np.int64)])
+        grown = 3 * most > len(table)
+        if grown:
+            table = np.zeros(1 << (3 * most).bit_length(), np.uint64)
+        self._tokens = Tokens(table, arena, ends, count)
+        if grown:  # interning the known tokens again, in order, gives them the same numbers
+            known = CodeRows(arena.copy(), ends[:tokens].copy(), ends[1 : tokens + 1].copy())
+            count[0] = 0
+            room = _room(tokens + 1, tokens + 2, tokens)
+            intern_tokens(known, code_points().classes, 1, self._tokens, False, room)
 
     def _run(self, texts: Sequence[str], lowercase: bool, shortest: int) -> SymbolRows:
         from agnews_exp.ngrams.kernels import intern_tokens
 
         points = code_points()
-        codes, starts, ends = points.read(texts, lowercase)
+        codes = points.read(texts, lowercase)
+        n_codes, n_texts = len(codes.codes), len(texts)
         if not self._frozen:
-            self._make_room(len(codes) + 1)
-        symbols = np.empty(len(codes) // 2 + len(texts) + 1, np.uint32)
-        segments = np.empty(len(symbols) + len(texts) + 1, np.int64)
-        row_segments = np.empty(len(texts) + 1, np.int64)
-        intern_tokens(
-            codes,
-            starts,
-            ends,
-            points.classes,
-            shortest,
-            self._table,
-            self._arena,
-            self._arena_ends,
-            self._state,
-            self._frozen,
-            symbols,
-            segments,
-            row_segments,
-        )
-        return SymbolRows(symbols, segments, row_segments)
+            self._make_room(n_codes + 1)
+        rows = _room(n_codes // 2 + n_texts + 1, n_codes // 2 + 2 * n_texts + 2, n_texts)
+        intern_tokens(codes, points.classes, shortest, self._tokens, self._frozen, rows)
+        return rows
 
     def read(self, texts: Sequence[str]) -> SymbolRows:
         """Return the symbols of texts without the stop words (call it from one thread at a time)."""
         rows = self._run(texts, self.spec.reader_lowers, self._shortest)
-        if int(self._state[0]) > self.spec.limit:
+        if int(self._tokens.total[0]) > self.spec.limit:
             raise KeyTooWideError
         return without_stop_words(rows, self._stop) if self._stop else rows
 
     def names(self) -> list[str]:
         """Return the text of each symbol, beginning with symbol 1."""
-        count = int(self._state[0])
-        ends = self._arena_ends[: count + 1].tolist()
-        text = self._arena[: ends[-1]].tobytes().decode("utf-32-le", "surrogatepass")
+        count = int(self._tokens.total[0])
+        ends = self._tokens.ends[: count + 1].tolist()
+        text = self._tokens.arena[: ends[-1]].tobytes().decode("utf-32-le", "surrogatepass")
         return [text[ends[i] : ends[i + 1]] for i in range(count)]
 
 
@@ -394,12 +366,7 @@ class _TokenNumbers(dict[str, int]):
 
 
 class PatternReader:
-    """Turns texts into the numbers of their tokens, which any regular expression finds.
-
-    Args:
-        spec: The kind of n-grams.
-        known: As for :class:`TokenReader`.
-    """
+    """Turns texts into the numbers of tokens that any regular expression finds; ``known`` as for TokenReader."""
 
     def __init__(self, spec: NgramSpec, known: Sequence[str] | None = None) -> None:
         self.spec = spec
@@ -441,11 +408,7 @@ Reader = CharacterReader | TokenReader | PatternReader
 
 
 def reader_for(spec: NgramSpec, known: Sequence[str] | None = None) -> Reader:
-    """Return the reader for a spec.
-
-    Args:
-        spec: The kind of n-grams.
-        known: The only characters or tokens that matter (those of a vocabulary), or None for all.
+    """Return the reader for a spec; ``known`` are the only characters or tokens that matter, None for all.
 
     Raises:
         KeyTooWideError: No key can hold these n-grams.
@@ -464,12 +427,24 @@ STREAM_LIMIT = 1 << 28
 """Most n-gram occurrences that are kept in memory (4 bytes each); beyond, rows are read a second time."""
 
 
-class NgramTable:
-    """Open-addressing table from keys to numbers 0, 1, ..., with sums per number.
+class Slots(NamedTuple):
+    """The arrays of a table of n-grams.
 
-    Args:
-        room: Number of n-grams to make room for at first.
+    Attributes:
+        pairs: Shape (2 * size,), uint64: key and number + 1, or zeros.
+        shift: 64 - log2(size).
+        keys: uint64, the key of number i at index i.
+        sums: int64, occurrences of number i at 2 i, rows << 32 | last row at 2 i + 1.
     """
+
+    pairs: NDArray[np.uint64]
+    shift: int
+    keys: NDArray[np.uint64]
+    sums: NDArray[np.int64]
+
+
+class NgramTable:
+    """Open-addressing table from keys to numbers 0, 1, ..., with sums per number."""
 
     def __init__(self, room: int = 1 << 16) -> None:
         self.count = 0
@@ -477,42 +452,40 @@ class NgramTable:
 
     def _allocate(self, room: int) -> None:
         size = 1 << max(4, (room * 3 // 2).bit_length())
-        self.room = size * 2 // 3
-        self.shift = 64 - (size.bit_length() - 1)
-        self.table = np.empty(2 * size, np.uint64)
-        self.table.fill(0)
-        self.keys = np.empty(self.room, np.uint64)
-        self.sums = np.empty(2 * self.room, np.int64)
+        room = size * 2 // 3
+        pairs = np.empty(2 * size, np.uint64)
+        pairs.fill(0)
+        shift = 64 - (size.bit_length() - 1)
+        self.slots = Slots(pairs, shift, np.empty(room, np.uint64), np.empty(2 * room, np.int64))
 
     def make_room(self, room: int) -> None:
         """Make room for this many n-grams in all; numbers stay the same, rows seen so far are closed."""
-        if room <= self.room:
+        if room <= len(self.slots.keys):
             return
-        keys, sums, count = self.keys[: self.count], self.sums, self.count
+        keys, sums = self.counted()
         self.count = 0
-        self._allocate(max(room, 2 * self.room))
-        self.add(keys, sums[: 2 * count])
+        self._allocate(max(room, 2 * len(self.slots.keys)))
+        self.add(keys, sums)
+
+    def counted(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return the keys in use, shape (n,), and their sums, shape (2 n,)."""
+        return self.slots.keys[: self.count], self.slots.sums[: 2 * self.count]
 
     def add(self, keys: NDArray[np.uint64], sums: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Add n-grams that were counted over other rows.
+        """Add n-grams that were counted over other rows; return the number of each, shape (n,), int32.
 
-        Args:
-            keys: Shape (n,), uint64, distinct.
-            sums: Shape (2 n,), int64: occurrences at 2 i, rows << 32 at 2 i + 1.
-
-        Returns:
-            Shape (n,), int32, the number of each.
+        The keys, shape (n,), uint64, are distinct; ``sums``, shape (2 n,), int64, has occurrences at 2 i, rows << 32 at
+        2 i + 1.
         """
         from agnews_exp.ngrams.kernels import insert_keys
 
         self.make_room(self.count + len(keys))
         numbers = np.empty(len(keys), np.int32)
-        self.count = insert_keys(keys, sums, self.table, self.shift, self.keys, self.sums, self.count, numbers)
+        self.count = insert_keys(keys, sums, self.slots, self.count, numbers)
         return numbers
 
 
-@dataclass
-class Block:
+class Block(NamedTuple):
     """Occurrences of n-grams in some rows, in order.
 
     Attributes:
@@ -570,8 +543,7 @@ class Counts:
     def take_rows(self, columns: NDArray[np.int32]) -> list[tuple[Block, NDArray[np.int32]]] | None:
         """Hand over the blocks of all rows, each with the column of its numbers; None where they were not kept.
 
-        Args:
-            columns: Shape (n,), int32, the column of each n-gram, -1 for none.
+        ``columns``, shape (n,), int32, is the column of each n-gram, -1 for none.
         """
         if self.blocks is None:
             return None
@@ -615,26 +587,7 @@ class _Worker:
         state = np.array([table.count, 0], np.int64)
         row = 0
         while row < n_rows:
-            row = count_ngrams(
-                rows.symbols,
-                rows.segments,
-                rows.row_segments,
-                row,
-                first_row + 1,
-                spec.min_n,
-                spec.max_n,
-                spec.bits,
-                spec.within_words,
-                table.table,
-                table.shift,
-                table.room,
-                table.keys,
-                table.sums,
-                state,
-                self.gathered,
-                stream,
-                ends,
-            )
+            row = count_ngrams(rows, row, first_row + 1, spec.form, table.slots, state, self.gathered, stream, ends)
             table.count = int(state[0])
             if row < n_rows:
                 table.make_room(table.count + longest)
@@ -645,13 +598,9 @@ class _Worker:
 
 
 def count_texts(texts: Sequence[str], spec: NgramSpec, n_jobs: int, keep: bool | None = None) -> Counts:
-    """Count the n-grams of texts.
+    """Count the n-grams of texts; the result does not depend on the threads, up to the order of ``keys``.
 
-    Args:
-        texts: Rows.
-        spec: The kind of n-grams.
-        n_jobs: Number of threads; the result does not depend on it, up to the order of ``keys``.
-        keep: Whether to keep the occurrences; None keeps them up to :data:`STREAM_LIMIT`.
+    Occurrences are kept if ``keep`` says so; None keeps them up to :data:`STREAM_LIMIT`.
 
     Raises:
         KeyTooWideError: The n-grams do not fit into 64-bit keys.
@@ -699,14 +648,14 @@ def _joined(
     table = workers[0].table
     numbering: list[NDArray[np.int32] | None] = [None]
     for worker in workers[1:]:
-        other = worker.table
-        numbering.append(table.add(other.keys[: other.count], other.sums[: 2 * other.count]))
+        numbering.append(table.add(*worker.table.counted()))
         worker.table = NgramTable(1)
-    sums = table.sums[: 2 * table.count].reshape(-1, 2)
+    keys, flat = table.counted()
+    sums = flat.reshape(-1, 2)
     return Counts(
         spec,
         n_rows,
-        table.keys[: table.count],
+        keys,
         np.ascontiguousarray(sums[:, 0]),
         sums[:, 1] >> 32,
         reader.names(),

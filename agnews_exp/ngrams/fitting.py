@@ -6,9 +6,10 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,24 +26,32 @@ from agnews_exp.ngrams.counting import (
     chunks,
     count_texts,
     cut_rows,
-    pack_terms,
     prepare,
     reader_for,
     run_threads,
     split_keys,
     term_strings,
-    unpack_terms,
 )
 
 
+def pack_terms(terms: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return the UTF-8 of n terms (lone surrogates included) as uint8, and their characters, shape (n,), int32."""
+    text = "".join(terms).encode("utf-8", "surrogatepass")
+    return np.frombuffer(text, np.uint8).copy(), np.fromiter(map(len, terms), np.int32, len(terms))
+
+
+def unpack_terms(text: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
+    """Return the terms that :func:`pack_terms` packed."""
+    joined = text.tobytes().decode("utf-8", "surrogatepass")
+    ends = list(accumulate(lengths.tolist()))
+    return [joined[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+
+
 def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return natural logarithms that are the same on every processor.
+    """Return natural logarithms of positive numbers that are the same on every processor.
 
     numpy's own for float64 differ in the last bit between a processor with AVX-512 and one without. These are computed
     with more digits and rounded.
-
-    Args:
-        values: Any shape, positive numbers; ratios are best given as numerator and denominator apart.
     """
     return np.log(values.astype(np.longdouble)).astype(np.float64)
 
@@ -67,13 +76,37 @@ class Weighting:
     norm: str | None = None
     factor: float = 1.0
 
-    def scheme(self) -> int:
-        """Return the kernel's number for the kind of values."""
+    def weights(self) -> Weights:
+        """Return what the kernel needs."""
         from agnews_exp.ngrams import kernels
 
-        if not self.tfidf:
-            return kernels.COUNTS
-        return {"l1": kernels.L1, "l2": kernels.L2, None: kernels.RAW}[self.norm]
+        scheme = {"l1": kernels.L1, "l2": kernels.L2, None: kernels.RAW}[self.norm] if self.tfidf else kernels.COUNTS
+        idf = np.empty(0) if self.idf is None else self.idf
+        return Weights(self.binary, scheme, self.sublinear, idf, float(self.factor))
+
+
+class Weights(NamedTuple):
+    """A weighting as the kernel takes it: ``scheme`` is COUNTS, L1, L2 or RAW, ``idf`` is empty for none."""
+
+    binary: bool
+    scheme: int
+    sublinear: bool
+    idf: NDArray[np.float64]
+    factor: float
+
+
+class SortedBlock(NamedTuple):
+    """A block of rows in the order of columns.
+
+    Attributes:
+        bucket: int32 (n_columns + 1,): where each column's rows end in ``rows``.
+        rows: uint16: the row of every occurrence, by column.
+        sizes: int64 (rows of the block,): number of distinct columns of each row.
+    """
+
+    bucket: NDArray[np.int32]
+    rows: NDArray[np.uint16]
+    sizes: NDArray[np.int64]
 
 
 def _index_type(stored: int) -> type:
@@ -83,9 +116,7 @@ def _index_type(stored: int) -> type:
 class _Output:
     """The arrays of the whole matrix, which blocks fill at the same time.
 
-    Args:
-        n_blocks: Number of blocks.
-        stored: Number of stored values, where it is known beforehand: then each block writes straight to its place.
+    Where the number of ``stored`` values is known beforehand, each block writes straight to its place.
     """
 
     def __init__(self, n_blocks: int, stored: int | None) -> None:
@@ -167,57 +198,35 @@ class _PartFiller:
     """One thread's work space for one part."""
 
     def __init__(self, part: Part, first_column: int) -> None:
-        weighting = part.weighting
-        self._part = part
-        self._first_column = first_column
-        self._idf = np.empty(0) if weighting.idf is None else weighting.idf
-        self._bucket = np.empty(part.n_columns + 1, np.int32)
-        self._rows, self._found = np.empty(0, np.uint16), np.empty(1, np.int32)
-        self.sizes = np.empty(0, np.int64)
+        self._part, self._first_column = part, first_column
+        self._weights = part.weighting.weights()
+        self._sorted = SortedBlock(
+            np.empty(part.n_columns + 1, np.int32), np.empty(0, np.uint16), np.empty(0, np.int64)
+        )
+        self._found = np.empty(1, np.int32)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Stored values of each row of the block that was sorted last, shape (n,)."""
+        return self._sorted.sizes
 
     def sort(self, i: int) -> int:
-        """Sort block i; return its number of stored values and leave those of its rows in ``sizes``."""
+        """Sort block i; return its number of stored values."""
         from agnews_exp.ngrams.kernels import sort_block
 
         block, columns = self._part.block_at(i)
-        most = block.occurrences
-        if len(self._rows) < most:
-            self._rows, self._found = np.empty(most, np.uint16), np.empty(most + 1, np.int32)
-        self.sizes = np.empty(len(block.starts), np.int64)
-        stored: int = sort_block(
-            block.stream,
-            block.starts,
-            block.ends,
-            columns,
-            self._part.n_columns,
-            self._found,
-            self._bucket,
-            self._rows,
-            self.sizes,
-        )
+        most, (bucket, rows, _) = block.occurrences, self._sorted
+        if len(rows) < most:
+            rows, self._found = np.empty(most, np.uint16), np.empty(most + 1, np.int32)
+        self._sorted = SortedBlock(bucket, rows, np.empty(len(block.starts), np.int64))
+        stored: int = sort_block(block, columns, self._found, self._sorted)
         return stored
 
     def fill(self, begins: NDArray[np.int64], logs: NDArray[np.float64], place: Any) -> None:
         """Write the sorted block, each row at its place."""
         from agnews_exp.ngrams.kernels import fill_block
 
-        weighting = self._part.weighting
-        fill_block(
-            self._bucket,
-            self._rows,
-            self.sizes,
-            self._part.n_columns,
-            weighting.binary,
-            weighting.scheme(),
-            weighting.sublinear,
-            logs,
-            self._idf,
-            float(weighting.factor),
-            self._first_column,
-            begins,
-            np.empty(len(self.sizes), np.int64),
-            *place,
-        )
+        fill_block(self._sorted, self._weights, logs, self._first_column, begins, *place)
 
 
 Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
@@ -225,12 +234,7 @@ Arrays = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any]]
 
 
 def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
-    """Build a canonical CSR matrix: columns ascending in each row, none twice.
-
-    Args:
-        parts: The parts side by side; their blocks must hold the same rows.
-        n_jobs: Number of threads.
-    """
+    """Build a canonical CSR matrix of parts that hold the same rows: columns ascending in each row, none twice."""
     n_blocks = parts[0].n_blocks
     first_columns = np.cumsum([0, *(part.n_columns for part in parts)]).tolist()
     stored = [part.stored for part in parts]
@@ -268,11 +272,7 @@ def build_matrix(parts: Sequence[Part], n_jobs: int) -> Arrays:
 
 
 class Vocabulary:
-    """Looks the n-grams of texts up in a fixed set of terms.
-
-    Args:
-        spec: The kind of n-grams of the terms.
-        terms: The terms; term i is column i.
+    """Looks the n-grams of texts up in a fixed set of terms; term i is column i.
 
     Raises:
         KeyTooWideError: The terms do not fit into 64-bit keys.
@@ -314,20 +314,8 @@ class Vocabulary:
             rows = self._reader.read(prepare(texts, self.spec))
         stream = np.empty(rows.most_ngrams(self.spec), np.int32)
         ends = np.empty(len(texts), np.int64)
-        used = find_ngrams(
-            rows.symbols,
-            rows.segments,
-            rows.row_segments,
-            self.spec.min_n,
-            self.spec.max_n,
-            self.spec.bits,
-            self.spec.within_words,
-            self._table.table,
-            self._table.shift,
-            np.empty(rows.most_in_row(self.spec), np.uint64),
-            stream,
-            ends,
-        )
+        gathered = np.empty(rows.most_in_row(self.spec), np.uint64)
+        used = find_ngrams(rows, self.spec.form, self._table.slots, gathered, stream, ends)
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
@@ -349,10 +337,7 @@ class Limits:
 def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
     """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 
-    Args:
-        counted: The counts over the rows to fit on.
-        limits: Bounds.
-        binary: Whether an n-gram counts once per row.
+    ``binary`` counts an n-gram once per row.
 
     Raises:
         ValueError: No n-gram at all, contradictory bounds, or none left: scikit-learn's own messages.
@@ -374,13 +359,9 @@ def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArra
 
 
 def most_frequent(totals: NDArray[Any], limit: int) -> NDArray[np.intp]:
-    """Return the positions of the largest totals, ascending; of equal ones at the cut the first stay.
+    """Return the positions of the largest totals, shape (n,), ascending; of equal ones at the cut the first stay.
 
     scikit-learn sorts unstably here, so what it keeps at a tie depends on the processor.
-
-    Args:
-        totals: Shape (n,), occurrences of terms in alphabetical order.
-        limit: Number of terms to keep.
     """
     return np.sort(np.argsort(-totals, kind="stable")[:limit])
 
@@ -441,13 +422,7 @@ def _count_corpus(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> dict[st
 
 
 class CorpusRows:
-    """The n-grams of some rows of a counted corpus; it offers the same as :class:`~agnews_exp.ngrams.counting.Counts`.
-
-    Args:
-        corpus: The counts.
-        rows: int64, rows of the corpus; one may occur more than once.
-        n_jobs: Number of threads.
-    """
+    """The n-grams of some rows (int64) of a counted corpus; it offers the same as :class:`Counts`."""
 
     def __init__(self, corpus: CorpusCounts, rows: NDArray[np.int64], n_jobs: int) -> None:
         self.corpus = corpus
@@ -504,11 +479,9 @@ def corpus_blocks(
 
 
 class SharedCounts:
-    """The corpus whose counts the vectorisers of this process share.
+    """The corpus whose counts the vectorisers of this process share: all rows that will be fitted on or transformed.
 
-    Args:
-        texts: All rows that will be fitted on or transformed, of any split, in any order.
-        cache: Where counts are kept for other processes; None keeps them in memory only.
+    The cache keeps them for other processes; None keeps them in memory only.
     """
 
     def __init__(self, texts: Sequence[str], cache: ArrayCache | None) -> None:
@@ -555,10 +528,6 @@ def shared_counts(texts: Sequence[str], *, cache_dir: Path | None = None) -> Ite
 
     They recognise texts by their content, as they are given to ``fit`` and ``transform`` (so after any cleaning);
     texts that are not among these are counted as usual. Results are the same inside and outside.
-
-    Args:
-        texts: Rows of all splits.
-        cache_dir: Folder in which other processes find the counts; None keeps them in memory.
     """
     shared = SharedCounts(texts, None if cache_dir is None else ArrayCache(cache_dir))
     _active_shared.append(shared)
@@ -599,7 +568,7 @@ class Learned:
     """The result of a fit.
 
     Attributes:
-        term_text: See :func:`~agnews_exp.ngrams.counting.pack_terms`.
+        term_text: See :func:`pack_terms`.
         term_lengths: Likewise.
         df: int64, rows of the fit that hold each term.
         lookup: Finds the terms in other texts.
@@ -614,13 +583,9 @@ class Learned:
 
 
 class Lookup:
-    """Finds the terms of a fitted vectoriser in texts.
+    """Finds the terms (packed) of a fitted vectoriser in texts.
 
-    Args:
-        spec: The kind of n-grams of the terms.
-        term_text: The terms, packed.
-        term_lengths: The terms, packed.
-        counted: A counted corpus and the column of each of its n-grams, where the fit used one.
+    ``counted`` is a counted corpus and the column of each of its n-grams, where the fit used one.
     """
 
     def __init__(
@@ -654,13 +619,7 @@ class Lookup:
 
 
 def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool) -> Learned:
-    """Fit a vocabulary on texts.
-
-    Args:
-        texts: Rows.
-        request: The settings of the fit.
-        n_jobs: Number of threads; changes nothing but the time.
-        want_part: Whether the rows of these texts are needed as well.
+    """Fit a vocabulary on texts, and with ``want_part`` keep what the matrix of these rows needs.
 
     Raises:
         KeyTooWideError: scikit-learn has to do it.

@@ -3,6 +3,9 @@
 An n-gram of symbols is one exact 64-bit key: its symbols side by side, ``bits`` each, the first one highest, shorter
 n-grams padded with zeros on the right. So equal keys are equal n-grams, and keys made of alphabetical ranks sort as
 the strings do. Keys live in an open-addressing table of pairs (key, number + 1) with linear probing.
+
+Arguments that stand in several kernels are the named tuples of :mod:`agnews_exp.ngrams.counting`: ``texts``
+(:class:`CodeRows`), ``rows`` (:class:`SymbolRows`), ``form`` (:class:`KeyForm`), ``table`` (:class:`Slots`).
 """
 
 from __future__ import annotations
@@ -43,18 +46,7 @@ _FOLD = np.uint64(29)
 
 @compiled
 def encode_characters(
-    codes: Any,
-    starts: Any,
-    ends: Any,
-    classes: Any,
-    lookup: Any,
-    alphabet: Any,
-    limit: int,
-    within_words: bool,
-    frozen: bool,
-    symbols: Any,
-    segments: Any,
-    row_segments: Any,
+    texts: Any, classes: Any, lookup: Any, alphabet: Any, limit: int, within_words: bool, frozen: bool, rows: Any
 ) -> int:
     """Turn rows of code points into symbols, with white space treated as scikit-learn's analyzers do.
 
@@ -62,22 +54,20 @@ def encode_characters(
     makes one segment of every word, with a blank on both sides.
 
     Args:
-        codes: Shape (n,), uint32 code points of all rows.
-        starts: Shape (rows,), first position of each row in ``codes``.
-        ends: Shape (rows,), position after the last of each row.
+        texts: Code points of all rows.
         classes: Shape (0x110000,), uint8 bits per code point.
         lookup: Shape (0x110000,), uint32 symbol per code point, 0 for none; extended unless ``frozen``.
         alphabet: Code point of each symbol; entry 0 holds the number of symbols.
         limit: Largest symbol that fits into a key.
         within_words: Whether segments are words.
         frozen: Whether unknown code points end the segment instead of becoming symbols.
-        symbols: Output, at least 2 n + 2 rows long.
-        segments: Output, start of each segment in ``symbols`` and the end of the last.
-        row_segments: Output, shape (rows + 1,), first segment of each row.
+        rows: Output, with room for 2 n + 2 rows symbols of n code points.
 
     Returns:
         The number of segments, or -1 when the alphabet grew beyond ``limit``.
     """
+    codes, starts, ends = texts
+    symbols, segments, row_segments = rows
     n = 0
     k = 0
     segments[0] = 0
@@ -140,43 +130,25 @@ def encode_characters(
 
 
 @compiled
-def intern_tokens(
-    codes: Any,
-    starts: Any,
-    ends: Any,
-    classes: Any,
-    shortest: int,
-    table: Any,
-    arena: Any,
-    arena_ends: Any,
-    state: Any,
-    frozen: bool,
-    symbols: Any,
-    segments: Any,
-    row_segments: Any,
-) -> int:
+def intern_tokens(texts: Any, classes: Any, shortest: int, tokens: Any, frozen: bool, rows: Any) -> int:
     r"""Find the maximal runs of ``\w`` that have at least ``shortest`` characters, and number them.
 
     With ``shortest=2`` these are the matches of scikit-learn's default pattern ``(?u)\b\w\w+\b``.
 
     Args:
-        codes: As in :func:`encode_characters`.
-        starts: As in :func:`encode_characters`.
-        ends: As in :func:`encode_characters`.
+        texts: As in :func:`encode_characters`.
         classes: As in :func:`encode_characters`.
         shortest: Least number of characters of a token.
-        table: Shape (2 * size,), uint64, size a power of two with room for all new tokens: pairs (hash, symbol).
-        arena: uint32 code points of all distinct tokens, with room for all new ones.
-        arena_ends: End of token s in ``arena`` at index s; entry 0 is 0.
-        state: int64, entry 0 the number of tokens.
+        tokens: The known tokens (:class:`Tokens`), with room for all new ones.
         frozen: As in :func:`encode_characters`.
-        symbols: Output.
-        segments: Output.
-        row_segments: Output.
+        rows: Output.
 
     Returns:
         The number of segments.
     """
+    codes, starts, ends = texts
+    symbols, segments, row_segments = rows
+    table, arena, arena_ends, state = tokens
     mask = np.uint64(len(table) // 2 - 1)
     n = 0
     k = 0
@@ -245,35 +217,23 @@ COUNTS, L1, L2, RAW = 0, 1, 2, 3
 
 
 @compiled
-def sort_block(
-    stream: Any,
-    starts: Any,
-    ends: Any,
-    columns: Any,
-    n_columns: int,
-    found: Any,
-    bucket: Any,
-    rows: Any,
-    sizes: Any,
-) -> int:
+def sort_block(block: Any, columns: Any, found: Any, part: Any) -> int:
     """Order the n-grams of a block of rows by column, rows within a column in order (one counting sort).
 
     Equal n-grams of one row end up side by side, so no table per row is needed to add them up.
 
     Args:
-        stream: int32 n-gram numbers.
-        starts: First position of each row of the block in ``stream``.
-        ends: Position after the last of each row.
+        block: The occurrences (:class:`Block`).
         columns: int32 column of each n-gram number, -1 for none.
-        n_columns: Number of columns.
         found: Work space, int32, one longer than the occurrences of the block.
-        bucket: Work space and output, int32 (n_columns + 1,): where each column's rows end in ``rows``.
-        rows: Output, uint16: block row of every occurrence, by column.
-        sizes: Output, int64 (rows of the block,): number of distinct columns of each row.
+        part: Output (:class:`SortedBlock`).
 
     Returns:
         The number of stored values of the block.
     """
+    stream, starts, ends = block.stream, block.starts, block.ends
+    bucket, rows, sizes = part
+    n_columns = len(bucket) - 1
     for column in range(n_columns + 1):
         bucket[column] = 0
     used = 0
@@ -314,47 +274,26 @@ def sort_block(
 
 
 @compiled
-def fill_block(
-    bucket: Any,
-    rows: Any,
-    sizes: Any,
-    n_columns: int,
-    binary: bool,
-    scheme: int,
-    sublinear: bool,
-    logs: Any,
-    idf: Any,
-    factor: float,
-    first_column: int,
-    begins: Any,
-    places: Any,
-    indices: Any,
-    values: Any,
-) -> None:
-    """Write the sorted block of :func:`sort_block` as rows of a CSR matrix and weigh them.
+def fill_block(part: Any, weights: Any, logs: Any, first_column: int, begins: Any, indices: Any, values: Any) -> None:
+    """Write a block that :func:`sort_block` sorted as rows of a CSR matrix and weigh them.
 
     Args:
-        bucket: From :func:`sort_block`.
-        rows: From :func:`sort_block`.
-        sizes: From :func:`sort_block`.
-        n_columns: Number of columns.
-        binary: Whether every count becomes one.
-        scheme: COUNTS, L1, L2 or RAW.
-        sublinear: Whether a count tf becomes 1 + ln(tf).
+        part: From :func:`sort_block`.
+        weights: How counts become values (:class:`Weights`).
         logs: 1 + ln(tf) at index tf for small tf.
-        idf: float64 (n_columns,), or empty for none.
-        factor: Number that every value is multiplied with in the end.
         first_column: Number of the first column.
         begins: int64 (rows of the block,): where each row's values begin in ``indices`` and ``values``.
-        places: Work space, int64 (rows of the block,).
         indices: Output: columns of the values, ascending within a row.
         values: Output, float64.
     """
+    bucket, rows, sizes = part
+    binary, scheme, sublinear, idf, factor = weights
+    places = np.empty(len(sizes), np.int64)
     n_rows = len(sizes)
     for row in range(n_rows):  # assigning a slice would compile the words of an error message for two seconds
         places[row] = begins[row]
     begin = 0
-    for column in range(n_columns):
+    for column in range(len(bucket) - 1):
         end = bucket[column]
         weight = 1.0
         if len(idf) > 0:
@@ -400,13 +339,9 @@ def fill_block(
 
 @compiled
 def sum_columns(stream: Any, starts: Any, ends: Any, sums: Any) -> None:
-    """Add up occurrences and rows of every n-gram over some rows.
+    """Add up occurrences and rows of every n-gram over some rows of a stream.
 
-    Args:
-        stream: int32 n-gram numbers.
-        starts: First position of each row in ``stream``.
-        ends: Position after the last of each row.
-        sums: Output, int64, zero at first: occurrences at 2 i, rows << 32 | last row at 2 i + 1.
+    ``sums``, int64, zero at first, gets occurrences at 2 i, rows << 32 | last row at 2 i + 1.
     """
     for row in range(len(starts)):
         stamp = np.int64(row + 1)
@@ -430,39 +365,17 @@ def key_masks(max_n: int, bits: int) -> Any:
 
 
 @compiled
-def gather_keys(
-    symbols: Any,
-    segments: Any,
-    first: int,
-    last: int,
-    min_n: int,
-    max_n: int,
-    bits: int,
-    masks: Any,
-    within_words: bool,
-    gathered: Any,
-) -> int:
-    """Write the key of every n-gram in some segments.
+def gather_keys(rows: Any, row: int, form: Any, masks: Any, gathered: Any) -> int:
+    """Write the key of every n-gram of a row into ``gathered``, uint64; return their number.
 
-    Args:
-        symbols: uint32 symbols.
-        segments: Start of each segment and the end of the last.
-        first: First segment.
-        last: Segment after the last.
-        min_n: Shortest n-gram.
-        max_n: Longest n-gram.
-        bits: Bits per symbol.
-        masks: From :func:`key_masks`.
-        within_words: Whether a segment shorter than ``min_n`` counts as one n-gram (``char_wb``).
-        gathered: Output, uint64.
-
-    Returns:
-        The number of keys.
+    Where n-grams stay within words (``char_wb``), a segment shorter than ``min_n`` counts as one.
     """
+    symbols, segments = rows.symbols, rows.segments
+    min_n, max_n, bits, within_words = form
     width = np.uint64(bits)
     full = masks[max_n]
     count = 0
-    for k in range(first, last):
+    for k in range(rows.row_segments[row], rows.row_segments[row + 1]):
         a = segments[k]
         b = segments[k + 1]
         final = b - min_n
@@ -488,25 +401,32 @@ def gather_keys(
 
 
 @compiled
+def find_place(pairs: Any, shift: Any, key: Any) -> Any:
+    """Return where a table of pairs, shape (2 * size,), uint64, holds a key (twice the place), or is free for it."""
+    last = np.uint64(len(pairs) - 1)
+    place = ((key * _PRIME) >> shift) << _ONE
+    while pairs[place] != key and pairs[place] != _ZERO:
+        place = (place + _TWO) & last
+    return place
+
+
+@compiled
+def find_or_add(pairs: Any, shift: Any, keys: Any, sums: Any, key: Any, count: int) -> Any:
+    """Return a key's number in a table of ``count`` keys; a new one gets the number ``count`` and sums of zero."""
+    place = find_place(pairs, shift, key)
+    if pairs[place] == key:
+        return np.int64(pairs[place + _ONE]) - 1
+    pairs[place] = key
+    pairs[place + _ONE] = np.uint64(count + 1)
+    keys[count] = key
+    sums[2 * count] = 0
+    sums[2 * count + 1] = 0
+    return np.int64(count)
+
+
+@compiled
 def count_ngrams(
-    symbols: Any,
-    segments: Any,
-    row_segments: Any,
-    first_row: int,
-    row_base: int,
-    min_n: int,
-    max_n: int,
-    bits: int,
-    within_words: bool,
-    table: Any,
-    shift: int,
-    room: int,
-    keys: Any,
-    sums: Any,
-    state: Any,
-    gathered: Any,
-    stream: Any,
-    stream_ends: Any,
+    rows: Any, first_row: int, row_base: int, form: Any, table: Any, state: Any, gathered: Any, stream: Any, ends: Any
 ) -> int:
     """Count the n-grams of rows, adding new ones to the table, until it has no room for a row.
 
@@ -514,63 +434,39 @@ def count_ngrams(
     for many places of the table at once: a third faster than one loop.
 
     Args:
-        symbols: uint32 symbols of the rows.
-        segments: Start of each segment and the end of the last.
-        row_segments: First segment of each row and the end of the last.
+        rows: The symbols.
         first_row: Row to begin with (where an earlier call stopped).
         row_base: Number of row 0 in the corpus, plus one: distinct for all rows of a table.
-        min_n: As in :func:`gather_keys`.
-        max_n: As in :func:`gather_keys`.
-        bits: As in :func:`gather_keys`.
-        within_words: As in :func:`gather_keys`.
-        table: Shape (2 * size,), uint64.
-        shift: 64 - log2(size).
-        room: Number of n-grams that the table and ``keys`` can take.
-        keys: Key of n-gram number i at index i.
-        sums: int64, occurrences at 2 i, rows << 32 | last row at 2 i + 1.
+        form: The form of keys.
+        table: The table.
         state: int64: number of n-grams, length of the stream.
         gathered: Work space, uint64, room for the n-grams of the longest row.
         stream: Output, int32 number of every n-gram occurrence in order; when it has no room for all rows, each
             row's overwrite those of the row before.
-        stream_ends: Output, end of each row in ``stream``; empty to overwrite.
+        ends: Output, end of each row in ``stream``; empty to overwrite.
 
     Returns:
         The row that did not fit, or the number of rows when all are done.
     """
-    masks = key_masks(max_n, bits)
-    wrap = np.uint64(len(table) // 2 - 1)
-    down = np.uint64(shift)
-    keep = len(stream_ends) > 0
+    masks = key_masks(form.max_n, form.bits)
+    segments, row_segments = rows.segments, rows.row_segments
+    pairs, keys, sums = table.pairs, table.keys, table.sums
+    shift = np.uint64(table.shift)
+    keep = len(ends) > 0
     count = state[0]
     out = state[1]
     for row in range(first_row, len(row_segments) - 1):
         first = row_segments[row]
         last = row_segments[row + 1]
-        most = (segments[last] - segments[first]) * (max_n - min_n + 1) + (last - first)
-        if count + most > room:
+        most = (segments[last] - segments[first]) * (form.max_n - form.min_n + 1) + (last - first)
+        if count + most > len(keys):
             state[0] = count
             state[1] = out
             return row
-        found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
+        found = gather_keys(rows, row, form, masks, gathered)
         for i in range(found):
-            key = gathered[i]
-            place = (key * _PRIME) >> down
-            number = np.int64(0)
-            while True:
-                other = table[_TWO * place]
-                if other == key:
-                    number = np.int64(table[_TWO * place + _ONE]) - 1
-                    break
-                if other == _ZERO:
-                    number = count
-                    count += 1
-                    table[_TWO * place] = key
-                    table[_TWO * place + _ONE] = np.uint64(count)
-                    keys[number] = key
-                    sums[2 * number] = 0
-                    sums[2 * number + 1] = 0
-                    break
-                place = (place + _ONE) & wrap
+            number = find_or_add(pairs, shift, keys, sums, gathered[i], count)
+            count = max(count, number + 1)
             stream[out + i] = number
         stamp = np.int64(row_base + row)
         for i in range(found):
@@ -581,96 +477,44 @@ def count_ngrams(
             sums[2 * number + 1] = (seen & ~_LOW) + (_HIGH * np.int64(seen & _LOW != stamp) | stamp)
         if keep:
             out += found
-            stream_ends[row] = out
+            ends[row] = out
     state[0] = count
     state[1] = out
     return len(row_segments) - 1
 
 
 @compiled
-def find_ngrams(
-    symbols: Any,
-    segments: Any,
-    row_segments: Any,
-    min_n: int,
-    max_n: int,
-    bits: int,
-    within_words: bool,
-    table: Any,
-    shift: int,
-    gathered: Any,
-    stream: Any,
-    stream_ends: Any,
-) -> int:
+def find_ngrams(rows: Any, form: Any, table: Any, gathered: Any, stream: Any, ends: Any) -> int:
     """Write the number of every n-gram occurrence that is in the table; arguments as in :func:`count_ngrams`.
 
     Returns:
         The length of the stream.
     """
-    masks = key_masks(max_n, bits)
-    wrap = np.uint64(len(table) // 2 - 1)
-    down = np.uint64(shift)
+    masks = key_masks(form.max_n, form.bits)
+    pairs, shift = table.pairs, np.uint64(table.shift)
     out = 0
-    for row in range(len(row_segments) - 1):
-        first = row_segments[row]
-        last = row_segments[row + 1]
-        found = gather_keys(symbols, segments, first, last, min_n, max_n, bits, masks, within_words, gathered)
+    for row in range(len(rows.row_segments) - 1):
+        found = gather_keys(rows, row, form, masks, gathered)
         for i in range(found):
-            key = gathered[i]
-            place = (key * _PRIME) >> down
-            while True:
-                other = table[_TWO * place]
-                if other == key:
-                    stream[out] = np.int64(table[_TWO * place + _ONE]) - 1
-                    out += 1
-                    break
-                if other == _ZERO:
-                    break
-                place = (place + _ONE) & wrap
-        stream_ends[row] = out
+            place = find_place(pairs, shift, gathered[i])
+            if pairs[place] != _ZERO:
+                stream[out] = np.int64(pairs[place + _ONE]) - 1
+                out += 1
+        ends[row] = out
     return out
 
 
 @compiled
-def insert_keys(
-    new_keys: Any, new_sums: Any, table: Any, shift: int, keys: Any, sums: Any, count: int, numbers: Any
-) -> int:
-    """Add keys with their sums to a table that has room for all of them.
+def insert_keys(new_keys: Any, new_sums: Any, table: Any, count: int, numbers: Any) -> int:
+    """Add distinct keys with sums over rows that a table, which has room for all of them, has not seen.
 
-    Args:
-        new_keys: Keys to add, distinct among themselves.
-        new_sums: Their sums, laid out as in :func:`count_ngrams`; counted over rows that the table has not seen.
-        table: As in :func:`count_ngrams`.
-        shift: As in :func:`count_ngrams`.
-        keys: Keys of the table, extended.
-        sums: Sums of the table, extended and increased.
-        count: Number of keys in the table.
-        numbers: Output, the table's number of each new key.
-
-    Returns:
-        The number of keys in the table afterwards.
+    Its number of each new key is written into ``numbers``; returned is its number of keys afterwards.
     """
-    wrap = np.uint64(len(table) // 2 - 1)
-    down = np.uint64(shift)
+    pairs, keys, sums = table.pairs, table.keys, table.sums
+    shift = np.uint64(table.shift)
     for i in range(len(new_keys)):
-        key = new_keys[i]
-        place = (key * _PRIME) >> down
-        number = 0
-        while True:
-            found = table[_TWO * place]
-            if found == key:
-                number = int(table[_TWO * place + _ONE]) - 1
-                break
-            if found == _ZERO:
-                number = count
-                count += 1
-                table[_TWO * place] = key
-                table[_TWO * place + _ONE] = np.uint64(count)
-                keys[number] = key
-                sums[2 * number] = 0
-                sums[2 * number + 1] = 0
-                break
-            place = (place + _ONE) & wrap
+        number = find_or_add(pairs, shift, keys, sums, new_keys[i], count)
+        count = max(count, number + 1)
         sums[2 * number] += new_sums[2 * i]
         sums[2 * number + 1] += new_sums[2 * i + 1] & ~_LOW
         numbers[i] = number

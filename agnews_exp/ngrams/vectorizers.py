@@ -20,7 +20,7 @@ from sklearn.feature_extraction import text as sklearn_text
 from sklearn.pipeline import FeatureUnion as SklearnFeatureUnion
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec, pack_terms, unpack_terms
+from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec
 from agnews_exp.ngrams.fitting import (
     Arrays,
     CorpusRows,
@@ -35,7 +35,9 @@ from agnews_exp.ngrams.fitting import (
     build_matrix,
     learn,
     most_frequent,
+    pack_terms,
     portable_log,
+    unpack_terms,
 )
 
 log = logging.getLogger(__name__)
@@ -56,21 +58,24 @@ def kernels_available() -> bool:
     return True
 
 
-def start_compiling() -> Callable[[], None]:
+def start_compiling(*more: Callable[[], Any]) -> Callable[[], None]:
     """Begin to compile the kernels of word and character vectorisers on a thread of its own, or to read them from disk.
 
     Where they have to be compiled, which happens once for a kind of processor, a log line says how long it took.
 
+    Args:
+        more: Functions that call a kernel of another module once and return it.
+
     Returns:
         A function that waits until all is there.
     """
-    thread = threading.Thread(target=_compile, name="compile n-gram kernels", daemon=True)
+    thread = threading.Thread(target=_compile, args=(more,), name="compile kernels", daemon=True)
     thread.start()
     return thread.join
 
 
-def _compile() -> None:
-    """Call every kernel of a word and a character vectoriser once."""
+def _compile(more: Sequence[Callable[[], Any]]) -> None:
+    """Call every kernel of a word and a character vectoriser once, and those of other modules."""
     if not kernels_available():
         return
     from agnews_exp.ngrams import kernels
@@ -84,17 +89,15 @@ def _compile() -> None:
         assert counts is not None
         terms = CorpusRows(counts, np.arange(len(texts)), 1).terms(np.zeros(1, np.intp))
         build_matrix([Vocabulary(spec, terms).part(texts, weighting)], 1)
+    used += [call() for call in more]
     if sum(sum(kernel.stats.cache_misses.values()) for kernel in used):
-        log.info("compiling the n-gram counter for this processor, once: %.1f s", time.thread_time() - start)
+        log.info("compiling kernels for this processor, once: %.1f s", time.thread_time() - start)
 
 
 def init_with_jobs(base: type) -> Callable[..., None]:
     """Return an ``__init__`` with every argument of a scikit-learn vectoriser and ``n_jobs``.
 
     Its signature names them all, so that get_params, clone and the check of configurations find them.
-
-    Args:
-        base: The vectoriser that it initialises.
     """
     own: Any = base.__init__  # type: ignore[misc]
 
@@ -272,22 +275,12 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         return as_sparse(build_matrix([part], usable_jobs(self.n_jobs)), part.n_columns, self.dtype)
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> CountVectorizer:
-        """Learn the vocabulary.
-
-        Args:
-            raw_documents: Texts.
-            y: Ignored.
-        """
+        """Learn the vocabulary."""
         self._fit_counts(raw_documents, want_matrix=False)
         return self
 
     def fit_transform(self, raw_documents: Iterable[Any], y: Any = None) -> Any:
-        """Learn the vocabulary and return the counts, shape (rows, terms).
-
-        Args:
-            raw_documents: Texts.
-            y: Ignored.
-        """
+        """Learn the vocabulary and return the counts, shape (rows, terms)."""
         return self._fit_counts(raw_documents, want_matrix=True)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -319,11 +312,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         return X[:, kept]
 
     def transform(self, raw_documents: Iterable[Any]) -> Any:
-        """Return the counts of the vocabulary's terms, shape (rows, terms).
-
-        Args:
-            raw_documents: Texts.
-        """
+        """Return the counts of the vocabulary's terms, shape (rows, terms)."""
         self._check_vocabulary()
         documents = raw_documents if isinstance(raw_documents, str) else list(raw_documents)
         rows = self._rows(documents, Weighting(binary=bool(self.binary)))
@@ -357,22 +346,12 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         return portable_log((n_rows + smooth) / (df.astype(np.float64) + smooth)) + 1.0
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> TfidfVectorizer:
-        """Learn the vocabulary and the inverse document frequencies.
-
-        Args:
-            raw_documents: Texts.
-            y: Ignored.
-        """
+        """Learn the vocabulary and the inverse document frequencies."""
         self._fit_tfidf(raw_documents, want_matrix=False)
         return self
 
     def fit_transform(self, raw_documents: Iterable[Any], y: Any = None) -> Any:
-        """Learn the vocabulary and the inverse document frequencies, and return TF-IDF, shape (rows, terms).
-
-        Args:
-            raw_documents: Texts.
-            y: Ignored.
-        """
+        """Learn the vocabulary and the inverse document frequencies, and return TF-IDF, shape (rows, terms)."""
         return self._fit_tfidf(raw_documents, want_matrix=True)
 
     def makes_parts(self) -> bool:
@@ -381,11 +360,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit_part(self, documents: Sequence[Any], factor: float) -> Part:
-        """Fit, and return the part of a matrix from which the rows can be built, instead of the rows.
-
-        Args:
-            documents: Texts.
-            factor: What every value is multiplied with.
+        """Fit, and return the part of a matrix from which the rows, times ``factor``, can be built, instead of them.
 
         Raises:
             KeyTooWideError: scikit-learn has to do it.
@@ -438,11 +413,7 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
         return self._tfidf.transform(counts, copy=False) if want_matrix else None
 
     def transform(self, raw_documents: Iterable[Any]) -> Any:
-        """Return TF-IDF with what fit learned, shape (rows, terms).
-
-        Args:
-            raw_documents: Texts.
-        """
+        """Return TF-IDF with what fit learned, shape (rows, terms)."""
         check_is_fitted(self, msg="The TF-IDF vectorizer is not fitted")
         documents = raw_documents if isinstance(raw_documents, str) else list(raw_documents)
         if np.dtype(self.dtype) == np.float64 and hasattr(self, "_tfidf"):
@@ -476,13 +447,7 @@ class FeatureUnion(SklearnFeatureUnion):  # type: ignore[misc]
         return as_sparse(arrays, sum(part.n_columns for part in parts), np.float64)
 
     def fit_transform(self, X: Iterable[Any], y: Any = None, **params: Any) -> Any:
-        """Fit all members and return their matrices side by side.
-
-        Args:
-            X: Texts.
-            y: Ignored by the vectorisers.
-            **params: As scikit-learn's.
-        """
+        """Fit all members and return their matrices side by side."""
         members = None if params or isinstance(X, str) else self._members()
         if members is None:
             return super().fit_transform(X, y, **params)
@@ -495,12 +460,7 @@ class FeatureUnion(SklearnFeatureUnion):  # type: ignore[misc]
         return self._matrix(members, parts)
 
     def transform(self, X: Iterable[Any], **params: Any) -> Any:
-        """Return the members' matrices side by side.
-
-        Args:
-            X: Texts.
-            **params: As scikit-learn's.
-        """
+        """Return the members' matrices side by side."""
         members = None if params or isinstance(X, str) else self._members()
         if members is None:
             return super().transform(X, **params)

@@ -41,12 +41,7 @@ class Measure(Result):
 
 
 def judge_measures(reference: Reference, parts: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
-    """Judge a reference's numbers about a corpus by a finished exploration.
-
-    Args:
-        reference: The publication.
-        parts: By name, each part's ``status``, ``metrics`` and ``details`` (which may hold ``lists``).
-    """
+    """Judge a reference's numbers about a corpus by the parts of a finished exploration."""
     found = []
     for row in reference.table("measures"):
         ours, verdict, how = _judge(row, parts)

@@ -178,12 +178,7 @@ class Reference:
         return max(found, key=lambda one: one.rows.get("train", 0), default=None)
 
     def unlike(self, own: OwnResult, share: float = 1.0) -> str:
-        """Return the settings that a run lacks to judge these numbers, empty where it lacks nothing.
-
-        Args:
-            own: The run.
-            share: Of its training rows that the published system was trained on.
-        """
+        """Return the setting that a run lacks to judge systems trained on this share of the rows; empty: none."""
         corpus, needed = str(self.source.get("corpus") or ""), (self.source.get("rows") or {}).get("train")
         if corpus and not own.corpus.startswith(corpus):
             return f"runs on {corpus}; this one is on {own.corpus}"
@@ -193,12 +188,9 @@ class Reference:
         return ""
 
     def judge(self, published: Published, own: OwnResult | None, margin: float = MARGIN) -> Judged:
-        """Judge one published number by a run.
+        """Judge one published number by the run beside it.
 
-        Args:
-            published: The number.
-            own: The run beside it, or None.
-            margin: Of scores; of sizes it is a fifth of the number, and times of another machine are not judged.
+        The margin is one of scores; of sizes it is a fifth of the number, and times of another machine are not judged.
         """
         if own is None:
             return unjudged("a run of " + " ".join(f"{k}={v}" for k, v in published.settings.items()))
@@ -224,15 +216,7 @@ class Reference:
 
 
 def compared(value: float, published: float, ends: tuple[float, float], margin: float, said: str) -> Judged:
-    """Judge a difference by equivalence.
-
-    Args:
-        value: Own estimate.
-        published: The published number.
-        ends: The estimate's 95 % interval.
-        margin: Differences below it count as none.
-        said: The own finding.
-    """
+    """Judge by equivalence, within a margin, a number of which ``ends`` is the own 95 % interval."""
     low, high = ends[0] - published, ends[1] - published
     said = f"{said}; {value - published:+.4f} to the published {published:.4g}, margin {margin:.3g}"
     if -margin <= low and high <= margin:
@@ -257,11 +241,7 @@ def _shown(value: float, ends: tuple[float, float] | None) -> str:
 
 
 def find_reference(name: str, root: Path | None = None) -> Reference:
-    """Open a reference by the name of one that ships, or by its folder.
-
-    Args:
-        name: Such as ``ag_news_notebooks`` or ``papers/mine``.
-        root: The project's folder, which a relative folder is in; None is the working directory.
+    """Open a reference by the name of one that ships, or by its folder, relative to the project's root.
 
     Raises:
         ConfigError: There is none of this name, or a file of it cannot be read.

@@ -65,13 +65,13 @@ def _choice(inputs: Inputs) -> Block:
         for system in inputs.tied[:_SHOWN]
     ]
     columns = (
-        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("texts/s", "count"),
+        "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s", "count"),
         Column("size, MB", ".1f"), Column("fit", "time"),
     )  # fmt: skip
     more = f" The first {_SHOWN} of {len(inputs.tied)}." if len(inputs.tied) > _SHOWN else ""
     found = Table(
         "choice", "Not told apart on validation, the cheapest first", columns, tuple(rows),
-        note=f"Paired bootstrap of the validation rows, 95 %, not adjusted for the number of systems.{more}",
+        note=f"Paired bootstrap of the validation rows; the set holds the best system with 95 % confidence.{more}",
         provenance=origin([system.first for system in inputs.tied], ("val",)),
     )  # fmt: skip
     return filled(found)

@@ -83,26 +83,24 @@ def published(inputs: Inputs) -> Section | None:
     return Section("published", "Published results", tuple(blocks), tuple(more))
 
 
+def checks(inputs: Inputs) -> Section:
+    """Return what the checks of the runs and of their comparison found; those of the data are `agnews check`'s."""
+    from agnews_exp.compare.checks import CheckedRun, check_runs, results_table
+
+    return Section(
+        "checks", "Checks", (results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs])),)
+    )
+
+
 def sources(inputs: Inputs) -> Section:
     """Return the runs' table, the machines and the runs that were left out."""
     rows = tuple(
-        (
-            run.short,
-            run.name,
-            run.family,
-            run.fraction,
-            str(run.seed),
-            run.rows.get("train"),
-            run.fingerprint,
-            run.command,
-        )
+        (run.short, run.name, run.family, run.fraction, str(run.seed), run.rows.get("train"), run.fingerprint,
+         run.command)
         for run in inputs.runs
-    )
-    columns = (
-        "run", "name", "family", Column("data fraction", "number"), "seed", Column("train rows", "count"),
-        "fingerprint",
-        "command",
     )  # fmt: skip
+    columns = ("run", "name", "family", Column("data fraction", "number"), "seed", Column("train rows", "count"),
+               "fingerprint", "command")  # fmt: skip
     made = origin(inputs.runs, ("train", "val", "test"))
     blocks: list[Block] = [
         Table("runs", "Runs in this report", columns, rows, provenance=made),

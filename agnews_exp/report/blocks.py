@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agnews_exp.analyses.findings import Block, Cell, Number, Table, Text
 from agnews_exp.core.numbers import plural
@@ -38,6 +39,12 @@ def score(system: System, metric: str) -> Number:
     """Return a system's mean over seeds with a 95 % interval over rows and, where it has several, over seeds."""
     value, low, high = system.joint_interval(metric)
     return Number(value, "metric", low, high)
+
+
+def intervals(systems: Iterable[System], metric: str) -> tuple[tuple[Any, ...], ...]:
+    """Return values, lower and upper ends of systems, for a chart."""
+    values, lows, highs = zip(*(system.joint_interval(metric) for system in systems), strict=True)
+    return values, lows, highs
 
 
 def run_score(run: StoredRun, metric: str) -> Number:
@@ -80,13 +87,7 @@ def listed(words: Iterable[str], most: int = 6) -> str:
 
 
 def origin(runs: Sequence[StoredRun], splits: Sequence[str] = ("test",), command: str | None = None) -> str:
-    """Return runs, split, rows, seeds, device and command of numbers in a line.
-
-    Args:
-        runs: That gave the numbers.
-        splits: They were computed on.
-        command: That makes them again; None takes the runs' own.
-    """
+    """Return runs, split, rows, seeds, device and command (the runs' own if None) of numbers in a line."""
     rows = {
         split: sorted({n for run in runs if (n := run.rows.get("train" if split == "cv" else split))})
         for split in splits

@@ -14,7 +14,7 @@ from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart
 from agnews_exp.reference.reading import Reference, find_reference
 from agnews_exp.report.answer import answer
-from agnews_exp.report.appendix import analyses, published, sources
+from agnews_exp.report.appendix import analyses, checks, published, sources
 from agnews_exp.report.blocks import Section
 from agnews_exp.report.calibration import calibration
 from agnews_exp.report.data import data
@@ -27,16 +27,12 @@ from agnews_exp.report.variations import variations
 log = logging.getLogger(__name__)
 
 SECTIONS: tuple[Callable[[Inputs], Section | None], ...] = (
-    answer, models, errors, calibration, cost, data, variations, analyses, published, sources,
+    answer, models, errors, calibration, cost, data, variations, analyses, checks, published, sources,
 )  # fmt: skip
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-command to the sub-parsers of ``agnews``."""
     report = commands.add_parser("report", help="one HTML page, and Markdown, from the stored runs alone")
     report.add_argument(
         "words",
@@ -101,25 +97,24 @@ def build_report(
     reference: Reference | None = None,
     strict: bool = False,
 ) -> Report:
-    """Build a report and write it.
+    """Build a report of a study, or of all runs of one data set, and write it into a folder.
 
-    Args:
-        output_dir: The project's output root.
-        study: A study's name, or None for all runs of one data set.
-        folder: Where to write.
-        date: The line that says when.
-        reference: Published results to stand beside the runs.
-        strict: Raise where a stored file is not as expected; else its section says so.
+    ``date`` is the line that says when; ``strict`` raises where a stored file is not as expected, else its section says
+    so.
 
     Raises:
         ConfigError: There is nothing to report on.
     """
-    inputs = collect(output_dir, study, reference)
-    sections = (_section(make, inputs, strict) for make in SECTIONS)
-    title = "Text classification report" + (f": {inputs.name}" if inputs.study else "")
-    report = Report(title, _subtitle(inputs), date, tuple(section for section in sections if section is not None))
+    report = make_report(collect(output_dir, study, reference), date, strict=strict)
     write_report(folder, report)
     return report
+
+
+def make_report(inputs: Inputs, date: str, *, strict: bool = False) -> Report:
+    """Return the report on what was collected; arguments as in :func:`build_report`."""
+    sections = (_section(make, inputs, strict) for make in SECTIONS)
+    title = "Text classification report" + (f": {inputs.name}" if inputs.study else "")
+    return Report(title, _subtitle(inputs), date, tuple(section for section in sections if section is not None))
 
 
 def _section(make: Callable[[Inputs], Section | None], inputs: Inputs, strict: bool) -> Section | None:

@@ -90,7 +90,7 @@ def _table(found: list[tuple[System, Answers]]) -> Table:
         log_loss = system.first.metrics.get("test/log_loss")
         rows.append((system.label, *errors, brier, log_loss, float(sure.mean()), float(right.mean())))
     names = ("ECE, 15 bins", "ECE, equal mass", "Brier", "log-loss", "mean confidence", "accuracy")
-    columns = (Column("system"), *(Column(name, "metric") for name in names))
+    columns: tuple[Column | str, ...] = ("system", *(Column(name, "metric") for name in names))
     note = "Probabilities as the models give them. Margins of linear SVMs are no probabilities and are not listed."
     made = origin([system.first for system, _ in found])
     return Table("calibration_table", "Calibration on test", columns, tuple(rows), provenance=made, note=note)

@@ -38,7 +38,7 @@ def _splits(inputs: Inputs) -> Table:
     said = ", ".join(f"{k.replace('_', '/')} {v:,}" for k, v in duplicates.items())
     note = f"From {Path(str(first.result['data'].get('location', ''))).name or first.source}."
     note += f" Exact duplicates between splits: {said}." if said else ""
-    columns = Column("split"), Column("rows", "count"), Column("fraction used", "number")
+    columns = "split", Column("rows", "count"), Column("fraction used", "number")
     return Table("splits", "Rows by split", columns, rows, provenance=origin([first], tuple(first.rows)), note=note)
 
 

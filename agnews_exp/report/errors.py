@@ -1,4 +1,4 @@
-"""Where the chosen system errs on the test rows: classes, confusions, and who is right when two systems disagree."""
+"""Where the chosen system errs on the test rows: classes and confusions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
@@ -34,8 +34,6 @@ def errors(inputs: Inputs) -> Section:
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
-    if len(named) > 1:
-        more.append(_agreement(*named[0], *named[1]))
     return Section("errors", "Errors", tuple(shown), tuple(more))
 
 
@@ -92,8 +90,8 @@ def _class_table(systems: Sequence[System]) -> Table:
             wrong = None if n is None or recall is None else round(n * (1 - recall))
             precision = run.metrics.get(f"test/precision/{key}")
             rows.append((system.label, name, precision, recall, run_score(run, f"test/f1/{key}"), n, wrong))
-    columns = (
-        Column("system"), Column("class"), Column("precision", "metric"), Column("recall", "metric"),
+    columns: tuple[Column | str, ...] = (
+        "system", "class", Column("precision", "metric"), Column("recall", "metric"),
         Column("F1 [95 %]", "metric"), Column("rows", "count"), Column("errors", "count"),
     )  # fmt: skip
     made = origin([system.first for system in systems])
@@ -112,7 +110,10 @@ def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
     rows: list[tuple[Cell, ...]] = [
         (label, *(int(counts[pair]) for counts in both.values())) for label, pair in zip(labels, pairs, strict=False)
     ]
-    columns = (Column("classes taken for each other"), *(Column(f"{label}: errors", "count") for label in both))
+    columns: tuple[Column | str, ...] = (
+        "classes taken for each other",
+        *(Column(f"{label}: errors", "count") for label in both),
+    )
     series = []
     for label, counts in both.items():
         shares = [accuracy_interval(int(counts[pair]), total) for pair in pairs[:_DRAWN_PAIRS]]
@@ -124,19 +125,3 @@ def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
         made, WILSON, "Pairs at the top hold most of the errors.",
     )  # fmt: skip
     return [chart, Table("confused_pairs", "Confused pairs on test", columns, tuple(rows), provenance=made)]
-
-
-def _agreement(one: System, a: Answers, other: System, b: Answers) -> Table:
-    right = a.given.labels == a.labels, b.given.labels == b.labels
-    cases = {
-        "both right": right[0] & right[1],
-        f"only {one.label} right": right[0] & ~right[1],
-        f"only {other.label} right": ~right[0] & right[1],
-        "both wrong": ~right[0] & ~right[1],
-    }
-    rows = []
-    for name, at in cases.items():
-        share = accuracy_interval(int(at.sum()), len(at))
-        rows.append((name, int(at.sum()), Number(share.estimate, "share", share.low, share.high)))
-    columns = Column("test rows"), Column("rows", "count"), Column("share [95 % Wilson]", "share")
-    return Table("agreement", "Who is right", columns, tuple(rows), provenance=origin([one.first, other.first]))

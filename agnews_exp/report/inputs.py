@@ -14,14 +14,7 @@ import numpy as np
 
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.reference.reading import Reference
-from agnews_exp.report.systems import (
-    RunNames,
-    StoredRun,
-    System,
-    differences,
-    make_systems,
-    stable_name,
-)
+from agnews_exp.report.systems import RESAMPLES, RunNames, StoredRun, System, make_systems, stable_name
 from agnews_exp.tracking.record import RunFolder, finished_runs, read_json
 
 log = logging.getLogger(__name__)
@@ -106,29 +99,22 @@ class Inputs:
 
     @cached_property
     def tied(self) -> tuple[System, ...]:
-        """The best system and those that validation rows do not tell from it, the cheapest first.
+        """The systems that may be the best by macro-F1, the cheapest first.
 
-        A system is told apart where the 95 % interval of a paired bootstrap of the difference of macro-F1 leaves out
-        zero; of several seeds the run of the lowest is compared. The intervals are not adjusted for their number, so
-        that rather too few systems count as tied.
+        They are the confidence set of the best one (95 %, all systems at once) from validation rows, of several seeds
+        from those of the lowest; systems that were fitted on validation rows are left out.
         """
-        best, found = self.best, [self.best]
-        mine = best.first.answers("val")
-        top = best.first.interval("val/macro_f1")
-        for system in self.systems:
-            theirs, ends = system.first.answers("val"), system.first.interval("val/macro_f1")
-            if system is best or system.fits_on_validation or None in (mine, theirs, top, ends):
-                continue
-            assert mine is not None
-            assert theirs is not None
-            assert top is not None
-            assert ends is not None
-            if ends[1] < top[0] or not np.array_equal(mine.row_ids, theirs.row_ids):
-                continue
-            _, drawn = differences(mine, theirs, len(self.class_names))
-            if np.quantile(drawn, 0.025) <= 0:
-                found.append(system)
-        return tuple(sorted(found, key=lambda system: (system.cost, system.label)))
+        from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap
+
+        clean = {s.label: s for s in self.systems if not s.fits_on_validation}
+        given = {label: found for label, s in clean.items() if (found := s.first.answers("val")) is not None}
+        mine = given.get(self.best.label)
+        if mine is None:
+            return (self.best,)
+        labels = {k: a.given.labels for k, a in given.items() if np.array_equal(a.row_ids, mine.row_ids)}
+        joint = joint_bootstrap(mine.labels, labels, resamples=RESAMPLES, class_names=self.class_names)
+        tied = {self.best, *(clean[label] for label in joint.best_set())}
+        return tuple(sorted(tied, key=lambda system: (system.cost, system.label)))
 
     @property
     def chosen(self) -> System:
@@ -152,12 +138,7 @@ class Inputs:
 
 
 def collect(output_dir: Path, study: str | None, reference: Reference | None = None) -> Inputs:
-    """Collect a study's runs, or all that share the most common data identity.
-
-    Args:
-        output_dir: The project's output root.
-        study: A name under ``studies/``; None takes all finished runs.
-        reference: Published results to stand beside.
+    """Collect the runs of a study, or all that share the most common data identity.
 
     Raises:
         ConfigError: A study of this name is unknown or malformed, or there is no finished run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, 
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.answer import costs
-from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, origin, run_score, score, slug
+from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, intervals, origin, renamed, run_score, score, slug
 from agnews_exp.report.inputs import Inputs
-from agnews_exp.report.systems import RESAMPLES, StoredRun, System, differences
+from agnews_exp.report.systems import RESAMPLES, StoredRun, System
 from agnews_exp.tracking.record import MODEL
 
 log = logging.getLogger(__name__)
 
-_DRAWN, _SHOWN, _BINS, _FOLDED_RUNS = 15, 12, 40, 10
+_DRAWN, _FOLDED_RUNS = 15, 10
 _FITTED = "Fitted weights, not estimates with a known error: no interval. The size of a weight is not a contribution."
 
 
@@ -29,12 +30,8 @@ def models(inputs: Inputs) -> Section:
     more: list[Block] = [_final_table(inputs)]
     if (folds := _fold_scores(inputs)) is not None:
         more.append(folds)
-    pair = leading_pair(inputs)
-    more += (
-        [Missing("One system alone cannot be compared.", "python run.py model=logreg")]
-        if pair is None
-        else compared(*pair)
-    )
+    alone = Missing("One system alone cannot be compared.", "python run.py model=logreg")
+    more += [alone] if (pair := leading_pair(inputs)) is None else compared(*pair)
     more += [_stored(path.parent.name, content) for path, content in inputs.comparisons]
     more += [chart for system in inputs.systems if (chart := _weights(system)) is not None]
     return Section("models", "Models", (_chart(inputs), _table(inputs)), tuple(more))
@@ -42,7 +39,7 @@ def models(inputs: Inputs) -> Section:
 
 def _chart(inputs: Inputs) -> Chart:
     shown = inputs.systems[:_DRAWN]
-    values, lows, highs = zip(*(system.joint_interval("val/macro_f1") for system in shown), strict=True)
+    values, lows, highs = intervals(shown, "val/macro_f1")
     more = f" The first {_DRAWN} of {len(inputs.systems)}." if len(inputs.systems) > _DRAWN else ""
     return Chart(
         "systems", "Systems by macro-F1 on validation", "dots", "macro-F1 on validation", "",
@@ -62,8 +59,8 @@ def _table(inputs: Inputs) -> Block:
         )
         for system in inputs.systems
     ]  # fmt: skip
-    columns = (
-        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("tied with the best"),
+    columns: tuple[Column | str, ...] = (
+        "system", Column("validation macro-F1 [95 %]", "metric"), "tied with the best",
         Column("sd over seeds", "metric"), *(Column(f"validation {title}", "metric") for title in own.values()),
         Column("macro-F1 over folds", "metric"), Column("texts/s", "count"),
         Column("size, MB", ".1f"), Column("fit", "time"), Column("seeds", "count"), Column("data fraction", "number"),
@@ -79,8 +76,8 @@ def _final_table(inputs: Inputs) -> Block:
     for s in inputs.systems:
         scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
         rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
-    columns = (
-        Column("system"), Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
+    columns: tuple[Column | str, ...] = (
+        "system", Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
         *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
     )  # fmt: skip
     note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
@@ -115,50 +112,22 @@ def leading_pair(inputs: Inputs) -> tuple[System, System] | None:
 
 
 def compared(one: System, other: System) -> list[Block]:
-    """Return the verdict on two systems' test answers, the tests behind it, and the bootstrap of the difference."""
+    """Return the paired comparison of two systems' test answers, as ``agnews compare`` has it."""
     from agnews_exp.compare.comparison import compare_runs, load_comparable
+    from agnews_exp.compare.findings import comparison_findings
 
-    a, b = one.first.answers("test"), other.first.answers("test")
-    if a is None or b is None:
+    if one.first.answers("test") is None or other.first.answers("test") is None:
         return [Missing("The stored test answers of the leading systems are gone.", f"{one.first.command} force=true")]
     made = origin([one.first, other.first], command=f"agnews compare {one.first.short} {other.first.short}")
     try:
         loaded = load_comparable([one.first.folder, other.first.folder], "test")
     except AgnewsError as error:
         return [Text(f"No paired tests: {error.message}")]
-    pair = compare_runs(loaded, resamples=RESAMPLES, seed=0).pairs[0]
-    estimate, drawn = differences(a, b, len(one.first.class_names))
-    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
-    counts, edges = np.histogram(drawn, bins=_BINS)
-    series = Series("resamples", tuple(((edges[:-1] + edges[1:]) / 2).tolist()), tuple(counts.tolist()))
-    chart = Chart(
-        "bootstrap_difference", f"Difference of macro-F1 on test: {one.label} minus {other.label}", "columns",
-        "difference of macro-F1 on test", "resamples", (series,), made,
-        f"{estimate:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}; {RESAMPLES:,} resamples of the test rows.",
-        "How the difference varies when the test rows are drawn again; models stay as they are.",
-        references=(("x", 0.0, "no difference"), ("x", low, "2.5 %"), ("x", high, "97.5 %")),
-    )  # fmt: skip
-    effect, corrected = pair.effect, pair.mcnemar["corrected"]
-    rows: list[tuple[str, Any]] = [
-        ("rows right by both", f"{pair.counts.both_right:,}"),
-        (f"right by {pair.name_a} alone", f"{pair.counts.only_a:,}"),
-        (f"right by {pair.name_b} alone", f"{pair.counts.only_b:,}"),
-        ("wrong by both", f"{pair.counts.both_wrong:,}"),
-        ("McNemar, exact: p", f"{pair.mcnemar['exact'].p_value:.3g}"),
-        ("McNemar, continuity-corrected: chi-square", f"{corrected.statistic:.2f}"),
-        ("difference of macro-F1 [95 %]", f"{estimate:+.4f} [{low:+.4f}, {high:+.4f}]"),
-        ("approximate randomisation of macro-F1: p", f"{pair.metrics['macro_f1'].randomisation.p_value:.3g}"),
-        ("odds ratio of rows that one alone gets right", f"{effect.discordant_odds_ratio.estimate:.2f}"),
-        ("Cohen's g", f"{effect.cohens_g.estimate:.3f}"),
-        ("reduction of errors", f"{effect.error_reduction:.1%}"),
-    ]
-    columns = Column("quantity"), Column(f"{pair.name_a} against {pair.name_b}")
-    note = "Rows are resampled, models stay fixed: this says nothing about training anew."
-    return [
-        Text(pair.verdict),
-        Table("pair", "Two leading systems, paired on the test rows", columns, tuple(rows), provenance=made, note=note),
-        chart,
-    ]
+    found = compare_runs(loaded, resamples=RESAMPLES, seed=0)
+    effect = found.pairs[0].effect
+    said = f"Cohen's g {effect.cohens_g.estimate:.3f}; reduction of errors {effect.error_reduction:.1%}."
+    blocks = (renamed(block, "pair", one.first.names) for block in comparison_findings(found, loaded).blocks)
+    return [*(replace(b, provenance=made) if isinstance(b, Chart | Table) else b for b in blocks), Text(said)]
 
 
 def _stored(name: str, content: Mapping[str, Any]) -> Block:
@@ -168,26 +137,18 @@ def _stored(name: str, content: Mapping[str, Any]) -> Block:
             (m["bootstrap"]["difference"] for m in (pair.get("metrics") or {}).values()), {}
         )
         ends = difference.get("percentile") or (None, None)
-        rows.append(
-            (
-                pair["name_a"],
-                pair["name_b"],
-                Number(difference.get("estimate"), "change", *ends),
-                pair.get("p_value"),
-                pair.get("p_holm"),
-            )
-        )
-    columns = (
-        Column("a"),
-        Column("b"),
+        estimate = Number(difference.get("estimate"), "change", *ends)
+        rows.append((pair["name_a"], pair["name_b"], estimate, pair.get("p_value"), pair.get("p_holm")))
+    columns: tuple[Column | str, ...] = (
+        "a",
+        "b",
         Column("a - b [95 %]", "change"),
-        Column("McNemar p", "p"),
+        Column("p", "p"),
         Column("p, Holm", "p"),
     )
     made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
-    return Table(
-        f"comparison_{slug(name)}", f"Stored comparison on {content['split']}", columns, tuple(rows), provenance=made
-    )
+    title = f"Stored comparison on {content['split']}"
+    return Table(f"comparison_{slug(name)}", title, columns, tuple(rows), provenance=made)
 
 
 def _weights(system: System) -> Chart | None:
@@ -271,17 +232,12 @@ def _scatter(measured: list[System]) -> Chart:
 def _cost_table(inputs: Inputs) -> Table:
     names = ("throughput_batch", "latency_single_ms", "latency_p95_ms_1", "model_size_mb", "peak_memory_mb")
     rows = [
-        (
-            s.label,
-            score(s, "val/macro_f1"),
-            *map(s.first.metrics.get, names),
-            s.first.timings.get("fit"),
-            s.first.fraction,
-        )
+        (s.label, score(s, "val/macro_f1"), *map(s.first.metrics.get, names), s.first.timings.get("fit"),
+         s.first.fraction)
         for s in inputs.systems
-    ]
-    columns = (
-        Column("system"), Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
+    ]  # fmt: skip
+    columns: tuple[Column | str, ...] = (
+        "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
         Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
         Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),
     )  # fmt: skip

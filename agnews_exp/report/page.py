@@ -45,11 +45,7 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Write a report; figures and tables of an earlier one go.
-
-    Args:
-        folder: Where; made when missing.
-        report: What.
+    """Write a report into a folder; figures and tables of an earlier one go.
 
     Raises:
         ValueError: Two blocks would be written to one file.

@@ -65,11 +65,7 @@ def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answer
 
 
 class RunNames:
-    """Puts the names of runs in the place of their folders, in commands and stored summaries.
-
-    Args:
-        output_dir: The project's output root; its own path is cut off, too.
-    """
+    """Puts the names of runs in the place of their folders, in commands and stored summaries; the root is cut off."""
 
     def __init__(self, output_dir: Path) -> None:
         self._names: dict[str, str] = {}
@@ -77,11 +73,7 @@ class RunNames:
         self._root = re.compile("|".join(re.escape(f"{place}/") for place in sorted(places)))
 
     def add(self, names: Mapping[str, str]) -> None:
-        """Learn what runs are called.
-
-        Args:
-            names: Folder name to name.
-        """
+        """Learn the names of runs by their folders' names."""
         self._names |= names
 
     def clean(self, text: str) -> str:
@@ -94,13 +86,7 @@ _APART = ("tags", "name", "seed", "force", "resume", "sweep", "paths", "tracking
 
 
 class StoredRun:
-    """A finished run.
-
-    Args:
-        folder: Its record.
-        result: Its result.json.
-        short: A short word that finds it again.
-        names: What runs are called wherever their folders are named.
+    """A finished run: its record, its result.json and the short word that finds it again.
 
     Raises:
         KeyError: The result lacks what every run has.
@@ -182,22 +168,13 @@ class StoredRun:
         """Return the bootstrap interval of such as ``test/macro_f1`` over the split's rows, or None."""
         split, _, name = metric.partition("/")
         if (split, name) not in self._intervals:
-            from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
+            from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
-            answers = self.answers(split)
-            self._intervals[split, name] = (
-                None
-                if answers is None
-                else bootstrap_metric(
-                    answers.labels,
-                    answers.given.labels,
-                    name,
-                    resamples=RESAMPLES,
-                    seed=0,
-                    jackknife=False,
-                    class_names=self.class_names,
-                ).percentile
-            )
+            answers, found = self.answers(split), None
+            if answers is not None:
+                labels, given = answers.labels, answers.given.labels
+                found = metric_interval(labels, given, name, self.class_names, resamples=RESAMPLES)
+            self._intervals[split, name] = found
         return self._intervals[split, name]
 
     def analysis(self, name: str) -> dict[str, Any] | None:
@@ -231,8 +208,6 @@ class StoredRun:
 
 
 _SHOWN_KEYS = 3
-_SHARE = re.compile(r"/(accuracy|(macro|micro|weighted)_(f1|precision|recall)|(f1|precision|recall)/.+)$")
-"""Metrics between 0 and 1."""
 _UNTOLD = (
     "evaluation.analyses",
     "evaluation.latency_repeats",
@@ -247,13 +222,7 @@ _UNTOLD = (
 
 
 def differences(one: Answers, other: Answers, n_classes: int) -> tuple[float, NDArray[np.float64]]:
-    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,).
-
-    Args:
-        one: Answers of the first.
-        other: Answers of the second, for the same rows.
-        n_classes: K.
-    """
+    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,)."""
     from agnews_exp.evaluation.metrics import macro_f1
     from agnews_exp.evaluation.statistics.bootstrap import Cells
 
@@ -281,11 +250,6 @@ class System:
     def first(self) -> StoredRun:
         """The run of the lowest seed: the one whose answers give the interval."""
         return self.runs[0]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of its runs."""
-        return tuple(run.seed for run in self.runs)
 
     @property
     def setting(self) -> frozenset[tuple[str, str]]:
@@ -329,54 +293,26 @@ class System:
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return stdev(values) if len(values) > 1 else None
 
-    def mean_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
-        """Return the mean over seeds with its 95 % t interval, or with one seed the value with its bootstrap interval.
-
-        The interval of a score between 0 and 1 ends there; with two or three seeds it would often run past.
-
-        Args:
-            metric: Name as stored, such as ``val/macro_f1``.
-
-        Returns:
-            Mean, lower and upper end; None for what the runs do not have.
-        """
-        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        if len(values) > 1:
-            from scipy import stats
-
-            reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-            ends = fmean(values) - reach, fmean(values) + reach
-            if _SHARE.search(metric):
-                ends = max(0.0, ends[0]), min(1.0, ends[1])
-            return (fmean(values), *ends)
-        low, high = self.first.interval(metric) or (None, None)
-        return (values[0] if values else None), low, high
-
     def joint_interval(self, metric: str) -> tuple[float | None, float | None, float | None]:
         """Return the mean over seeds with a 95 % interval over rows and seeds: would it hold on new rows and new seeds?
 
         The rows' part is the bootstrap interval of the lowest seed's run, moved to the mean; the seeds' part is the t
         interval of their mean. The two vary independently, so their squares add.
         """
-        value, low, high = self.mean_interval(metric)
         rows = self.first.interval(metric)
-        if len(self.runs) < 2 or rows is None or None in (value, low, high):
-            return value, low, high
-        own, middle = self.first.metrics[metric], float(value or 0)
-        below = ((own - rows[0]) ** 2 + (middle - float(low or 0)) ** 2) ** 0.5
-        above = ((rows[1] - own) ** 2 + (float(high or 0) - middle) ** 2) ** 0.5
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        if len(values) < 2 or rows is None:
+            return (fmean(values) if values else None, *(rows or (None, None)))
+        from scipy import stats
+
+        own, middle = self.first.metrics[metric], fmean(values)
+        reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+        below, above = float(np.hypot(own - rows[0], reach)), float(np.hypot(rows[1] - own, reach))
         return middle, max(0.0, middle - below), min(1.0, middle + above)
 
 
 def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
-    """Group runs by what they are but for the seed, the best mean validation macro-F1 first.
-
-    Args:
-        runs: Finished runs.
-
-    Returns:
-        Systems with distinct labels.
-    """
+    """Group runs by what they are but for the seed, the best mean validation macro-F1 first; labels are distinct."""
     groups: dict[str, dict[int, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: run.key):
         groups.setdefault(run.group, {})[run.seed] = run  # of repeated runs of one seed, one counts

@@ -9,12 +9,11 @@ from typing import Any
 
 from agnews_exp.analyses.findings import Block, Column, Missing, Table
 from agnews_exp.drawing import Chart, Series
-from agnews_exp.report.blocks import Section, origin, slug
+from agnews_exp.report.blocks import BOOTSTRAP, Section, intervals, origin, slug
 from agnews_exp.report.inputs import Inputs, Sweep
 from agnews_exp.report.systems import StoredRun, System
 
 _MOST_POINTS = 200
-_SEED_BARS = "Bars: 95 % t intervals of the mean over seeds, or with one seed 95 % bootstrap intervals over the rows."
 _SHARE = re.compile(r"data [0-9.e-]+(, )?")
 _TEXT_KEYS = (("clean", "Cleaning"), ("tokenizer", "Tokenisers"))
 
@@ -23,50 +22,40 @@ def variations(inputs: Inputs) -> Section:
     """Return one block for each thing that differs between otherwise equal runs."""
     more: list[Block] = [*learning_curves(inputs), *_sweeps(inputs), *_text_handling(inputs)]
     found = [sweep for sweep in inputs.sweeps if sweep.is_search]
-    more += (
-        [_search_table(found)]
-        if found
-        else [Missing("No search is among these runs.", "python run.py -m experiment=svc_search")]
-    )
-    more += [_trials(sweep) for sweep in found]
+    no_search = Missing("No search is among these runs.", "python run.py -m experiment=svc_search")
+    more += [_search_table(found), *map(_trials, found)] if found else [no_search]
     best = inputs.best_of("transformer")
-    more += (
-        _training(best)
-        if best is not None
-        else [Missing("No transformer is among these runs.", "python run.py model=minilm")]
-    )
+    none = Missing("No transformer is among these runs.", "python run.py model=minilm")
+    more += [none] if best is None else _training(best)
     return Section("variations", "What was varied", (), tuple(more))
 
 
 def _arms_block(name: str, title: str, arms: Mapping[str, Mapping[str, System]]) -> list[Block]:
     """Return a chart and a table of the arms of each model: model, then value of the setting, then system."""
-    series, rows = [], []
-    for model, systems in arms.items():
-        values, lows, highs = zip(*(system.mean_interval("val/macro_f1") for system in systems.values()), strict=True)
-        series.append(Series(model, values, tuple(systems), lows, highs))
-        rows += [
-            (value, model, len(s.runs), s.mean("val/macro_f1"), s.spread("val/macro_f1"), s.first.timings.get("fit"))
-            for value, s in systems.items()
-        ]
-    made = origin([run for systems in arms.values() for system in systems.values() for run in system.runs], ("val",))
-    columns = (
-        Column("value"), Column("model"), Column("seeds", "count"), Column("validation macro-F1, mean", "metric"),
-        Column("sd over seeds", "metric"), Column("fit", "time"),
-    )  # fmt: skip
+    rows = [
+        (value, model, len(s.runs), s.mean("val/macro_f1"), s.spread("val/macro_f1"), s.first.timings.get("fit"))
+        for model, systems in arms.items() for value, s in systems.items()
+    ]  # fmt: skip
+    series, made = _lines(arms)
+    columns = ("value", "model", Column("seeds", "count"), Column("validation macro-F1, mean", "metric"),
+               Column("sd over seeds", "metric"), Column("fit", "time"))  # fmt: skip
     return [
-        Chart(
-            name,
-            title,
-            "dots",
-            "macro-F1 on validation",
-            "",
-            tuple(series),
-            made,
-            _SEED_BARS,
-            "One row a value of the setting.",
-        ),
+        Chart(name, title, "dots", "macro-F1 on validation", "", series, made, BOOTSTRAP,
+              "One row a value of the setting."),
         Table(f"{name}_table", title, columns, tuple(rows), provenance=made),
-    ]
+    ]  # fmt: skip
+
+
+def _lines(arms: Mapping[str, Mapping[Any, System]]) -> tuple[tuple[Series, ...], str]:
+    """Return validation macro-F1 by arm as a series a model, dots or a line, and where the numbers come from."""
+    series = []
+    for model, systems in arms.items():
+        values, lows, highs = intervals(systems.values(), "val/macro_f1")
+        places = tuple(systems)
+        axes = (values, places) if isinstance(places[0], str) else (places, values)
+        series.append(Series(model, *axes, lows, highs))
+    runs = [run for systems in arms.values() for system in systems.values() for run in system.runs]
+    return tuple(series), origin(runs, ("val",))
 
 
 def _sweeps(inputs: Inputs) -> list[Block]:
@@ -123,38 +112,23 @@ def learning_curves(inputs: Inputs) -> list[Block]:
     """Return a chart and a table of validation scores over training rows; nothing where no share was varied."""
     curves = _curves(inputs.systems)
     if not curves:
-        return [
-            Missing(
-                "No model was trained on several shares of the rows.", "python run.py -m data_fraction=0.25,0.5,1.0"
-            )
-        ]
-    series, rows = [], []
-    for name, points in curves.items():
-        values, lows, highs = zip(*(system.mean_interval("val/macro_f1") for system in points.values()), strict=True)
-        series.append(Series(name, tuple(points), values, lows, highs))
-        rows += [
-            (
-                name,
-                n,
-                s.first.fraction,
-                len(s.runs),
-                s.mean("val/macro_f1"),
-                s.spread("val/macro_f1"),
-                s.mean("test/macro_f1"),
-            )
-            for n, s in points.items()
-        ]
-    made = origin([run for points in curves.values() for system in points.values() for run in system.runs], ("val",))
+        said = "No model was trained on several shares of the rows."
+        return [Missing(said, "python run.py -m data_fraction=0.25,0.5,1.0")]
+    rows = [
+        (name, n, s.first.fraction, len(s.runs), *(s.mean("val/macro_f1"), s.spread("val/macro_f1")),
+         s.mean("test/macro_f1"))
+        for name, points in curves.items() for n, s in points.items()
+    ]  # fmt: skip
+    series, made = _lines(curves)
     columns = (
-        Column("model"), Column("training rows", "count"), Column("fraction", "number"), Column("seeds", "count"),
+        "model", Column("training rows", "count"), Column("fraction", "number"), Column("seeds", "count"),
         Column("validation macro-F1, mean", "metric"), Column("sd over seeds", "metric"),
         Column("test macro-F1, mean", "metric"),
     )  # fmt: skip
     return [
         Chart(
             "data_efficiency", "Data efficiency", "lines", "training rows (logarithmic)", "macro-F1 on validation",
-            tuple(series), made, _SEED_BARS, "A curve that still rises at its end would gain from more rows.",
-            log_x=True,
+            series, made, BOOTSTRAP, "A curve that still rises at its end would gain from more rows.", log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
     ]  # fmt: skip
@@ -189,13 +163,7 @@ def _search_table(found: Sequence[Sweep]) -> Block:
             for k, v in (best.get("params") or {}).items()
         )
         rows.append((sweep.path.name, len(sweep.jobs), objective, params, (best.get("values") or {}).get(objective)))
-    columns = (
-        Column("search"),
-        Column("trials finished", "count"),
-        Column("objective"),
-        Column("best"),
-        Column("best score", "metric"),
-    )
+    columns = ("search", Column("trials finished", "count"), "objective", "best", Column("best score", "metric"))
     note = "The best of many trials flatters itself: the score in this table chose it."
     made = origin([run for sweep in found for run in sweep.runs], ("cv", "val"))
     return Table("searches_table", "Searches", columns, tuple(rows), provenance=made, note=note)
@@ -224,25 +192,22 @@ def _training(system: System) -> list[Block]:
     steps = max((float(line.get("step", 0)) for line in run.history), default=0)
     if not steps:
         return [Missing(f"{system.label} has no stored training curve.", f"{run.command} force=true")]
+    drawn = {
+        "loss": ("loss (cross-entropy, natural logarithm)",
+                 {"train": "curve/train_loss", "validation": "curve/val_log_loss"}),
+        "macro_f1": ("macro-F1 on validation", {"validation": "curve/val_macro_f1"}),
+    }  # fmt: skip
     blocks: list[Block] = []
-    for name, title, keys in (
-        (
-            "loss",
-            "loss (cross-entropy, natural logarithm)",
-            {"train": "curve/train_loss", "validation": "curve/val_log_loss"},
-        ),
-        ("macro_f1", "macro-F1 on validation", {"validation": "curve/val_macro_f1"}),
-    ):
-        series = []
-        for label, key in keys.items():
-            points = _curve(run, key, epochs / steps)
-            if points:
-                x, y = zip(*points, strict=True)
-                series.append(Series(label, x, y))
+    for name, (title, keys) in drawn.items():
+        curves = {label: _curve(run, key, epochs / steps) for label, key in keys.items()}
+        series = tuple(
+            Series(label, tuple(x for x, _ in points), tuple(y for _, y in points))
+            for label, points in curves.items() if points
+        )  # fmt: skip
         blocks.append(
             Chart(
                 f"training_{name}", f"Training of {system.label}: {title.partition(' (')[0]}", "lines", "epoch", title,
-                tuple(series), origin([run], ("train", "val")), "One training run: no interval.",
+                series, origin([run], ("train", "val")), "One training run: no interval.",
                 "Validation loss that rises while training loss falls is overfitting.",
             )
         )  # fmt: skip

@@ -78,6 +78,8 @@ class CascadeRunner:
             notes: list[str] = []
             if isinstance(recipe, Blend):
                 self._model = _fit_blend(recipe, (fast, accurate), answers, labels, fit_rows)
+                unseen = [n for k, n in enumerate(splits.class_names) if not np.any(labels[fit_rows] == k)]
+                notes = [f"No validation row of {', '.join(unseen)}: the blend never answers it."] if unseen else []
             else:
                 self._model, metrics, notes = _fit_cascade(
                     recipe, (fast, accurate), answers, labels, fit_rows, choose_rows, seconds
@@ -173,7 +175,8 @@ def _fit_cascade(
         "cascade/val_escalation_rate": choice.escalation_rate,
         "cascade/val_accuracy": choice.accuracy,
     }
-    notes = []
+    unseen = [name for k, name in enumerate(names) if not np.any(labels[fit_rows] == k)]
+    notes = [f"No validation row to calibrate on: {', '.join(unseen)}; left alone."] if unseen else []
     if not choice.reached:
         notes.append(
             f"No threshold reaches {recipe.target} {recipe.value:g} on the validation rows; "

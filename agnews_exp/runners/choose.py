@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits
@@ -45,22 +47,42 @@ def make_runner(
         from agnews_exp.runners.cascade_runner import CascadeRunner
 
         return CascadeRunner(checked, sources or {}, folder)
-    raise ConfigError(f"model.family={family!r} has no runner.", fix="choose a model of: agnews list model")
+    raise ConfigError(
+        f"model={checked.run.model.name} stands for answers that somebody else's model gave: nothing is trained.",
+        fix="agnews evaluate answers.csv",
+    )
 
 
 def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
-    """Begin to compile the n-gram kernels of a classical run, which can be done while rows are read.
+    """Begin to compile the kernels of a classical run, which can be done while rows are read.
 
     Returns:
         A function that waits for them; it is called before anything is timed.
     """
-    blocks = checked.plain["features"].get("blocks") or {}
-    targets = [str((block or {}).get("_target_")) for block in blocks.values()]
-    if checked.run.model.family != "classical" or not any(name.startswith("agnews_exp.ngrams.") for name in targets):
+    if checked.run.model.family != "classical":
+        return lambda: None
+    counted = any(name.startswith("agnews_exp.ngrams.") for name in _targets(checked.plain["features"]))
+    classes: list[Any] = [
+        resolve_target(name, "model") for name in _targets(checked.plain["model"]) if name in _WITH_KERNELS
+    ]
+    if not counted and not classes:
         return lambda: None
     from agnews_exp.ngrams.vectorizers import start_compiling
 
-    return start_compiling()
+    return start_compiling(*(cls.compile_kernel for cls in classes))
+
+
+_WITH_KERNELS = ("agnews_exp.models.ngram_linear.NgramLinear", "agnews_exp.models.nearest.CosineNeighbors")
+
+
+def _targets(node: object) -> list[str]:
+    """Return what every ``_target_`` in a configuration names, each once."""
+    if isinstance(node, list | tuple):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return []
+    found = [name for value in node.values() for name in _targets(value)]
+    return list(dict.fromkeys([*([str(node["_target_"])] if "_target_" in node else []), *found]))
 
 
 def prepared(checked: CheckedConfig, splits: Splits) -> AbstractContextManager[None]:

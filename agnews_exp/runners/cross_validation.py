@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.validation import CheckedConfig
-from agnews_exp.core.errors import DataError
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.runners.choose import make_runner
+from agnews_exp.runners.preflight import check_folds
 from agnews_exp.runners.protocol import Runner, Stages
 
 
@@ -63,13 +63,7 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
     from sklearn.model_selection import StratifiedKFold
 
     train, n_folds = splits.train, checked.run.evaluation.folds
-    counts = np.bincount(train.labels, minlength=len(splits.class_names))
-    if counts.min() < n_folds:
-        rare = splits.class_names[int(counts.argmin())]
-        raise DataError(
-            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
-            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
-        )
+    check_folds(n_folds, train, splits.class_names)
     held_out = np.empty(len(train), dtype=np.int64)
     answers: list[tuple[NDArray[np.int64], Predictions]] = []
     metrics: dict[str, list[float]] = {}

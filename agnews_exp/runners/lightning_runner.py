@@ -32,7 +32,7 @@ from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
-from agnews_exp.runners.training import Job, Listeners, explain_memory, new_network, train
+from agnews_exp.runners.training import Job, Listeners, check_job, explain_memory, new_network, train
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,22 @@ _FEW = 1000
 """Most texts that are tokenised anew each time: not worth a file, and latencies must include the tokenising."""
 
 
-def precision_of(checked: CheckedConfig) -> str:
-    """Return the precision that a run computes in on this machine, by Lightning's name, such as ``bf16-mixed``.
+def computing_of(checked: CheckedConfig) -> dict[str, Any]:
+    """Return what a network's answers depend on of how this machine computes them.
+
+    That is the ``precision``, by Lightning's name, such as ``bf16-mixed``, and, where several processes train a network
+    with dropout, the number of ``processes``: each draws masks for its own part of a batch.
 
     Args:
         checked: The configuration of a transformer, or of a student that is one.
     """
     recipe = safe_instantiate(checked.component("model"), "model")
-    return choose_hardware(checked.run.trainer, large=getattr(recipe, "student", recipe).large).precision
+    recipe = getattr(recipe, "student", recipe)
+    hardware = choose_hardware(checked.run.trainer, large=recipe.large)
+    found: dict[str, Any] = {"precision": hardware.precision}
+    if hardware.world_size > 1 and recipe.has_dropout:
+        found["processes"] = hardware.world_size
+    return found
 
 
 class LightningRunner:
@@ -121,6 +129,7 @@ class LightningRunner:
             seed=self._seed,
             monitor=find_objective(self._primary, splits.class_names, self._own),
         )
+        check_job(job)
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
             if summary is None:

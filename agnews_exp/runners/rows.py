@@ -47,6 +47,12 @@ def load_judged(folder: Path, settings: Any) -> FittedModel:
     )
 
 
+def needs_network(checked: CheckedConfig) -> bool:
+    """Return whether the configured data would be downloaded, or are in a cache of downloads."""
+    data = checked.plain["data"]
+    return bool(data.get("download")) and not data.get("dir")
+
+
 def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
     """Load the configured data and make the one split that all runs share."""
     from agnews_exp.data.splits import make_splits

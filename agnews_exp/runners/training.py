@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 
 from agnews_exp.config.schema import TrainerConfig
-from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.data.batching import BatchPlan, derive_seed
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
+from agnews_exp.data.batching import BatchPlan, derive_seed, evaluation_batches
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.evaluation.metrics import Choice
 from agnews_exp.models.encoders import build_network, choose_attention, pack_encoder
@@ -35,6 +36,7 @@ from agnews_exp.runners.callbacks import (
     ValidationCurves,
 )
 from agnews_exp.runners.devices import Hardware, set_threads
+from agnews_exp.runners.preflight import check_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +118,7 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     settings = job.settings
     set_threads(settings.n_jobs, job.hardware.world_size)
     network = new_network(job)
-    plan = BatchPlan(
-        settings.batch_size, settings.token_budget, settings.group_by_length, job.seed, epochs=settings.max_epochs
-    )
+    plan = _plan(job)
     total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
     module = TextClassifier(
         network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps, job.monitor
@@ -178,6 +178,22 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     if job.hardware.accelerator == "cuda":
         summary["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return summary
+
+
+def _plan(job: Job) -> BatchPlan:
+    s = job.settings
+    return BatchPlan(s.batch_size, s.token_budget, s.group_by_length, job.seed, epochs=s.max_epochs)
+
+
+def check_job(job: Job) -> None:
+    """Refuse shares and numbers of batches that do not fit the rows.
+
+    Raises:
+        ConfigError: Names the key and how many batches there are.
+    """
+    s = job.settings
+    validation = evaluation_batches(job.validation.lengths, s.evaluation_batch_size, s.token_budget)
+    check_batches(s, _plan(job).n_batches(job.train.lengths), len(validation))
 
 
 def planned_steps(settings: TrainerConfig, n_batches: int) -> int:
@@ -272,6 +288,8 @@ def _fit(trainer: pl.Trainer, module: TextClassifier, data: TextDataModule, resu
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
+    except MisconfigurationException as error:  # what its own checks find in the trainer group
+        raise ConfigError(f"The trainer cannot be used as configured: {first_line(error)}") from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (explained := explain_memory(error, job.settings, module.batch_shape)) is not None:
             raise explained from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import AgnewsError
-from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit
+from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit, own_environment
 from agnews_exp.core.processes import die_with_parent
 from agnews_exp.study.plan import Command, Planner
 from agnews_exp.study.settings import AskedStudy, Machine, ask, choose_transformer
@@ -292,11 +292,10 @@ def run_command(words: Sequence[str], environment: Mapping[str, str], lock: int)
     parent = os.getpid()
     package = Path(__file__).resolve().parents[2]
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}  # our own entry point has set it
     command = subprocess.Popen(  # noqa: S603
         [sys.executable, "-P", "-m", "agnews_exp.cli", *words],
         stdin=subprocess.DEVNULL,
-        env=inherited | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
+        env=own_environment() | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
         pass_fds=(lock,),
         start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on
         preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),

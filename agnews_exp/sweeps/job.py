@@ -10,6 +10,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from agnews_exp.core.process import own_environment
+
 MODULE = "agnews_exp.sweeps.job"
 
 NEEDS_FRESH = 75
@@ -25,7 +27,7 @@ def become(words: Sequence[str]) -> None:
     """Replace this process by ``agnews run`` with Hydra's words; never returns."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, command_line(words))  # noqa: S606
+    os.execve(sys.executable, command_line(words), own_environment())  # noqa: S606
 
 
 def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
@@ -76,11 +78,10 @@ def check_job(words: Sequence[str]) -> None:
     from agnews_exp.config.compose import compose_config, extra_folders
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
-    from agnews_exp.evaluation.metrics import check_metrics
+    from agnews_exp.runners.preflight import check_ready
 
     try:
-        checked = check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words)))
-        check_metrics(checked.run.evaluation)
+        check_ready(check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words))))
     except AgnewsError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
-from agnews_exp.core.errors import ConfigError, first_line
+from agnews_exp.core.errors import ConfigError, first_line, refuse_password
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
@@ -106,6 +106,7 @@ def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool]
     plain: dict[str, Any] = {
         k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
     }
+    refuse_password("hydra.sweeper.storage", plain["storage"])
     objectives = list(plain["objectives"] or [primary])
     for metric in objectives:
         if metric.startswith(("test/", "train/")):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.paths import config_folder, run_command
 from agnews_exp.core.process import LESS_MEMORY, check_terminated, is_stop
 from agnews_exp.core.processes import WarmProcesses
@@ -82,6 +82,7 @@ class SweepSession:
         self.maximise, self.swept, self._objective = maximise, list(swept), objective
         self.plain = task_plain(config)
         self.words = command_words(config)
+        refuse_password("tracking.uri", self.plain["tracking"]["uri"])
         self._sources = config_sources(config)
         self._digest = config_digest(self._sources)
         self.sweeps_dir = Path(self.plain["paths"]["output_dir"]) / "sweeps"
@@ -114,7 +115,7 @@ class SweepSession:
             info = folder.info()
             if not info:
                 self._describe()
-            elif info.get("conf") != self._digest:
+            elif info.get("conf") != self._digest and info.get("version") == __version__:
                 log.warning(
                     "conf/ has changed since the sweep '%s' began; its jobs go on with the copy in %s. "
                     "Another sweep.name starts anew with the changed one.",
@@ -145,6 +146,9 @@ class SweepSession:
 
     def _what_changed(self) -> str | None:
         """Say what makes results of an earlier call of this sweep outdated: its version, its data or its code."""
+        version = self.folder.info().get("version")
+        if version != __version__:
+            return f"the version of this package has changed from {version} to {__version__}"
         stored = {
             state.num: (state, run.result() or {})
             for state in self.folder.states()
@@ -152,9 +156,6 @@ class SweepSession:
         }
         if not stored:
             return None
-        version = self.folder.info().get("version")
-        if version != __version__:
-            return f"the version of this package has changed from {version} to {__version__}"
         now = describe_environment(Path(self.plain["paths"]["root_dir"]))
         for state, _ in stored.values():
             place = Path(os.path.normpath(self.folder.path / str(state.run)))

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from agnews_exp import __version__
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, run_command
+from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, config_folder, run_command
 from agnews_exp.core.process import explain_exit
 from agnews_exp.tracking import record
 
@@ -362,8 +362,9 @@ class SweepFolder:
 
     @property
     def snapshots(self) -> list[Path]:
-        """The copied configuration folders, the main one first."""
-        return [self.snapshot(n) for n in range(int(self.info().get("configs", 1)))]
+        """The copied configuration folders, the main one first; another version's main one gives way to this one's."""
+        main, *more = [self.snapshot(n) for n in range(int(self.info().get("configs", 1)))]
+        return [main if self.info().get("version") == __version__ else config_folder(), *more]
 
     def info(self) -> dict[str, Any]:
         """Return the content of sweep.json, empty when there is none."""
@@ -494,7 +495,7 @@ def config_digest(folders: Sequence[Path]) -> str:
 
 
 _NOT_IDENTITY = re.compile(
-    r"^[+~]{0,2}(sweep\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
+    r"^[+~]{0,2}(sweep\.|paths\.|hydra\.mode|hydra\.sweep|hydra\.verbose|hydra[./]launcher"
     r"|hydra\.sweeper\.(n_trials|n_jobs|max_failure_rate|plots))"
 )
 """Overrides that change how a sweep is carried out and not its jobs: with others the same sweep goes on."""

@@ -26,7 +26,12 @@ _PACKAGES = (
     "mlflow",
     "torch",
     "transformers",
+    "tokenizers",
+    "lightning",
+    "xgboost",
+    "lightgbm",
 )
+"""Libraries whose version can change a result."""
 
 
 def describe_environment(root: Path) -> dict[str, Any]:

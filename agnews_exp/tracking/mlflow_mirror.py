@@ -335,13 +335,13 @@ def _sweep_tags(folder: Path, store: Store) -> dict[str, str]:
 
 def _params(plain: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters that people compare runs by: the choices, the command's overrides, and the model's own."""
-    classical = plain["model"]["family"] == "classical"
+    untrained = plain["model"]["family"] in ("classical", "answers")
     flat = flatten({key: plain[key] for key in (*record.NUMBERS, *_GROUPS)})
     chosen = [*record.NUMBERS, *(f"{group}.name" for group in _GROUPS)]
     words = [word.lstrip("+~").partition("=")[0] for word in environment.get("command", [])[1:] if "=" in word]
     given = [key for key in flat if any(key == word or key.startswith(f"{word}.") for word in words if "." in word)]
     own = [key for key, value in flat.items() if key.startswith("model.") and value != "None" and "_target_" not in key]
-    own += [f"trainer.{key}" for key in _TRAINER if not classical or key == "n_jobs"]
+    own += [f"trainer.{key}" for key in _TRAINER if not untrained or key == "n_jobs"]
     names = list(dict.fromkeys(key for key in [*chosen, *given] if key in flat))
     names += [key for key in own if key in flat and key not in names][: max(0, N_PARAMS - len(names))]
     return {key.removesuffix(".name"): flat[key] for key in names}  # the choice of a group goes by the group's name

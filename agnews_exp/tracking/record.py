@@ -208,6 +208,29 @@ class RunFolder:
             return int(datetime.fromisoformat(started).timestamp() * 1000) if started else None
         return None
 
+    @property
+    def ended(self) -> datetime:
+        """When the run ended, or when its state was written last."""
+        with suppress(ValueError, TypeError):
+            ended = datetime.fromisoformat((read_json(self.path / STATUS) or {})["updated"])
+            return ended if ended.tzinfo else ended.replace(tzinfo=UTC)
+        with suppress(OSError):
+            return datetime.fromtimestamp((self.path / STATUS).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(0, UTC)
+
+    @property
+    def names(self) -> list[str]:
+        """The names under which the same run was asked for, the latest last; empty where it was asked for once."""
+        names = (read_json(self.path / STATUS) or {}).get("names")
+        return [name for name in names if is_name(name)] if isinstance(names, list) else []
+
+    def add_name(self, name: str) -> None:
+        """Let a finished run go by the name under which somebody asks for it now; a read-only folder keeps its own."""
+        before = self.names or [str((self.result() or {}).get("name"))]
+        with suppress(OSError):
+            names = [*(known for known in before if known != name), name]
+            write_json(self.path / STATUS, {**(read_json(self.path / STATUS) or {}), "names": names})
+
     def start(self, plain: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write config.yaml, environment.json and ``status: running``."""
         self._started = _now()
@@ -270,8 +293,10 @@ class RunFolder:
         reason = "missing or not a JSON object" if content is None else wrong_result(content)
         if reason is None and not is_intact(self.path / RESULT):
             reason = "its checksum is another one than when the run ended"
-        if reason is None:
-            return content
+        if content is not None and reason is None:
+            made = f"{content.get('model')}-{content.get('features')}"  # composed, where nobody gave a name
+            given = [name for name in self.names if name != made]
+            return content | ({"name": given[-1]} if given else {})
         _warn_once(f"{self.path / RESULT} is damaged ({reason})")
         return None
 
@@ -320,22 +345,7 @@ def _warn_once(text: str) -> None:
 
 def remember(output_dir: Path, fingerprint: str, run: Path) -> None:
     """Note that this fingerprint has a finished run."""
-    path = output_dir / _INDEX / f"{fingerprint}.json"
-    write_json(path, {**(read_json(path) or {}), "run": os.path.relpath(run, output_dir)})
-
-
-def add_name(output_dir: Path, fingerprint: str, name: str) -> None:
-    """Note another name of a finished run: somebody asked for the same run under that one."""
-    path = output_dir / _INDEX / f"{fingerprint}.json"
-    content = read_json(path) or {}
-    if name not in content.get("names", []):
-        write_json(path, {**content, "names": [*content.get("names", []), name]})
-
-
-def names_given(output_dir: Path) -> dict[str, list[str]]:
-    """Return the other names of finished runs by fingerprint."""
-    notes = ((path.stem, read_json(path) or {}) for path in (output_dir / _INDEX).glob("*.json"))
-    return {fingerprint: note["names"] for fingerprint, note in notes if note.get("names")}
+    write_json(output_dir / _INDEX / f"{fingerprint}.json", {"run": os.path.relpath(run, output_dir)})
 
 
 def recall(output_dir: Path, fingerprint: str) -> RunFolder | None:
@@ -348,11 +358,10 @@ def recall(output_dir: Path, fingerprint: str) -> RunFolder | None:
 
 
 def finished_runs(output_dir: Path) -> Iterator[RunFolder]:
-    """Yield every finished run under runs/ and sweeps/, oldest first."""
-    for status in sorted([*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]):
-        folder = RunFolder(status.parent)
-        if folder.status == "finished":
-            yield folder
+    """Yield every finished run under runs/ and sweeps/, those that ended first standing first."""
+    places = [*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]
+    folders = [RunFolder(status.parent) for status in places]
+    yield from sorted((f for f in folders if f.status == "finished"), key=lambda f: (f.ended, f.path))
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.text import spreadsheet_cell
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.drawing import matrix_chart, write_chart
+from agnews_exp.drawing import matrix_chart, save
 from agnews_exp.evaluation.metrics import classification_report_table, column_key
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -79,4 +79,4 @@ def write_confusions(folder: Path, matrices: Mapping[str, NDArray[np.int64]], cl
     for split, matrix in matrices.items():
         title = f"Confusion matrix on {split}: {int(matrix.sum()):,} rows"
         chart = matrix_chart(f"confusion_{split}", title, matrix, class_names)
-        write_chart(chart, folder / f"{chart.name}.json")
+        save(chart, folder / f"{chart.name}.json")

@@ -6,23 +6,29 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from functools import cached_property
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache, cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
-from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
+from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE, run_command, shown_path
 from agnews_exp.core.suggestions import nearest
-from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.models.answers import FittedModel, SourceRun
+from agnews_exp.core.text import visible
+from agnews_exp.models.answers import SourceRun, TextClassifier
 from agnews_exp.tracking import record
 from agnews_exp.tracking.mlflow_mirror import is_sweep, unique_name
 from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs, missing_key, read_json
 
+if TYPE_CHECKING:
+    import pandas
+
 _FILTER = re.compile(r"\b(metrics|params|tags|attributes)\.")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
+_ENDING = re.compile(r"[0-9a-f]{4,6}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEEDED = ("name", "metrics")
 _MOST_LISTED = 20
@@ -77,30 +83,45 @@ class Run:
         return unique_name(self.folder, self.given_name)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names that the run goes by: those under which it was asked for, and the sayable ones made of them."""
+        asked = [self.given_name, *self.record.names]
+        return tuple(dict.fromkeys([self.name, *asked, *(unique_name(self.folder, name) for name in asked)]))
+
+    @cached_property
     def when(self) -> datetime:
         """When the run ended."""
-        text = str((read_json(self.folder / STATUS) or {}).get("updated"))
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError:
-            return datetime.fromtimestamp((self.folder / STATUS).stat().st_mtime, UTC)
+        return self.record.ended
 
-    def predictions(self, split: str = "val") -> Predictions:
-        """Return the stored answers for a split, in the order of its rows.
+    def predictions(self, split: str | None = None) -> pandas.DataFrame:
+        """Return the stored answers as a table: split, row_id, label and prediction (class names), probabilities.
 
         Args:
-            split: ``val``, ``test``, or ``cv``.
+            split: ``val``, ``test`` or ``cv``; None returns all.
 
         Raises:
             DataError: The run has no answers for that split.
             StorageError: The file is damaged.
         """
-        from agnews_exp.evaluation.stored_answers import read_answers
+        from agnews_exp.evaluation.stored_answers import read_table
 
-        return read_answers(self.folder / PREDICTIONS, split, tuple(self.result["class_names"]))
+        names = self.result["class_names"]
+        table: pandas.DataFrame = read_table(self.folder / PREDICTIONS, len(names)).to_pandas()
+        for column in ("label", "prediction"):
+            table[column] = [names[i] for i in table[column]]
+        table["split"] = table["split"].astype(str)
+        if split is None:
+            return table
+        if split not in set(table["split"]):
+            there = ", ".join(dict.fromkeys(table["split"]))
+            raise DataError(f"{self.name} has no answers for split '{split}'.\n  allowed: {there}")
+        return table.loc[table["split"] == split].reset_index(drop=True)
 
-    def model(self, device: str = "auto") -> FittedModel:
-        """Load the fitted model.
+    def model(self, device: str = "auto") -> TextClassifier:
+        """Load the fitted model, which then answers texts as a fitted estimator of scikit-learn does.
+
+        Args:
+            device: For transformers: ``auto``, ``cpu``, ``cuda:0``.
 
         Raises:
             ConfigError: The run has no model folder.
@@ -109,14 +130,31 @@ class Run:
 
         if not (self.folder / MODEL).is_dir():
             raise ConfigError(f"{self.folder} has no model folder.", fix="train it again (force=true)")
-        return load_model(self.folder / MODEL, device)
+        return TextClassifier(load_model(self.folder / MODEL, device))
+
+    def _repr_html_(self) -> str:
+        """Return the run's name and its headline numbers as HTML, for a notebook."""
+        from agnews_exp.evaluation.metrics import headline
+
+        metrics, rows = self.result["metrics"], self.result["data"]["rows"]
+        names = [name for name in headline(list(self.result.get("own_metrics") or {})) if f"val/{name}" in metrics]
+        lines = ["".join(f"<th>{escape(word)}</th>" for word in ("metric", *rows))]
+        for name in names:
+            values = (metrics.get(f"{split}/{name}") for split in rows)
+            cells = "".join("<td></td>" if value is None else f"<td>{value:.4f}</td>" for value in values)
+            lines.append(f"<td>{escape(name)}</td>{cells}")
+        return f"<b>{escape(self.name)}</b><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def __repr__(self) -> str:
+        """Return what :meth:`__str__` does."""
+        return str(self)
 
     def __str__(self) -> str:
         """Return the run's name, when it ended, and its score, for a list to choose from."""
         primary = str(self.result.get("primary", "val/macro_f1"))
         score = self.result["metrics"].get(primary)
         words = [self.name, f"{self.when.astimezone():%Y-%m-%d %H:%M}"]
-        return "  ".join([*words, *([] if score is None else [f"{primary} {score:.4f}"]), str(self.folder)])
+        return "  ".join([*words, *([] if score is None else [f"{primary} {score:.4f}"]), shown_path(self.folder)])
 
 
 def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:
@@ -137,7 +175,7 @@ def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:
         if content is not None and missing_key(content, _NEEDED) is None:
             found.append(run := Run(folder.path))
             run.result = content  # read and checked: once is enough
-    return sorted(found, key=lambda run: run.when)
+    return found
 
 
 def find(plain: Mapping[str, Any], word: str) -> Run:
@@ -154,7 +192,7 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
         StorageError: It means a run whose record is damaged.
     """
     output_dir = Path(plain["paths"]["output_dir"])
-    if (place := _place_of(output_dir, word)) is not None:
+    if (place := place_of(output_dir, word)) is not None:
         named = Run(place)
         named.record.needed_result()
         return named
@@ -163,34 +201,49 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
         return known[-1]
     if _ID.fullmatch(word) and (by_id := _by_id(known, word)) is not None:
         return by_id
-    names = record.names_given(output_dir)
     prints = {run.folder: str(run.result.get("fingerprint", run.folder)) for run in known}
     ways = (
         [run for run in known if word in (run.name, run.folder.name)],
-        [run for run in known if word == run.given_name or word in names.get(prints[run.folder], ())],
-        [run for run in known if run.folder.name.startswith(word) or run.folder.name.endswith(f"-{word}")],
-        [run for run in known if run.name.startswith(word)],
+        [run for run in known if word in run.names],
+        [run for run in known if run.folder.name.startswith(word) or _ends(run.folder, word)],
+        [run for run in known if any(name.startswith(word) for name in run.names if not _is_job(name))],
         [run for run in known if _FINGERPRINT.fullmatch(word) and prints[run.folder].startswith(word)],
     )
     for found in ways:
         if found and len({prints[run.folder] for run in found}) == 1:
             return found[-1]  # the last of several that are one and the same
         if found:
-            lines = [f"  {run}" for run in found[:_MOST_LISTED]]
-            more = [f"  ... and {len(found) - _MOST_LISTED} more"] if len(found) > _MOST_LISTED else []
-            listed = "\n".join([*lines, *more])
-            raise ConfigError(f"'{word}' fits {len(found)} runs:\n{listed}", fix="give one's whole name")
+            raise ConfigError(f"'{word}' fits {len(found)} runs:\n{_listed(found)}", fix="give one's whole name")
     for folder in finished_runs(output_dir):
-        if folder.path.name.startswith(word) or folder.path.name.endswith(f"-{word}"):
+        if folder.path.name.startswith(word) or _ends(folder.path, word):
             folder.needed_result()  # says how it is damaged
-    guess = nearest(word, [name for run in known for name in (run.name, run.given_name, run.folder.name)])
+    if not known:
+        first = f"{run_command()} experiment=quickstart"
+        raise ConfigError(f"'{word}': there is no finished run in {output_dir} yet.", fix=first)
+    guess = nearest(word, [name for run in known for name in (*run.names, run.folder.name)])
     raise ConfigError(
         f"No finished run is called '{word}'." + (f" Did you mean '{guess}'?" if guess else ""),
-        fix="give a run folder or its name, a run's name, an MLflow id, or a filter: \"params.model = 'logreg'\"",
+        fix="`agnews top` lists them; a folder, a name, latest, SWEEP/JOB, a fingerprint, an MLflow id, or an MLflow"
+        " filter will do",
     )
 
 
-def _place_of(output_dir: Path, word: str) -> Path | None:
+def _ends(folder: Path, word: str) -> bool:
+    """Return whether a word is what tables call a run: the last four to six characters of its folder's name."""
+    return folder.name.endswith(f"-{word}") or (_ENDING.fullmatch(word) is not None and folder.name.endswith(word))
+
+
+def _is_job(name: str) -> bool:
+    """Return whether a name is that of a sweep's job: ``grid/1`` is not the beginning of ``grid/12``."""
+    return name.rpartition("/")[2].isdigit() and "/" in name
+
+
+def _listed(found: Sequence[Run]) -> str:
+    more = [f"  ... and {len(found) - _MOST_LISTED} more"] if len(found) > _MOST_LISTED else []
+    return "\n".join([*(f"  {run}" for run in found[:_MOST_LISTED]), *more])
+
+
+def place_of(output_dir: Path, word: str) -> Path | None:
     """Return the folder that a word names as a path, or as the job of a sweep; None where it names none."""
     for path in (Path(word).expanduser(), output_dir / word, output_dir / "runs" / word, output_dir / "sweeps" / word):
         if (path / STATUS).is_file():
@@ -243,7 +296,7 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
 
 
 def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]:
-    """Return the records of the finished runs that the words name, in their order, each once.
+    """Return the records of the finished runs that a command's words name, in their order, each once, and say which.
 
     Args:
         plain: The resolved config: ``paths`` and ``tracking`` say where to look.
@@ -253,11 +306,18 @@ def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]
         ConfigError: A word names no finished run, or several.
         StorageError: It names a run whose record is damaged.
     """
-    found: dict[Path, RunFolder] = {}
+    found: dict[Path, Run] = {}
     for word in words:
         for run in _by_filter(plain, word) if _FILTER.search(word) else [find(plain, word)]:
-            found.setdefault(run.folder.resolve(), run.record)
-    return list(found.values())
+            found.setdefault(run.folder.resolve(), run)
+    _say("\n".join(f"run    {line.strip()}" for line in _listed(list(found.values())).splitlines()))
+    return [run.record for run in found.values()]
+
+
+@cache
+def _say(text: str) -> None:
+    """Tell people once, beside a command's answers."""
+    print(visible(text), file=sys.stderr)
 
 
 def short_name(run: RunFolder, output_dir: Path) -> str:

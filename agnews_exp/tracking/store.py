@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.process import find_os_error
 
 SHARE_KEY = "agnews"
@@ -99,7 +99,12 @@ _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glu
 
 
 def tracking_uri(mlruns_dir: Path, configured: str | None) -> str:
-    """Return the configured server, or the sqlite store under ``mlruns_dir``."""
+    """Return the configured server, or the sqlite store under ``mlruns_dir``.
+
+    Raises:
+        ConfigError: The server's address holds a password.
+    """
+    refuse_password("tracking.uri", configured)
     return configured or f"sqlite:///{mlruns_dir.resolve() / 'mlflow.db'}"
 
 

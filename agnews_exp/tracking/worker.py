@@ -209,7 +209,7 @@ class Watch:
         """Let MLflow sample processor, memory and GPU while a run works, unless its model is a classical one."""
         settings = plain["tracking"]
         asked = settings["system_metrics"]
-        wanted = plain["model"]["family"] != "classical" if asked is None else bool(asked)
+        wanted = plain["model"]["family"] not in ("classical", "answers") if asked is None else bool(asked)
         if not wanted or folder in self._monitors:
             return
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

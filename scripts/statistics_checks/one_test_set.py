@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -9,12 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.evaluation.metrics import count_metric, margins_of_confusion
-from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference, bootstrap_mean_difference
-from agnews_exp.evaluation.statistics.effect_size import accuracy_interval, effect_sizes
+from agnews_exp.evaluation.statistics.bootstrap import (
+    bootstrap_difference,
+    bootstrap_mean_difference,
+    joint_bootstrap,
+)
+from agnews_exp.evaluation.statistics.effect_size import (
+    accuracy_interval,
+    difference_p_equivalent,
+    effect_sizes,
+    metric_interval,
+)
 from agnews_exp.evaluation.statistics.mcnemar import (
     PairedCounts,
     mcnemar_by_class,
     mcnemar_p_values,
+    paired_counts,
     randomisation_test,
     smallest_detectable_difference,
 )
@@ -147,3 +158,86 @@ def check_randomisation(scale: float) -> Iterator[Row]:
     for arrays in data_sets(cells, 2000, sets, seed=5):
         family += min(test.p_holm for test in mcnemar_by_class(*arrays, CLASSES)) <= 0.05
     yield Row("McNemar by class + Holm, any rejection, null, n=2000", family / sets, sets, (0.02, 0.06), "family-wise")
+
+
+def equal_models(
+    rng: np.random.Generator, n: int, k: int, models: int, lopsided: bool = False
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Return true classes (n,) and answers of models with equal macro-F1 in the population and dependent errors.
+
+    Args:
+        rng: Random numbers.
+        n: Rows.
+        k: Classes.
+        models: Models.
+        lopsided: Every other model is good where the others are bad: answers are not exchangeable, only the score is
+            the same. Else all are alike, and classes have unequal shares.
+    """
+    share = np.ones(k) if lopsided else np.linspace(1, 2, k)
+    truth, hard, answers = rng.choice(k, size=n, p=share / share.sum()), rng.normal(size=n), []
+    for m in range(models):
+        skill = 4.0 + (1.5 * (-1.0) ** (truth + m) if lopsided else 0.0) - 2 * hard + 1.5 * rng.normal(size=n)
+        answers.append(np.where(skill > 0, truth, (truth + rng.integers(1, k, size=n)) % k))
+    return truth, answers
+
+
+def check_verdicts(scale: float) -> Iterator[Row]:
+    """The verdict on macro-F1: its test and its interval where two models are equal, and equivalence at its margin."""
+    rng = np.random.default_rng(41)
+    for k, n, lopsided in ((4, 200, False), (4, 7600, False), (20, 200, False), (20, 7600, False), (4, 1000, True)):
+        sets, names, found = round((1000 if k * n > 50_000 else 3000) * scale), tuple(map(str, range(k))), np.zeros(2)
+        for index in range(sets):
+            truth, (a, b) = equal_models(rng, n, k, 2, lopsided)
+            test = randomisation_test(truth, a, b, "macro_f1", swaps=499, seed=index, class_names=names)
+            pair = bootstrap_difference(truth, a, b, "macro_f1", resamples=1000, seed=index, class_names=names)
+            low, high = pair.difference.bca
+            found += [test.p_value <= 0.05, low <= 0 <= high]
+        what = f"macro-F1, {k} classes, n={n}" + (", good at different classes" if lopsided else "")
+        yield Row(f"verdict (paired randomisation), {what}, null", found[0] / sets, sets, REJECTS)
+        yield Row(f"its 95 % interval (BCa), {what}", found[1] / sets, sets, COVERS)
+    cells, sets = population(null=False), round(2000 * scale)
+    true = true_value(cells, "macro_f1", 0) - true_value(cells, "macro_f1", 1)
+    for n in (500, 7600):
+        claimed = 0
+        for index, (truth, a, b) in enumerate(data_sets(cells, n, sets, seed=n + 2)):
+            pair = bootstrap_difference(
+                truth, a, b, "macro_f1", resamples=1000, seed=index, class_names=CLASSES, margin=true, jackknife=False
+            )
+            claimed += max(pair.p_equivalent, difference_p_equivalent(paired_counts(truth, a, b), true)) <= 0.05
+        what = f"equivalence (TOST) of macro-F1 claimed at the margin itself ({true:.4f}), n={n}"
+        yield Row(what, claimed / sets, sets, (0.0, 0.06), "one bound binds; few rows claim nothing")
+
+
+def check_families(scale: float) -> Iterator[Row]:
+    """Simultaneous intervals of all pairs of five systems, and the set that should hold the best one."""
+    rng, sets = np.random.default_rng(43), round(2000 * scale)
+    for k, n in ((4, 200), (4, 2000), (20, 1000)):
+        names, held, single, missed = tuple(map(str, range(k))), 0, 0, 0
+        for index in range(sets):
+            truth, answers = equal_models(rng, n, k, 5)
+            outputs = dict(zip("abcde", answers, strict=True))
+            joint = joint_bootstrap(truth, outputs, "macro_f1", resamples=500, seed=index, class_names=names)
+            pairs = list(itertools.combinations("abcde", 2))
+            held += all(low <= 0 <= high for low, high in joint.differences(pairs))
+            single += all(low <= 0 <= high for pair in pairs for low, high in joint.differences([pair]))
+            missed += "a" not in joint.best_set()
+        what = f"5 equal systems, macro-F1, {k} classes, n={n}"
+        yield Row(f"max-T intervals, all 10 pairs at once, {what}", held / sets, sets, COVERS)
+        yield Row(f"   intervals of one pair each, {what}", single / sets, sets, None, "for comparison: not adjusted")
+        yield Row(f"best set without a best system, {what}", missed / sets, sets, REJECTS)
+
+
+def check_few_errors(scale: float) -> Iterator[Row]:
+    """Intervals of a model that makes hardly an error: none in a third of the sets or more."""
+    rng, sets = np.random.default_rng(47), round(4000 * scale)
+    for n, right in ((31, 0.97), (200, 0.995)):
+        held = np.zeros(2)
+        for _ in range(sets):
+            truth = np.arange(n) % 4
+            given = np.where(rng.random(n) < right, truth, (truth + 1) % 4)
+            for place, metric in enumerate(("accuracy", "macro_f1")):  # with equal classes both are ``right``
+                low, high = metric_interval(truth, given, metric, CLASSES, resamples=300)
+                held[place] += low <= right <= high
+        yield Row(f"interval of accuracy {right:g} (Wilson), n={n}", held[0] / sets, sets, (0.92, 0.99))
+        note = "exact without errors, bootstrap with some"
+        yield Row(f"interval of macro-F1 {right:g}, n={n}", held[1] / sets, sets, None, note)

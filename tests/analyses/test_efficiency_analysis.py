@@ -41,6 +41,7 @@ def findings(context):
     return analyse(context, cold_starts=1, prices={"here": 0.36}, utilisation=0.5, **QUICK)
 
 
+@pytest.mark.slow
 def test_everything_asked_for_is_measured(context, findings):
     metrics = findings.metrics
     for size in (1, 16):

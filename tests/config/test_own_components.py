@@ -10,7 +10,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from agnews_exp.config.compose import compose_config, extra_folders, header_of, list_groups
-from agnews_exp.config.fingerprint import fingerprint
+from agnews_exp.config.fingerprint import fingerprint, own_sources
 from agnews_exp.config.validation import check_config, to_plain
 from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.models.persistence import load_pipeline, save_pipeline
@@ -132,6 +132,41 @@ def test_changed_source_of_an_own_component_is_another_run(mine, monkeypatch, tm
     with (tmp_path / f"{name}.py").open("a") as file:
         file.write("# another thought\n")
     assert fingerprint(plain, "rows") != before
+
+
+def test_changed_source_of_what_an_own_component_imports_is_another_run(mine, monkeypatch, tmp_path):
+    conf, name = mine
+    package = tmp_path / f"{name}_parts"
+    package.mkdir()
+    body = "        return super().fit(X, y)\n"
+    lazily = f"    def fit(self, X, y):\n        from {name}_parts.deep import depth\n{body}"
+    files = {
+        tmp_path
+        / f"{name}.py": f"import numpy\nfrom {name}_parts import *\nfrom {name}_parts.base import Base as Mine\n",
+        package / "__init__.py": "",
+        package / "base.py": f"from . import numbers_of\n{MODULE}\n{lazily}\n\nBase = Mine\n",
+        package / "numbers_of.py": "from .deeper import nothing as nothing\n",
+        package / "deeper.py": "nothing = 0\n",
+        package / "deep.py": "depth = 1\n",
+    }
+    for path, text in files.items():
+        path.write_text(text)
+    (package / "unused.py").write_text("unused = 1\n")
+    monkeypatch.setenv("AGNEWS_COMPONENTS", f"{name},{name}_parts")
+    plain = check_config(compose_config(["model=mine", "data=sample"], extra=[conf])).plain
+    before = fingerprint(plain, "rows")
+    (package / "unused.py").write_text("unused = 2\n")
+    assert fingerprint(plain, "rows") == before
+    for path in files:
+        with path.open("a") as file:
+            file.write("# another thought\n")
+        assert fingerprint(plain, "rows") != before, path.name
+        before = fingerprint(plain, "rows")
+    found = own_sources([f"{name}.Mine"])
+    assert found["numpy"] == np.__version__  # installed: its version, not its source
+    assert not any(module.startswith("numpy.") for module in found)
+    assert "os" not in found
+    assert f"{name}_parts.deep" not in sys.modules  # looked at, not imported
 
 
 def test_stored_model_with_an_own_class_is_loaded_only_where_its_module_is_trusted(mine, monkeypatch, tmp_path):

@@ -114,3 +114,39 @@ def test_missing_required_argument_is_named():
 def test_every_target_of_a_nested_config_is_found():
     config = {"a": {"_target_": "x.y", "b": [{"_target_": "z.w"}, 3]}, "c": 1}
     assert list(find_targets(config, "k")) == [("k.a._target_", "x.y"), ("k.a.b[0]._target_", "z.w")]
+
+
+def test_boosters_are_checked_before_any_features_are_made():
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    light, extreme = "lightgbm.LGBMClassifier", "xgboost.XGBClassifier"
+    for target, name, value in (
+        (light, "n_estimators", "abc"),
+        (light, "n_estimators", 0),
+        (light, "learning_rate", float("nan")),
+        (light, "learning_rate", -1),
+        (light, "num_leaves", -5),
+        (light, "max_bin", "abc"),
+        (extreme, "n_estimators", "abc"),
+        (extreme, "n_estimators", -3),
+        (extreme, "learning_rate", float("nan")),
+        (extreme, "learning_rate", -1),
+        (extreme, "max_depth", -5),
+        (extreme, "subsample", 7),
+    ):
+        with pytest.raises(ConfigError, match=rf"model\.{name}="):
+            safe_instantiate({"_target_": target, name: value}, "model")
+    with pytest.raises(ConfigError, match=r"model\.members\.trees\.num_leaves=1"):
+        safe_instantiate({"members": {"trees": {"_target_": light, "num_leaves": 1}}}, "model")
+
+
+def test_what_boosters_take_is_let_through_and_nothing_is_printed(capfd):
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    for objective in ("binary", "multiclass"):
+        safe_instantiate({"_target_": "lightgbm.LGBMClassifier", "objective": objective, "verbosity": 2}, "model")
+    built = safe_instantiate({"_target_": "xgboost.XGBClassifier", "n_estimators": 5000, "learning_rate": 1}, "model")
+    assert (built.n_estimators, built.learning_rate) == (5000, 1.0)
+    built = safe_instantiate({"_target_": "lightgbm.LGBMClassifier", "class_weight": {0: 1.0, 7: 2.0}}, "model")
+    assert built.class_weight == {0: 1.0, 7: 2.0}
+    assert capfd.readouterr() == ("", "")

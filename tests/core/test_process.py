@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error
+from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error, is_gone
 
 LOSSES = {
     "in a class body": """
@@ -82,3 +83,15 @@ def test_every_storage_error_has_a_message_and_its_own_exit_code(name):
     assert explained is not None
     assert explained.exit_code == 3
     assert "/a/file" in str(explained)
+
+
+def test_a_process_is_gone_when_it_has_ended_or_another_one_has_its_number():
+    born = psutil.Process().create_time()
+    assert not is_gone(os.getpid(), born)
+    assert not is_gone(os.getpid(), born + 3600)
+    assert is_gone(os.getpid(), born - 60)  # the process of that time had this number before
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_gone(child.pid, born + 3600)  # a zombie
+    child.wait()
+    assert is_gone(child.pid, born + 3600)

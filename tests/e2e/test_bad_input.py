@@ -85,6 +85,31 @@ def test_unwritable_mlruns_costs_a_warning_not_the_run(project):
     assert "agnews sync" in done.stdout
 
 
+def test_a_password_in_an_address_is_refused_and_written_nowhere(project, tmp_path):
+    (tmp_path / "tracking").mkdir()
+    yaml = "# Mine.\ndefaults: [mlflow, _self_]\nname: mine\nuri: http://me:s3cret@127.0.0.1:1\n"
+    (tmp_path / "tracking" / "mine.yaml").write_text(yaml)
+    address = "http://me:s3cret@127.0.0.1:1"
+    own = f"--config-dir={tmp_path}"
+    storage = "hydra.sweeper.storage='postgresql+psycopg://me:s3cret@h/db?sslpassword=s3cret'"
+    for done, fix in (
+        (project.run("data=sample", f"tracking.uri={address}"), "MLFLOW_TRACKING_PASSWORD"),
+        (project.run("data=sample", env={"MLFLOW_TRACKING_URI": address}), "MLFLOW_TRACKING_PASSWORD"),
+        (project.run("data=sample", "tracking=mine", own), "MLFLOW_TRACKING_PASSWORD"),
+        (project.run("-m", "data=sample", "seed=1,2", "tracking=mine", own), "MLFLOW_TRACKING_PASSWORD"),
+        (project.run("-m", "data=sample", "hydra/sweeper=optuna", "model.C=interval(0.1,1)", storage), ".pgpass"),
+        (project.agnews("sync", f"tracking.uri={address}"), "MLFLOW_TRACKING_PASSWORD"),
+        (project.run("modle=dummy", f"tags={{a: {address}}}"), "leave the password out"),
+    ):
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "me:***@" in done.stderr
+        assert fix in done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+    files = [path for path in project.root.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+
+
 def test_full_error_keeps_the_traceback_for_those_who_ask(project):
     done = project.run(*SAMPLE, "model.C=-1", env={"HYDRA_FULL_ERROR": "1"})
     assert done.returncode == 2

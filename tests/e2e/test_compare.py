@@ -43,7 +43,7 @@ def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predi
     assert pair["counts"]["only_b"] == (~right & chance).sum()
     found = pair["metrics"]["macro_f1"]["bootstrap"]["a"]["estimate"]
     assert found == pytest.approx(f1_score(bayes["label"], bayes["prediction"], average="macro"))
-    assert "is right more often than" in done.stdout
+    assert "has a higher macro_f1 than" in " ".join(done.stdout.split())
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "McNemar" in (tmp_path / "comparison.md").read_text()
 

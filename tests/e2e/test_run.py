@@ -142,3 +142,16 @@ def test_a_stored_run_of_other_code_is_not_reused_and_one_of_other_libraries_is_
     again = project.run(*words)
     assert "the source code has changed" in again.stdout + again.stderr
     assert len(project.run_folders) == 2
+
+
+def test_a_saved_configuration_runs_into_runs_and_the_last_name_that_was_given_is_used(project):
+    assert project.run(*FAST, "tracking=none").returncode == 0
+    (folder,) = project.run_folders
+    again = project.run(f"--config-path={folder}", "--config-name=config", "name=mine")
+    assert "Already finished" in again.stdout, again.stderr
+    assert "mine" in project.agnews("top").stdout
+    for words in (["force=true"], ["-m", "seed=1,2"]):
+        done = project.run(f"--config-path={folder}", "--config-name=config", *words)
+        assert done.returncode == 0, done.stderr
+    assert len(project.run_folders) == 4
+    assert {path.name for path in project.root.iterdir()} == {"outputs"}

@@ -59,6 +59,7 @@ def test_transformer_refuses_tfidf_features(project):
     assert "features=text" in done.stderr
 
 
+@pytest.mark.slow
 def test_pretrained_weights_that_cannot_be_had_end_with_what_to_do(project):
     done = project.run("model=distilbert", "data=sample", "tracking=none", env={"HF_HOME": str(project.root / "hub")})
     assert done.returncode == 2, done.stderr

@@ -64,6 +64,17 @@ def test_a_calibrator_comes_back_from_json_with_the_same_probabilities(name, tmp
     assert applied.scores is not None
 
 
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_a_calibrator_that_missed_a_class_comes_back_too(name):
+    kept = LABELS != 1
+    fitted = CALIBRATORS[name]().fit(SCORES[kept], LABELS[kept])
+    stored = json.loads(json.dumps(calibrator_to_json(fitted)))
+    assert np.array_equal(calibrator_from_json(stored).predict_proba(SCORES), fitted.predict_proba(SCORES))
+    stored["parameters"]["seen_"] = [0, 7]
+    with pytest.raises(StorageError):
+        calibrator_from_json(stored)
+
+
 def test_log_probabilities_are_taken_where_the_calibrator_was_fitted_on_them():
     answers = Predictions(ANSWER, SCORES, OWN)
     fitted = CALIBRATORS["vector"]().fit(np.log(OWN), LABELS)

@@ -106,6 +106,7 @@ def test_integrated_gradients_add_up_to_the_logit(recipe):
         assert explanation.total == pytest.approx(scores[i, TARGETS[i]], abs=0.02 * max(1.0, np.abs(scores).max()))
 
 
+@pytest.mark.slow
 def test_more_points_bring_the_integral_closer_to_the_logit():
     pytest.importorskip("captum")
     model = predictor(RECIPES[0])

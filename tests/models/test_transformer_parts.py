@@ -90,6 +90,45 @@ def test_folder_of_a_saved_model_serves_as_pretrained_path(tmp_path):
     torch.testing.assert_close(dict(network.named_parameters())[name], own[name])
 
 
+def test_a_checkpoint_for_another_number_of_classes_gets_a_new_head_and_it_is_said(tmp_path, caplog):
+    saved = predictor(RECIPES[0])  # three classes
+    save_predictor(saved, RECIPES[0], tmp_path)
+    recipe = PretrainedEncoder(pretrained_path=str(tmp_path), max_length=16)
+    tokenizer = load_tokenizer(recipe, [])
+    same = dict(build_network(recipe, tokenizer, ("x", "y", "z")).named_parameters())
+    torch.testing.assert_close(same["encoder.classifier.weight"], saved.network.encoder.classifier.weight)
+    assert not caplog.records
+    for names in (("x", "y"), tuple("abcde")):
+        network = dict(build_network(recipe, tokenizer, names).named_parameters())
+        assert network["encoder.classifier.weight"].shape[0] == len(names)
+        torch.testing.assert_close(
+            network["encoder.distilbert.embeddings.word_embeddings.weight"],
+            saved.network.encoder.distilbert.embeddings.word_embeddings.weight,
+        )
+        assert "another number of classes" in caplog.text
+        caplog.clear()
+
+
+def test_a_damaged_folder_of_weights_is_an_error_that_names_it(tmp_path):
+    save_predictor(predictor(RECIPES[0]), RECIPES[0], tmp_path)
+    recipe = PretrainedEncoder(pretrained_path=str(tmp_path), max_length=16)
+    tokenizer = load_tokenizer(recipe, [])
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    for path, damage in (
+        (weights, lambda text: text[:100]),
+        (weights, lambda text: b"{}"),
+        (config, lambda text: text.replace(b'"dim": 16', b'"dim": 32')),
+        (config, lambda text: text.replace(b'"dim": 16', b'"dim": "x"')),
+        (config, lambda text: b"[]"),
+    ):
+        before = path.read_bytes()
+        path.write_bytes(damage(before))
+        assert path.read_bytes() != before
+        with pytest.raises(ConfigError, match=str(tmp_path)):
+            build_network(recipe, tokenizer, ("a", "b", "c"))
+        path.write_bytes(before)
+
+
 def test_weight_decay_spares_vectors_and_lower_layers_learn_more_slowly():
     recipe = ScratchEncoder(**SIZES, learning_rate=1e-3, layerwise_lr_decay=0.5, weight_decay=0.1)
     network = predictor(recipe).network

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agnews_exp.analyses.findings import Missing, Table, Text
+from agnews_exp.analyses.findings import Missing, Table, Text, table_csv
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.drawing import Chart
 from agnews_exp.reference.reading import find_reference
 from agnews_exp.report.answer import answer
-from agnews_exp.report.build import SECTIONS, build_report
+from agnews_exp.report.build import SECTIONS, make_report
 from agnews_exp.report.inputs import collect
+from agnews_exp.report.page import render_markdown, render_page
 from agnews_exp.tracking.record import RunFolder, write_json
 
 StoreRun = Callable[..., RunFolder]
@@ -49,27 +50,20 @@ def test_ties_are_named_as_ties_and_the_cheapest_of_them_is_chosen(store_run: St
     assert "the cheapest of them is quick" in said(inputs)
 
 
-def test_seeds_of_one_model_are_one_system_with_a_spread(store_run: StoreRun, tmp_path: Path) -> None:
-    for number, seed in enumerate((2, 1, 3), start=1):
-        store_run(tmp_path, number, "tiny", 0.80 + 0.01 * seed, 0.8, seed=seed, group="same")
-    (system,) = collect(tmp_path, None).systems
-    assert system.seeds == (1, 2, 3)
-    assert system.first.seed == 1
-    assert system.mean("val/macro_f1") == pytest.approx(np.mean([r.metrics["val/macro_f1"] for r in system.runs]))
-    assert (system.spread("val/macro_f1") or 0) > 0
-
-
-def test_interval_over_few_seeds_ends_where_the_score_does_and_that_of_rows_too_is_wider(
+def test_seeds_of_one_model_are_one_system_whose_interval_holds_rows_and_seeds(
     store_run: StoreRun, tmp_path: Path
 ) -> None:
-    for number, accuracy in enumerate((0.90, 0.99, 0.95), start=1):
-        store_run(tmp_path, number, "tiny", accuracy, 0.8, seed=number, group="same")
+    for seed, accuracy in ((2, 0.99), (1, 0.90), (3, 0.95)):
+        store_run(tmp_path, seed, "tiny", accuracy, 0.8, seed=seed, group="same")
     (system,) = collect(tmp_path, None).systems
-    mean, low, high = system.mean_interval("val/accuracy")
-    assert mean == pytest.approx(0.9467, abs=0.01)
-    assert (low, high) == (pytest.approx(0.835, abs=0.02), 1.0)
-    joint = system.joint_interval("val/accuracy")
-    assert joint[1] < low  # type: ignore[operator]
+    assert [run.seed for run in system.runs] == [1, 2, 3]
+    scores = [run.metrics["val/accuracy"] for run in system.runs]
+    mean, low, high = system.joint_interval("val/accuracy")
+    assert mean == system.mean("val/accuracy") == pytest.approx(np.mean(scores))
+    half = 4.303 * np.std(scores, ddof=1) / np.sqrt(3)  # of the seeds alone
+    own = system.first.interval("val/accuracy")
+    assert low == pytest.approx(mean - np.hypot(half, scores[0] - own[0]), abs=1e-3)  # type: ignore[index, operator]
+    assert high == 1.0, "no interval of a score goes beyond it"
 
 
 def test_runs_of_other_rows_are_left_out_and_said(store_run: StoreRun, tmp_path: Path) -> None:
@@ -117,11 +111,10 @@ def test_a_report_of_own_data_speaks_of_nobody_elses(store_run: StoreRun, tmp_pa
     store_run(tmp_path, 1, "logreg", 0.9, 0.88, **TICKETS)
     store_run(tmp_path, 2, "linear_svc", 0.85, 0.82, **TICKETS)
     store_run(tmp_path, 3, "tiny", 0.86, 0.91, family="transformer", **TICKETS)
-    folder = tmp_path / "report"
-    build_report(tmp_path, None, folder, "today", strict=True)
-    written = [path.read_text(encoding="utf-8") for path in (folder / "report.md", *folder.rglob("*.csv"))]
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    written.append(page[: page.index('<script type="application/json"')])
+    report = make_report(collect(tmp_path, None), "today", strict=True)
+    page = render_page(report)
+    written = [render_markdown(report), page[: page.index('<script type="application/json"')]]
+    written += [table_csv(block) for block in report.blocks if isinstance(block, Table)]
     for text in written:
         for word in ("study", "Study", "World", "Sports", "Business", "Sci/Tech", "ag_news", "AG News", "Newsgroups"):
             assert word not in text.replace("data=ag_news", ""), word
@@ -130,9 +123,8 @@ def test_a_report_of_own_data_speaks_of_nobody_elses(store_run: StoreRun, tmp_pa
 
 def test_a_reference_stands_beside_the_runs_only_where_it_was_chosen(store_run: StoreRun, tmp_path: Path) -> None:
     store_run(tmp_path, 1, "logreg", 0.9, 0.88, n_train=102_000)
-    assert "published" not in [s.name for s in build_report(tmp_path, None, tmp_path / "a", "today").sections]
-    reference = find_reference("ag_news_notebooks")
-    report = build_report(tmp_path, None, tmp_path / "b", "today", reference=reference, strict=True)
+    assert "published" not in [s.name for s in make_report(collect(tmp_path, None), "today").sections]
+    report = make_report(collect(tmp_path, None, find_reference("ag_news_notebooks")), "today", strict=True)
     section = next(section for section in report.sections if section.name == "published")
     assert isinstance(section.blocks[0], Text)
     assert "Its split: AG News" in section.blocks[0].text
@@ -146,12 +138,12 @@ def test_a_damaged_finding_costs_its_section_only(
     run = store_run(tmp_path, 1, "logreg", 0.9, 0.88)
     result = run.result() or {}
     run.finish(result | {"confusion": {"test": "torn"}})
-    report = build_report(tmp_path, None, tmp_path / "report", "today")
+    report = make_report(collect(tmp_path, None), "today")
     section = next(s for s in report.sections if s.name == "errors")
     assert isinstance(section.blocks[0], Missing)
     assert "Errors" in caplog.text
     with pytest.raises((TypeError, ValueError, IndexError)):
-        build_report(tmp_path, None, tmp_path / "report", "today", strict=True)
+        make_report(collect(tmp_path, None), "today", strict=True)
 
 
 def test_the_command_writes_the_report_where_it_says(

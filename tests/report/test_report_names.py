@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from agnews_exp.analyses.findings import Findings, Text, findings_to_json
+from agnews_exp.analyses.findings import Findings, Table, Text, findings_to_json, table_csv
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.drawing import Chart
-from agnews_exp.report.build import build_report
+from agnews_exp.report.build import make_report
 from agnews_exp.report.inputs import collect
+from agnews_exp.report.page import render_markdown, render_page
 from agnews_exp.report.systems import RunNames
 from agnews_exp.report.variations import learning_curves
 from agnews_exp.tracking.record import RunFolder, write_json
@@ -92,9 +93,10 @@ def test_the_newest_run_of_a_fingerprint_is_found_and_a_beginning_of_two_is_refu
         found(tmp_path, "abcdef01")
 
 
-def report(output: Path, folder: Path) -> dict[str, bytes]:
-    build_report(output, None, folder, "today", strict=True)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def report(output: Path) -> dict[str, str]:
+    made = make_report(collect(output, None), "today", strict=True)
+    tables = {block.name: table_csv(block) for block in made.blocks if isinstance(block, Table)}
+    return tables | {"page": render_page(made), "markdown": render_markdown(made)}
 
 
 def test_when_and_where_the_runs_ran_is_in_the_folded_table_alone(store_run: StoreRun, tmp_path: Path) -> None:
@@ -108,12 +110,11 @@ def test_when_and_where_the_runs_ran_is_in_the_folded_table_alone(store_run: Sto
         write_json(both.path / "environment.json", {"cpu": "test", "command": ["agnews", "run", word]})
         found = Findings("Found", (Text(f"Of {began}-101010-111111-0000a1"),))
         write_json(both.path / "analysis" / "robustness" / "findings.json", findings_to_json(found))
-    one, other = report(here, tmp_path / "one"), report(there, tmp_path / "other")
-    same = [name for name in one if not name.endswith((".png", ".svg"))]
-    assert {name for name in same if one[name] != other.get(name)} == {"provenance.csv", "report.html"}
-    assert b"model.fast=00000000" in one["tables/runs.csv"]
-    assert b"Of 00000000" in one["report.md"]
-    assert b"20260101-101010-111111-0000a1" in one["provenance.csv"]
+    one, other = report(here), report(there)
+    assert {name for name in one if one[name] != other.get(name)} == {"provenance", "page"}
+    assert "model.fast=00000000" in one["runs"]
+    assert "Of 00000000" in one["markdown"]
+    assert "20260101-101010-111111-0000a1" in one["provenance"]
 
 
 def test_a_folder_of_no_known_run_keeps_its_name(tmp_path: Path) -> None:
@@ -135,7 +136,6 @@ def test_an_arm_that_another_stage_has_run_is_an_arm_of_its_ablation(store_run: 
         write_json(sweep / "jobs" / f"{number}.json", state)
     (found,) = collect(tmp_path, None).sweeps
     assert [run.metrics["val/accuracy"] for run in found.jobs.values()] == [0.8, 0.9]
-    build_report(tmp_path, None, tmp_path / "report", "today", strict=True)
-    rows = (tmp_path / "report" / "tables" / "varied_model_max_length_table.csv").read_text().splitlines()[1:]
+    rows = report(tmp_path)["varied_model_max_length_table"].splitlines()[1:]
     assert [row.split(",")[:2] for row in rows] == [["32", "tiny-text"], ["64", "tiny-text"]]
     assert json.loads((lone.path / "status.json").read_text())["status"] == "finished"

@@ -10,7 +10,7 @@ from agnews_exp.tracking.record import RunFolder
 from tests.runners.conftest import SMALL
 
 
-@pytest.mark.parametrize("precision", ["bf16", "32"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("32", marks=pytest.mark.slow)])
 def test_analyses_ask_the_network_as_the_run_did(start_project, precision):
     from agnews_exp.analyses.performing import FinishedRun
 

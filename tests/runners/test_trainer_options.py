@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network, load_tokenizer
 from agnews_exp.models.recipes import BiLSTM, TextCNN
 from agnews_exp.models.transformer import TextClassifier
-from agnews_exp.runners.training import new_network
+from agnews_exp.runners.training import check_job, new_network
 
 ONE_EPOCH = ("trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.batch_size=8")
 
@@ -182,3 +183,18 @@ def test_checkpoints_stay_when_they_are_to_be_kept(start_project):
     kept, dropped = (root / "outputs" / "runs" / name / "checkpoints" for name in ("0000", "0001"))
     assert (kept / "best.safetensors").is_file()
     assert not dropped.exists()
+
+
+def test_numbers_and_shares_of_batches_that_do_not_fit_are_refused_before_the_training(make_training, tmp_path):
+    for number, (words, said) in enumerate((
+        (("trainer.val_check_interval=500",), "val_check_interval=500: an epoch has 22 batches"),
+        (("trainer.val_check_interval=5", "trainer.limit_train_batches=4"), "val_check_interval=5: an epoch has 4"),
+        (("trainer.val_check_interval=12", "trainer.limit_train_batches=0.5"), "an epoch has 11"),
+        (("trainer.limit_train_batches=0.01",), "limit_train_batches=0.01: of 22 batches"),
+        (("trainer.limit_val_batches=0.1",), "limit_val_batches=0.1: of 1 batches"),
+    )):  # fmt: skip
+        job = make_training(tmp_path / str(number), "trainer.batch_size=8", *words).job
+        with pytest.raises(ConfigError, match=said):
+            check_job(job)
+    for words in (("trainer.val_check_interval=22",), ("trainer.val_check_interval=0.1",), ()):
+        check_job(make_training(tmp_path / "fits", "trainer.batch_size=8", *words).job)

@@ -39,6 +39,7 @@ def test_parallel_jobs_get_a_gpu_each_by_the_names_that_the_sweep_sees(sweeps, t
     assert most_at_once([t for times in used.values() for t in times]) == 2
 
 
+@pytest.mark.slow
 def test_jobs_get_as_many_threads_as_asked(sweeps, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # the user's own setting would win
     notes = tmp_path / "notes"

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from agnews_exp import __version__
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.paths import config_folder
 from agnews_exp.sweeps.replay import check_stored
@@ -18,7 +19,8 @@ def stored(path, *words: str) -> SweepFolder:
     folder = SweepFolder(path)
     (folder.path / "jobs").mkdir(parents=True)
     shutil.copytree(config_folder(), folder.snapshot(0))
-    folder.update(words=list(words), configs=1, command="python run.py -m ...", maximise=True, primary="val/macro_f1")
+    folder.update(words=list(words), configs=1, command="python run.py -m ...", maximise=True, primary="val/macro_f1",
+                  version=__version__)  # fmt: skip
     folder.store(JobState(0, words, status="finished", objective=0.5))
     return folder
 
@@ -97,6 +99,32 @@ def test_neither_command_runs_what_a_foreign_folder_asks_for(project, tmp_path):
         assert "hydra.callbacks" in done.stderr
     assert not mark.exists()
     assert not (folder.path / "0").exists()
+
+
+def test_a_sweep_of_an_older_version_starts_anew_beside_it_with_this_versions_configuration(project):
+    words = ("data=sample", "model=dummy", "features=word_tfidf", "features.blocks.word.max_features=50",
+             "evaluation.latency_repeats=0", "tracking=none", "seed=1,2")  # fmt: skip
+    folder = stored(project.root / "outputs" / "sweeps" / "mine", *words)
+    folder.update(version="0.0.1", status="failed")
+    shutil.rmtree(folder.path / "jobs")
+    shutil.rmtree(folder.snapshot(0) / "model")  # it had another shape then
+    assert folder.snapshots == [config_folder()]
+    # A place that the command named is no part of what the sweep is.
+    done = project.run("-m", "sweep.resume=mine", f"paths.output_dir={project.root}/outputs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the version of this package has changed from 0.0.1" in done.stdout + done.stderr
+    newer = SweepFolder(folder.path.with_name("mine-2"))
+    assert [state.status for state in newer.states()] == ["finished", "finished"]
+    assert folder.states() == []
+
+
+def test_an_error_after_a_command_has_become_another_has_no_traceback_unless_its_user_asks(project):
+    stored(project.root / "outputs" / "sweeps" / "mine", "data=sample", "model=dummy,logreg")
+    words = ("-m", "sweep.resume=mine", "hydra.launcher.n_jobs=abc")
+    done = project.run(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: hydra.launcher.n_jobs='abc'")
+    assert "Traceback" in project.run(*words, env={"HYDRA_FULL_ERROR": "1"}).stderr
 
 
 @pytest.mark.slow

@@ -111,6 +111,7 @@ def test_two_sweeps_share_one_study_and_its_total(sweeps, tmp_path):
     assert not ran[0] & ran[1]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_was_killed_runs_again_once(sweeps, tmp_path):
     words = ("model=faulty", f"model.fault=killed-once:{tmp_path / 'flag'}", "model.seconds=interval(0,0.01)", *SEARCH)
     done = sweeps.run(*words, "hydra.sweeper.n_trials=2", "tracking=none")
@@ -132,6 +133,7 @@ def test_a_failed_trial_is_a_failed_trial_and_not_the_end(sweeps):
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_search_in_which_most_trials_fail_is_given_up(sweeps):
     done = sweeps.run(
         "model=faulty", "model.fault=raise", "model.seconds=interval(0.0,0.1)", "hydra.sweeper.n_trials=40", *SEARCH
@@ -141,6 +143,7 @@ def test_a_search_in_which_most_trials_fail_is_given_up(sweeps):
     assert "35 did not run" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_goals_give_a_pareto_set(sweeps):
     done = sweeps.run(
         "model=multinomial_nb", "model.alpha=tag(log,interval(0.001,10))", "hydra.sweeper.n_trials=4",
@@ -259,6 +262,7 @@ def test_a_function_of_the_users_own_adds_to_the_space_once_its_module_is_truste
     assert {(c["alpha"], c["fit_prior"]) for c in configs} == {(0.1, True), (1.0, False)}
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_all_failed_has_failed_whatever_rate_is_allowed(sweeps):
     words = ("model=faulty", "model.fault=choice(raise)", *SEARCH, "hydra.sweeper.n_trials=2")
     done = sweeps.run(*words, "hydra.sweeper.max_failure_rate=1.0")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from agnews_exp.config.compose import compose_config
-from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
-from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.sweeps.launcher import GpuSlots, thread_environment, thread_limit
 from agnews_exp.sweeps.state import (
@@ -79,6 +79,36 @@ def test_a_sweep_that_a_living_process_works_on_is_refused(tmp_path):
     again.release()
 
 
+def test_a_lock_whose_owner_has_given_its_number_to_another_process_is_that_of_leftovers(tmp_path, monkeypatch):
+    monkeypatch.setattr("agnews_exp.sweeps.state.LOCK_SECONDS", 0.2)
+    holder, folder = SweepFolder(tmp_path / "s"), SweepFolder(tmp_path / "s")
+    holder.acquire()
+    (tmp_path / "s" / ".lock").write_text(json.dumps({"pid": os.getpid(), "started": 1.0}))
+    with pytest.raises(ConfigError, match="worked on by processes of an earlier call"):
+        folder.acquire()
+    holder.release()
+
+
+def test_a_job_is_settled_only_with_its_record(tmp_path):
+    folder = SweepFolder(tmp_path / "s")
+    run = record.RunFolder(folder.path / "0")
+    run.path.mkdir(parents=True)
+    run.start({"a": 1}, {})
+    finished, pruned = JobState(0, (), status="finished", run="0"), JobState(1, (), status="pruned", objective=0.1)
+    assert not folder.is_settled(finished)
+    run.finish({"objective": 0.5})
+    assert folder.is_settled(finished)
+    assert folder.is_settled(pruned)
+    for status in ("waiting", "running", "failed", "killed"):
+        assert not folder.is_settled(replace(finished, status=status))
+    assert not folder.is_settled(replace(finished, run=None))
+    (run.path / "result.json").write_text('{"objective": 0.6, "record": 2}')
+    assert not folder.is_settled(finished)
+    shutil.rmtree(run.path)
+    assert not folder.is_settled(finished)
+    assert not folder.is_settled(None)
+
+
 def test_the_copy_of_the_configuration_is_made_once(tmp_path):
     source = tmp_path / "conf"
     (source / "model").mkdir(parents=True)
@@ -144,16 +174,3 @@ def test_threads_are_shared_among_jobs_and_the_users_own_limit_wins(monkeypatch)
     env = thread_environment(2)
     assert "OMP_NUM_THREADS" not in env
     assert env["OPENBLAS_NUM_THREADS"] == "2"
-
-
-def test_group_fingerprint_ignores_the_seed_and_what_follows_it_but_not_a_seed_fixed_on_purpose():
-    def of(*words: str) -> tuple[str, str]:
-        plain = to_plain(compose_config(["data=sample", *words]))
-        return fingerprint(plain, "data"), group_fingerprint(plain, "data")
-
-    one, two, fixed = of("seed=1"), of("seed=2"), of("seed=2", "model.random_state=1")
-    assert one[0] != two[0]
-    assert one[1] == two[1]
-    assert fixed[1] != two[1]
-    assert of("seed=1", "model.C=3")[1] != one[1]
-    assert of("seed=1", "data_fraction=0.5")[1] != one[1]

@@ -47,7 +47,8 @@ def test_abandoned_run_keeps_reason_and_drops_what_is_half_done(tmp_path):
     folder = started(tmp_path / "run")
     (folder.path / "model").mkdir()
     (folder.path / "model" / "model.skops").write_text("half")
-    (folder.path / "predictions.parquet").write_text("half")
+    for half_done in ("predictions.parquet", "result.json"):
+        (folder.path / half_done).write_text("half")
     folder.abandon("failed", "boom", traceback="where")
     status = json.loads((folder.path / "status.json").read_text())
     assert (status["status"], status["reason"], status["traceback"]) == ("failed", "boom", "where")

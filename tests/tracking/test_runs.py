@@ -52,8 +52,47 @@ def test_repeats_of_one_and_the_same_run_are_no_ambiguity(project):
 
 
 def test_a_name_that_was_given_for_a_stored_run_finds_it(project):
-    record.add_name(project.outputs, "a" * 16, "mine")
-    assert find(project.plain(), "mine").folder == project.outputs / A
+    record.RunFolder(project.outputs / A).add_name("mine")
+    record.RunFolder(project.outputs / A).add_name("multinomial_nb-word_tfidf")  # asked for again without a name
+    for word in ("mine", "min", "mine-aaaa", "multinomial_nb-word_tfidf-aaaa"):
+        found = find(project.plain(), word)
+        assert found.folder == project.outputs / A
+        assert found.given_name == "mine"
+
+
+def test_the_beginning_of_the_name_that_a_sweeps_job_was_given_finds_it(project):
+    project.finished("sweeps/grid-1/1", "name=rich-grams", fingerprint="d" * 16)
+    assert find(project.plain(), "rich").folder == project.outputs / "sweeps/grid-1/1"
+
+
+def test_a_job_that_never_began_is_not_the_beginning_of_another(project):
+    project.finished("sweeps/grid-1/23", fingerprint="d" * 16)
+    with pytest.raises(ConfigError, match="No finished run is called 'grid-1/2'"):
+        find(project.plain(), "grid-1/2")
+
+
+def test_a_command_that_uses_a_run_says_which(project, capsys):
+    find_runs(project.plain(), ["20260101"])
+    said = capsys.readouterr().err
+    assert said.startswith("run    multinomial_nb-word_tfidf-aaaa  20")
+    assert "val/macro_f1 0.8000" in said
+
+
+def test_a_renamed_project_finds_its_runs_by_their_mlflow_ids(project):
+    record.write_json(
+        project.outputs / A / "tracking.json", {"run_id": "0" * 32, "stores": {"1-1": {"run_id": "1" * 32}}}
+    )
+    old = project.root
+    project.root = old.with_name("renamed")
+    old.rename(project.root)
+    for word in ("0" * 32, "1" * 32, "grid-1/12", "latest"):
+        assert find(project.plain(), word).folder.is_relative_to(project.root)
+
+
+def test_the_first_command_on_an_empty_project_says_how_to_begin(records):
+    with pytest.raises(ConfigError, match="no finished run in") as refused:
+        find(records.plain(), "latest")
+    assert "experiment=quickstart" in str(refused.value)
 
 
 def test_runs_stand_in_the_order_in_which_they_ended_whatever_their_folders_are_called(project):

@@ -43,7 +43,7 @@ store.prepare_store(pathlib.Path(sys.argv[1]), None, "one")
 """
 
 
-@pytest.mark.parametrize("n_tables", [5, 30])
+@pytest.mark.parametrize("n_tables", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_store_whose_first_process_was_killed_amid_its_tables_can_be_used(tmp_path, n_tables):
     first = subprocess.run([sys.executable, "-c", DIE_AMID_TABLES, str(tmp_path), str(n_tables)], check=False)
     assert first.returncode == -signal.SIGKILL

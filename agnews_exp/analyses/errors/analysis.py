@@ -63,23 +63,6 @@ def analyse(
 ) -> Findings:
     """Analyse a run's errors.
 
-    Args:
-        context: The run.
-        n_hardest: Test rows with the lowest margin to list.
-        n_length_bins: Bins of about equally many test rows by number of words.
-        min_group_rows: Sources that fewer test rows name are counted together.
-        slices: Search for groups of rows with too many errors.
-        slice_pairs: Try pairs of features too.
-        slice_min_rows: Validation rows that a slice must have.
-        slice_max_q: Bound on the expected share of false findings among the slices found.
-        label_noise: List rows whose label is probably wrong (cleanlab).
-        near_duplicates: Find near-duplicates (datasketch), not only texts with the same words.
-        similarity: Jaccard similarity of word shingles from which on two texts are near-duplicates.
-        shingle_words: Words of a shingle.
-        permutations: Length of the MinHash signatures.
-        resamples: Bootstrap resamples of metrics with and without near-duplicates.
-        texts: Write texts into the files; false for a record that goes where the corpus may not.
-
     Returns:
         ``test/errors``, ``test/near_duplicate_rows``, ``test/macro_f1_without_near_duplicates``,
         ``test/label_noise_share``, ``test/slices_found``, ``test/slices_confirmed`` and their like.

@@ -68,9 +68,7 @@ def agency(text: str) -> str:
 def agencies(texts: Sequence[str], min_rows: int = 1) -> tuple[NDArray[np.int64], list[str]]:
     """Return each text's source as an index (n,) into names, most frequent first, ``none named`` last.
 
-    Args:
-        texts: The n texts.
-        min_rows: Sources of fewer texts are counted together as ``other named``.
+    Sources that fewer than ``min_rows`` texts name are counted together as ``other named``.
     """
     named = [agency(text) for text in texts]
     counts: dict[str, int] = {}
@@ -97,12 +95,7 @@ def word_counts(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def length_edges(counts: NDArray[np.int64], n_bins: int) -> NDArray[np.int64]:
-    """Return the inner edges, at most ``n_bins - 1``, of bins that hold about equally many rows.
-
-    Args:
-        counts: Shape (n,), words of each text.
-        n_bins: Number of bins wanted; fewer where many texts have the same length.
-    """
+    """Return at most ``n_bins - 1`` inner edges of bins that hold about equally many texts by words, shape (n,)."""
     inner = np.quantile(counts, np.linspace(0, 1, n_bins + 1)[1:-1])
     edges = np.unique(np.ceil(inner).astype(np.int64))
     return edges[edges > counts.min()] if len(counts) else edges

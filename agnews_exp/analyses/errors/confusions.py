@@ -18,14 +18,8 @@ from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
 def true_class_margins(labels: NDArray[np.int64], predictions: Predictions) -> FloatArray | None:
     """Return the true class's score minus the best other class's, shape (n,): negative where the row is wrong.
 
-    The scores are the model's decision scores, or the logarithms of its probabilities where it has none.
-
-    Args:
-        labels: Shape (n,), true class indices.
-        predictions: The model's answers.
-
-    Returns:
-        None for a model that gives labels only.
+    The scores are the model's decision scores, or the logarithms of its probabilities where it has none; None without
+    both.
     """
     scores = predictions.scores
     if scores is None:
@@ -54,11 +48,6 @@ def hardest_rows(labels: NDArray[np.int64], predictions: Predictions, n: int) ->
     """Return positions of the n wrong rows with the lowest margin, lowest first; fewer where fewer rows are wrong.
 
     Of a model that gives labels only these are its first n errors.
-
-    Args:
-        labels: Shape (m,), true class indices.
-        predictions: The model's answers for the m rows.
-        n: Rows at most.
     """
     wrong = np.flatnonzero(predictions.labels != labels)
     margins = true_class_margins(labels, predictions)
@@ -88,9 +77,7 @@ class LabelNoise(Result):
 def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> LabelNoise:
     """Find rows whose label the model contradicts more confidently than it confirms labels on average.
 
-    Args:
-        labels: Shape (n,), class indices as labelled.
-        probabilities: Shape (n, K), of a model that has not seen these rows' labels.
+    ``labels`` has shape (n,), ``probabilities`` (n, K), of a model that has not seen these rows' labels.
 
     Raises:
         MissingDependencyError: cleanlab is not installed.
@@ -159,37 +146,20 @@ class Contrast(Result):
 
 
 def rate(name: str, count: int, total: int) -> Rate:
-    """Return a share with its 95 % Wilson interval.
-
-    Args:
-        name: Its name, such as the group's.
-        count: Between 0 and ``total``.
-        total: At least 1.
-    """
+    """Return ``count`` of ``total`` (at least 1) with its 95 % Wilson interval."""
     interval = accuracy_interval(count, total)
     return Rate(name, count, total, interval.estimate, interval.low, interval.high)
 
 
 def rates_by_group(wrong: BoolArray, groups: NDArray[np.int64], names: Sequence[str]) -> tuple[Rate, ...]:
-    """Return the error rate of each group that has rows, in the order of the names.
-
-    Args:
-        wrong: Shape (n,), whether each row is an error.
-        groups: Shape (n,), each row's group, an index into ``names``.
-        names: Names of the groups.
-    """
+    """Return the error rate of each group that has rows, by the names that ``groups``, shape (n,), point to."""
     totals = np.bincount(groups, minlength=len(names))
     counts = np.bincount(groups[wrong], minlength=len(names))
     return tuple(rate(name, int(counts[i]), int(totals[i])) for i, name in enumerate(names) if totals[i])
 
 
 def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray]) -> tuple[Contrast, ...]:
-    """Return rows with an attribute against rows without, for each attribute that some but not all rows have.
-
-    Args:
-        wrong: Shape (n,), whether each row is an error.
-        attributes: Shape (n,) each, which rows have it.
-    """
+    """Return rows with an attribute against rows without, for each attribute (n,) that some but not all rows have."""
     from scipy.stats import fisher_exact
 
     found = []

@@ -81,15 +81,10 @@ def shingles(words: str, size: int) -> frozenset[str]:
 def find_near_duplicates(
     texts: Sequence[str], *, threshold: float = 0.5, shingle_words: int = 3, permutations: int = 128, seed: int = 1
 ) -> NearDuplicates:
-    """Find all pairs of texts that are alike.
+    """Find all pairs of texts whose shingles have a Jaccard similarity of ``threshold`` or more.
 
-    Args:
-        texts: The n texts of all splits together.
-        threshold: Jaccard similarity in (0, 1] from which on two texts count as near-duplicates. Of 38 words and
-            three-word shingles, one word changed leaves .85, four words about .5.
-        shingle_words: Words of a shingle.
-        permutations: Length of the MinHash signatures: more find more of the pairs near the threshold.
-        seed: Of the permutations.
+    Of 38 words and three-word shingles, one word changed leaves .85, four words about .5. ``permutations`` is the
+    length of the MinHash signatures: more find more of the pairs near the threshold.
 
     Raises:
         MissingDependencyError: datasketch is not installed.
@@ -119,12 +114,7 @@ def find_near_duplicates(
 
 
 def cached_near_duplicates(cache_dir: Path, texts: Sequence[str], settings: Mapping[str, Any]) -> NearDuplicates:
-    """Return the near-duplicates among texts.
-
-    Args:
-        cache_dir: The project's cache.
-        texts: The texts of all splits together.
-        settings: ``threshold``, ``shingle_words``, ``permutations`` of :func:`find_near_duplicates`.
+    """Return the near-duplicates among texts; ``settings`` are the named arguments of :func:`find_near_duplicates`.
 
     Raises:
         MissingDependencyError: datasketch is not installed.
@@ -149,15 +139,7 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def count_across(found: NearDuplicates, parts: Mapping[str, slice]) -> dict[str, dict[str, int]]:
-    """Count the rows of each split that have a (near-)duplicate in each split; in its own, another row.
-
-    Args:
-        found: Pairs of all texts.
-        parts: Where each split's rows lie among them.
-
-    Returns:
-        ``counts[split][where]``.
-    """
+    """Count, by split and split, rows that have a (near-)duplicate in another split, or another row in their own."""
     from scipy.sparse import csr_array
 
     n_keys = int(found.keys.max(initial=-1)) + 1
@@ -227,17 +209,7 @@ def duplicate_effect(
     resamples: int = 2000,
     seed: int = 0,
 ) -> DuplicateEffect:
-    """Return the effect of near-duplicates among the training rows on the metrics of one split.
-
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), classes given.
-        train_labels: Shape (t,), labels of the training rows.
-        matches: Each row's most similar training row.
-        class_names: K names.
-        resamples: Bootstrap resamples of each metric's interval.
-        seed: Of the resampling.
-    """
+    """Return the effect of near-duplicates among the t training rows on the metrics of one split of n rows."""
 
     def metrics(rows: NDArray[np.bool_]) -> dict[str, BootstrapInterval]:
         return {

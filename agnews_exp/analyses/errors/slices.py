@@ -83,13 +83,7 @@ class SliceSearch(Result):
 
 
 def make_features(texts: Sequence[str], attributes: Mapping[str, Mapping[str, BoolArray]], words: Sequence[str]) -> Any:
-    """Return the yes-or-no features of n texts and of their answers.
-
-    Args:
-        texts: The texts, for the words.
-        attributes: By family, by name: shape (n,), which texts have it.
-        words: Words to look for, lower case.
-    """
+    """Return the yes-or-no features of n texts: attributes, shape (n,), by family and name, and lower-case words."""
     from scipy.sparse import csc_array, hstack
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -119,13 +113,9 @@ def frequent_words(texts: Sequence[str], min_rows: int) -> list[str]:
 
 
 def excess_p_values(errors: IntArray, rows: IntArray, all_errors: ArrayLike, all_rows: ArrayLike) -> FloatArray:
-    """Return the chance of so many errors or more in a random subset of this size (one-sided Fisher).
+    """Return the chance of so many errors or more in a random subset of this size (one-sided Fisher), shape (s,).
 
-    Args:
-        errors: Shape (s,), errors in each slice.
-        rows: Shape (s,), rows in each slice.
-        all_errors: Errors in all rows that the slice is a part of: one number, or shape (s,).
-        all_rows: All these rows, likewise.
+    ``all_errors`` in ``all_rows``, of which the slices are parts, are one number or of shape (s,).
     """
     from scipy.stats import hypergeom
 
@@ -148,19 +138,11 @@ def find_slices(
     max_q: float = 0.05,
     pairs: bool = True,
 ) -> SliceSearch:
-    """Find slices with too many errors.
+    """Find slices of the rows searched (validation) with too many errors, and look at them in other rows (test).
 
     A pair must err too often also among the rows of each of its two features, else it says no more than they do: its
-    p-value is the largest of the three tests (an intersection-union test).
-
-    Args:
-        features: Of the n rows searched (validation).
-        wrong: Shape (n,), whether each is an error.
-        confirming: The same features of other rows (test).
-        confirming_wrong: Shape (n',).
-        min_rows: Rows searched that a slice must have, and as many others.
-        max_q: Bound on the expected share of false findings.
-        pairs: Whether pairs of features are tested too.
+    p-value is the largest of the three tests (an intersection-union test). ``max_q`` bounds the expected share of false
+    findings; a slice and the rest have ``min_rows`` rows at least.
     """
     table = _candidates(features, wrong, min_rows, pairs)
     p_values = _p_values(table, int(wrong.sum()), len(wrong), max_q)

@@ -60,19 +60,6 @@ def analyse(
 ) -> Findings:
     """Explain a run's model.
 
-    Args:
-        context: The run.
-        methods: Methods for single articles; ``auto`` takes what the model and the installed packages allow.
-        n_articles: Test articles to show.
-        n_wrong: Of these, wrongly classified ones (fewer where the model made fewer errors).
-        n_faithfulness: Test articles to score the methods on; 0 leaves it out.
-        n_terms: Named weights per class and block from each end.
-        samples: Variants of a text that LIME and SHAP may ask about.
-        integration_steps: Points of the integral of integrated gradients.
-        random_orders: Random word orders per article: the baseline of faithfulness.
-        permutation_repeats: Permutations of each feature family on the validation rows; 0 leaves it out.
-        seed: Of everything random.
-
     Returns:
         ``test/comprehensiveness_<method>``, ``test/sufficiency_<method>``, and the same for ``random``.
     """

@@ -16,13 +16,7 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 
 def random_order(texts: Sequence[str], targets: NDArray[np.int64], seed: int) -> list[Explanation]:
-    """Return n explanations of uniform random weights, the baseline of every faithfulness score.
-
-    Args:
-        texts: n texts.
-        targets: Shape (n,), the classes to explain.
-        seed: Of the weights.
-    """
+    """Return explanations of uniform random weights, the baseline of every faithfulness score."""
     generator = np.random.default_rng(seed)
     return [
         Explanation("random", text, int(target), generator.random(len(word_spans(text))))
@@ -61,14 +55,9 @@ class Interval:
 
 
 def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[float] = SHARES) -> Erasure:
-    """Measure how the answer changes without the explained words, and with them alone.
+    """Measure how the answer (probabilities) changes without the explained words, and with them alone.
 
     The top share q of a text's m words are the ceil(q m) with the highest weights, at least one.
-
-    Args:
-        answer: Gives probabilities, shape (n, K).
-        explanations: n explanations, of one method.
-        shares: Shares of the words.
     """
     variants: list[str] = []
     for explanation in explanations:
@@ -95,12 +84,7 @@ def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
 
 
 def interval_of_mean(values: FloatArray, *, seed: int = 0) -> Interval:
-    """Return the mean of n articles' values with a 95 % percentile bootstrap interval over articles.
-
-    Args:
-        values: Shape (n,).
-        seed: Of the resampling.
-    """
+    """Return the mean of n articles' values with a 95 % percentile bootstrap interval over articles."""
     generator = np.random.default_rng(seed)
     rows = generator.integers(0, len(values), (_RESAMPLES, len(values)))
     means = values[rows].mean(axis=1)
@@ -132,14 +116,7 @@ class Faithfulness:
 
 
 def score(method: str, erasure: Erasure, baseline: Erasure, *, seed: int = 0) -> Faithfulness:
-    """Return a method's scores beside a baseline on the same articles.
-
-    Args:
-        method: Its name.
-        erasure: Of the method.
-        baseline: Of random orders, for the same articles in the same order.
-        seed: Of the bootstrap.
-    """
+    """Return a method's scores beside those of random orders on the same articles in the same order."""
     own = erasure.comprehensiveness.mean(axis=1), erasure.sufficiency.mean(axis=1)
     other = baseline.comprehensiveness.mean(axis=1), baseline.sufficiency.mean(axis=1)
     means = erasure.comprehensiveness.mean(axis=0), erasure.sufficiency.mean(axis=0)

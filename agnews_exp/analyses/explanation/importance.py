@@ -46,17 +46,9 @@ def named_weights(
     labels: NDArray[np.int64],
     n_terms: int,
 ) -> list[WeightedTerm]:
-    """Return for each block and class the features of the highest and lowest weights and of the largest effects.
+    """Return for each block and class the features of the ``n_terms`` highest and lowest weights and largest effects.
 
-    Args:
-        view: The linear model.
-        class_names: K names.
-        texts: n validation texts.
-        labels: Shape (n,).
-        n_terms: Features from each end of the weights, and from the top of the effects.
-
-    Returns:
-        By block, class and weight, highest first.
+    They come by block, class and weight, highest first; effects are measured on validation texts.
     """
     matrix = view.matrix(texts)
     shares = np.bincount(matrix.indices[matrix.data != 0], minlength=matrix.shape[1]) / max(1, matrix.shape[0])
@@ -108,17 +100,10 @@ class FamilyImportance:
 def family_importance(
     matrix: Any, families: Mapping[str, NDArray[np.int64]], score: Score, *, repeats: int = 5, seed: int = 0
 ) -> tuple[float, list[FamilyImportance]]:
-    """Permute (Breiman 2001) or blank all columns of a family together.
+    """Permute (Breiman 2001) or blank all columns of a family of a matrix (n, V) together.
 
-    Columns of a family move together, so that what they say of each other stays and only what they say of the rest
-    and of the class is lost. Families that say the same stand in for one another: each can then look unimportant.
-
-    Args:
-        matrix: Shape (n, V), sparse or dense.
-        families: Name to column indices.
-        score: Scores a matrix of the same shape.
-        repeats: Permutations.
-        seed: Of the permutations.
+    Columns of a family move together, so that what they say of each other stays and only what they say of the rest and
+    of the class is lost. Families that say the same stand in for one another: each can then look unimportant.
 
     Returns:
         The score of the untouched matrix, and one entry a family.
@@ -164,16 +149,7 @@ def measure_families(
     pipeline: Any, texts: Sequence[str], labels: NDArray[np.int64], class_names: Sequence[str], *, repeats: int,
     seed: int,
 ) -> tuple[float, list[FamilyImportance]]:  # fmt: skip
-    """Return the validation macro-F1 and what each family's permutation and removal take from it.
-
-    Args:
-        pipeline: Fitted, with the step ``features``.
-        texts: n validation texts.
-        labels: Shape (n,).
-        class_names: K names.
-        repeats: Permutations of each family.
-        seed: Of the permutations.
-    """
+    """Return the validation macro-F1 and what each family's permutation and removal take from it."""
     names = tuple(class_names)
 
     def score(matrix: Any) -> float:

@@ -62,10 +62,6 @@ def occurrences(vectoriser: Any, source: Mapped) -> Iterator[tuple[str, list[int
     """Yield every n-gram of a text, once for each place, with the original places of its characters.
 
     The n-grams are those of scikit-learn's analyzers (``_word_ngrams``, ``_char_ngrams``, ``_char_wb_ngrams``).
-
-    Args:
-        vectoriser: Fitted; :func:`is_ngram_vectoriser` is true for it.
-        source: The text as the vectoriser gets it.
     """
     text = source.changed(vectoriser.build_preprocessor()(source.text))
     low, high = vectoriser.ngram_range
@@ -359,11 +355,6 @@ def additive(view: LinearView, texts: Sequence[str], targets: NDArray[np.int64])
 
     The contribution of an n-gram, its value times its weight, is shared evenly by the places where it stands, and
     there by its characters other than white space.
-
-    Args:
-        view: The model.
-        texts: n texts.
-        targets: Shape (n,), class indices.
     """
     matrix = view.matrix(texts)
     inputs = cleaned(view.pipeline, texts)

@@ -88,12 +88,7 @@ def scores(model: FittedModel, texts: Sequence[str]) -> FloatArray:
 
 
 def find_methods(model: FittedModel, wanted: Sequence[Method] | None, budget: Budget) -> Methods:
-    """Return the wanted methods, or all that the model and the installed packages allow.
-
-    Args:
-        model: The fitted model.
-        wanted: Names; None takes what there is, and says what is left out and why.
-        budget: Limits of the costly ones.
+    """Return the wanted methods; None takes all that the model and the installed packages allow.
 
     Raises:
         ConfigError: A wanted method does not fit the model.

@@ -64,11 +64,6 @@ def gradient_x_input(predictor: TextPredictor, texts: Sequence[str], targets: ND
     """Explain by the gradient of the class's logit at each word vector times that vector (Shrikumar et al. 2016).
 
     The first-order estimate of what the vector adds to the logit.
-
-    Args:
-        predictor: The network with its tokenizer.
-        texts: n texts.
-        targets: Shape (n,), class indices.
     """
 
     def attribute(ids: torch.Tensor, mask: torch.Tensor, _: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -96,12 +91,6 @@ def integrated_gradients(
 
     The weights and what falls on special tokens add up to the logit less the baseline's logit, which is ``base``, up
     to the error of the numerical integral.
-
-    Args:
-        predictor: The network with its tokenizer.
-        texts: n texts.
-        targets: Shape (n,), class indices.
-        steps: Points of the integral.
 
     Raises:
         MissingDependencyError: captum is not installed.
@@ -138,12 +127,6 @@ def attention(
     Without rollout: the last layer's weights, mean over heads, from the token that the classifier reads ([CLS], or the
     mean over all tokens where it reads the mean vector). With rollout (Abnar and Zuidema 2020): the product over all
     layers of half attention, half identity, which follows information back to the input.
-
-    Args:
-        predictor: A Hugging Face encoder with its tokenizer.
-        texts: n texts.
-        targets: Shape (n,), class indices; they change nothing but the explanations' ``target``.
-        rollout: Which of the two.
 
     Raises:
         ConfigError: The network has no attention.

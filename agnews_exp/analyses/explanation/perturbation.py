@@ -18,11 +18,6 @@ def occlusion(answer: Answer, texts: Sequence[str], targets: NDArray[np.int64]) 
 
     A word's weight is the score of the class for the whole text less that for the text without the word. All variants
     of all texts are answered in one call, so that the model can batch them.
-
-    Args:
-        answer: The model.
-        texts: n texts.
-        targets: Shape (n,), class indices.
     """
     variants: list[str] = []
     counts = []
@@ -45,13 +40,6 @@ def lime(
     answer: Answer, texts: Sequence[str], targets: NDArray[np.int64], *, samples: int = 500, seed: int = 0
 ) -> list[Explanation]:
     """Explain texts by a linear model of the answers to random parts of them (Ribeiro et al. 2016).
-
-    Args:
-        answer: Gives probabilities, shape (n, K).
-        texts: n texts.
-        targets: Shape (n,), class indices.
-        samples: Random variants of each text.
-        seed: Of the variants.
 
     Raises:
         MissingDependencyError: The package lime is not installed.
@@ -86,14 +74,8 @@ def shap(
 ) -> list[Explanation]:
     """Explain texts by Shapley values of their words, estimated from permutations (Lundberg and Lee 2017).
 
-    The values of a text's words and the probability for an empty text add up to the probability for the text.
-
-    Args:
-        answer: Gives probabilities, shape (n, K).
-        texts: n texts.
-        targets: Shape (n,), class indices.
-        samples: Variants of each text at most; one permutation of m words takes 2 m + 1, at least one is made.
-        seed: Of the permutations.
+    The values of a text's words and the probability for an empty text add up to the probability for the text. One
+    permutation of m words asks about 2 m + 1 variants; at least one is made.
 
     Raises:
         MissingDependencyError: The package shap is not installed.

@@ -82,17 +82,7 @@ def from_characters(
     base: float | None = None,
     signed: bool = True,
 ) -> Explanation:
-    """Sum the weights of characters over words; what lies on white space is counted as elsewhere.
-
-    Args:
-        method: See :class:`Explanation`.
-        text: Of n characters.
-        target: Class index.
-        character_weights: Shape (n,).
-        elsewhere: Weight that falls on no character.
-        base: See :class:`Explanation`.
-        signed: See :class:`Explanation`.
-    """
+    """Sum the weights of n characters, shape (n,), over words; what lies on white space is counted as elsewhere."""
     values = np.asarray(character_weights, dtype=np.float64)
     running = np.concatenate([[0.0], np.cumsum(values)])
     spans = word_spans(text)
@@ -102,13 +92,9 @@ def from_characters(
 
 
 def keep_words(text: str, kept: NDArray[np.bool_]) -> str:
-    """Return a text without some of its words, one gap between those that are left.
+    """Return a text without those of its m words that a mask (m,) leaves out, one gap between those that are left.
 
     A space parts neighbours that only a removed word kept apart: without its hyphen ``Sixers-Wizards`` is two words.
-
-    Args:
-        text: Of m words.
-        kept: Shape (m,).
     """
     parts: list[str] = []
     gap, removed, end_before = "", False, 0

@@ -83,16 +83,9 @@ class Probe:
 
 
 def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, folds: int, seed: int) -> Probe:
-    """Predict the class from artefacts alone.
+    """Predict the class from artefacts, shape (n,) each, alone, in stratified and shuffled folds.
 
     Texts with the same artefacts are one weighted row, so that the time does not grow with the corpus.
-
-    Args:
-        found: A artefacts, shape (n,) each.
-        labels: Shape (n,).
-        n_classes: K.
-        folds: Folds, stratified and shuffled.
-        seed: Of the shuffling.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
@@ -147,13 +140,6 @@ def duplicates(
     strict: Annotated[float, Field(gt=0, le=1)] = 0.9,
 ) -> Findings:
     """Count texts that are the same or nearly so, within each split and across splits.
-
-    Args:
-        corpus: The corpus.
-        similarity: Jaccard similarity of word shingles from which on two texts are near-duplicates.
-        shingle_words: Words of a shingle.
-        permutations: Length of the MinHash signatures.
-        strict: A second, higher similarity: rows from there on are counted apart.
 
     Returns:
         ``identical/train``: training rows of which another is the same character for character;
@@ -241,11 +227,6 @@ def artefacts(
     min_source_rows: Annotated[int, Field(ge=1)] = 100,
 ) -> Findings:
     """Count what feeds left in the texts, and predict the class from that alone.
-
-    Args:
-        corpus: The corpus.
-        folds: Folds of the probe's cross-validation on training rows.
-        min_source_rows: Sources that fewer texts of all splits name are counted together.
 
     Returns:
         ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``,
@@ -344,12 +325,6 @@ def label_noise(
     n_listed: Annotated[int, Field(ge=0)] = 500,
 ) -> Findings:
     """List training rows whose label is probably wrong: confident learning on out-of-fold probabilities.
-
-    Args:
-        corpus: The corpus.
-        folds: Folds; TF-IDF and model are fitted inside each.
-        alpha: Regularisation of the model, a logistic regression by stochastic gradient descent.
-        n_listed: Rows of the list, most doubtful first.
 
     Returns:
         ``share``, ``rows``, ``out_of_fold_accuracy``.

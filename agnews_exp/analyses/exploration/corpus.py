@@ -62,12 +62,7 @@ class WordTable:
         return WordTable(self.table.take(positions), self.terms)
 
     def class_counts(self, labels: IntArray, n_classes: int) -> IntArray:
-        """Return how often each class uses each word, shape (K, V).
-
-        Args:
-            labels: Shape (n,), each text's class.
-            n_classes: K.
-        """
+        """Return how often each class uses each word, shape (K, V); ``labels`` has shape (n,)."""
         flat = labels[self.documents] * len(self.terms) + self.ids
         counts = np.bincount(flat, minlength=n_classes * len(self.terms))
         return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
@@ -83,12 +78,7 @@ class WordTable:
 
 
 def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_words) -> WordTable:
-    """Find the words of texts.
-
-    Args:
-        texts: The n texts.
-        split: Cuts a text into words; ``str.split`` for words between blanks, letter case kept.
-    """
+    """Find the words of texts; ``str.split`` cuts them at blanks and keeps letter case."""
     index: dict[str, int] = {}
     ids: list[int] = []
     lengths = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -213,12 +203,7 @@ class ExploredCorpus:
         return (text,) if self.show_texts else ()
 
     def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return the finite values of each class that has any.
-
-        Args:
-            positions: Shape (n,), training rows.
-            values: Shape (n,), one of each.
-        """
+        """Return the finite values (n,), one for each of these training rows, of each class that has any."""
         labels, keep = self.train.labels[positions], np.isfinite(values)
         groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
         return {name: own for name, own in groups.items() if len(own)}
@@ -234,12 +219,7 @@ class ExploredCorpus:
 
 
 def class_pairs(names: Sequence[str], matrix: FloatArray) -> dict[tuple[str, str], float]:
-    """Return the value of each pair of classes.
-
-    Args:
-        names: K names.
-        matrix: Shape (K, K), symmetric.
-    """
+    """Return the value of each pair of classes from a symmetric matrix (K, K)."""
     i, j = np.triu_indices(len(names), 1)
     return {(names[a], names[b]): float(matrix[a, b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
 
@@ -255,15 +235,7 @@ def extremes(values: Mapping[str, float]) -> str:
 def boxes(
     name: str, title: str, x_title: str, groups: Mapping[str, FloatArray], x_range: tuple[float, float] | None = None
 ) -> tuple[Table, Chart]:
-    """Return a number of texts as a row and as a box for each group.
-
-    Args:
-        name: File name without ending.
-        title: Its title.
-        x_title: The number, with its unit.
-        groups: Group to its values, shape (n,), n at least 1.
-        x_range: Ends of the chart's axis.
-    """
+    """Return a number of texts as a row and as a box for each group of values, shape (n,), n at least 1."""
     shares = (5, 25, 50, 75, 95)
     rows = [
         (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())

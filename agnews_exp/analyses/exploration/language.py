@@ -63,12 +63,6 @@ def languages(
     HTML residue is removed first. Short texts full of names are often taken for another language, so only texts whose
     language is found with some certainty count.
 
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts to look at.
-        min_probability: How certain the language must be for a text to count as one of another language.
-        n_listed: Texts in other languages to list.
-
     Returns:
         ``share/<language>`` (ISO 639-1) for the languages found with certainty, ``uncertain``, ``other_share``: certain
         texts that are not in the most frequent language, over all.
@@ -142,12 +136,6 @@ def readability(
 ) -> Findings:
     """Measure the Flesch reading ease of each class's texts.
 
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts to read.
-        method: ``textstat`` looks syllables up (package textstat), ``rules`` counts groups of vowels; ``auto`` takes
-            the former where it is installed.
-
     Returns:
         ``flesch/<class>``, the mean.
     """
@@ -187,10 +175,6 @@ def _textstat(texts: list[str]) -> FloatArray:
 @analysis("polarity", title="Polarity")
 def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
     """Measure the polarity of each class's texts, from -1 to 1, with TextBlob or else VADER.
-
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts to read.
 
     Returns:
         ``polarity/<class>``, the mean.

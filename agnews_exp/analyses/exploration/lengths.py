@@ -21,9 +21,6 @@ _LONG: Final = 70  # words; the share of longer texts is a number of its own, wh
 def classes(corpus: ExploredCorpus) -> Findings:
     """Count the rows of each class in each split.
 
-    Args:
-        corpus: The corpus.
-
     Returns:
         ``rows/<split>``, ``empty/<split>``, ``imbalance/train``: rows of the largest class over those of the smallest.
     """
@@ -53,11 +50,7 @@ def text_lengths(texts: list[str]) -> tuple[IntArray, IntArray]:
 
 
 def describe_lengths(values: ArrayLike) -> dict[str, float]:
-    """Return mean, standard deviation (n - 1), ends and percentiles of a sample.
-
-    Args:
-        values: Shape (n,), n at least 1.
-    """
+    """Return mean, standard deviation (n - 1), ends and percentiles of a sample, shape (n,), n at least 1."""
     sample = np.asarray(values, dtype=np.float64)
     q25, median, q75, p95, p99 = np.percentile(sample, [25, 50, 75, 95, 99]).tolist()
     std = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
@@ -75,11 +68,6 @@ def lengths(
     document_sample: Annotated[int, Field(ge=0)] = 20000,
 ) -> Findings:
     """Describe how long texts are.
-
-    Args:
-        corpus: The corpus.
-        outlier_percentile: Texts with more words than this percentile are counted as outliers.
-        document_sample: Training texts whose sentences and kinds of characters are measured; 0 leaves that out.
 
     Returns:
         ``words/mean``, ``characters/p99``, ``words_mean/<class>``, ``outliers``, ``document/<feature>`` and their like.

@@ -63,15 +63,7 @@ class NgramCounts:
 
 
 def count_ngrams(words: WordTable, labels: IntArray, n_classes: int, size: int, min_count: int = 1) -> NgramCounts:
-    """Count n-grams within texts.
-
-    Args:
-        words: The words of n texts.
-        labels: Shape (n,), each text's class.
-        n_classes: K.
-        size: Words of an n-gram, 1 to 3.
-        min_count: Rarer n-grams are left out.
-    """
+    """Count n-grams of 1 to 3 words within n texts; those rarer than ``min_count`` are left out."""
     ids, documents, base = words.ids, words.documents, max(1, len(words.terms))
     keys, of = ids, documents
     for step in range(1, size):
@@ -88,15 +80,11 @@ def count_ngrams(words: WordTable, labels: IntArray, n_classes: int, size: int, 
 
 
 def weighted_log_odds(counts: IntArray, prior_words: float) -> FloatArray:
-    """Return how much more each class uses each term than the other classes do, as z-scores, shape (K, m).
+    """Return how much more each class uses each term than the other classes do: z-scores of counts, shape (K, m).
 
     The log-odds ratio with an informative Dirichlet prior, divided by its standard deviation: equations 15, 16, 20 and
-    22 of Monroe, Colaresi and Quinn, "Fightin' Words" (2008). The prior has the shares of the whole corpus, so that
-    rare terms are drawn to no difference.
-
-    Args:
-        counts: Shape (K, m).
-        prior_words: The prior's weight, in words.
+    22 of Monroe, Colaresi and Quinn, "Fightin' Words" (2008). The prior has the shares of the whole corpus and the
+    weight of ``prior_words`` words, so that rare terms are drawn to no difference.
     """
     total = counts.sum(axis=0)
     prior = prior_words * total / total.sum()
@@ -111,12 +99,7 @@ def weighted_log_odds(counts: IntArray, prior_words: float) -> FloatArray:
 
 
 def chi2_scores(matrix: Any, labels: IntArray) -> FloatArray:
-    """Return the chi2 statistic of each column against the classes, shape (m,).
-
-    Args:
-        matrix: Shape (n, m), not negative, sparse or dense.
-        labels: Shape (n,).
-    """
+    """Return the chi2 statistic of each column of a matrix (n, m), not negative, against the classes, shape (m,)."""
     from sklearn.feature_selection import chi2
 
     scores: FloatArray = np.nan_to_num(chi2(matrix, labels)[0])
@@ -133,14 +116,7 @@ def ngrams(
     n_top: Annotated[int, Field(ge=1, le=500)] = 15,
     bigram_documents: Annotated[int, Field(ge=1)] = 10000,
 ) -> Findings:
-    """List the most frequent words, bigrams and trigrams, without stop words.
-
-    Args:
-        corpus: The corpus.
-        n_top: N-grams of each list.
-        bigram_documents: Training texts of a second list of bigrams, ``top_bigrams``: published lists often count a
-            sample.
-    """
+    """List the most frequent words, bigrams and trigrams, without stop words."""
     labels, n_classes = corpus.train.labels, corpus.n_classes
     lists: dict[str, list[tuple[str, int]]] = {}
     rows: list[tuple[str, str, str, int]] = []
@@ -170,14 +146,7 @@ def discriminative(
     min_count: Annotated[int, Field(ge=1)] = 10,
     prior_words: Annotated[float, Field(gt=0)] = 1000.0,
 ) -> Findings:
-    """Rank words and bigrams by how much they tell a class from the others: log-odds with a Dirichlet prior, and chi2.
-
-    Args:
-        corpus: The corpus.
-        n_top: Terms of each class.
-        min_count: Rarer terms are left out of the log-odds.
-        prior_words: Weight of the prior, in words.
-    """
+    """Rank words and bigrams that tell a class from the others, by log-odds with a Dirichlet prior and by chi2."""
     labels = corpus.train.labels
     both = [count_ngrams(corpus.content_words, labels, corpus.n_classes, size, min_count) for size in (1, 2)]
     terms = both[0].terms + both[1].terms

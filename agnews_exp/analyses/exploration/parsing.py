@@ -50,12 +50,7 @@ def capitalised_sequences(text: str) -> list[str]:
 
 
 def load_spacy(model: str, what: str, exclude: Sequence[str] = ()) -> Any:
-    """Load an installed pipeline.
-
-    Args:
-        model: Its name, or its folder.
-        what: The purpose, for the message: "typed entities".
-        exclude: Components that are not needed.
+    """Load an installed pipeline by its name or folder, for a purpose such as "typed entities".
 
     Raises:
         MissingDependencyError: spaCy or the pipeline is not installed, or cannot be read.
@@ -71,10 +66,7 @@ def load_spacy(model: str, what: str, exclude: Sequence[str] = ()) -> Any:
 
 
 def tree_depth(heads: Sequence[int]) -> int:
-    """Return the most ancestors that a word of a parsed text has; 0 for one word, or none.
-
-    Args:
-        heads: For each word the position of its head; a root is its own head.
+    """Return the most ancestors that a word of a parsed text has, from each word's head; a root is its own head.
 
     Raises:
         ValueError: The heads make a circle.
@@ -112,13 +104,6 @@ def entities(
     n_top: Annotated[int, Field(ge=1, le=100)] = 12,
 ) -> Findings:
     """Count names by class: with spaCy where it and its model are installed, else runs of capitalised words.
-
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts that runs of capitalised words are looked for in.
-        spacy_model: Name of an installed spaCy pipeline; null does not look for one.
-        spacy_documents: Training texts that spaCy reads: it is some hundred times as slow.
-        n_top: Names of each class to list.
 
     Returns:
         ``names_per_text/<class>``, ``names_jaccard/<class>-<class>``; with spaCy ``entities/<type>``.
@@ -198,12 +183,6 @@ def dependencies(
     n_top: Annotated[int, Field(ge=1, le=100)] = 12,
 ) -> Findings:
     """Parse sentences: how deep their trees are, and what verbs they turn on.
-
-    Args:
-        corpus: The corpus.
-        spacy_model: Name or folder of a spaCy pipeline with a dependency parser.
-        n_documents: Training texts to parse.
-        n_top: Root verbs of each class to list.
 
     Returns:
         ``tree_depth/<class>``, the mean over texts of the most ancestors that a word has; ``sentences``, the mean

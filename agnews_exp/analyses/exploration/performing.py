@@ -59,10 +59,7 @@ class EdaConfig:
 
 
 def compose_eda(overrides: list[str]) -> EdaConfig:
-    """Compose and check an exploration.
-
-    Args:
-        overrides: Words of the command line, such as ``["data=sample", "eda=fast", "eda.topics=null"]``.
+    """Compose and check an exploration from words such as ``["data=sample", "eda=fast", "eda.topics=null"]``.
 
     Raises:
         ConfigError: Something of it is unknown or out of range.
@@ -96,16 +93,9 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
 def perform_eda(
     config: EdaConfig, splits: Splits, *, force: bool = False, report: Report | None = None
 ) -> dict[str, Any]:
-    """Perform the parts that the folder does not have yet for these rows and settings.
+    """Perform the parts that the folder does not have yet for these rows and settings; return findings.json's content.
 
-    Args:
-        config: The exploration.
-        splits: The rows.
-        force: Repeat finished parts too.
-        report: Called with a part's name and status after it.
-
-    Returns:
-        The content of findings.json.
+    ``report`` is called with a part's name and status after it.
 
     Raises:
         ConfigError: Another exploration is at work in the folder.
@@ -212,9 +202,6 @@ def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any])
 
 def stored_parts(folder: Path) -> dict[str, Findings]:
     """Return the findings of an exploration's finished parts by name.
-
-    Args:
-        folder: The exploration's.
 
     Raises:
         StorageError: A part's are damaged, or an older version made them.

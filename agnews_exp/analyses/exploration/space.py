@@ -27,13 +27,7 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 
 def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:
-    """Return the mean row of each class scaled to length 1, shape (K, m); zeros for a class without rows.
-
-    Args:
-        matrix: Shape (n, m), sparse or dense.
-        labels: Shape (n,).
-        n_classes: K.
-    """
+    """Return the mean row of each class of a matrix (n, m), of length 1, shape (K, m); zeros for an empty class."""
     from scipy.sparse import csr_array
 
     rows = np.arange(len(labels))
@@ -46,11 +40,7 @@ def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray
 
 
 def merge_tree(similarity: FloatArray) -> FloatArray:
-    """Return scipy's linkage of average distances 1 - similarity, shape (K - 1, 4).
-
-    Args:
-        similarity: Shape (K, K), K >= 2, symmetric, at most 1.
-    """
+    """Return scipy's linkage, shape (K - 1, 4), of average distances 1 - similarity, shape (K, K), K >= 2."""
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
 
@@ -80,14 +70,7 @@ class EmbeddingSpace:
 def describe_space(
     embeddings: NDArray[np.floating[Any]], labels: IntArray, class_names: tuple[str, ...], n_pairs: int, seed: int
 ) -> tuple[EmbeddingSpace, FloatArray, BoolArray]:
-    """Describe n embeddings.
-
-    Args:
-        embeddings: Shape (n, d), n >= 2.
-        labels: Shape (n,).
-        class_names: K names.
-        n_pairs: Random pairs of two different texts.
-        seed: Of the pairs.
+    """Describe embeddings, shape (n, d), n >= 2, by random pairs of two different texts.
 
     Returns:
         The description; the cosine of each pair, shape (n_pairs,); whether the two are of the same class.
@@ -127,9 +110,6 @@ def row_cosines(one: Any, other: Any) -> FloatArray:
 @analysis("similarity", title="Similar classes")
 def similarity(corpus: ExploredCorpus) -> Findings:
     """Compare classes by the cosine of their mean TF-IDF rows, and join the most similar ones step by step.
-
-    Args:
-        corpus: The corpus.
 
     Returns:
         ``centroid_cosine/<class>-<class>``.
@@ -183,15 +163,6 @@ def document_map(
     neighbours: Annotated[int, Field(ge=1)] = 10,
 ) -> Findings:
     """Lay documents out in the plane: truncated SVD of their TF-IDF, then UMAP where installed, else t-SNE.
-
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts to lay out.
-        components: Dimensions that the SVD keeps.
-        method: ``umap`` needs the package umap-learn; ``auto`` takes it where it is installed.
-        perplexity: Of t-SNE: about how many neighbours count.
-        max_iter: Of t-SNE.
-        neighbours: The nearest neighbours whose class is compared with the document's own.
 
     Returns:
         ``neighbour_purity_2d``, ``neighbour_purity_svd``: mean share of the nearest neighbours of the same class;
@@ -277,11 +248,6 @@ def embeddings(
 ) -> Findings:
     """Describe the space of all-MiniLM-L6-v2 sentence embeddings: isotropy, and the spread of each class.
 
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts to embed.
-        n_pairs: Random pairs of them.
-
     Returns:
         ``isotropy``, ``cosine_within``, ``cosine_between``, ``spread/<class>``.
 
@@ -324,14 +290,6 @@ def perturbation(
     space: Literal["auto", "minilm", "tfidf"] = "auto",
 ) -> Findings:
     """Measure how far small changes of a text move it: cosine of a text and its changed self.
-
-    Args:
-        corpus: The corpus.
-        n_documents: Training texts.
-        swap_words: Share of words in which two letters change places.
-        synonym_words: Share of the words with a known synonym that give way to it.
-        space: ``minilm`` needs the extra ``minilm``; ``tfidf`` is the word TF-IDF; ``auto`` takes the former where it
-            is installed.
 
     Returns:
         ``similarity/swap``, ``similarity/synonyms`` and their standard deviations.

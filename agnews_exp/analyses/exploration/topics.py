@@ -35,16 +35,7 @@ class Topics:
 
 
 def find_topics(matrix: Any, names: Sequence[str], *, n_topics: int, n_words: int, max_iter: int, seed: int) -> Topics:
-    """Factorise a TF-IDF matrix into topics (scikit-learn's NMF, coordinate descent, NNDSVDa start).
-
-    Args:
-        matrix: Shape (n, m), not negative.
-        names: m words.
-        n_topics: T.
-        n_words: Words that stand for a topic.
-        max_iter: Iterations at most.
-        seed: Of the start.
-    """
+    """Factorise a TF-IDF matrix (n, m) into topics (scikit-learn's NMF, coordinate descent, NNDSVDa start)."""
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
@@ -63,12 +54,8 @@ def npmi_coherence(present: Any, names: Sequence[str], topics: Sequence[Sequence
     """Return each topic's mean normalised pointwise mutual information over pairs of its words, shape (T,).
 
     Probabilities are shares of documents (Bouma 2009; Lau, Newman and Baldwin 2014): 1 where words always come
-    together, 0 by chance, -1 (the limit, also taken for pairs that never meet) where they never do.
-
-    Args:
-        present: Shape (n, m), sparse; a positive value where a document holds a word.
-        names: m words.
-        topics: Words of each topic, all among ``names``.
+    together, 0 by chance, -1 (the limit, also taken for pairs that never meet) where they never do. ``present`` is
+    sparse, shape (n, m), positive where a document holds a word.
     """
     from scipy.sparse import csc_array
 
@@ -98,10 +85,6 @@ def cv_coherence(documents: Sequence[Sequence[str]], topics: Sequence[Sequence[s
     For each word the cosine between its vector of NPMI with all words of the topic and the topic's sum of such vectors;
     probabilities are shares of windows of 110 words (Röder, Both and Hinneburg 2015).
 
-    Args:
-        documents: Words of each text.
-        topics: Words of each topic; each word stands in some text.
-
     Raises:
         MissingDependencyError: gensim is not installed.
     """
@@ -129,11 +112,7 @@ def topic_table(assigned: IntArray, labels: IntArray, n_topics: int, n_classes: 
 
 
 def conditional_entropy_bits(table: IntArray) -> float:
-    """Return H(class | topic) in bits: 0 where a topic tells the class, log2 K where it tells nothing.
-
-    Args:
-        table: Shape (T, K), documents.
-    """
+    """Return H(class | topic) in bits of counts (T, K): 0 where a topic tells the class, at most log2 K."""
     totals = table.sum(axis=1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
     logs = np.log2(shares, out=np.zeros(table.shape), where=shares > 0)
@@ -154,16 +133,6 @@ def topics(
     bertopic_documents: Annotated[int, Field(ge=50)] = 1000,
 ) -> Findings:
     """Find topics by non-negative matrix factorisation of the TF-IDF of single words.
-
-    Args:
-        corpus: The corpus.
-        n_topics: Topics.
-        n_documents: Training texts to factorise.
-        n_words: Words that stand for a topic, and over whose pairs its coherence is measured.
-        max_iter: Iterations at most.
-        c_v: Measure c_v coherence too, where gensim (extra ``nlp``) is installed.
-        bertopic: Count BERTopic's topics too, where bertopic and the extra ``minilm`` are installed.
-        bertopic_documents: Training texts for it.
 
     Returns:
         ``coherence_npmi`` and ``coherence_c_v``, the means over topics; ``class_entropy``, H(class) in bits;

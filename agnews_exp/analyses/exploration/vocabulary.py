@@ -47,12 +47,7 @@ class PowerLaw:
 
 
 def fit_power_law(x: FloatArray | IntArray, y: FloatArray | IntArray) -> PowerLaw | None:
-    """Fit a power law by least squares of the logarithms; None for fewer than three points.
-
-    Args:
-        x: Shape (n,), positive.
-        y: Shape (n,), positive.
-    """
+    """Fit a power law to positive x and y, shape (n,), by least squares of the logarithms; None below three points."""
     if len(x) < 3:
         return None
     log_x, log_y = np.log(x), np.log(y)
@@ -81,12 +76,7 @@ def growth(ids: IntArray) -> IntArray:
 
 
 def mattr(ids: IntArray, window: int) -> float:
-    """Return the moving-average type-token ratio (Covington and McFall 2010); of a shorter text, its plain ratio.
-
-    Args:
-        ids: Shape (total,), words in their order.
-        window: Words of a window; all windows of consecutive words count alike.
-    """
+    """Return the moving-average type-token ratio (Covington and McFall 2010); of shorter texts the plain one."""
     n = len(ids)
     if n == 0:
         return 0.0
@@ -123,11 +113,7 @@ def corrected_entropy_bits(frequencies: IntArray) -> float:
 
 
 def jaccard_matrix(used: BoolArray) -> FloatArray:
-    """Return the Jaccard similarity of all pairs of sets, shape (K, K).
-
-    Args:
-        used: Shape (K, V), which of V things each of K sets holds.
-    """
+    """Return the Jaccard similarity of all pairs of K sets, shape (K, K), from which of V things each holds, (K, V)."""
     members = used.astype(np.int64)
     common = members @ members.T
     sizes = members.sum(axis=1)
@@ -145,12 +131,6 @@ def vocabulary(
     points: Annotated[int, Field(ge=10, le=2000)] = 200,
 ) -> Findings:
     """Fit Zipf's and Heaps' law, and measure how rich each class's language is.
-
-    Args:
-        corpus: The corpus.
-        mattr_window: Words of the moving window of the type-token ratio.
-        zipf_ranks: First and last rank that Zipf's law is fitted to: the first words and the rarest ones bend away.
-        points: Points of each curve.
 
     Returns:
         ``vocabulary/size``, ``vocabulary/hapax_share``, ``zipf/exponent``, ``heaps/exponent``, ``entropy/<class>``,
@@ -250,10 +230,6 @@ def _richness(corpus: ExploredCorpus, window: int) -> list[tuple[str, int, int, 
 @analysis("overlap", title="Words that classes and splits share")
 def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 5) -> Findings:
     """Measure which words classes share, and which words of validation and test rows the training rows lack.
-
-    Args:
-        corpus: The corpus.
-        min_count: A class has a word when it uses it this often: single occurrences are mostly chance.
 
     Returns:
         ``jaccard/<class>-<class>``, ``oov_tokens/<split>``, ``oov_types/<split>``, ``oov_rows/<split>``.

@@ -6,17 +6,21 @@ this size from the same source, not about retraining (for that, compare several 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from agnews_exp.core.errors import DataError
+from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import CountMetric, Margins, count_metric, names_of_classes
+from agnews_exp.evaluation.metrics import CountMetric, Margins, Metric, Own, count_metric, find_metric, names_of_classes
+from agnews_exp.evaluation.predictions import Predictions
+
+MARGIN = 0.005
+"""Difference of a score below which two models are called equivalent, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class PairedBootstrap(Result):
         difference: A minus B.
         p_value: Two-sided: twice the smaller share of resampled differences on one side of zero, with one added
             to numerator and denominator (inverts the percentile interval).
+        p_equivalent: Of two one-sided tests (TOST, Schuirmann 1987) that the difference is ``margin`` or more to
+            either side; small where the models are equivalent within it.
+        margin: The margin of equivalence, in units of the metric.
         correlation: Correlation of the two models' resampled metrics; NaN when one does not vary. It is what a
             paired comparison gains over an unpaired one.
     """
@@ -65,6 +72,8 @@ class PairedBootstrap(Result):
     b: BootstrapInterval
     difference: BootstrapInterval
     p_value: float
+    p_equivalent: float
+    margin: float
     correlation: float
 
 
@@ -121,6 +130,7 @@ def summarise_pair(
     estimates: FloatArray,
     jackknife: tuple[FloatArray, FloatArray] | None,
     level: float,
+    margin: float = MARGIN,
 ) -> PairedBootstrap:
     """Summarise resampled metrics (2, R), their estimates (2,) and jackknife values (2, J) with multiplicities."""
     a, b = (
@@ -133,9 +143,10 @@ def summarise_pair(
     tolerance = 1e-12
     sides = 1 + np.array([np.sum(differences <= tolerance), np.sum(differences >= -tolerance)])
     p_value = min(1.0, 2 * float(sides.min()) / (len(differences) + 1))
+    beyond = 1 + max(int(np.sum(differences <= -margin)), int(np.sum(differences >= margin)))
     varies = min(a.standard_error, b.standard_error) > 1e-15
     correlation = float(np.corrcoef(resampled[0], resampled[1]).item(1)) if varies else float("nan")
-    return PairedBootstrap(a, b, difference, p_value, correlation)
+    return PairedBootstrap(a, b, difference, p_value, beyond / (len(differences) + 1), margin, correlation)
 
 
 MAX_ELEMENTS = 4_000_000  # float64 values in one chunk's largest array: 32 MB
@@ -217,7 +228,51 @@ def _sum_by(weights: FloatArray, groups: NDArray[np.int64], n_groups: int) -> Fl
 
 Outputs = NDArray[Any]
 MetricFunction = Callable[[NDArray[np.int64], Outputs], float]
-Metric = str | MetricFunction
+Scored = str | MetricFunction
+"""A metric of counts by its name, or any function of n true classes and n rows of output."""
+
+MOST_CALLS = 1_000
+"""Resamples at most of a metric that counts do not determine: each calls its function anew."""
+
+
+def scored(
+    name: str, answers: Sequence[Predictions], class_names: Sequence[str], own: Own = ()
+) -> tuple[Scored, list[Outputs]]:
+    """Return a metric as resampling takes it, and each answer as an array of n rows, which resampling can cut.
+
+    Args:
+        name: As for :func:`~agnews_exp.evaluation.metrics.find_metric`.
+        answers: Models' answers for the same n rows.
+        class_names: The K class names.
+        own: The user's own metrics.
+
+    Raises:
+        ConfigError: The metric is unknown, or needs probabilities where there are none.
+    """
+    entry = find_metric(name, class_names, own).metric
+    if entry.of in ("counts", "classes"):
+        return name, [answer.labels for answer in answers]
+    return _of_rows(entry), [_packed(entry, answer) for answer in answers]
+
+
+def _packed(entry: Metric, answer: Predictions) -> Outputs:
+    columns: list[Outputs] = [answer.labels[:, None]]
+    if answer.probabilities is not None:
+        columns.append(answer.probabilities)
+    elif entry.of == "probabilities":
+        raise ConfigError(f"The metric '{entry.name}' needs probabilities, and one of the models gives none.")
+    return np.hstack(columns).astype(np.float64)
+
+
+def _of_rows(entry: Metric) -> MetricFunction:
+    """Return a metric of labels or probabilities as a function of true classes and packed answers."""
+
+    def metric(truth: NDArray[np.int64], rows: Outputs) -> float:
+        probabilities = rows[:, 1:] if rows.shape[1] > 1 else None
+        return float(entry.score(truth, rows[:, 0].astype(np.int64), probabilities))
+
+    metric.__name__ = entry.name
+    return metric
 
 
 def _check(resamples: int, level: float) -> None:
@@ -227,8 +282,8 @@ def _check(resamples: int, level: float) -> None:
 
 
 def _count_bootstrap(
-    cells: Cells, metric: CountMetric, resamples: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray]]:
+    cells: Cells, metric: CountMetric, resamples: int, rng: np.random.Generator, jackknife: bool = True
+) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Return the M models' resampled metric (M, R), estimate (M,), and jackknife values (M, C) with counts (C,)."""
     models = range(len(cells.predictions))
     step = cells.chunk(resamples)
@@ -239,6 +294,8 @@ def _count_bootstrap(
             resampled[m, start : start + len(weights)] = metric(cells.margins(weights, m))
     counts = cells.counts.astype(np.float64)
     estimates = np.array([metric(cells.margins(counts[None, :], m))[0] for m in models])
+    if not jackknife:
+        return resampled, estimates, None
     left_out = np.empty((len(models), len(counts)))
     step = cells.chunk(len(counts))
     for start in range(0, len(counts), step):
@@ -289,8 +346,8 @@ def _function_bootstrap(
 
 def _bootstrap(
     y_true: ArrayLike,
-    outputs: dict[str, ArrayLike],
-    metric: Metric,
+    outputs: Mapping[str, ArrayLike],
+    metric: Scored,
     resamples: int,
     level: float,
     seed: int,
@@ -309,13 +366,13 @@ def _bootstrap(
     same_length(y_true=truth, **predictions)
     names = names_of_classes(truth, *predictions.values(), class_names=class_names)
     cells = Cells.group(truth, list(predictions.values()), len(names))
-    return metric, *_count_bootstrap(cells, count_metric(metric, names), resamples, rng)
+    return metric, *_count_bootstrap(cells, count_metric(metric, names), resamples, rng, jackknife)
 
 
 def bootstrap_metric(
     y_true: ArrayLike,
     output: ArrayLike,
-    metric: Metric = "macro_f1",
+    metric: Scored = "macro_f1",
     *,
     resamples: int = 10_000,
     level: float = 0.95,
@@ -340,29 +397,139 @@ def bootstrap_metric(
         y_true, {"output": output}, metric, resamples, level, seed, class_names, jackknife
     )
     single = left_out and (left_out[0][0], left_out[1])
-    return summarise(name, resampled[0], float(estimates[0]), single, level)
+    found = summarise(name, resampled[0], float(estimates[0]), single, level)
+    return _widened(found, y_true, output, metric, class_names)
 
 
 def bootstrap_difference(
     y_true: ArrayLike,
     output_a: ArrayLike,
     output_b: ArrayLike,
-    metric: Metric = "macro_f1",
+    metric: Scored = "macro_f1",
     *,
     resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     jackknife: bool = True,
+    margin: float = MARGIN,
 ) -> PairedBootstrap:
     """Return the paired bootstrap of A's metric minus B's over the same n items.
 
-    Both outputs have the form of :func:`bootstrap_metric`'s, and the other arguments are the same.
+    Both outputs have the form of :func:`bootstrap_metric`'s, and the other arguments are the same; ``margin`` is that
+    of the test of equivalence.
     """
     outputs = {"output_a": output_a, "output_b": output_b}
-    return summarise_pair(
-        *_bootstrap(y_true, outputs, metric, resamples, level, seed, class_names, jackknife), level=level
+    found = _bootstrap(y_true, outputs, metric, resamples, level, seed, class_names, jackknife)
+    pair = summarise_pair(*found, level=level, margin=margin)
+    a, b = (
+        _widened(one, y_true, output, metric, class_names) for one, output in ((pair.a, output_a), (pair.b, output_b))
     )
+    return replace(pair, a=a, b=b)
+
+
+def _widened(
+    found: BootstrapInterval,
+    y_true: ArrayLike,
+    output: ArrayLike,
+    metric: Scored,
+    class_names: Sequence[str] | None,
+) -> BootstrapInterval:
+    """Give a model without a single error a lower end, which no resample of its answers can.
+
+    The error rate may be as large as Clopper and Pearson's limit (1934). The end is the lowest value that such a rate
+    gives when the errors fall on one class, whichever hurts most; what it cannot hold is spread over the others.
+    """
+    truth = class_indices(y_true, "y_true")
+    if callable(metric) or not np.array_equal(truth, np.asarray(output)):
+        return found
+    names = names_of_classes(truth, class_names=class_names)
+    n, k = len(truth), len(names)
+    wrong = n * (1 - ((1 - found.level) / 2) ** (1 / n))
+    support = np.bincount(truth, minlength=k).astype(np.float64)
+    one = np.diag(np.minimum(support, wrong))
+    rest = (wrong - one.sum(axis=1, keepdims=True)) / np.maximum(n - support, 1)[:, None]
+    lost = one + rest * support * (1 - np.eye(k))
+    given = lost.sum(axis=1, keepdims=True) * (1 - np.eye(k)) / (k - 1)  # wrong answers, over the other classes
+    worst = count_metric(metric, names)(Margins(support - lost, np.tile(support, (k, 1)), support - lost + given))
+    ends = min(float(worst.min()), found.estimate), found.estimate
+    return replace(found, percentile=ends, bca=ends, bca_defined=False)
+
+
+@dataclass(frozen=True, eq=False)
+class JointBootstrap:
+    """A metric of k systems on the same resampled items: what statements about several of them at once need.
+
+    Attributes:
+        names: The k systems.
+        estimates: Shape (k,), the metric on the items themselves.
+        resampled: Shape (k, R), the metric on each resample.
+    """
+
+    names: tuple[str, ...]
+    estimates: FloatArray
+    resampled: FloatArray
+
+    def differences(self, pairs: Sequence[tuple[str, str]], level: float = 0.95) -> list[tuple[float, float]]:
+        """Return intervals of the pairs' differences that hold for all of them at once with this coverage.
+
+        Max-T intervals (Westfall and Young 1993): d -+ c s, c being the quantile of the largest studentised deviation
+        of any pair in a resample. They are narrower than Bonferroni's, for the pairs hang together.
+        """
+        a, b = np.array([[self.names.index(name) for name in pair] for pair in pairs]).T
+        found = self.estimates[a] - self.estimates[b]
+        deviations = self.resampled[a] - self.resampled[b] - found[:, None]
+        errors = deviations.std(axis=1, ddof=1)
+        studentised = np.divide(
+            np.abs(deviations), errors[:, None], out=np.zeros_like(deviations), where=errors[:, None] > 1e-15
+        )
+        reach = float(np.quantile(studentised.max(axis=0), level)) * errors
+        return [(float(d - r), float(d + r)) for d, r in zip(found, reach, strict=True)]
+
+    def best_set(self, alpha: float = 0.05, *, higher_is_better: bool = True) -> tuple[str, ...]:
+        """Return the systems that may be the best: a set that holds the truly best one with a chance of 1 - alpha.
+
+        For each system the hypothesis that no other is better is tested by its largest studentised shortfall against
+        any other (one-sided max-T; multiple comparisons with the best, Hsu 1996); those not rejected stay.
+        """
+        sign = 1 if higher_is_better else -1
+        kept = []
+        for j, name in enumerate(self.names):
+            shortfall = sign * (self.estimates - self.estimates[j])
+            deviations = sign * (self.resampled - self.resampled[j]) - shortfall[:, None]
+            errors = deviations.std(axis=1, ddof=1)
+            others = errors > 1e-15  # not itself, nor one that answers the same
+            if not others.any():
+                kept.append(name)
+                continue
+            observed = float(np.max(shortfall[others] / errors[others]))
+            null = np.max(deviations[others] / errors[others, None], axis=0)
+            if (1 + int(np.sum(null >= observed))) / (1 + len(null)) > alpha:
+                kept.append(name)
+        return tuple(kept)
+
+
+def joint_bootstrap(
+    y_true: ArrayLike,
+    outputs: Mapping[str, ArrayLike],
+    metric: Scored = "macro_f1",
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> JointBootstrap:
+    """Resample the items and take the metric of all systems on each resample.
+
+    Args:
+        y_true: Shape (n,), class indices.
+        outputs: Each system's output by its name, as for :func:`bootstrap_metric`.
+        metric: As for :func:`bootstrap_metric`.
+        resamples: Number of resamples, at least 100.
+        seed: Seed of the resampling.
+        class_names: The K class names.
+    """
+    _, resampled, estimates, _ = _bootstrap(y_true, outputs, metric, resamples, 0.95, seed, class_names, False)
+    return JointBootstrap(tuple(outputs), estimates, resampled)
 
 
 def bootstrap_mean_difference(

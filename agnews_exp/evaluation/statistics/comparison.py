@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy import special
 
-from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.errors import DataError
+from agnews_exp.core.numbers import format_p
 from agnews_exp.evaluation.inputs import Result, adjust, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import Metric, Own, find_metric, names_of_classes
+from agnews_exp.evaluation.metrics import Own, names_of_classes
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics.bootstrap import MetricFunction, PairedBootstrap, bootstrap_difference
-from agnews_exp.evaluation.statistics.effect_size import EffectSizes, effect_sizes
+from agnews_exp.evaluation.statistics.bootstrap import (
+    MARGIN,
+    MOST_CALLS,
+    PairedBootstrap,
+    bootstrap_difference,
+    joint_bootstrap,
+    scored,
+)
+from agnews_exp.evaluation.statistics.effect_size import EffectSizes, difference_p_equivalent, effect_sizes
 from agnews_exp.evaluation.statistics.mcnemar import (
     METHODS,
     ClassTest,
@@ -32,8 +42,10 @@ from agnews_exp.evaluation.statistics.mcnemar import (
 )
 
 FEW_DISCORDANT = 25  # below this the two chi-square approximations are poor
-MOST_CALLS = 1_000
-"""Resamples at most of a metric that counts do not determine: each calls its function anew."""
+POWER = 0.8
+"""Chance with which the smallest detectable difference is found."""
+
+Outcome = Literal["different", "equivalent", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,19 @@ class ComparisonResult(Result):
         counts: Items right by both, one or none.
         agreement: Share of items to which both give the same class.
         either_right: Share of items that at least one gets right.
-        metrics: Comparison by metric.
-        mcnemar: The test's variants by name.
-        p_value: Mid-p McNemar, the p-value that represents this pair in a family of comparisons.
+        metrics: Comparison by metric; the first is the primary one, which the verdict is about.
+        mcnemar: The variants of the test on accuracy by name.
+        test: Name of the test of the primary metric: McNemar's mid-p on accuracy, paired randomisation on others.
+        p_value: Its p-value, which represents this pair in a family of comparisons.
         p_holm: ``p_value`` adjusted over the family; the same number when the family is this pair alone.
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
+        p_equivalent: Of the test that the primary metric differs by the margin or more (TOST), Holm-adjusted.
+        interval: Of the difference of the primary metric; in a family it holds for all pairs at once (max-T).
+        family: Number of pairs that are compared.
         by_class: Tests on the items of each true class.
         effect: Effect sizes.
-        detectable: The smallest difference that this number of items can show.
+        detectable: The smallest difference of accuracy that these items can show, at the level of Holm's first step.
+        detectable_primary: The same of the primary metric, from its standard error; NaN where nothing varies.
         alpha: Level at which the verdict speaks of a difference.
         notes: Reservations about the numbers.
     """
@@ -80,31 +97,62 @@ class ComparisonResult(Result):
     either_right: float
     metrics: dict[str, MetricComparison]
     mcnemar: dict[str, McNemarTest]
+    test: str
     p_value: float
     p_holm: float
     p_benjamini_hochberg: float
+    p_equivalent: float
+    interval: tuple[float, float]
+    family: int
     by_class: list[ClassTest]
     effect: EffectSizes
     detectable: DetectableDifference | None
+    detectable_primary: float
     alpha: float
     notes: list[str]
 
     @property
-    def verdict(self) -> str:
-        """One sentence on accuracy: which model is better, or that this test set does not tell them apart."""
-        points = 100 * self.effect.risk_difference.estimate
-        low, high = 100 * self.effect.risk_difference.low, 100 * self.effect.risk_difference.high
-        figures = f"{points:+.2f} points of accuracy [{low:+.2f}, {high:+.2f}], adjusted p = {self.p_holm:.2g}"
+    def primary(self) -> str:
+        """Name of the metric that the verdict is about."""
+        return next(iter(self.metrics))
+
+    @property
+    def difference(self) -> float:
+        """Difference of the primary metric."""
+        return self.metrics[self.primary].bootstrap.difference.estimate
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the two are told apart, shown to be equivalent within the margin, or neither."""
         if self.p_holm <= self.alpha:
-            better, worse = (self.name_a, self.name_b) if points > 0 else (self.name_b, self.name_a)
-            return f"{better} is right more often than {worse}: {self.name_a} minus {self.name_b} is {figures}."
-        sentence = f"{self.name_a} and {self.name_b} are not told apart: {figures}."
-        if self.detectable is not None and np.isfinite(self.detectable.detectable):
-            sentence += (
-                f" These {self.n_items} items show a true difference of {100 * self.detectable.detectable:.2f} points"
-                f" with a chance of {100 * self.detectable.power:.0f} %; a smaller one may well exist."
-            )
-        return sentence
+            return "different"
+        return "equivalent" if self.p_equivalent <= self.alpha else "unknown"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words, with the numbers behind it; McNemar's test speaks for accuracy beside it."""
+        pair, margin = f"{self.name_a} and {self.name_b}", self.metrics[self.primary].bootstrap.margin
+        low, high = self.interval
+        adjusted = "adjusted p" if self.family > 1 else "p"
+        figures = f"{self.name_a} minus {self.name_b} is {self.difference:+.4f} [{low:+.4f}, {high:+.4f}],"
+        figures += f" {format_p(self.p_holm, adjusted)} ({self.test})"
+        within = f"equivalent within {margin:g} ({format_p(self.p_equivalent, adjusted)}, TOST)"
+        if self.outcome == "different":
+            higher, lower = (self.name_a, self.name_b) if self.difference > 0 else (self.name_b, self.name_a)
+            said = f"Different: {higher} has a higher {self.primary} than {lower}: {figures}"
+            said += f", yet {within}." if self.p_equivalent <= self.alpha else "."
+        elif self.outcome == "equivalent":
+            said = f"Equivalent: by {self.primary}, {pair} are {within}: {figures}."
+        else:
+            said = f"Unknown: {pair} are neither told apart by {self.primary} nor shown equivalent within {margin:g}:"
+            said += f" {figures}."
+            if math.isfinite(self.detectable_primary):
+                among = f" among {self.family} comparisons" if self.family > 1 else ""
+                said += f" These {self.n_items:,} items show a true difference of {self.detectable_primary:.4f} with a"
+                said += f" chance of {100 * POWER:.0f} %{among}; a smaller one may well exist."
+        if self.primary != "accuracy":
+            said += f" Accuracy alone: {format_p(self.mcnemar['mid_p'].p_value)} (McNemar, not adjusted)."
+        return said
 
 
 def compare_predictions(
@@ -121,6 +169,8 @@ def compare_predictions(
     level: float = 0.95,
     alpha: float = 0.05,
     seed: int = 0,
+    margin: float = MARGIN,
+    family: int = 1,
 ) -> ComparisonResult:
     """Compare two models' predictions for the same items.
 
@@ -131,13 +181,15 @@ def compare_predictions(
         name_a: Name of model A.
         name_b: Name of model B.
         class_names: The K class names.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows.
+        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows; the verdict is about the first.
         own: The user's own metrics that ``metrics`` may name.
         resamples: Bootstrap resamples, and random swaps, for each metric; at most :data:`MOST_CALLS` for one that
             counts of labels do not determine.
         level: Nominal coverage of all intervals.
         alpha: Level of the verdict and of the power figures.
         seed: Seed of resamples and swaps.
+        margin: Models whose primary metrics differ by less count as equivalent.
+        family: Number of pairs compared; the detectable difference is that of Holm's first step.
 
     Raises:
         DataError: The arrays do not describe the same items, or a value is out of range.
@@ -152,13 +204,33 @@ def compare_predictions(
     counts = paired_counts(truth, a, b)
     by_metric = {}
     for metric in metrics:
-        by_metric[metric] = _compare_metric(metric, truth, answers, names, own, resamples, level, seed)
+        entry, (one, other) = scored(metric, answers, names, own)
+        calls = resamples if isinstance(entry, str) else min(resamples, MOST_CALLS)
+        by_metric[metric] = MetricComparison(
+            bootstrap_difference(
+                truth, one, other, entry, resamples=calls, level=level, seed=seed, class_names=names,
+                jackknife=isinstance(entry, str), margin=margin,
+            ),
+            randomisation_test(truth, one, other, entry, swaps=calls, seed=seed, class_names=names),
+        )  # fmt: skip
     tests: dict[str, McNemarTest] = {method: mcnemar_test(counts, method) for method in METHODS}
     chosen: McNemarMethod = "mid_p"
-    p_value = tests[chosen].p_value
+    primary, first = next(iter(by_metric.items()))
+    found = first.bootstrap.difference
+    effect, p_equivalent = effect_sizes(counts, level), difference_p_equivalent(counts, margin)
+    if primary in ("accuracy", "micro_f1"):
+        test, p_value = "McNemar, mid-p", tests[chosen].p_value
+        interval = effect.risk_difference.low, effect.risk_difference.high
+    else:
+        test, p_value, interval = "paired randomisation", first.randomisation.p_value, found.bca
+        p_equivalent = max(p_equivalent, first.bootstrap.p_equivalent)
     detectable = None
     if counts.discordant:
-        detectable = smallest_detectable_difference(len(truth), counts.discordant / len(truth), alpha=alpha)
+        rate = counts.discordant / len(truth)
+        detectable = smallest_detectable_difference(len(truth), rate, alpha=alpha / family, power=POWER)
+    reach = float(special.ndtri(1 - alpha / family / 2) + special.ndtri(POWER)) * found.standard_error
+    if test.startswith("McNemar"):
+        reach = detectable.detectable if detectable else math.nan
     return ComparisonResult(
         name_a=name_a,
         name_b=name_b,
@@ -168,67 +240,20 @@ def compare_predictions(
         either_right=counts.either_right,
         metrics=by_metric,
         mcnemar=tests,
+        test=test,
         p_value=p_value,
         p_holm=p_value,
         p_benjamini_hochberg=p_value,
+        p_equivalent=p_equivalent,
+        interval=interval,
+        family=family,
         by_class=mcnemar_by_class(truth, a, b, names, chosen),
-        effect=effect_sizes(counts, level),
+        effect=effect,
         detectable=detectable,
+        detectable_primary=reach or math.nan,
         alpha=alpha,
         notes=_notes(counts, by_metric),
     )
-
-
-def _compare_metric(
-    name: str,
-    truth: NDArray[np.int64],
-    answers: Sequence[Predictions],
-    class_names: tuple[str, ...],
-    own: Own,
-    resamples: int,
-    level: float,
-    seed: int,
-) -> MetricComparison:
-    """Resample one metric: by counts where these determine it, else by calling its function."""
-    entry = find_metric(name, class_names, own).metric
-    metric: str | MetricFunction = name
-    outputs: list[NDArray[Any]] = [answer.labels for answer in answers]
-    if entry.of in ("labels", "probabilities"):
-        metric, resamples = _of_rows(entry), min(resamples, MOST_CALLS)
-        outputs = [_packed(entry, answer) for answer in answers]
-    one, other = outputs
-    return MetricComparison(
-        bootstrap_difference(
-            truth, one, other, metric, resamples=resamples, level=level, seed=seed, class_names=class_names,
-            jackknife=isinstance(metric, str),
-        ),
-        randomisation_test(truth, one, other, metric, swaps=resamples, seed=seed, class_names=class_names),
-    )  # fmt: skip
-
-
-def _packed(entry: Metric, answer: Predictions) -> NDArray[np.float64]:
-    """Return a metric's input as one array of n rows, which resampling can cut: labels, then probabilities.
-
-    Raises:
-        ConfigError: The metric needs probabilities, and there are none.
-    """
-    columns: list[NDArray[Any]] = [answer.labels[:, None]]
-    if answer.probabilities is not None:
-        columns.append(answer.probabilities)
-    elif entry.of == "probabilities":
-        raise ConfigError(f"The metric '{entry.name}' needs probabilities, and one of the models gives none.")
-    return np.hstack(columns).astype(np.float64)
-
-
-def _of_rows(entry: Metric) -> MetricFunction:
-    """Return a metric of labels or probabilities as a function of true classes and packed answers."""
-
-    def metric(truth: NDArray[np.int64], rows: NDArray[np.float64]) -> float:
-        probabilities = rows[:, 1:] if rows.shape[1] > 1 else None
-        return float(entry.score(truth, rows[:, 0].astype(np.int64), probabilities))
-
-    metric.__name__ = entry.name
-    return metric
 
 
 def compare_all(
@@ -242,6 +267,7 @@ def compare_all(
     level: float = 0.95,
     alpha: float = 0.05,
     seed: int = 0,
+    margin: float = MARGIN,
     against: str | None = None,
 ) -> list[ComparisonResult]:
     """Compare every pair of models, or every model with one, with p-values adjusted over all these pairs.
@@ -256,6 +282,7 @@ def compare_all(
         level: As for :func:`compare_predictions`.
         alpha: As for :func:`compare_predictions`; held for the family by Holm's method.
         seed: As for :func:`compare_predictions`.
+        margin: As for :func:`compare_predictions`.
         against: Name of a baseline: then only the pairs with it are compared, it being model B.
 
     Raises:
@@ -284,15 +311,31 @@ def compare_all(
             level=level,
             alpha=alpha,
             seed=seed,
+            margin=margin,
+            family=len(pairs),
         )
         for a, b in pairs
     ]
+    if len(pairs) < 2:
+        return results
     p_values = [result.p_value for result in results]
     holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
+    equivalent = adjust([result.p_equivalent for result in results])
+    answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in predictions.values()]
+    classes = names_of_classes(class_indices(y_true, "y_true"), *(p.labels for p in answers), class_names=class_names)
+    metric, outputs = scored(metrics[0], answers, classes, own)
+    calls = resamples if isinstance(metric, str) else min(resamples, MOST_CALLS)
+    joint = joint_bootstrap(
+        y_true, dict(zip(names, outputs, strict=True)), metric, resamples=calls, seed=seed, class_names=classes
+    )
+    intervals = joint.differences(pairs, level)
     return [
-        replace(result, p_holm=float(holm[row]), p_benjamini_hochberg=float(benjamini_hochberg[row]))
+        replace(
+            result, p_holm=float(holm[row]), p_benjamini_hochberg=float(benjamini_hochberg[row]),
+            p_equivalent=float(equivalent[row]), interval=intervals[row],
+        )
         for row, result in enumerate(results)
-    ]
+    ]  # fmt: skip
 
 
 def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison]) -> list[str]:
@@ -308,7 +351,10 @@ def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison]) -> list[s
             " chi-square approximations."
         )
     if 0 in (counts.errors_a, counts.errors_b):
-        notes.append("A model without errors gets a bootstrap interval of no width: use accuracy_interval (Wilson).")
+        notes.append(
+            "A model without errors: its interval ends where an error rate at Clopper and Pearson's limit, on the class"
+            " that it hurts most, would take it."
+        )
     undefined = [name for name, metric in metrics.items() if not metric.bootstrap.difference.bca_defined]
     if undefined:
         notes.append(f"BCa is not defined for {', '.join(undefined)}; the percentile interval stands in its place.")

@@ -24,7 +24,7 @@ from scipy import optimize, stats
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
-from agnews_exp.evaluation.statistics.bootstrap import Cells, Metric
+from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored
 
 PowerMethod = Literal["exact", "mid_p"]
 
@@ -158,7 +158,7 @@ def randomisation_test(
     y_true: ArrayLike,
     output_a: ArrayLike,
     output_b: ArrayLike,
-    metric: Metric = "macro_f1",
+    metric: Scored = "macro_f1",
     *,
     swaps: int = 10_000,
     seed: int = 0,

@@ -1,4 +1,4 @@
-"""Tests of models by their scores over folds, seeds or blocks: t-tests, Wilcoxon's, Friedman's with Nemenyi's.
+"""Tests of models by their scores over folds, seeds and rows, or blocks: t-tests, Wilcoxon's, Friedman's, Nemenyi's.
 
 The training sets of different folds overlap, so the fold scores are correlated and the plain paired t-test rejects
 far too often. Nadeau and Bengio (2003) enlarge the variance: with J fold differences of mean d and variance s^2,
@@ -19,23 +19,30 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.core.numbers import format_p
 from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval
+from agnews_exp.evaluation.metrics import Own
+from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap, scored
 
 
 @dataclass(frozen=True)
-class WelchTest(Result):
-    """Welch's t-test of two sets of repetitions, variances not assumed equal.
+class SeedTest(Result):
+    """Test of two models over seeds and rows together: would a difference hold on new rows, trained with new seeds?
+
+    Seeds share the test rows, so that their scores are no independent repetitions: a t-test over them takes the luck of
+    these rows for a difference of the models (it rejects half of all true nulls). The variance has named components
+    (Bouthillier et al. 2021), and the t of their sum Satterthwaite's degrees of freedom.
 
     Attributes:
         difference: Mean of A minus mean of B.
         statistic: t.
-        degrees_of_freedom: Welch and Satterthwaite's; NaN when neither set varies.
+        degrees_of_freedom: Satterthwaite's; infinite where seeds add nothing to the rows.
         p_value: Two-sided.
         interval: Interval of the difference at ``level``.
         level: Nominal coverage.
-        n_a: Repetitions of A.
-        n_b: Repetitions of B.
-        varies: False when neither set varies: the models are deterministic, and there is nothing to test here.
+        rows_error: Standard error of the difference over test rows, seeds fixed (paired bootstrap).
+        seeds_error: Standard error over seeds, beyond what the rows alone make seeds differ.
     """
 
     difference: float
@@ -44,48 +51,47 @@ class WelchTest(Result):
     p_value: float
     interval: tuple[float, float]
     level: float
-    n_a: int
-    n_b: int
-    varies: bool
+    rows_error: float
+    seeds_error: float
 
 
-def welch_test(scores_a: ArrayLike, scores_b: ArrayLike, *, level: float = 0.95) -> WelchTest:
-    """Test that two models score equally in the mean over repetitions.
+def seed_test(
+    scores: tuple[FloatArray, FloatArray], resampled: tuple[FloatArray, FloatArray], *, level: float = 0.95
+) -> SeedTest:
+    """Test that two models, each trained with several seeds and judged on the same rows, score equally in the mean.
 
-    Repetitions are not paired: seed 1 of one model has nothing in common with seed 1 of another but its number.
+    A score is model + row sample + seed + seed by row sample. The bootstrap over rows gives the variance of the means
+    over rows; the scores' variance over seeds holds the seeds' own and the last term, which the resamples tell apart:
+    how much seeds move against each other from resample to resample. A plain bootstrap of seeds would leave out a
+    third of the variance of three seeds and count that term three times (Owen 2007).
 
     Args:
-        scores_a: Shape (n_a,), model A's score in each repetition.
-        scores_b: Shape (n_b,), model B's scores.
+        scores: Shapes (S_a,) and (S_b,), each model's score by seed, two seeds or more.
+        resampled: Shapes (S_a, R) and (S_b, R), the same on R resamples of the rows, equal ones for all.
         level: Nominal coverage of the interval.
-
-    Raises:
-        DataError: Fewer than two repetitions of a model, or scores that are not finite.
     """
-    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
-    if a.ndim != 1 or b.ndim != 1 or min(a.size, b.size) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise DataError(
-            f"scores_a and scores_b must be finite, with two repetitions or more, got shapes {a.shape}, {b.shape}",
-            fix="run each model with two seeds or more: python run.py -m seed=1,2,3,4,5",
-        )
     open_interval(level, "level")
-    difference = float(a.mean() - b.mean())
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
-        t = math.copysign(math.inf, difference) if difference else 0.0
-        point = (difference, difference)
-        return WelchTest(difference, t, math.nan, 0.0 if difference else 1.0, point, level, a.size, b.size, False)
-    found = stats.ttest_ind(a, b, equal_var=False)
-    low, high = found.confidence_interval(level)
-    return WelchTest(
+    difference = float(scores[0].mean() - scores[1].mean())
+    rows = float(np.var(resampled[0].mean(axis=0) - resampled[1].mean(axis=0), ddof=1))
+    own = []
+    for score, drawn in zip(scores, resampled, strict=True):
+        by_row = float(np.var(drawn - score[:, None], axis=0, ddof=1).mean())
+        own.append(max(0.0, float(np.var(score, ddof=1)) - by_row) / len(score))
+    variance = rows + sum(own)
+    spread = sum(v**2 / (len(score) - 1) for v, score in zip(own, scores, strict=True))
+    df, error = variance**2 / spread if spread > 0 else math.inf, math.sqrt(variance)
+    if error == 0:  # every row is answered alike by all: nothing to judge by
+        return SeedTest(difference, 0.0, df, 1.0, (difference, difference), level, 0.0, 0.0)
+    reach = float(stats.t.ppf((1 + level) / 2, df)) * error
+    return SeedTest(
         difference=difference,
-        statistic=float(found.statistic),
-        degrees_of_freedom=float(found.df),
-        p_value=float(found.pvalue),
-        interval=(float(low), float(high)),
+        statistic=difference / error,
+        degrees_of_freedom=df,
+        p_value=float(2 * stats.t.sf(abs(difference) / error, df)),
+        interval=(difference - reach, difference + reach),
         level=level,
-        n_a=a.size,
-        n_b=b.size,
-        varies=True,
+        rows_error=math.sqrt(rows),
+        seeds_error=math.sqrt(sum(own)),
     )
 
 
@@ -188,15 +194,16 @@ def friedman_test(
         pairs = _nemenyi_p_values(mean_ranks, n)
     remainder = n * (k - 1) - chi_square
     iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
+    smallest = 1 / math.factorial(k) ** (n - 1)  # the chance that all blocks rank alike: no p-value is below it
     distance = critical_difference(k, n, alpha)
     return FriedmanTest(
         names=labels,
         mean_ranks=tuple(mean_ranks.tolist()),
         n_blocks=n,
         statistic=chi_square,
-        p_value=p_value,
+        p_value=max(smallest, p_value),
         iman_davenport_statistic=iman_davenport,
-        iman_davenport_p_value=float(stats.f.sf(iman_davenport, k - 1, (k - 1) * (n - 1))),
+        iman_davenport_p_value=max(smallest, float(stats.f.sf(iman_davenport, k - 1, (k - 1) * (n - 1)))),
         kendall_w=chi_square / (n * (k - 1)),
         nemenyi_p_values=tuple(tuple(row) for row in pairs.tolist()),
         critical_difference=distance,
@@ -268,7 +275,7 @@ class CorrectedTTest(Result):
         difference: Mean of A minus B over the J folds.
         statistic: Corrected t.
         degrees_of_freedom: J - 1.
-        p_value: Two-sided.
+        p_value: Two-sided; 1 where all folds differ by the same amount, which leaves no variance to judge by.
         interval: Interval of the difference at ``level``; also the posterior's central interval.
         level: Nominal coverage.
         naive_statistic: t of the plain paired t-test, for comparison only.
@@ -343,14 +350,13 @@ def corrected_t_test(
     df = n_folds - 1
     scale = math.sqrt((1 / n_folds + ratio) * variance)
     naive_scale = math.sqrt(variance / n_folds)
-    # Folds that all differ by the same amount (most often 0) leave nothing to estimate a variance from.
-    t, naive_t = (mean / s if s > 0 else math.copysign(math.inf, mean) if mean else 0.0 for s in (scale, naive_scale))
+    if scale == 0:  # the differences say nothing about how much they could vary: no proof, whatever they are
+        ends, unknown = (mean, mean) if mean == 0 else (-math.inf, math.inf), math.nan
+        return CorrectedTTest(mean, 0.0, df, 1.0, ends, level, 0.0, 1.0, unknown, unknown, unknown, rope)
+    t, naive_t = mean / scale, mean / naive_scale
     reach = float(stats.t.ppf((1 + level) / 2, df)) * scale
-    if scale > 0:
-        a_better = float(stats.t.sf((rope - mean) / scale, df))
-        b_better = float(stats.t.cdf((-rope - mean) / scale, df))
-    else:
-        a_better, b_better = float(mean > rope), float(mean < -rope)
+    a_better = float(stats.t.sf((rope - mean) / scale, df))
+    b_better = float(stats.t.cdf((-rope - mean) / scale, df))
     return CorrectedTTest(
         difference=mean,
         statistic=t,
@@ -379,9 +385,6 @@ def _check(n_folds: int, test_train_ratio: float) -> None:
 
 BlockKind = Literal["folds", "seeds"]
 
-FEW_SEEDS = 5
-"""With fewer seeds for a model than this, Welch's test may be off: 3 against 10 rejects 6.2 % for a nominal 5 %."""
-
 
 @dataclass(frozen=True)
 class BlockPair(Result):
@@ -390,7 +393,7 @@ class BlockPair(Result):
     Attributes:
         name_a: Name of model A.
         name_b: Name of model B.
-        test: Nadeau and Bengio's corrected t-test over folds, Welch's t-test over seeds.
+        test: Nadeau and Bengio's corrected t-test over folds, the joint test over seeds and rows.
         wilcoxon: Signed-rank test over folds; None over seeds, which are not paired.
         p_holm: The t-test's p-value adjusted over the pairs (Holm).
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
@@ -398,7 +401,7 @@ class BlockPair(Result):
 
     name_a: str
     name_b: str
-    test: CorrectedTTest | WelchTest
+    test: CorrectedTTest | SeedTest
     wilcoxon: WilcoxonTest | None
     p_holm: float
     p_benjamini_hochberg: float
@@ -412,8 +415,9 @@ class BlockComparison(Result):
         kind: The kind of the blocks.
         metric: Name of the score.
         scores: Each model's score by block name.
-        pairs: Every pair, or every model with one.
-        friedman: Test of all models with Nemenyi's comparisons; None for fewer than 3 models or 2 common blocks.
+        pairs: Every pair, or every model with one; without pairs of models that no seed changes.
+        friedman: Test of all models over folds with Nemenyi's comparisons; None for fewer than 3 models, and over
+            seeds, which are no independent blocks.
         alpha: Level of verdicts and groups.
         notes: Reservations about the numbers.
     """
@@ -429,8 +433,12 @@ class BlockComparison(Result):
     def verdict(self, pair: BlockPair) -> str:
         """Return one sentence on a pair."""
         low, high = pair.test.interval
-        figures = f"{pair.test.difference:+.4f} {self.metric} [{low:+.4f}, {high:+.4f}], adjusted p = {pair.p_holm:.2g}"
+        p = format_p(pair.p_holm, "adjusted p")
+        figures = f"{pair.test.difference:+.4f} {self.metric} [{low:+.4f}, {high:+.4f}], {p}"
         over = f"over {len(self.scores[pair.name_a])} {self.kind}"
+        if isinstance(pair.test, SeedTest):
+            errors = f"rows {pair.test.rows_error:.4f}, seeds {pair.test.seeds_error:.4f}"
+            over += f" and the judged rows together (standard errors: {errors})"
         if pair.p_holm > self.alpha:
             return f"Trained anew, {pair.name_a} and {pair.name_b} are not told apart: {figures} {over}."
         better, worse = (pair.name_a, pair.name_b) if pair.test.difference > 0 else (pair.name_b, pair.name_a)
@@ -474,59 +482,78 @@ def compare_folds(
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
         " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
     ]
+    if stuck := [f"{a} and {b}" for (a, b), (test, _) in tests.items() if test.statistic == 0 and test.difference]:
+        notes.append(f"All folds differ by the same amount, so nothing is tested: {', '.join(stuck)}.")
     if 2.0 ** (1 - len(names)) > alpha:
         notes.append(f"With {len(names)} folds the Wilcoxon test cannot get below p = {2.0 ** (1 - len(names)):.2g}.")
     return _comparison("folds", metric, table, tests, friedman, alpha, notes)
 
 
 def compare_seeds(
-    scores: Mapping[str, Mapping[int, float]],
+    y_true: ArrayLike,
+    answers: Mapping[str, Mapping[int, Predictions]],
     metric: str,
     *,
-    higher_is_better: bool = True,
+    class_names: Sequence[str],
+    own: Own = (),
     against: str | None = None,
     alpha: float = 0.05,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> BlockComparison:
-    """Compare models, each trained with several seeds on the same rows.
+    """Compare models, each trained with several seeds on the same rows and judged on the same others.
 
     Args:
-        scores: Each model's score by seed, two seeds or more.
-        metric: Name of the score.
-        higher_is_better: Which of its values rank first.
+        y_true: Shape (n,), true class indices.
+        answers: Each model's answers for these n rows by seed, two seeds or more.
+        metric: Name of the score, as for :func:`~agnews_exp.evaluation.metrics.find_metric`.
+        class_names: The K class names.
+        own: The user's own metrics.
         against: Compare all with this model only, it being model B.
         alpha: Level.
+        resamples: Of the rows, of which a variance is taken; a tenth for metrics that counts do not determine.
+        seed: Seed of the resampling.
 
     Raises:
         DataError: Fewer than two models, or a model with one seed.
     """
-    values = {name: np.array(list(by_seed.values()), dtype=np.float64) for name, by_seed in scores.items()}
-    tests = {(a, b): (welch_test(values[a], values[b]), None) for a, b in _pairs(list(values), against)}
-    common = sorted(set.intersection(*(set(by_seed) for by_seed in scores.values())))
-    notes = [
-        "Seeds change the training's random choices, not the rows: these tests say whether a difference outlasts"
-        " retraining, not whether it would hold for other test items."
-    ]
-    if few := [name for name, row in values.items() if len(row) < FEW_SEEDS]:
-        notes.append(
-            f"Fewer than {FEW_SEEDS} seeds for {', '.join(few)}: Welch's p-values are rough (3 seeds against 10 reject"
-            " 6 % of true nulls at .05)."
+    if single := [name for name, runs in answers.items() if len(runs) < 2]:
+        raise DataError(
+            f"a test over seeds needs two seeds or more of each model; {', '.join(single)} has one",
+            fix="run each model with several seeds: python run.py -m seed=1,2,3,4,5",
         )
-    fixed = [name for name, row in values.items() if np.ptp(row) == 0]
+    pairs = _pairs(list(answers), against)
+    entry, outputs = scored(metric, [p for runs in answers.values() for p in runs.values()], class_names, own)
+    calls = resamples if isinstance(entry, str) else max(100, resamples // 10)
+    named = {str(place): output for place, output in enumerate(outputs)}
+    joint = joint_bootstrap(y_true, named, entry, resamples=calls, seed=seed, class_names=class_names)
+    places, scores, differing, start = {}, {}, {}, 0
+    for name, runs in answers.items():
+        places[name] = slice(start, start + len(runs))
+        scores[name] = {str(s): float(v) for s, v in zip(runs, joint.estimates[places[name]], strict=True)}
+        mine = outputs[places[name]]
+        differing[name] = float(np.mean(np.any([np.reshape(o != mine[0], (len(o), -1)).any(axis=1) for o in mine], 0)))
+        start += len(runs)
+    fixed = [name for name, share in differing.items() if share == 0]
+    tests: dict[tuple[str, str], tuple[SeedTest, None]] = {}
+    for a, b in pairs:
+        if a not in fixed or b not in fixed:
+            one, other = places[a], places[b]
+            found = joint.estimates[one], joint.estimates[other]
+            tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other])), None
+    varying = ", ".join(f"{name} {share:.1%} of the answers" for name, share in differing.items() if share)
+    notes = []
+    if varying:
+        notes.append(
+            f"From seed to seed the random choices of training vary (initialisation, order, dropout: {varying}); the"
+            " split, the training rows and the judged rows do not. The interval is over these rows and seeds together."
+        )
     if fixed:
-        notes.append(f"{', '.join(fixed)} scores the same with every seed; only the other models' seeds count here.")
-    friedman = None
-    if len(common) > 1:
-        paired = {name: np.array([by_seed[s] for s in common]) for name, by_seed in scores.items()}
-        friedman = _friedman(paired, alpha, higher_is_better)
-    elif len(values) > 2:
-        notes.append("Friedman's test is left out: it needs two seeds that all models have (seed=1,2,3 for each).")
-    if friedman is not None:
         notes.append(
-            f"Friedman's blocks are the {len(common)} seeds that all models have; equal seeds are not alike between"
-            " models, which makes the test no less valid and no stronger than without pairs."
+            f"{', '.join(fixed)} answers the same with every seed: such seeds repeat one training and prove nothing."
+            " Pairs of such models are not tested over seeds; subset_seed=1,2,3 draws other training rows."
         )
-    table = {name: {str(seed): float(v) for seed, v in by_seed.items()} for name, by_seed in scores.items()}
-    return _comparison("seeds", metric, table, tests, friedman, alpha, notes)
+    return _comparison("seeds", metric, scores, tests, None, alpha, notes)
 
 
 def _pairs(names: Sequence[str], against: str | None) -> list[tuple[str, str]]:
@@ -550,7 +577,7 @@ def _comparison(
     kind: BlockKind,
     metric: str,
     table: dict[str, dict[str, float]],
-    tests: Mapping[tuple[str, str], tuple[CorrectedTTest | WelchTest, WilcoxonTest | None]],
+    tests: Mapping[tuple[str, str], tuple[CorrectedTTest | SeedTest, WilcoxonTest | None]],
     friedman: FriedmanTest | None,
     alpha: float,
     notes: Sequence[str],

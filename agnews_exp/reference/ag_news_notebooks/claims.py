@@ -49,11 +49,7 @@ def published_confusion(
 ) -> NDArray[np.int64]:
     """Return a published confusion matrix, true classes by given ones, shape (4, 4), int64.
 
-    Args:
-        reference: These notebooks.
-        system: ``DistilBERT``, ``LinearSVC`` or ``SGD modified_huber``.
-        split: ``test`` or ``cv``.
-        source: ``notebook``: what was computed; ``technical report``: what was printed there instead.
+    The source ``notebook`` has what was computed, ``technical report`` what was printed there instead.
     """
     rows = [
         [int(row[name]) for name in CLASSES]

@@ -82,6 +82,7 @@ def test_a_list_of_languages_holds_no_text_where_that_is_not_wanted(explore):
     assert "Regierung" not in str(found)
 
 
+@pytest.mark.slow
 def test_depth_and_root_verbs_come_from_the_parser(explore, parser):
     corpus = explore(["Acme said that dogs bark", "Dogs bark", "Cats sleep"], [0, 1, 1])
     found = dependencies(corpus, spacy_model=parser)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from agnews_exp.core.errors import DataError
+from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.resampled import (
     compare_folds,
     compare_seeds,
     corrected_t_test,
     friedman_test,
-    welch_test,
+    seed_test,
     wilcoxon_test,
 )
 
@@ -49,51 +49,66 @@ def test_two_models_have_no_friedman_test_and_a_baseline_is_model_b():
     assert found.verdict(found.pairs[1]).startswith("Trained anew, svc scores higher than nb: nb minus svc is -0.029")
 
 
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_welch_equals_statsmodels(level):
-    rng = np.random.default_rng(4)
-    a, b = rng.normal(0.92, 0.002, size=5), rng.normal(0.915, 0.006, size=8)
-    ours = welch_test(a, b, level=level)
-    theirs = CompareMeans(DescrStatsW(a), DescrStatsW(b))
-    assert (ours.statistic, ours.p_value, ours.degrees_of_freedom) == pytest.approx(theirs.ttest_ind(usevar="unequal"))
-    assert ours.interval == pytest.approx(theirs.tconfint_diff(alpha=1 - level, usevar="unequal"))
-    assert ours.difference == pytest.approx(a.mean() - b.mean())
+def seeded(seed, n, seeds=3, noise=0.3, apart=0.0, k=3):
+    """Answers of two models over seeds; rows have a difficulty of their own for each model, shared by its seeds."""
+    rng = np.random.default_rng(seed)
+    truth, hard = rng.integers(0, k, n), rng.normal(size=n)
+    answers = {}
+    for name, better in (("a", apart), ("b", 0.0)):
+        skill = 2 + better - hard + rng.normal(size=n)
+        answers[name] = {
+            s: Predictions(np.where(skill + noise * rng.normal(size=n) > 0, truth, (truth + 1) % k))
+            for s in range(seeds)
+        }
+    return truth, answers
 
 
-def test_welch_by_hand():
-    # n = 3 and 4, variances 1 and 5/3: t = (2 - 4.5) / sqrt(1/3 + 5/12), df by Welch and Satterthwaite
-    test = welch_test([1.0, 2.0, 3.0], [3.0, 4.0, 5.0, 6.0])
-    assert test.statistic == pytest.approx(-2.5 / np.sqrt(0.75))
-    df = 0.75**2 / ((1 / 3) ** 2 / 2 + (5 / 12) ** 2 / 3)
-    assert test.degrees_of_freedom == pytest.approx(df)
-    assert test.p_value == pytest.approx(2 * stats.t.cdf(-2.5 / np.sqrt(0.75), df))
+def test_seeds_that_share_their_rows_are_no_proof_of_what_the_rows_caused():
+    rejected = np.zeros(2)
+    for seed in range(150):
+        truth, answers = seeded(seed, 300, seeds=5)
+        found = compare_seeds(truth, answers, "macro_f1", class_names=("x", "y", "z"), resamples=200)
+        scores = [list(by_seed.values()) for by_seed in found.scores.values()]
+        rejected += [found.pairs[0].test.p_value <= 0.05, stats.ttest_ind(*scores, equal_var=False).pvalue <= 0.05]
+    assert rejected[0] / 150 <= 0.1  # 5 %, and chance; scripts/check_statistics.py measures it well
+    assert rejected[1] / 150 >= 0.4  # Welch's t over the same seeds
 
 
-def test_seeds_are_compared_unpaired_and_ranked_over_the_seeds_that_all_have():
-    rng = np.random.default_rng(5)
-    scores = {name: {seed: m + rng.normal(0, 0.001) for seed in seeds} for name, m, seeds in (
-        ("minilm", 0.93, (1, 2, 3)), ("tiny", 0.89, (2, 3, 4, 5)), ("cnn", 0.91, (1, 2, 3, 7)))}  # fmt: skip
-    found = compare_seeds(scores, "macro_f1")
-    first = found.pairs[0]
-    assert first.test == welch_test(list(scores["minilm"].values()), list(scores["tiny"].values()))
-    assert first.wilcoxon is None
-    common = np.array([[scores[name][seed] for name in scores] for seed in (2, 3)])
-    assert found.friedman == friedman_test(common, list(scores))
-    assert all(p.p_holm < 0.05 for p in found.pairs)
-    assert "Fewer than 5 seeds for minilm, tiny, cnn" in " ".join(found.notes)
-    enough = {name: dict.fromkeys(range(5), 0.9) | {0: 0.8} for name in scores}
-    assert "Fewer than" not in " ".join(compare_seeds(enough, "macro_f1").notes)
-    apart = compare_seeds({"a": {1: 0.9, 2: 0.8}, "b": {3: 0.9, 4: 0.7}, "c": {5: 0.9, 6: 0.8}}, "accuracy")
-    assert apart.friedman is None
-    assert "two seeds that all models have" in " ".join(apart.notes)
+def test_a_difference_over_seeds_and_rows_is_found_with_its_components_named():
+    truth, answers = seeded(1, 2000, apart=0.6)
+    found = compare_seeds(truth, answers, "accuracy", class_names=("x", "y", "z"))
+    pair = found.pairs[0]
+    by_hand = [[np.mean(p.labels == truth) for p in runs.values()] for runs in answers.values()]
+    assert [list(by_seed.values()) for by_seed in found.scores.values()] == [pytest.approx(s) for s in by_hand]
+    assert pair.test.difference == pytest.approx(np.mean(by_hand[0]) - np.mean(by_hand[1]))
+    means = [np.mean([p.labels == truth for p in runs.values()], axis=0) for runs in answers.values()]
+    assert pair.test.rows_error == pytest.approx(np.std(means[0] - means[1]) / np.sqrt(2000), rel=0.06)
+    assert pair.p_holm < 0.05
+    assert "standard errors: rows 0.0" in found.verdict(pair)
+    assert (pair.wilcoxon, found.friedman) == (None, None)
+    assert "the training rows and the judged rows do not" in " ".join(found.notes)
 
 
-def test_models_that_no_seed_changes_are_named():
-    found = compare_seeds({"svc": {1: 0.92, 2: 0.92}, "nb": {1: 0.89, 2: 0.89}}, "accuracy")
-    assert (found.pairs[0].test.varies, found.pairs[0].test.p_value) == (False, 0.0)
-    assert "svc, nb scores the same with every seed" in " ".join(found.notes)
+def test_seeds_own_variance_widens_the_interval_as_a_t_test_would():
+    rng = np.random.default_rng(3)  # rows that hardly matter: what is left is Welch's t-test
+    a, b = rng.normal(0.9, 0.01, 4), rng.normal(0.91, 0.02, 6)
+    still = (np.tile(a[:, None], 500), np.tile(b[:, None], 500))
+    ours, theirs = seed_test((a, b), still), stats.ttest_ind(a, b, equal_var=False)
+    assert (ours.statistic, ours.p_value) == pytest.approx((theirs.statistic, theirs.pvalue))
+    assert ours.degrees_of_freedom == pytest.approx(theirs.df)
+    assert ours.interval == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert ours.rows_error == 0
+
+
+def test_models_that_no_seed_changes_are_named_and_not_tested():
+    truth, answers = seeded(2, 200)
+    fixed = {name: dict.fromkeys((1, 2, 3), answers[name][0]) for name in answers}
+    found = compare_seeds(truth, fixed, "macro_f1", class_names=("x", "y", "z"))
+    assert found.pairs == ()
+    assert "a, b answers the same with every seed" in " ".join(found.notes)
     assert json.dumps(found.to_dict(), allow_nan=False)
-    assert welch_test([0.9, 0.9], [0.9, 0.9]).p_value == 1.0
+    one = compare_seeds(truth, fixed | {"b": answers["b"]}, "macro_f1", class_names=("x", "y", "z"))
+    assert len(one.pairs) == 1
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -103,5 +118,13 @@ def test_what_cannot_be_compared_is_refused():
         compare_folds({"svc": FOLDS["svc"]}, "accuracy")
     with pytest.raises(DataError, match="against must be one of the models"):
         compare_folds(FOLDS, "accuracy", against="lightgbm")
-    with pytest.raises(DataError, match="two repetitions or more"):
-        compare_seeds({"a": {1: 0.9}, "b": {1: 0.8, 2: 0.9}}, "accuracy")
+    truth, answers = seeded(0, 20)
+    with pytest.raises(DataError, match="two seeds or more of each model; a has one"):
+        compare_seeds(truth, answers | {"a": {1: answers["a"][1]}}, "accuracy", class_names=("x", "y", "z"))
+
+
+def test_folds_that_differ_by_one_amount_prove_nothing():
+    apart = {"svc": [0.75, 0.75, 0.75], "nb": [0.5, 0.5, 0.5]}
+    found = compare_folds(apart, "accuracy")
+    assert found.pairs[0].p_holm == 1.0
+    assert "All folds differ by the same amount" in " ".join(found.notes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -11,12 +12,14 @@ from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.statistics.bootstrap import (
     Cells,
+    JointBootstrap,
     _count_bootstrap,
     _function_bootstrap,
     bca_interval,
     bootstrap_difference,
     bootstrap_mean_difference,
     bootstrap_metric,
+    joint_bootstrap,
 )
 
 
@@ -149,10 +152,58 @@ def test_identical_models_differ_by_nothing_and_say_so(random_predictions):
     assert pair.correlation == pytest.approx(1.0)
 
 
-def test_a_perfect_model_gets_an_interval_without_width_and_no_nan():
+def test_a_model_without_errors_gets_a_lower_end_from_what_its_rows_allow():
     y = np.array([0, 1, 2, 3] * 10)
+    exact = stats.binomtest(40, 40).proportion_ci(0.95, "exact").low
     interval = bootstrap_metric(y, y, "accuracy")
-    assert (interval.estimate, interval.percentile, interval.bca_defined) == (1.0, (1.0, 1.0), False)
+    assert interval.percentile == interval.bca == (pytest.approx(exact), 1.0)
+    macro = bootstrap_metric(y, y, "macro_f1")
+    assert 0.85 < macro.percentile[0] < exact  # the errors may all be of one class
+    rare = np.array([0] * 39 + [1])
+    assert bootstrap_metric(rare, rare, "macro_f1").percentile[0] < 0.52  # of one row nothing is known
+    assert bootstrap_metric(np.arange(40_000) % 4, np.arange(40_000) % 4, "mcc").percentile[0] > 0.999
+    y_b = y.copy()
+    y_b[0] = 1
+    pair = bootstrap_difference(y, y, y_b, "macro_f1", resamples=200)
+    assert pair.a.percentile == macro.percentile
+    assert pair.b.estimate < 1
+
+
+def joint(k, seed=0, resamples=20_000, estimates=None):
+    centre = np.zeros(k) if estimates is None else np.asarray(estimates)
+    drawn = centre[:, None] + np.random.default_rng(seed).normal(size=(k, resamples))
+    return JointBootstrap(tuple("abcdefgh"[:k]), centre, drawn)
+
+
+def test_simultaneous_intervals_are_tukeys_for_independent_systems_and_plain_for_one_pair():
+    k, found = 5, joint(5)
+    pairs = list(itertools.combinations(found.names, 2))
+    reach = [high for _, high in found.differences(pairs)]
+    tukey = stats.studentized_range.ppf(0.95, k, np.inf)  # of a difference with standard error sqrt(2): q / sqrt(2)
+    assert np.mean(reach) == pytest.approx(tukey, rel=0.02)
+    ((low, high),) = found.differences([("a", "b")])
+    assert (low, high) == pytest.approx((-1.96 * 2**0.5, 1.96 * 2**0.5), rel=0.03)
+
+
+def test_the_best_set_holds_the_best_and_leaves_out_who_is_clearly_worse():
+    assert joint(4, estimates=[0, 0, 0, 0]).best_set() == tuple("abcd")
+    assert joint(4, estimates=[0, -0.1, -9, -1]).best_set() == ("a", "b", "d")
+    assert joint(4, estimates=[0, -0.1, -9, -1]).best_set(higher_is_better=False) == ("c",)
+    rng, missed = np.random.default_rng(1), 0
+    for seed in range(300):  # five systems equally good: the first counts as the best as well as any
+        missed += "a" not in joint(5, seed, 500, rng.normal(size=5)).best_set()
+    assert 0.02 < missed / 300 < 0.09
+    twin = JointBootstrap(("a", "b"), np.zeros(2), np.tile(np.random.default_rng(0).normal(size=500), (2, 1)))
+    assert twin.best_set() == ("a", "b")
+
+
+def test_systems_are_resampled_together(random_predictions):
+    y, a, b = random_predictions(3, n=300)
+    found = joint_bootstrap(y, {"a": a, "b": b, "twin": a}, "macro_f1", resamples=500, class_names=list("0123"))
+    assert np.array_equal(found.resampled[0], found.resampled[2])
+    assert found.estimates[1] == pytest.approx(sklearn_macro_f1(y, b))
+    alone = bootstrap_difference(y, a, b, "macro_f1", resamples=500).difference
+    assert np.std(found.resampled[0] - found.resampled[1]) == pytest.approx(alone.standard_error, rel=0.15)
 
 
 def test_a_single_metric_agrees_with_the_pair(random_predictions):

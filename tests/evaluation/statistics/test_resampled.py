@@ -61,12 +61,12 @@ def test_posterior_probabilities_are_those_of_the_shifted_scaled_t():
     assert test.probability_b_better == pytest.approx(np.mean(drawn < -0.002), abs=0.004)
 
 
-def test_folds_without_any_variance_give_finite_answers():
+def test_folds_without_any_variance_prove_nothing():
     same = corrected_t_test(A, A)
     assert (same.statistic, same.p_value, same.interval) == (0.0, 1.0, (0.0, 0.0))
     apart = corrected_t_test([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
-    assert apart.p_value == 0.0
-    assert apart.probability_a_better == 1.0
+    assert (apart.difference, apart.p_value) == (0.25, 1.0)
+    assert np.isnan(apart.probability_a_better)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ def test_comparison_of_the_two_models(study):
     assert result.effect.error_reduction == pytest.approx(0.2457, abs=5e-5)
     assert result.metrics["macro_f1"].randomisation.p_value == pytest.approx(1 / 20_001)
     assert result.metrics["macro_f1"].bootstrap.p_value < 0.001
+    assert result.outcome == "different"
+    assert "higher macro_f1 than" in result.verdict
+    assert result.interval == pytest.approx((0.0137, 0.0243), abs=4e-4)
+    assert result.p_value == result.metrics["macro_f1"].randomisation.p_value
 
 
 @pytest.mark.ag_news

@@ -1,4 +1,4 @@
-"""The precision that `auto` means on this machine is a part of a network's identity, since its answers depend on it."""
+"""How this machine computes a network is a part of its identity where its answers depend on it."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def test_a_small_network_is_the_same_on_every_processor(monkeypatch):
         monkeypatch.setattr(devices, "cpu_has_fast_bf16", lambda fast=fast: fast)
         found.add(identity("model=tiny"))
     assert len(found) == 1
+
+
+def test_the_number_of_processes_counts_where_masks_are_drawn():
+    still = ("model=text_cnn", "model.dropout=0.0", "model.embedding_dropout=0.0")
+    assert identity(*still, "trainer.devices=2") == identity(*still)
+    for drawing in (("model=text_cnn",), ("model=distilbert", "model.dropout=0.0")):
+        assert identity(*drawing, "trainer.devices=2") != identity(*drawing)
+        assert identity(*drawing, "trainer.devices=1") == identity(*drawing)
+    adapters = ("model=distilbert", "model.dropout=0.0", "model.attention_dropout=0.0", "model.lora_dropout=0.1")
+    assert identity(*adapters, "trainer.devices=2") == identity(*adapters)

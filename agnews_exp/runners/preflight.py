@@ -1,0 +1,124 @@
+"""Checks before any training: whether what a configuration needs is there, and whether it fits the rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agnews_exp.config.schema import TrainerConfig
+from agnews_exp.config.targets import safe_instantiate
+from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.errors import ConfigError, DataError, StorageError
+from agnews_exp.core.process import explain_os_error
+from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
+from agnews_exp.models.answers import offers
+from agnews_exp.models.recipes import PretrainedEncoder, locate
+
+
+def check_ready(checked: CheckedConfig) -> None:
+    """Refuse what is known to fail before the data are read.
+
+    Raises:
+        ConfigError: The objective is no metric or one that the model cannot have, or pretrained weights are not there.
+        MissingDependencyError: The package that brings the weights is not installed.
+        StorageError: The output folder cannot be written.
+    """
+    run = checked.run
+    check_metrics(run.evaluation)
+    check_writable(Path(run.paths.output_dir))
+    model = safe_instantiate(checked.component("model"), "model")
+    model = getattr(model, "student", model)
+    if isinstance(model, PretrainedEncoder):
+        locate(model)
+    metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics)).metric
+    if metric.of == "probabilities" and run.model.family == "classical" and not offers(model, "predict_proba"):
+        raise ConfigError(
+            f"evaluation.primary={run.evaluation.primary}: model={run.model.name} gives no probabilities to judge.",
+            fix="evaluation.primary=val/macro_f1, or another model",
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made; one that does not exist yet is judged by its nearest parent.
+
+    Raises:
+        StorageError: Says why.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise (explain_os_error(error) or StorageError(f"{folder} cannot be written: {error}.")) from error
+
+
+def check_rows(checked: CheckedConfig, splits: Splits) -> None:
+    """Refuse what does not fit the rows.
+
+    Raises:
+        ConfigError: An own metric, an objective of a class, or a number of batches.
+        DataError: A class has too few rows for the folds.
+    """
+    evaluation, settings = checked.run.evaluation, checked.run.trainer
+    check_metrics(evaluation, splits.validation.labels, splits.class_names)
+    if evaluation.folds:
+        check_folds(evaluation.folds, splits.train, splits.class_names)
+    if checked.run.model.family == "transformer":
+        longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
+        budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens
+        if budget is None or (longest is not None and settings.batch_size * longest <= budget):
+            check_batches(settings, -(-len(splits.train) // settings.batch_size), None)
+
+
+def check_folds(n_folds: int, rows: TextRows, class_names: Sequence[str]) -> None:
+    """Refuse more folds than the rarest class has rows.
+
+    Args:
+        n_folds: ``evaluation.folds``.
+        rows: Training rows.
+        class_names: K names.
+
+    Raises:
+        DataError: Names the class.
+    """
+    counts = np.bincount(rows.labels, minlength=len(class_names))
+    if counts.min() < n_folds:
+        rare = class_names[int(counts.argmin())]
+        raise DataError(
+            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
+            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
+        )
+
+
+def check_batches(settings: TrainerConfig, n_train: int, n_validation: int | None) -> None:
+    """Refuse shares and numbers of batches that do not fit the rows, which Lightning would do amid the training.
+
+    Args:
+        settings: The trainer group.
+        n_train: Batches of an epoch.
+        n_validation: Batches of the validation rows; None where they are not counted yet.
+
+    Raises:
+        ConfigError: Names the key and how many batches there are.
+    """
+    train_limit = settings.limit_train_batches
+    for key, limit, batches in (
+        ("limit_train_batches", train_limit, n_train),
+        ("limit_val_batches", settings.limit_val_batches, n_validation),
+    ):
+        if isinstance(limit, float) and batches is not None and int(batches * limit) < 1:
+            raise ConfigError(
+                f"trainer.{key}={limit}: of {batches:,} batches that share is none.", fix=f"trainer.{key}=1"
+            )
+    n_train = min(n_train, train_limit) if isinstance(train_limit, int) else int(n_train * train_limit)
+    if isinstance(settings.val_check_interval, int) and settings.val_check_interval > n_train:
+        raise ConfigError(
+            f"trainer.val_check_interval={settings.val_check_interval}: an epoch has {n_train:,} batches (of at most "
+            f"trainer.batch_size={settings.batch_size} rows), so no validation would be reached.",
+            fix=f"trainer.val_check_interval={n_train}, or 1.0 for the end of each epoch",
+        )

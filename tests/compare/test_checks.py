@@ -1,0 +1,197 @@
+"""Each check fires on a built example and stays silent on a clean one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agnews_exp.compare.checks import CHECKS, CheckedRun, NotApplicable, check_runs, perform_checks, results_table
+from agnews_exp.core.errors import DataError
+from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.tracking.record import RunFolder
+
+StoreRun = Callable[..., RunFolder]
+NAMES = ("rain", "sun", "wind")
+
+
+def splits(**change: Any) -> Splits:
+    """Three classes, 900 training, 240 validation and 240 test rows of random words, all texts different."""
+    rng, parts = np.random.default_rng(0), {}
+    for name, n in (("train", 900), ("validation", 240), ("test", 240)):
+        labels = np.arange(n) % 3
+        texts = [" ".join(f"word{w}" for w in rng.integers(0, 300, 12)) for _ in range(n)]
+        parts[name] = TextRows(texts, labels, np.arange(n))
+    for name, alter in change.items():
+        texts, labels = [*parts[name].texts], parts[name].labels.copy()
+        alter(texts, labels, parts["train"].texts)
+        parts[name] = TextRows(texts, labels[: len(texts)], np.arange(len(texts)))
+    return Splits(**parts, class_names=NAMES, source="built", location="here", data_checksum="c")
+
+
+def name_the_label(texts, labels, _):
+    texts[:] = [f"{text} {NAMES[k]}" for text, k in zip(texts, labels, strict=True)]
+
+
+def copy_from_train(texts, _, train):
+    texts[:20] = [text.upper() + "!" for text in train[:20]]
+
+
+def nearly_copy(texts, _, train):
+    texts[:20] = [text + " more" for text in train[:20]]
+
+
+def contradict(texts, _, __):
+    texts[:40] = [texts[0]] * 40
+
+
+def shrink(_, labels, __):
+    labels[labels == 2] = 0
+    labels[:5] = 2
+
+
+def lose(_, labels, __):
+    labels[labels == 2] = 0
+
+
+def other_words(texts, _, __):
+    texts[:] = [text.replace("word1", "term1") for text in texts]
+
+
+def no_words(texts, _, __):
+    texts[:50] = ["..."] * 50
+
+
+def one_sided(_, labels, __):
+    labels[20:] = 0
+
+
+DATA = {
+    "D1": {"train": name_the_label}, "D2": {"test": copy_from_train}, "D3": {"test": nearly_copy},
+    "D4": {"train": contradict}, "D5": {"test": shrink}, "D6": {"validation": lose}, "D7": {"validation": other_words},
+    "D8": {"test": other_words}, "D9": {"train": no_words}, "D10": {"train": one_sided},
+}  # fmt: skip
+
+
+def test_checks_of_data_fire_on_what_is_built_in_and_are_silent_without() -> None:
+    clean = {result.check.code: result.answer for result in perform_checks("data", splits(), "built")}
+    assert clean == dict.fromkeys(DATA)
+    for code, change in DATA.items():
+        assert isinstance(CHECKS[code].function(splits(**change)), str), code
+
+
+@pytest.fixture
+def stored(store_run: StoreRun, tmp_path: Path) -> Callable[..., CheckedRun]:
+    """Return a maker of checked runs: `stored(model, val, test, metrics={}, notes=[], history=[], ...)`."""
+
+    def make(model: str = "logreg", val: float = 0.9, test: float = 0.9, **more: Any) -> CheckedRun:
+        number = more.pop("number", len(list(tmp_path.glob("runs/*"))) + 1)
+        metrics, notes, history = more.pop("metrics", {}), more.pop("notes", []), more.pop("history", [])
+        run = store_run(tmp_path, number, model, val, test, **more)
+        result = run.result() or {}
+        run.finish(result | {"metrics": result["metrics"] | metrics, "notes": notes})
+        lines = [json.dumps({"step": i, "curve/val_macro_f1": v}) for i, v in enumerate(history)]
+        (run.path / "history.jsonl").write_text("\n".join(lines) + '\n{"step": 9', encoding="utf-8")
+        return CheckedRun(run.path)
+
+    return make
+
+
+RUN = {
+    "T1": ({"val": 0.25}, {}),
+    "T2": ({"metrics": {"train/macro_f1": 1.0}, "val": 0.8}, {"metrics": {"train/macro_f1": 0.95}}),
+    "T3": ({"notes": ["Liblinear failed to converge, increase the number of iterations."]}, {"notes": ["hello"]}),
+    "T4": ({"history": [0.8, 0.85, 0.9]}, {"history": [0.8, 0.9, 0.89]}),
+    "T6": ({"metrics": {"val/log_loss": 3.0}}, {"metrics": {"val/log_loss": 0.3}}),
+    "T7": (
+        {"metrics": {"test/ece_before": 0.02, "test/ece_after": 0.2, "test/nll_before": 0.3, "test/nll_after": 0.5}},
+        {"metrics": {"test/ece_before": 0.2, "test/ece_after": 0.02, "test/nll_before": 0.5, "test/nll_after": 0.3}},
+    ),
+    "T8": ({"val": 0.95, "test": 0.6}, {"val": 0.92}),
+}  # fmt: skip
+
+
+def test_checks_of_a_run_fire_on_what_is_built_in_and_are_silent_without(stored: Callable[..., CheckedRun]) -> None:
+    for code, (built, clean) in RUN.items():
+        assert isinstance(CHECKS[code].function(stored(**built)), str), code
+        assert CHECKS[code].function(stored(**clean)) is None, code
+    assert isinstance(CHECKS["T1"].function(stored("dummy", 0.25)), NotApplicable)
+
+
+def test_a_class_that_is_never_answered_is_named(stored: Callable[..., CheckedRun]) -> None:
+    run = stored()
+    given = run.validation[1]
+    assert CHECKS["T5"].function(run) is None
+    given.labels[given.labels == 1] = 0
+    assert isinstance(said := CHECKS["T5"].function(run), str)
+    assert run.result["class_names"][1] in said
+
+
+def test_checks_of_comparisons_fire_on_what_is_built_in_and_are_silent_without(
+    stored: Callable[..., CheckedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, third = stored(val=0.95), stored("knn", val=0.7), stored("nb", val=0.5)
+    twins = [stored("nb", val=0.8, group="nb", seed=s) for s in (1, 2)]
+    twins[1].validation = twins[0].validation
+    seeds = [stored("tiny", val=0.8, group="tiny", seed=s, family="transformer") for s in (1, 2)]
+    ties = [stored(f"m{i}", val=0.80) for i in range(12)]
+    net = stored("bert", val=0.6, family="transformer", metrics={"throughput_batch": 10.0})
+    good = stored("bert", val=0.999, family="transformer")
+    blend = stored("blend", val=0.99, family="cascade")
+    grid = [stored("svc", val=v, parameters={"C": c}) for c, v in ((1, 0.7), (2, 0.75), (4, 0.9))]
+    middle = [*grid[:2], stored("svc", val=0.6, parameters={"C": 4})]
+    cases: dict[str, tuple[list[CheckedRun], list[CheckedRun]]] = {
+        "C1": (twins, seeds), "C2": ([one] * 20, [one, other]), "C3": (ties, [one, other, third]),
+        "C4": (ties[:2], [one, other]), "C5": ([one, blend], [one, other]), "C6": ([net], seeds),
+        "C7": ([one, net], [one, good]), "C8": (grid, middle),
+    }  # fmt: skip
+    for code, (built, clean) in cases.items():
+        assert isinstance(CHECKS[code].function(built), str), code
+        assert CHECKS[code].function(clean) is None, code
+    assert len(CHECKS) == len(DATA) + len(RUN) + 1 + len(cases) >= 20  # every check has its example
+    assert isinstance(CHECKS["C6"].function([one]), NotApplicable)
+
+
+def test_findings_come_gravest_first_and_equal_ones_of_several_runs_are_one_row(
+    stored: Callable[..., CheckedRun],
+) -> None:
+    runs = [stored(metrics={"val/log_loss": 3.0}), stored("nb", metrics={"val/log_loss": 3.0}), stored("knn", val=0.2)]
+    table = results_table(check_runs(runs))
+    assert [row[0] for row in table.rows][:2] == ["T1", "T6"]
+    assert "and 1 more" in str(table.rows[1][3])
+    everything = results_table(check_runs(runs), everything=True)
+    assert {"T4", "C6"} <= {row[0] for row in everything.rows}
+    assert "not applicable" in table.note
+
+
+def test_the_command_names_codes_and_strict_exits_with_2(
+    stored: Callable[..., CheckedRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from agnews_exp.cli import run_command
+
+    monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
+    run = stored(val=0.2)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "outputs" / "runs")
+    run_command(["check"])
+    shown = capsys.readouterr().out
+    assert "T1" in shown
+    assert "are not checked" in shown  # the data of this run are not there
+    with pytest.raises(DataError, match="T1") as refused:
+        run_command(["check", run.folder.name, "--strict"])
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_sample_corpus_passes_all_checks_of_data(capsys: pytest.CaptureFixture[str]) -> None:
+    from agnews_exp.cli import run_command
+
+    run_command(["check", "data=sample", "--strict"])
+    assert capsys.readouterr().out.strip() == "10 fine"
