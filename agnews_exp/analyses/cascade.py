@@ -169,14 +169,14 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
     thresholds, front = routers.curve.thresholds, pareto_front(routers.cost, routers.curve.accuracy)
     rows: tuple[Row, ...] = (
         (f"{routers.names[0]} alone", Number(fast), 0.0, fast_cost),
-        (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.bca), share, cost),
+        (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.percentile), share, cost),
         ("random router, as many handed over", Number(float(routers.random[at])), share, cost),
         ("all-knowing router, as many handed over", Number(oracle), share, cost),
         (f"{routers.names[1]} alone", Number(accurate), 1.0, accurate_cost),
     )
     columns = ("", "accuracy", Column("handed over", "share"), Column("cost of a million texts", "count", routers.unit))
     note = (
-        f"Cascade minus {routers.names[1]}: {d.estimate:+.4f} accuracy, 95 % BCa [{d.bca[0]:+.4f}, {d.bca[1]:+.4f}]. "
+        f"Cascade minus {routers.names[1]}: accuracy {Number(d.estimate, 'change', *d.percentile)} (95 %). "
         f"Of {len(thresholds):,} thresholds {len(front):,} are on the Pareto front; the most accurate gives "
         f"{routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen)."
     )

@@ -19,8 +19,9 @@ from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, T
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, unknown_name
 from agnews_exp.core.suggestions import nearest
-from agnews_exp.data.csv_files import ColumnName, read_file
+from agnews_exp.data.csv_files import read_file
 from agnews_exp.data.files import Labels
+from agnews_exp.data.tables import ColumnName, Reading
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.drift import known_share, split_words
 from agnews_exp.evaluation.inputs import FloatArray, Result, plain
@@ -196,9 +197,8 @@ def read_external(
         found = _read_folder(path)
     else:
         labels = Labels()
-        rows = read_file(
-            path, text_columns, label_column, labels, delimiter, encoding, has_header, group=group
-        )  # fmt: skip
+        how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=group)
+        rows = read_file(path, text_columns, label_column, labels, how)
         found = ExternalRows(rows.texts, rows.labels, list(labels.index))
     if not strip:
         return found
