@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 
 import numpy as np
@@ -62,22 +61,6 @@ def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context
 def test_robustness_refuses_a_strength_out_of_range_before_work(context):
     with pytest.raises(ConfigError, match="share of words"):
         robustness.analyse(context, perturbations={"swap": (5.0,)})
-
-
-@pytest.mark.parametrize(("name", "module"), [("robustness", robustness), ("external", external)])
-def test_shipped_options_are_those_of_the_code(name, module):
-    from omegaconf import OmegaConf
-
-    from agnews_exp.core.paths import config_folder
-
-    component = OmegaConf.to_container(OmegaConf.load(config_folder() / f"evaluation/analyses/{name}.yaml"))
-    assert component.pop("_target_") == f"agnews_exp.analyses.{name}.analyse"
-    checked = check_arguments(module.analyse, component, name, ("context",))
-    declared = inspect.signature(module.analyse).parameters
-    assert set(checked) == set(declared) - {"context"}
-    for key, value in checked.items():
-        default = declared[key].default
-        assert (value or None) == (default or None) or value == [default], key
 
 
 def test_a_misspelt_perturbation_is_refused_before_any_work():

@@ -90,7 +90,10 @@ def lengths(
     limit = float(np.percentile(words, outlier_percentile))
     metrics |= {"outliers": float((words > limit).sum()), "outlier_words": limit}
     metrics[f"outlier_share_{_LONG}"] = float((words > _LONG).mean())
-    document = _document_features(corpus, document_sample)
+    document: dict[str, float] = {}
+    if document_sample:
+        measured = [document_features(text) for text in corpus.draw(document_sample, "documents").texts]
+        document = dict(zip(DOCUMENT_FEATURES, np.mean(measured, axis=0).tolist(), strict=True))
     metrics |= {f"document/{name}": value for name, value in document.items()}
     title = "Lengths of the training texts"
     mean, most = metrics["words/mean"], metrics["words/p99"]
@@ -130,10 +133,3 @@ def _length_chart(corpus: ExploredCorpus, words: IntArray, limit: float, percent
         "lengths", "Words of a text, by class", "lines", "words", "share of the class's texts [%]", tuple(series),
         references=(("x", limit, f"{percentile:g} % are shorter"),), x_range=(0, top),
     )  # fmt: skip
-
-
-def _document_features(corpus: ExploredCorpus, n: int) -> dict[str, float]:
-    if n == 0:
-        return {}
-    rows = [document_features(text) for text in corpus.draw(n, "documents").texts]
-    return dict(zip(DOCUMENT_FEATURES, np.mean(rows, axis=0).tolist(), strict=True))
