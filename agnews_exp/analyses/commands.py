@@ -166,18 +166,8 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     """Log an exploration as a run of its own; a tracker that fails costs a warning."""
     import logging
 
-    from agnews_exp.core.errors import first_line
-
-    try:
-        return _log_run(config, content)
-    except Exception as error:
-        said = "MLflow could not log the exploration: %s. Its folder is complete."
-        logging.getLogger(__name__).warning(said, first_line(error))
-        return None
-
-
-def _log_run(config: EdaConfig, content: Mapping[str, Any]) -> str:
     from agnews_exp.analyses.performing import SUMMARY
+    from agnews_exp.core.errors import first_line
     from agnews_exp.tracking.mlflow_mirror import Store
 
     data, plain = content["data"], config.checked.plain
@@ -187,10 +177,13 @@ def _log_run(config: EdaConfig, content: Mapping[str, Any]) -> str:
     }  # fmt: skip
     params = {"data": data["name"], "source": data["source"], "eda": content["choice"],
               "data_fraction": data["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
-    return Store(plain).log_folder(
-        f"eda-{content['name']}", config.folder, tags=tags, params={k: str(v) for k, v in params.items()},
-        metrics=_metrics(content),
-    )  # fmt: skip
+    told = {"tags": tags, "params": {k: str(v) for k, v in params.items()}, "metrics": _metrics(content)}
+    try:
+        return Store(plain).log_folder(f"eda-{content['name']}", config.folder, **told)
+    except Exception as error:
+        said = "MLflow could not log the exploration: %s. Its folder is complete."
+        logging.getLogger(__name__).warning(said, first_line(error))
+        return None
 
 
 def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
