@@ -477,15 +477,15 @@ def _terminal_block(block: Block) -> list[Any]:
         case Table(folded=True):
             return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
-            rows = block.texts(_MOST_TERMINAL_ROWS)
+            rows, numeric = block.texts(_MOST_TERMINAL_ROWS), [block.is_numeric(i) for i in range(len(block.all_columns))]
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
-                side: Any = "right" if block.is_numeric(i) else "left"
-                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i), overflow="fold")
+                side: Any = "right" if numeric[i] else "left"
+                longest = max((len(row[i]) for row in rows), default=1)
+                drawn.add_column(said(column.heading), justify=side, overflow="fold", min_width=min(longest, 12))
             for row in rows:
-                drawn.add_row(
-                    *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
-                )
+                one_line = [numeric[i] or column.width > 0 for i, column in enumerate(block.all_columns)]
+                drawn.add_row(*(said(cell, one_line=one) for cell, one in zip(row, one_line, strict=True)))
             notes = [said(note, "dim") for note in (block.cut_note(len(rows)), block.note) if note]
             return [drawn, *notes]
 
