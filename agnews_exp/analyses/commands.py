@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agnews_exp.analyses.exploration.performing import EdaConfig
 
-_VERBS = {
+VERBS = {
     "calibrate": ("calibration", "how far the probabilities can be trusted, before and after calibration"),
     "errors": ("errors", "where the model errs: classes, lengths, sources, artefacts, slices, near-duplicates"),
     "explain": ("explanation", "what the model looks at, for all texts and for single ones"),
@@ -25,7 +25,7 @@ _RUN = "run folder or name, MLflow run id, or an MLflow filter string"
 
 def add_parsers(commands: Any) -> None:
     """Add the sub-commands to the sub-parsers of ``agnews``."""
-    for verb, (analysis, text) in _VERBS.items():
+    for verb, (analysis, text) in VERBS.items():
         command = commands.add_parser(verb, help=text)
         _add_analysis(command, f"conf/evaluation/analyses/{analysis}.yaml")
         command.set_defaults(analysis=analysis)
@@ -177,7 +177,11 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     }  # fmt: skip
     params = {"data": data["name"], "source": data["source"], "eda": content["choice"],
               "data_fraction": data["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
-    told = {"tags": tags, "params": {k: str(v) for k, v in params.items()}, "metrics": _metrics(content)}
+    told: dict[str, Any] = {
+        "tags": tags,
+        "params": {k: str(v) for k, v in params.items()},
+        "metrics": _metrics(content),
+    }
     try:
         return Store(plain).log_folder(f"eda-{content['name']}", config.folder, **told)
     except Exception as error:

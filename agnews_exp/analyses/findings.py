@@ -477,7 +477,8 @@ def _terminal_block(block: Block) -> list[Any]:
         case Table(folded=True):
             return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
-            rows, numeric = block.texts(_MOST_TERMINAL_ROWS), [block.is_numeric(i) for i in range(len(block.all_columns))]
+            rows = block.texts(_MOST_TERMINAL_ROWS)
+            numeric = [block.is_numeric(i) for i in range(len(block.columns))]
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
                 side: Any = "right" if numeric[i] else "left"

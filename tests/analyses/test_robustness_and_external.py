@@ -11,6 +11,7 @@ import pytest
 from agnews_exp.analyses import external, robustness
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.data.tables import Reading
 from agnews_exp.evaluation.metrics import judge
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -127,10 +128,7 @@ def test_a_folder_of_newsgroup_posts_is_read_and_stripped(context, tmp_path):
         (root / group).mkdir(parents=True)
         (root / group / "1").write_text(post.replace("shuttle", group), encoding="latin-1")
     parts = ("headers", "footers", "quotes")
-    rows = external.read_external(
-        root, text_columns=["text"], label_column="label", delimiter="auto", encoding="utf-8", has_header=True,
-        strip=parts, group="x",
-    )  # fmt: skip
+    rows = external.read_external(root, ["text"], "label", Reading(), parts)
     assert rows.label_names == ["rec.autos", "sci.space"]
     assert "quoted" not in rows.texts[0] + rows.texts[1]
     assert "Subject" not in rows.texts[0]
