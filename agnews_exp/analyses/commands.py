@@ -177,13 +177,11 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     }  # fmt: skip
     params = {"data": data["name"], "source": data["source"], "eda": content["choice"],
               "data_fraction": data["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
-    told: dict[str, Any] = {
-        "tags": tags,
-        "params": {k: str(v) for k, v in params.items()},
-        "metrics": _metrics(content),
-    }
+    words = {k: str(v) for k, v in params.items()}
     try:
-        return Store(plain).log_folder(f"eda-{content['name']}", config.folder, **told)
+        return Store(plain).log_folder(
+            f"eda-{content['name']}", config.folder, tags=tags, params=words, metrics=_metrics(content)
+        )
     except Exception as error:
         said = "MLflow could not log the exploration: %s. Its folder is complete."
         logging.getLogger(__name__).warning(said, first_line(error))

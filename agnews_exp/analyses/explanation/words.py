@@ -59,6 +59,11 @@ class Explanation:
         """Shape (m,), word positions from the strongest support of the class to the strongest opposition."""
         return np.argsort(-self.weights, kind="stable")
 
+    @property
+    def total(self) -> float:
+        """Base, words and the rest together; the explained score where the method is additive."""
+        return float((self.base or 0.0) + self.weights.sum() + self.elsewhere)
+
 
 def from_characters(
     method: str,
