@@ -37,7 +37,7 @@ class Energy:
     kwh: float  # of the whole machine, CPU, GPU and memory
     seconds: float  # how long it took
     items: int  # how many items it answered
-    # whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the processor's
+    # Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the processor's
     # nominal power. Memory is always estimated from its size.
     metered: bool
     source: str  # the meters and models that codecarbon used, in words

@@ -54,7 +54,7 @@ class Column:
     name: str  # its heading, in the CSV file too; a column of scores names its split
     form: str = ""  # how its plain numbers are written; empty: whole ones with separators, others with four digits
     unit: str = ""  # in the heading, in brackets
-    # texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
+    # Texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
     width: int = 0
 
     @property
@@ -165,7 +165,7 @@ class Findings:
 
     headline: str = ""  # the answer in one sentence
     blocks: tuple[Block, ...] = ()  # the evidence, in the order of reading
-    # numbers for result.json and MLflow, such as ``test/ece_temperature``
+    # Numbers for result.json and MLflow, such as ``test/ece_temperature``.
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # everything else, JSON-able
 

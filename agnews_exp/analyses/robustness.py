@@ -43,7 +43,7 @@ class Drop(Result):
     """The effect of one variant of the texts on the metrics."""
 
     variant: Variant  # the change of the texts
-    # by metric: the changed texts (a), the same rows unchanged (b), and the difference a - b
+    # By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
     metrics: dict[str, PairedBootstrap]
     changed_texts: float  # share of texts that the perturbation changed at all
     changed_answers: float  # share of rows that get another class than unchanged

@@ -70,7 +70,7 @@ class Probe:
     share_with_any: float  # share of the texts that hold at least one
     folds: int  # folds of the cross-validation
     rows: int  # texts
-    # for each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists
+    # For each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists.
     pull: dict[str, list[float]]
 
 
