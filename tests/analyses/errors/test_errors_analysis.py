@@ -115,7 +115,7 @@ def test_missing_packages_leave_a_note_and_the_rest(context, hide):
     findings = analyse(context, slices=False, resamples=100)
     said = to_markdown(findings.blocks)
     assert said.count("agnews-exp[errors") == 2
-    assert "same words" in said
+    assert "Metrics without near-duplicates" in said
 
 
 def test_a_model_of_labels_only_has_errors_but_no_noise(context):
