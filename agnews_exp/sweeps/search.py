@@ -31,7 +31,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agnews_exp import __version__
-from agnews_exp.config.fingerprint import scientific_config
+from agnews_exp.config.fingerprint import own_sources, scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, first_line, refuse_password
@@ -262,6 +262,7 @@ class Search:
             "objectives": self.settings.objectives,
             "pruner": self.settings.pruner,
             "own_space": self.settings.custom_search_space,
+            "own_space_code": own_sources([self.settings.custom_search_space or ""]),
             "version": __version__,
             **science,
             "data": {**science["data"], "name": self._session.plain["data"]["name"]},  # their rows have a checksum
