@@ -24,12 +24,7 @@ _FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
 
 
 def check_embedding_file(path: str | None) -> Path:
-    """Return the path of an embeddings file that exists.
-
-    Raises:
-        ConfigError: No file was named.
-        DataError: The file does not exist.
-    """
+    """Return the path of an embeddings file that exists."""
     if not path:
         raise ConfigError(
             f"features.embeddings_path is not set.\n  allowed: a file of word vectors ({_FORMATS})",
@@ -58,9 +53,6 @@ def read_word_vectors(path: Path, max_words: int | None = None) -> tuple[list[st
 
     Returns:
         V words and their vectors, shape (V, D), float32.
-
-    Raises:
-        DataError: The file is empty or damaged; the text names the line or word number.
     """
     with _open(path) as stream:
         try:

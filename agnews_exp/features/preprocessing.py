@@ -142,11 +142,7 @@ PIPELINES: Final[dict[str, Cleaning | None]] = {
 
 
 def cleaning(name: str) -> Cleaning | None:
-    """Return the pipeline of that name (None for ``none``).
-
-    Raises:
-        ConfigError: There is no such pipeline.
-    """
+    """Return the pipeline of that name (None for ``none``)."""
     if name not in PIPELINES:
         raise unknown_name("value for features.clean", name, list(PIPELINES))
     return PIPELINES[name]

@@ -200,11 +200,7 @@ def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[
 
 
 def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendModel:
-    """Load what :func:`save_cascade` wrote.
-
-    Raises:
-        StorageError: A file is missing or was changed.
-    """
+    """Load what :func:`save_cascade` wrote."""
     read_manifest(folder, "cascade", needs=[_SETTINGS])
     fast, accurate = (load_model(folder / part, device) for part in _PARTS)
     if fast.class_names != accurate.class_names:

@@ -57,11 +57,7 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one.
-
-        Raises:
-            ConfigError: Weights below the head have another shape than the folder's config.json says.
-        """
+        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one."""
         model, found = _WithHead.from_pretrained(
             where,
             config=config,
@@ -221,12 +217,7 @@ _QUERY_VALUE = ("query", "value", "q_lin", "v_lin", "query_proj", "value_proj", 
 
 
 def add_adapters(network: Any, recipe: EncoderRecipe) -> nn.Module:
-    """Put adapters into the encoder's linear layers and freeze its own weights; the classifier is trained whole.
-
-    Raises:
-        MissingDependencyError: peft is not installed.
-        ConfigError: A target names no linear layer.
-    """
+    """Put adapters into the encoder's linear layers and freeze its own weights; the classifier is trained whole."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -356,9 +347,6 @@ def pack_encoder(encoder: Any, *, accelerator: str, precision: str, attention_dr
         accelerator: ``cpu``, ``cuda`` or ``mps``.
         precision: Lightning's name, such as ``bf16-mixed``.
         attention_dropout: Dropout of attention weights.
-
-    Raises:
-        ConfigError: This encoder or device has no kernel for it.
     """
     base = encoder.base_model
     accepted = inspect.signature(base.forward).parameters
@@ -513,12 +501,7 @@ def load_tokenizer(recipe: Recipe, texts: Sequence[str]) -> Any:
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """Return a recipe whose ``max_length`` is a number that its encoder takes.
-
-    Raises:
-        ConfigError: ``max_length`` is more than the encoder takes; the weights cannot be had, or are no encoder's with
-            a classification head.
-    """
+    """Return a recipe whose ``max_length`` is a number that its encoder takes."""
     if not isinstance(recipe, PretrainedEncoder):
         return replace(recipe, max_length=recipe.longest)
     from transformers import AutoConfig
@@ -589,9 +572,6 @@ def choose_attention(encoder: Any, wanted: str, accelerator: str) -> None:
         encoder: A Hugging Face model.
         wanted: See :class:`agnews_exp.models.recipes.EncoderRecipe`.
         accelerator: ``cpu``, ``cuda`` or ``mps``.
-
-    Raises:
-        ConfigError: The architecture does not have this kernel.
     """
     if wanted == "auto":
         # An architecture that has one kernel only keeps it.

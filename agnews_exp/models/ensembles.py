@@ -52,10 +52,6 @@ def soft_voting(
         members: Name to classifier with ``predict_proba``; null switches a member off.
         weights: Name to weight; members without one weigh 1. None weighs all alike.
         n_jobs: Processes; None is one.
-
-    Raises:
-        ConfigError: Fewer than two members, a member without probabilities, or a weight for an unknown
-            member.
     """
     chosen = _named(members)
     for name, weight in (weights or {}).items():

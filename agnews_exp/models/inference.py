@@ -131,9 +131,6 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
     Args:
         folder: The model folder.
         device: A torch device, or ``auto`` for the first GPU if there is one.
-
-    Raises:
-        StorageError: A file is missing, changed, not named by the manifest, or not what this project writes.
     """
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast

@@ -38,9 +38,6 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
     Args:
         predictor: The network; it is left on the CPU, in evaluation mode, with plain attention.
         path: The file.
-
-    Raises:
-        ConfigError: The network has something that ONNX cannot say.
     """
     import torch
 

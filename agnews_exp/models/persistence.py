@@ -63,9 +63,6 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
         folder: The model folder.
         family: The family that it must be of; None takes any.
         needs: Files that it must name.
-
-    Raises:
-        StorageError: A file is missing or was changed, the folder is of another family or of a newer format.
     """
     again = "train it again (force=true)"
     try:
@@ -144,9 +141,6 @@ def trusted_types(path: Path) -> list[str]:
 
     Trusted are a fixed list of types from elsewhere, the estimators that this package itself defines, and those of the
     user's modules in AGNEWS_COMPONENTS; a file cannot add to any.
-
-    Raises:
-        StorageError: The file holds any other type.
     """
     skops_io = import_skops()
 
@@ -219,11 +213,7 @@ def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) 
 
 
 def load_pipeline(folder: Path) -> Any:
-    """Load a pipeline that :func:`save_pipeline` wrote.
-
-    Raises:
-        StorageError: A file is missing, changed, or holds a type that is not trusted.
-    """
+    """Load a pipeline that :func:`save_pipeline` wrote."""
     skops_io = import_skops()
 
     read_manifest(folder, "classical", needs=[MODEL_FILE])

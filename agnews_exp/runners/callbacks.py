@@ -142,11 +142,7 @@ class CheckpointFolder:
 
     @contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
-        """Hold the folder for this process; what lies there from another run, or is not to be resumed, is removed.
-
-        Raises:
-            StorageError: Another process trains here.
-        """
+        """Hold the folder for this process; what lies there from another run, or is not to be resumed, is removed."""
         from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)

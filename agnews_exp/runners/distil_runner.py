@@ -101,10 +101,6 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
     Args:
         teacher: A finished run with ``evaluation=cv``.
         rows: n rows, all of them among the teacher's training rows.
-
-    Raises:
-        ConfigError: The run has no such answers, or none with probabilities.
-        DataError: It was not trained on all these rows.
     """
     row_ids, found = stored_probabilities(teacher.predictions, "cv", teacher.class_names)
     if not len(row_ids):

@@ -72,11 +72,7 @@ class InFolder:
 
 
 def refuse_missing_launcher(config: DictConfig) -> None:
-    """Refuse a launcher whose package is not installed.
-
-    Raises:
-        MissingDependencyError: Names the extra to install.
-    """
+    """Refuse a launcher whose package is not installed."""
     from importlib.util import find_spec
 
     package = _package(config)
@@ -137,11 +133,7 @@ class _Batch:
         self._error: Exception | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run the batch and settle each job.
-
-        Raises:
-            ConfigError: The launcher could start none of them.
-        """
+        """Run the batch and settle each job."""
         valid = [(job, words) for job in jobs if (words := self._composed(job)) is not None]
         if not valid:
             return
