@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
-from agnews_exp.core.errors import MissingDependencyError, unknown_name
+from agnews_exp.core.errors import MissingDependencyError, needs, unknown_name
 
 _IRREGULAR: Final[dict[str, str]] = {
     "ain't": "are not",
@@ -191,12 +191,8 @@ scikit-learn's ``\\w\\w+``; NLTK's Penn Treebank rules; spaCy's English rules.""
 
 
 def _nltk() -> Tokenizer:
-    try:
+    with needs("nltk", "features.tokenizer=nltk", "'agnews-exp[nlp]'"):
         from nltk.tokenize import NLTKWordTokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "features.tokenizer=nltk needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
     # The class itself, not word_tokenize(), which first splits sentences and needs a downloaded model for
     # that.
     tokenizer = NLTKWordTokenizer()
@@ -204,12 +200,8 @@ def _nltk() -> Tokenizer:
 
 
 def _spacy() -> Tokenizer:
-    try:
+    with needs("spacy", "features.tokenizer=spacy", "spacy"):
         import spacy  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingDependencyError(
-            "features.tokenizer=spacy needs the package spacy.", fix="pip install spacy"
-        ) from error
     tokenizer = spacy.blank("en").tokenizer
     return lambda text: [token.text for token in tokenizer(text) if not token.is_space]
 
@@ -262,12 +254,8 @@ class _Remembered(dict[str, str]):
 
 
 def _nltk_module(name: str) -> Any:
-    try:
+    with needs("nltk", f"features.stemmer={name}", "'agnews-exp[nlp]'"):
         import nltk.stem
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"features.stemmer={name} needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
     return nltk.stem
 
 
@@ -285,18 +273,16 @@ def _wordnet() -> Callable[[str], str]:
 
 
 def _spacy_stemming() -> Stemmer:
-    fix = f"pip install spacy && python -m spacy download {_SPACY_MODEL}   (or features.stemmer=snowball)"
-    try:
+    install = f"spacy && python -m spacy download {_SPACY_MODEL}   (or features.stemmer=snowball)"
+    with needs("spacy", "features.stemmer=spacy", install):
         import spacy  # type: ignore[import-not-found, unused-ignore]
         from spacy.tokens import Doc  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingDependencyError("features.stemmer=spacy needs the package spacy.", fix=fix) from error
     try:
         language = spacy.load(_SPACY_MODEL, exclude=["parser", "ner"])
     except OSError as error:
         raise MissingDependencyError(
             f"features.stemmer=spacy needs the model {_SPACY_MODEL}, which spaCy does not find here.",
-            fix=fix,
+            fix=f"pip install {install}",
         ) from error
 
     def lemmatise(tokens: list[str]) -> list[str]:
@@ -341,7 +327,29 @@ TOKEN_PATTERN = r"\S+"  # noqa: S105 - how a vectoriser finds the tokens of a te
 """Pattern for vectorisers behind a :class:`TextPreprocessor` that tokenises."""
 
 
-class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TextTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A transformer whose input is a list of texts instead of a matrix."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class FixedTransformer(TextTransformer):
+    """A transformer of texts that learns nothing from them."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+class TextPreprocessor(FixedTransformer):
     """Clean, tokenise and stem texts. Learns nothing, so it cannot leak.
 
     Args:
@@ -389,13 +397,3 @@ class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return one name: the output is one text per row, and the vectoriser names the columns made from it."""
         return np.asarray(["text"], dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.requires_fit = False
-        return tags

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.targets import is_own
-from agnews_exp.core.errors import StorageError
+from agnews_exp.core.errors import StorageError, first_line
 from agnews_exp.core.files import atomic_path, sha256_of
 from agnews_exp.core.text import has_control
 
@@ -225,9 +225,8 @@ def load_pipeline(folder: Path) -> Any:
     except StorageError:
         raise
     except Exception as error:  # what a made-up file raises is in no list
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
-            f"{path} holds no pipeline that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+            f"{path} holds no pipeline that agnews-exp wrote: {first_line(error)}", fix="train it again (force=true)"
         ) from error
     return pipeline
 

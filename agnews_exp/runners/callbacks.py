@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from agnews_exp.core.errors import StorageError
+from agnews_exp.core.errors import StorageError, first_line
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, HISTORY, RESUME_FILE
 from agnews_exp.data.datamodule import Batch
@@ -111,8 +111,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return StorageError(f"{path} is damaged: {reason}", fix="delete its folder, or run without resume=auto")
+    return StorageError(f"{path} is damaged: {first_line(error)}", fix="delete its folder, or run without resume=auto")
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
