@@ -69,9 +69,6 @@ def expand_contractions(text: str) -> str:
 
     A possessive ``'s`` stays. The typographic apostrophe (U+2019) counts as an apostrophe.
 
-    Args:
-        text: Any text.
-
     Returns:
         The text with contractions expanded; the first letter keeps its case.
     """
@@ -156,10 +153,6 @@ def _handle(pattern: re.Pattern[str], handling: Handling, token: str, text: str)
 
 def clean_text(text: str, steps: Cleaning) -> str:
     """Clean one text.
-
-    Args:
-        text: Any text, possibly empty.
-        steps: The steps to apply.
 
     Returns:
         The cleaned text; may be empty.
@@ -296,9 +289,6 @@ def _spacy_stemming() -> Stemmer:
 
 def stemmer(name: str) -> Stemmer:
     """Return the function that maps a list of tokens to as many stems or lemmas.
-
-    Args:
-        name: One of :data:`STEMMERS`.
 
     Raises:
         ConfigError: There is no such stemmer.

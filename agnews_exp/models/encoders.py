@@ -520,11 +520,6 @@ def settled(recipe: Recipe) -> Recipe:
 def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:
     """Return a new network; random parts draw from torch's global generator.
 
-    Args:
-        recipe: What to build.
-        tokenizer: From :func:`load_tokenizer`.
-        class_names: K names.
-
     Raises:
         ConfigError: The weights cannot be had, or do not fit the options.
         MissingDependencyError: An extra is needed.

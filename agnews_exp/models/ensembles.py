@@ -100,12 +100,7 @@ def stacking(
 
 
 def with_selection(select: Any, estimator: Any) -> Pipeline:
-    """Return a member that chooses its own columns, anew from the rows of each fit, and then classifies.
-
-    Args:
-        select: Selector, such as :class:`agnews_exp.features.selection.TopScoring`.
-        estimator: Classifier.
-    """
+    """Return a member that chooses its own columns, anew from the rows of each fit, and then classifies."""
     return Pipeline([("select", select), ("classify", estimator)])
 
 

@@ -123,12 +123,7 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 class CheckpointFolder:
-    """One run's checkpoints.
-
-    Args:
-        run_folder: The run's folder.
-        fingerprint: The run's fingerprint.
-    """
+    """One run's checkpoints."""
 
     def __init__(self, run_folder: Path, fingerprint: str) -> None:
         self.path = run_folder / CHECKPOINTS

@@ -69,11 +69,7 @@ def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: P
 
 
 class _Teacher:
-    """A teacher's model, loaded when the cache does not know an answer.
-
-    Args:
-        run: The finished run.
-    """
+    """A teacher's model, loaded when the cache does not know an answer."""
 
     def __init__(self, run: SourceRun) -> None:
         self._run = run

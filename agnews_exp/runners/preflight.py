@@ -72,13 +72,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
 
 
 def check_folds(n_folds: int, rows: TextRows, class_names: Sequence[str]) -> None:
-    """Refuse more folds than the rarest class has rows.
-
-    Args:
-        n_folds: ``evaluation.folds``.
-        rows: Training rows.
-        class_names: K names.
-    """
+    """Refuse more folds than the rarest class has rows."""
     counts = np.bincount(rows.labels, minlength=len(class_names))
     if counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]

@@ -250,9 +250,6 @@ class SlurmQueue:
 
     submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
     for without end.
-
-    Args:
-        folder: The sweep.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -300,12 +297,7 @@ def _process(run: Path) -> int | None:
 
 
 def wait_until_gone(folder: SweepFolder, num: int) -> None:
-    """Return when nothing of an earlier call works on a job any more; at once where nothing does.
-
-    Args:
-        folder: The sweep.
-        num: The job's number.
-    """
+    """Return when nothing of an earlier call works on a job any more; at once where nothing does."""
     queue, told = SlurmQueue(folder), False
     while (pid := _process(folder.path / str(num))) is not None or queue.queued():
         if not told:

@@ -245,13 +245,7 @@ def _number(text: str | None) -> float | None:
 
 
 def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Chart:
-    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds.
-
-    Args:
-        rows: Finished jobs.
-        axis: :func:`numeric_axis`.
-        metrics: One panel each.
-    """
+    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds."""
     others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
     for members in groups(rows).values():

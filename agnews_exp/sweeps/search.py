@@ -217,12 +217,6 @@ _RESEEDED = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
 class Search:
     """A source of jobs that learns from their results.
 
-    Args:
-        settings: Checked settings.
-        space: The search space.
-        session: The sweep.
-        config: The sweep's composed config.
-
     Raises:
         ConfigError: Optuna has a study of this name with another space.
     """
@@ -547,12 +541,7 @@ def _short(value: Any) -> str:
 
 
 def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Chart]:
-    """Yield the charts of a search: its history, and the effect and the importance of each parameter.
-
-    Args:
-        study: Optuna's study.
-        objectives: Its objectives' names.
-    """
+    """Yield the charts of a search: its history, and the effect and the importance of each parameter."""
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
     if len(objectives) == 1:
         yield _history(study, done, objectives[0])

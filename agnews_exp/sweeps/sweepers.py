@@ -87,9 +87,6 @@ class SearchSweeper(SessionSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are missing.
 
-        Args:
-            arguments: The command's task overrides.
-
         Raises:
             SweepFailed: Too many trials failed.
             ConfigError: Something about the search makes no sense.
@@ -134,9 +131,6 @@ class GridSweeper(SessionSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs of the sweep that are missing.
-
-        Args:
-            arguments: The command's task overrides.
 
         Raises:
             SweepFailed: Some jobs failed.
