@@ -193,7 +193,7 @@ def calibration_report(
         brier=brier_decomposition(truth, matrix, n_bins),
         ece=wide.expected_error,
         ece_equal_mass=massed.expected_error,
-        mce=wide.maximum_error(),
+        mce=wide.maximum_error,
         ace=float(classwise_errors(truth, matrix, n_bins, "equal_mass").mean()),
         classwise_ece=float(by_class.mean()),
         classwise_ece_by_class=dict(zip(names, by_class.tolist(), strict=True)),

@@ -52,9 +52,10 @@ class ReliabilityCurve(Result):
         """Mean gap, weighted by count: the expected calibration error (ECE) for confidences."""
         return float(np.average(self.gaps, weights=self.count))
 
-    def maximum_error(self, min_count: int = 1) -> float:
-        """Return the largest gap of the bins with ``min_count`` forecasts or more (MCE); 0 when there are none."""
-        return float(np.max(self.gaps[self.count >= max(1, min_count)], initial=0.0))
+    @property
+    def maximum_error(self) -> float:
+        """The largest gap (MCE)."""
+        return float(np.max(self.gaps))
 
 
 def _edges(forecasts: FloatArray, n_bins: int, binning: Binning) -> FloatArray:

@@ -103,14 +103,14 @@ def check_effect_sizes(scale: float) -> Iterator[Row]:
     exact = (0.94, 0.99)
     for n in (7600, 500):
         p = np.array([0.905, 0.037, 0.019, 0.039])
-        true = (p[1] - p[2], p[1] / p[2], p[1] / (p[1] + p[2]) - 0.5, (p[2] + p[3]) / (p[1] + p[3]), p[0] + p[1])
-        held = np.zeros(5)
+        true = (p[1] - p[2], p[1] / p[2], p[1] / (p[1] + p[2]) - 0.5, p[0] + p[1])
+        held = np.zeros(4)
         for counts in np.random.default_rng(n).multinomial(n, p, size=sets).tolist():
             sizes = effect_sizes(PairedCounts(*counts))
-            effects = (sizes.risk_difference, sizes.discordant_odds_ratio, sizes.cohens_g, sizes.error_rate_ratio)
+            effects = (sizes.risk_difference, sizes.discordant_odds_ratio, sizes.cohens_g)
             effects += (accuracy_interval(counts[0] + counts[1], n),)
             held += [effect.low <= value <= effect.high for effect, value in zip(effects, true, strict=True)]
-        names = ("risk difference", "discordant odds ratio", "Cohen's g", "error-rate ratio", "accuracy (Wilson)")
+        names = ("risk difference", "discordant odds ratio", "Cohen's g", "accuracy (Wilson)")
         for index, name in enumerate(names):
             is_exact = index in (1, 2)
             note = "exact interval: conservative" if is_exact else ""

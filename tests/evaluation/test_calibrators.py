@@ -187,5 +187,3 @@ def test_what_cannot_be_calibrated_is_refused():
         PlattScaling().fit(scores, y).predict_proba(scores[:, :3])
     with pytest.raises(DataError, match="not finite"):
         TemperatureScaling().fit(np.where(scores > 0, -np.inf, scores), y)
-    with pytest.raises(ValueError, match="max_iter"):
-        VectorScaling(max_iter=0).fit(scores, y)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -257,33 +257,15 @@ def compare_predictions(
 
 
 def compare_all(
-    y_true: ArrayLike,
-    predictions: Mapping[str, ArrayLike | Predictions],
-    *,
-    class_names: Sequence[str] | None = None,
-    metrics: Sequence[str] = ("macro_f1", "accuracy"),
-    own: Own = (),
-    resamples: int = 10_000,
-    level: float = 0.95,
-    alpha: float = 0.05,
-    seed: int = 0,
-    margin: float = MARGIN,
-    against: str | None = None,
+    y_true: ArrayLike, predictions: Mapping[str, ArrayLike | Predictions], *, against: str | None = None, **options: Any
 ) -> list[ComparisonResult]:
-    """Compare every pair of models, or every model with one, with p-values adjusted over all these pairs.
+    """Compare every pair of models, or every model with one, with p-values and intervals that allow for all pairs.
 
     Args:
         y_true: Shape (n,), true class indices.
         predictions: Each model's class indices, shape (n,), or its answers, by its name; two models or more.
-        class_names: The K class names.
-        metrics: As for :func:`compare_predictions`.
-        own: As for :func:`compare_predictions`.
-        resamples: As for :func:`compare_predictions`.
-        level: As for :func:`compare_predictions`.
-        alpha: As for :func:`compare_predictions`; held for the family by Holm's method.
-        seed: As for :func:`compare_predictions`.
-        margin: As for :func:`compare_predictions`.
         against: Name of a baseline: then only the pairs with it are compared, it being model B.
+        options: As for :func:`compare_predictions`.
 
     Raises:
         DataError: Fewer than two models, or ``against`` is none of them.
@@ -293,27 +275,10 @@ def compare_all(
         raise DataError(f"a comparison needs two models or more, got {len(names)}")
     if against is not None and against not in predictions:
         raise DataError(f"against must be one of the models ({', '.join(names)}), got '{against}'")
-    if against is None:
-        pairs = list(itertools.combinations(names, 2))
-    else:
-        pairs = [(name, against) for name in names if name != against]
+    pairs = [(a, b) for a, b in itertools.combinations(names, 2) if against is None]
+    pairs += [(name, against) for name in names if against is not None and name != against]
     results = [
-        compare_predictions(
-            y_true,
-            predictions[a],
-            predictions[b],
-            name_a=a,
-            name_b=b,
-            class_names=class_names,
-            metrics=metrics,
-            own=own,
-            resamples=resamples,
-            level=level,
-            alpha=alpha,
-            seed=seed,
-            margin=margin,
-            family=len(pairs),
-        )
+        compare_predictions(y_true, predictions[a], predictions[b], name_a=a, name_b=b, family=len(pairs), **options)
         for a, b in pairs
     ]
     if len(pairs) < 2:
@@ -322,13 +287,14 @@ def compare_all(
     holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
     equivalent = adjust([result.p_equivalent for result in results])
     answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in predictions.values()]
-    classes = names_of_classes(class_indices(y_true, "y_true"), *(p.labels for p in answers), class_names=class_names)
-    metric, outputs = scored(metrics[0], answers, classes, own)
-    calls = resamples if isinstance(metric, str) else min(resamples, MOST_CALLS)
+    given = [class_indices(p.labels, "predictions") for p in answers]
+    classes = names_of_classes(class_indices(y_true, "y_true"), *given, class_names=options.get("class_names"))
+    metric, outputs = scored(results[0].primary, answers, classes, options.get("own", ()))
     joint = joint_bootstrap(
-        y_true, dict(zip(names, outputs, strict=True)), metric, resamples=calls, seed=seed, class_names=classes
-    )
-    intervals = joint.differences(pairs, level)
+        y_true, dict(zip(names, outputs, strict=True)), metric, class_names=classes, seed=options.get("seed", 0),
+        resamples=results[0].metrics[results[0].primary].bootstrap.difference.resamples,
+    )  # fmt: skip
+    intervals = joint.differences(pairs, results[0].effect.level)
     return [
         replace(
             result, p_holm=float(holm[row]), p_benjamini_hochberg=float(benjamini_hochberg[row]),

@@ -131,16 +131,13 @@ class EffectSizes(Result):
             interval from the binomial distribution. Neutral value 1.
         cohens_g: Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0;
             .05 is called small, .15 medium, .25 large.
-        error_rate_ratio: Error rate of A / error rate of B, with the paired interval of Bonett and Price (2006).
-            Below 1 when A is better; neutral value 1.
-        error_reduction: 1 minus the error-rate ratio: the share of B's errors that A saves.
+        error_reduction: 1 minus error rate of A / error rate of B: the share of B's errors that A saves.
         level: Nominal coverage of the intervals.
     """
 
     risk_difference: Effect
     discordant_odds_ratio: Effect
     cohens_g: Effect
-    error_rate_ratio: Effect
     error_reduction: float
     level: float
 
@@ -157,13 +154,12 @@ def effect_sizes(counts: PairedCounts, level: float = 0.95) -> EffectSizes:
     share_low, share_high = _exact_interval(b, b + c, level)
     odds = Effect(_divide(b, c), _odds(share_low), _odds(share_high))
     g = Effect(_divide(b, b + c) - 0.5, share_low - 0.5, share_high - 0.5)
-    ratio = _error_rate_ratio(counts, level)
     z = float(stats.norm.ppf((1 + level) / 2))
     # Bonett and Price 2012: one item added to each discordant cell.
     p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
     reach = z * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     difference = Effect((b - c) / n, max(-1.0, p - q - reach), min(1.0, p - q + reach))
-    return EffectSizes(difference, odds, g, ratio, 1 - ratio.estimate, level)
+    return EffectSizes(difference, odds, g, 1 - _divide(counts.errors_a, counts.errors_b), level)
 
 
 def accuracy_interval(n_right: int, n_items: int, level: float = 0.95) -> Effect:
@@ -228,28 +224,6 @@ def _exact_interval(successes: int, trials: int, level: float) -> tuple[float, f
         return 0.0, 1.0
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="exact")
     return float(interval.low), float(interval.high)
-
-
-def _error_rate_ratio(counts: PairedCounts, level: float) -> Effect:
-    wrong_a, wrong_b = counts.errors_a, counts.errors_b
-    if wrong_a == 0 or wrong_b == 0:
-        return Effect(_divide(wrong_a, wrong_b), 0.0, math.inf)
-    # Bonett and Price 2006: hybrid of two Wilson intervals, narrowed by the two error rates' dependence.
-    at_all = wrong_b + counts.only_b  # items that at least one of the two gets wrong
-    z = float(stats.norm.ppf((1 + level) / 2))
-    spread = math.sqrt((counts.discordant + 2) / ((wrong_a + 1) * (wrong_b + 1)))
-    share_a = math.sqrt((1 - (wrong_a + 1) / (at_all + 2)) / (wrong_a + 1))
-    share_b = math.sqrt((1 - (wrong_b + 1) / (at_all + 2)) / (wrong_b + 1))
-    k = z * spread / (share_a + share_b)
-    low_a, high_a = _wilson(wrong_a, at_all, k)
-    low_b, high_b = _wilson(wrong_b, at_all, k)
-    return Effect(wrong_a / wrong_b, low_a / high_b, high_a / low_b)
-
-
-def _wilson(count: int, total: int, z: float) -> tuple[float, float]:
-    centre = 2 * count + z**2
-    reach = z * math.sqrt(z**2 + 4 * count * (1 - count / total))
-    return (centre - reach) / (2 * (total + z**2)), (centre + reach) / (2 * (total + z**2))
 
 
 def _divide(numerator: float, denominator: float) -> float:

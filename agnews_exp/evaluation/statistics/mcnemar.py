@@ -26,8 +26,6 @@ from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indic
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored
 
-PowerMethod = Literal["exact", "mid_p"]
-
 
 @dataclass(frozen=True)
 class DetectableDifference(Result):
@@ -51,17 +49,14 @@ class DetectableDifference(Result):
     significant: float
 
 
-def mcnemar_power(
-    n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05, method: PowerMethod = "mid_p"
-) -> float:
-    """Return the chance that McNemar's test rejects, exactly (summed over the number of discordant items).
+def mcnemar_power(n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05) -> float:
+    """Return the chance that McNemar's mid-p test rejects, exactly (summed over the number of discordant items).
 
     Args:
         n_items: Number of test items.
         discordant_rate: Expected share of items that exactly one model gets right, in (0, 1].
         difference: True accuracy of A minus that of B; at most ``discordant_rate`` in size.
         alpha: Level of the two-sided test.
-        method: Variant of the test.
 
     Raises:
         DataError: A value out of range.
@@ -73,21 +68,19 @@ def mcnemar_power(
     mean, sd = n_items * discordant_rate, math.sqrt(n_items * discordant_rate * (1 - discordant_rate))
     first, last = max(0, math.floor(mean - 10 * sd) - 10), min(n_items, math.ceil(mean + 10 * sd) + 10)
     m = np.arange(first, last + 1)
-    critical = _critical_count(m, alpha, method)
+    critical = _critical_count(m, alpha)
     share_a = min(1.0, max(0.0, 0.5 + difference / (2 * discordant_rate)))
     rejects = stats.binom.cdf(critical, m, share_a) + stats.binom.cdf(critical, m, 1 - share_a)
     return float(np.sum(stats.binom.pmf(m, n_items, discordant_rate) * rejects))
 
 
-def _critical_count(m: np.ndarray, alpha: float, method: PowerMethod) -> np.ndarray:
+def _critical_count(m: np.ndarray, alpha: float) -> np.ndarray:
     """Return the largest smaller discordant count that is significant among m discordant items; -1 for none."""
     guess = stats.binom.ppf(alpha / 2, m, 0.5)
     critical = np.full(m.shape, -1.0)
     for offset in (-2, -1, 0, 1):
         candidate = guess + offset
-        p_value = 2 * stats.binom.cdf(candidate, m, 0.5)
-        if method == "mid_p":
-            p_value = p_value - stats.binom.pmf(candidate, m, 0.5)
+        p_value = 2 * stats.binom.cdf(candidate, m, 0.5) - stats.binom.pmf(candidate, m, 0.5)
         fits = (candidate >= 0) & (2 * candidate < m) & (p_value <= alpha)
         critical = np.where(fits, candidate, critical)
     return critical
@@ -99,7 +92,6 @@ def smallest_detectable_difference(
     *,
     alpha: float = 0.05,
     power: float = 0.8,
-    method: PowerMethod = "mid_p",
 ) -> DetectableDifference:
     """Return the smallest difference of accuracy that this many items can show.
 
@@ -109,16 +101,15 @@ def smallest_detectable_difference(
             good, different models.
         alpha: Level of the two-sided test; divide it by the number of comparisons for a family.
         power: Wanted chance to find the difference.
-        method: Variant of the test.
     """
     _check(n_items, discordant_rate, alpha)
     open_interval(power, "power")
     expected = max(1, round(n_items * discordant_rate))
-    critical = float(_critical_count(np.array([expected]), alpha, method)[0])
+    critical = float(_critical_count(np.array([expected]), alpha)[0])
     significant = (expected - 2 * critical) / n_items if critical >= 0 else math.nan
 
     def shortfall(difference: float) -> float:
-        return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha, method=method) - power
+        return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha) - power
 
     if shortfall(discordant_rate) < 0:
         detectable = math.nan

@@ -108,7 +108,6 @@ class FriedmanTest(Result):
         iman_davenport_statistic: F = (N - 1) chi2 / (N (k - 1) - chi2) (Iman and Davenport 1980), less conservative.
         iman_davenport_p_value: Its p-value with k - 1 and (k - 1)(N - 1) degrees of freedom.
         kendall_w: Agreement of the blocks on the ranking, 0 to 1: chi2 / (N (k - 1)).
-        nemenyi_p_values: k by k p-values of Nemenyi's pairwise test, which allows for all pairs.
         critical_difference: Two mean ranks that differ by less are not told apart at ``alpha`` (Demsar 2006).
         alpha: Level of the critical difference.
         groups: Names of models that are not told apart: the bars of a critical-difference diagram.
@@ -122,7 +121,6 @@ class FriedmanTest(Result):
     iman_davenport_statistic: float
     iman_davenport_p_value: float
     kendall_w: float
-    nemenyi_p_values: tuple[tuple[float, ...], ...]
     critical_difference: float
     alpha: float
     groups: tuple[tuple[str, ...], ...]
@@ -168,10 +166,9 @@ def friedman_test(
         raise DataError(f"there are {k} models, so names must be {k} different names, got {', '.join(labels)}")
     mean_ranks = rank_models(values, higher_is_better).mean(axis=0)
     if np.ptp(values, axis=1).max() == 0:  # every block is one tie: scipy divides by zero
-        chi_square, p_value, pairs = 0.0, 1.0, np.ones((k, k))
+        chi_square, p_value = 0.0, 1.0
     else:
         chi_square, p_value = (float(value) for value in stats.friedmanchisquare(*values.T))
-        pairs = _nemenyi_p_values(mean_ranks, n)
     remainder = n * (k - 1) - chi_square
     iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
     smallest = 1 / math.factorial(k) ** (n - 1)  # the chance that all blocks rank alike: no p-value is below it
@@ -185,20 +182,10 @@ def friedman_test(
         iman_davenport_statistic=iman_davenport,
         iman_davenport_p_value=max(smallest, float(stats.f.sf(iman_davenport, k - 1, (k - 1) * (n - 1)))),
         kendall_w=chi_square / (n * (k - 1)),
-        nemenyi_p_values=tuple(tuple(row) for row in pairs.tolist()),
         critical_difference=distance,
         alpha=alpha,
         groups=_groups(labels, mean_ranks, distance),
     )
-
-
-def _nemenyi_p_values(mean_ranks: FloatArray, n_blocks: int) -> FloatArray:
-    """Return Nemenyi's p-values of all pairs, shape (k, k), 1 on the diagonal (Demsar 2006, section 3.2.2)."""
-    k = len(mean_ranks)
-    apart = np.abs(mean_ranks[:, None] - mean_ranks[None, :]) / math.sqrt(k * (k + 1) / (6 * n_blocks))
-    pairs: FloatArray = stats.studentized_range.sf(apart * math.sqrt(2), k, np.inf)
-    np.fill_diagonal(pairs, 1.0)
-    return pairs
 
 
 def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> tuple[tuple[str, ...], ...]:
