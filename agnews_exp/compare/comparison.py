@@ -26,7 +26,7 @@ from agnews_exp.evaluation.statistics.bootstrap import MARGIN
 from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
 from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
 from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
-from agnews_exp.evaluation.stored_answers import class_columns, read_table
+from agnews_exp.evaluation.stored_answers import read_table, stored_answers
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 
 Labels = NDArray[np.int64]
@@ -227,24 +227,15 @@ def _distinct_names(models: Sequence[_Answers]) -> list[str]:
 
 
 def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
-    table = read_table(run.path / PREDICTIONS, n_classes=len(result["class_names"]))
-    stored = np.asarray(table["split"].combine_chunks().to_numpy(zero_copy_only=False))
-    at = stored == split
-    if not at.any():
-        there = ", ".join(dict.fromkeys(stored))
+    path = run.path / PREDICTIONS
+    found = stored_answers(path, split, tuple(result["class_names"]))
+    if not len(found.labels):
+        there = ", ".join(map(str, read_table(path)["split"].cast("string").unique().to_pylist()))
         raise ConfigError(
             f"{run.path.name} has no stored answers for split '{split}'.\n  allowed: {there}",
             fix="run it again with evaluation=cv" if split == "cv" else None,
         )
-    names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" else [])]
-    columns = [table[name].filter(at).to_numpy().astype(np.int64) for name in names]
-    order = np.argsort(columns[0], kind="stable")
-    ids, labels, predictions, *folds = (column[order] for column in columns)
-    kept = table.filter(at).take(order)
-    probabilities = class_columns(kept, "probability", tuple(result["class_names"]))
-    return _Answers(
-        run, result, ids, labels, Predictions(predictions, None, probabilities), folds[0] if folds else None
-    )
+    return _Answers(run, result, found.row_ids, found.labels, found.given, found.folds)
 
 
 def compare_runs(

@@ -22,7 +22,7 @@ from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts
 from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.stored_answers import read_predictions, stored_probabilities
+from agnews_exp.evaluation.stored_answers import read_predictions, stored_answers
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.models.persistence import read_manifest
 from agnews_exp.models.recipes import Distillation
@@ -106,7 +106,8 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
         ConfigError: The run has no such answers, or none with probabilities.
         DataError: It was not trained on all these rows.
     """
-    row_ids, found = stored_probabilities(teacher.predictions, "cv", teacher.class_names)
+    stored = stored_answers(teacher.predictions, "cv", teacher.class_names, ordered=False)
+    row_ids, found = stored.row_ids, stored.given.probabilities
     if not len(row_ids):
         raise ConfigError(
             f"model.out_of_fold=true: {teacher.name} was not cross-validated.",
