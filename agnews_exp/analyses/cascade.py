@@ -38,27 +38,16 @@ _MOST_POINTS = 500
 
 @dataclass(frozen=True, eq=False)
 class Routers:
-    """Both models and every router between them, on the test rows.
+    """Both models and every router between them, on the test rows."""
 
-    Attributes:
-        names: Of the fast and the accurate model.
-        right: Which rows each of them answers right, shape (n,) each.
-        curve: The cascade at every threshold.
-        oracle: Escalation rates and accuracies of a router that knows who is right.
-        random: Accuracy at the curve's escalation rates when texts are handed over by lot.
-        chosen: Position of the chosen threshold.
-        cost: Of a million texts at every threshold: in the price's currency, or in seconds without a price.
-        unit: Of the cost.
-    """
-
-    names: tuple[str, str]
-    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]
-    curve: RoutingCurve
-    oracle: tuple[FloatArray, FloatArray]
-    random: FloatArray
-    chosen: int
-    cost: FloatArray
-    unit: str
+    names: tuple[str, str]  # of the fast and the accurate model
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]  # which rows each of them answers right, shape (n,) each
+    curve: RoutingCurve  # the cascade at every threshold
+    oracle: tuple[FloatArray, FloatArray]  # escalation rates and accuracies of a router that knows who is right
+    random: FloatArray  # accuracy at the curve's escalation rates when texts are handed over by lot
+    chosen: int  # position of the chosen threshold
+    cost: FloatArray  # of a million texts at every threshold: in the price's currency, or in seconds without a price
+    unit: str  # of the cost
 
 
 @analysis("cascade", title="The cascade between two models")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -210,11 +211,12 @@ def _agreement(
     if len(class_names) <= MOST_CLASSES:
         answers = tuple((f"{a}: {n}", *row) for n, row in zip(class_names, table.answers.tolist(), strict=True))
         blocks.append(Table("answers", "Answers", ("answers", *(f"{b}: {name}" for name in class_names)), answers))
-    said = (
-        f"Cohen's kappa of the answers {table.kappa:.3f}. Of the items that either gets wrong,"
-        f" {table.shared_errors:.1%} are wrong in both"
-        f" ({table.shared_errors_by_chance:.1%} if errors were independent)."
-    )
+    said = f"Cohen's kappa of the answers {table.kappa:.3f}."
+    if math.isfinite(table.shared_errors):
+        said += (
+            f" Of the items that either gets wrong, {table.shared_errors:.1%} are wrong in both"
+            f" ({table.shared_errors_by_chance:.1%} if errors were independent)."
+        )
     return [*blocks, Text(said)]
 
 
