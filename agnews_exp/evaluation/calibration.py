@@ -34,7 +34,6 @@ class CalibrationTest(Result):
         ece: Observed expected calibration error.
         expected_when_calibrated: Its mean when outcomes are drawn with the forecast confidences: the bias.
         p_value: Share of such draws with an error at least as large, one added to both counts.
-        simulations: Number of draws.
     """
 
     ece: float
@@ -48,13 +47,9 @@ class CalibrationReport(Result):
     """Calibration of one model's probabilities on labelled items.
 
     Attributes:
-        n_items: Number of items.
-        n_bins: Number of bins of all binned figures.
         accuracy: Share of items whose most likely class is right.
         mean_confidence: Mean of the largest probability.
         overconfidence: Mean confidence minus accuracy; negative for a diffident model.
-        mean_confidence_right: Mean confidence of items predicted right; NaN when there are none.
-        mean_confidence_wrong: Mean confidence of items predicted wrong; NaN when there are none.
         nll: Negative log-likelihood, nats per item.
         brier: Brier score with its decomposition.
         ece: Expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
@@ -66,7 +61,6 @@ class CalibrationReport(Result):
         classwise_ece_by_class: That error by class name.
         test: Test of calibration, on the equally wide bins.
         reliability: The confidence's reliability curve, equally wide bins.
-        reliability_equal_mass: The same with bins of equally many items.
     """
 
     n_items: int
@@ -74,8 +68,6 @@ class CalibrationReport(Result):
     accuracy: float
     mean_confidence: float
     overconfidence: float
-    mean_confidence_right: float
-    mean_confidence_wrong: float
     nll: float
     brier: BrierDecomposition
     ece: float
@@ -86,7 +78,6 @@ class CalibrationReport(Result):
     classwise_ece_by_class: dict[str, float]
     test: CalibrationTest
     reliability: ReliabilityCurve
-    reliability_equal_mass: ReliabilityCurve
 
 
 def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -178,7 +169,6 @@ def calibration_report(
         raise DataError(f"probabilities has {matrix.shape[1]} columns, but there are {len(names)} class names")
     confidence, right = confidences(truth, matrix)
     wide = reliability_curve(confidence, right, n_bins)
-    massed = reliability_curve(confidence, right, n_bins, "equal_mass")
     by_class = classwise_errors(truth, matrix, n_bins)
     accuracy, mean_confidence = float(right.mean()), float(confidence.mean())
     return CalibrationReport(
@@ -187,17 +177,14 @@ def calibration_report(
         accuracy=accuracy,
         mean_confidence=mean_confidence,
         overconfidence=mean_confidence - accuracy,
-        mean_confidence_right=float(confidence[right].mean()) if right.any() else float("nan"),
-        mean_confidence_wrong=float(confidence[~right].mean()) if not right.all() else float("nan"),
         nll=negative_log_likelihood(truth, matrix),
         brier=brier_decomposition(truth, matrix, n_bins),
         ece=wide.expected_error,
-        ece_equal_mass=massed.expected_error,
+        ece_equal_mass=reliability_curve(confidence, right, n_bins, "equal_mass").expected_error,
         mce=wide.maximum_error,
         ace=float(classwise_errors(truth, matrix, n_bins, "equal_mass").mean()),
         classwise_ece=float(by_class.mean()),
         classwise_ece_by_class=dict(zip(names, by_class.tolist(), strict=True)),
         test=calibration_test(truth, matrix, n_bins, simulations=simulations, seed=seed),
         reliability=wide,
-        reliability_equal_mass=massed,
     )

@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import DataError
@@ -56,7 +56,7 @@ def _score_matrix(scores: ArrayLike) -> FloatArray:
     return matrix
 
 
-class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Calibrator(BaseEstimator):  # type: ignore[misc]
     """Base class of calibrators: fits scores to labels and gives probabilities.
 
     Attributes:
@@ -107,11 +107,6 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = softmax(scores)
         probabilities[:, self.seen_] = calibrated * probabilities[:, self.seen_].sum(axis=1, keepdims=True)
         return probabilities
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the most likely class of each row, shape (n,)."""
-        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
-        return classes
 
     @abstractmethod
     def _fit(self, scores: FloatArray, labels: NDArray[np.int64]) -> None: ...

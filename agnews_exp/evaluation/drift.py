@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -197,8 +197,3 @@ def _binned(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
 
 def _counts(labels: ArrayLike, n_classes: int) -> FloatArray:
     return np.bincount(np.asarray(labels, dtype=np.int64), minlength=n_classes).astype(np.float64)
-
-
-def as_rows(found: list[Shift]) -> list[dict[str, Any]]:
-    """Return shifts as plain dictionaries."""
-    return [asdict(shift) for shift in found]

@@ -144,7 +144,6 @@ def test_a_report_gathers_the_figures_and_is_plain_json():
     report = calibration_report(y, p, ["World", "Sports", "Business", "Sci/Tech"], n_bins=10, simulations=200)
     right = p.argmax(axis=1) == y
     assert report.accuracy == pytest.approx(right.mean())
-    assert report.mean_confidence_wrong == pytest.approx(p.max(axis=1)[~right].mean())
     assert report.ece == pytest.approx(expected_calibration_error(y, p, 10)) == report.test.ece
     assert report.ece_equal_mass == pytest.approx(expected_calibration_error(y, p, 10, "equal_mass"))
     assert report.ace == pytest.approx(classwise_errors(y, p, 10, "equal_mass").mean())
@@ -159,7 +158,6 @@ def test_a_perfect_and_certain_model_has_no_error():
     y = np.array([0, 1, 2, 3] * 5)
     report = calibration_report(y, np.eye(4)[y], simulations=100)
     assert (report.ece, report.mce, report.ace, report.classwise_ece) == (0, 0, 0, 0)
-    assert np.isnan(report.mean_confidence_wrong)
     assert report.test.p_value == 1.0
 
 

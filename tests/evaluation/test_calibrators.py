@@ -120,7 +120,9 @@ def test_each_calibrator_improves_overconfident_scores_on_unseen_rows(name):
 
 def test_temperature_changes_no_prediction():
     scores, y = scored(8)
-    assert np.array_equal(TemperatureScaling().fit(scores, y).predict(scores), scores.argmax(axis=1))
+    assert np.array_equal(
+        TemperatureScaling().fit(scores, y).predict_proba(scores).argmax(axis=1), scores.argmax(axis=1)
+    )
 
 
 def test_isotonic_is_monotone_and_interpolates():

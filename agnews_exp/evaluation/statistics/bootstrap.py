@@ -27,19 +27,14 @@ class BootstrapInterval(Result):
     """A metric, or a difference of two, with its bootstrap intervals.
 
     Attributes:
-        metric: Name of the metric.
         estimate: Value on the items themselves.
         standard_error: Standard deviation of the resamples.
-        bias: Mean of the resamples minus the estimate.
         percentile: Ends of the percentile interval.
-        level: Nominal coverage, such as .95.
-        resamples: Number of resamples.
     """
 
     metric: str
     estimate: float
     standard_error: float
-    bias: float
     percentile: tuple[float, float]
     level: float
     resamples: int
@@ -53,30 +48,23 @@ class PairedBootstrap(Result):
         a: Model A's metric.
         b: Model B's metric.
         difference: A minus B.
-        p_value: Two-sided: twice the smaller share of resampled differences on one side of zero, with one added
-            to numerator and denominator (inverts the percentile interval).
         p_equivalent: Of two one-sided tests (TOST, Schuirmann 1987) that the difference is ``margin`` or more to
             either side; small where the models are equivalent within it.
         margin: The margin of equivalence, in units of the metric.
-        correlation: Correlation of the two models' resampled metrics; NaN when one does not vary. It is what a
-            paired comparison gains over an unpaired one.
     """
 
     a: BootstrapInterval
     b: BootstrapInterval
     difference: BootstrapInterval
-    p_value: float
     p_equivalent: float
     margin: float
-    correlation: float
 
 
 def summarise(name: str, resampled: FloatArray, estimate: float, level: float) -> BootstrapInterval:
     """Summarise resampled values, shape (R,)."""
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(resampled, np.array([tail, 1 - tail])))
-    error, bias = float(resampled.std(ddof=1)), float(resampled.mean()) - estimate
-    return BootstrapInterval(name, estimate, error, bias, (low, high), level, len(resampled))
+    return BootstrapInterval(name, estimate, float(resampled.std(ddof=1)), (low, high), level, len(resampled))
 
 
 def summarise_pair(
@@ -86,13 +74,8 @@ def summarise_pair(
     a, b = (summarise(name, resampled[m], float(estimates[m]), level) for m in (0, 1))
     differences = resampled[0] - resampled[1]
     difference = summarise(name, differences, float(estimates[0] - estimates[1]), level)
-    tolerance = 1e-12
-    sides = 1 + np.array([np.sum(differences <= tolerance), np.sum(differences >= -tolerance)])
-    p_value = min(1.0, 2 * float(sides.min()) / (len(differences) + 1))
     beyond = 1 + max(int(np.sum(differences <= -margin)), int(np.sum(differences >= margin)))
-    varies = min(a.standard_error, b.standard_error) > 1e-15
-    correlation = float(np.corrcoef(resampled[0], resampled[1]).item(1)) if varies else float("nan")
-    return PairedBootstrap(a, b, difference, p_value, beyond / (len(differences) + 1), margin, correlation)
+    return PairedBootstrap(a, b, difference, beyond / (len(differences) + 1), margin)
 
 
 MAX_ELEMENTS = 4_000_000  # float64 values in one chunk's largest array: 32 MB
@@ -106,7 +89,6 @@ class Cells:
         truth: Shape (C,), true class of each cell.
         predictions: Shape (M, C), the class given by each of the M models.
         counts: Shape (C,), items in each cell, all >= 1.
-        n_classes: K.
     """
 
     truth: NDArray[np.int64]

@@ -66,12 +66,7 @@ class ComparisonResult(Result):
     """Two models on the same items; differences are A minus B.
 
     Attributes:
-        name_a: Name of model A.
-        name_b: Name of model B.
-        n_items: Number of items.
         counts: Items right by both, one or none.
-        agreement: Share of items to which both give the same class.
-        either_right: Share of items that at least one gets right.
         metrics: Comparison by metric; the first is the primary one, which the verdict is about.
         mcnemar: The variants of the test on accuracy by name.
         test: Name of the test of the primary metric: McNemar's mid-p on accuracy, paired randomisation on others.
@@ -85,7 +80,6 @@ class ComparisonResult(Result):
         effect: Effect sizes.
         detectable: The smallest difference of accuracy that these items can show, at the level of Holm's first step.
         detectable_primary: The same of the primary metric, from its standard error; NaN where nothing varies.
-        alpha: Level at which the verdict speaks of a difference.
         notes: Reservations about the numbers.
     """
 
@@ -93,8 +87,6 @@ class ComparisonResult(Result):
     name_b: str
     n_items: int
     counts: PairedCounts
-    agreement: float
-    either_right: float
     metrics: dict[str, MetricComparison]
     mcnemar: dict[str, McNemarTest]
     test: str
@@ -236,8 +228,6 @@ def compare_predictions(
         name_b=name_b,
         n_items=len(truth),
         counts=counts,
-        agreement=float(np.mean(a == b)),
-        either_right=counts.either_right,
         metrics=by_metric,
         mcnemar=tests,
         test=test,

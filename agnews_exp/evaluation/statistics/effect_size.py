@@ -132,7 +132,6 @@ class EffectSizes(Result):
         cohens_g: Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0;
             .05 is called small, .15 medium, .25 large.
         error_reduction: 1 minus error rate of A / error rate of B: the share of B's errors that A saves.
-        level: Nominal coverage of the intervals.
     """
 
     risk_difference: Effect

@@ -32,13 +32,8 @@ class DetectableDifference(Result):
     """The smallest difference of accuracy that a comparison on these items can show.
 
     Attributes:
-        n_items: Number of test items.
         discordant_rate: Share of items that exactly one model gets right (assumed, or taken from the data).
-        alpha: Level of the two-sided test.
-        power: Wanted chance to find the difference.
         detectable: Smallest true difference of accuracy found with that chance; NaN when none can be found.
-        significant: Smallest observed difference that gives p <= alpha at the expected number of discordant items;
-            NaN when even all of them on one side would not.
     """
 
     n_items: int
@@ -46,7 +41,6 @@ class DetectableDifference(Result):
     alpha: float
     power: float
     detectable: float
-    significant: float
 
 
 def mcnemar_power(n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05) -> float:
@@ -104,9 +98,6 @@ def smallest_detectable_difference(
     """
     _check(n_items, discordant_rate, alpha)
     open_interval(power, "power")
-    expected = max(1, round(n_items * discordant_rate))
-    critical = float(_critical_count(np.array([expected]), alpha)[0])
-    significant = (expected - 2 * critical) / n_items if critical >= 0 else math.nan
 
     def shortfall(difference: float) -> float:
         return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha) - power
@@ -115,7 +106,7 @@ def smallest_detectable_difference(
         detectable = math.nan
     else:
         detectable = float(optimize.brentq(shortfall, 0.0, discordant_rate, xtol=1e-7))
-    return DetectableDifference(n_items, discordant_rate, alpha, power, detectable, significant)
+    return DetectableDifference(n_items, discordant_rate, alpha, power, detectable)
 
 
 def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
@@ -131,7 +122,6 @@ class RandomisationTest(Result):
     """Result of the randomisation test of a metric's difference.
 
     Attributes:
-        metric: Name of the metric.
         difference: A minus B on the items themselves.
         p_value: Two-sided, (1 + swaps at least as extreme) / (1 + swaps): never below ``smallest_p_value``.
         swaps: Number of random swaps.
@@ -267,11 +257,6 @@ class PairedCounts(Result):
     def errors_b(self) -> int:
         """Items that model B gets wrong."""
         return self.only_a + self.both_wrong
-
-    @property
-    def either_right(self) -> float:
-        """Share of items that at least one model gets right: what a perfect choice between the two would reach."""
-        return 1 - self.both_wrong / self.n_items
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ class SeedTest(Result):
         degrees_of_freedom: Satterthwaite's; infinite where seeds add nothing to the rows.
         p_value: Two-sided.
         interval: Interval of the difference at ``level``.
-        level: Nominal coverage.
         p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
         rows_error: Standard error of the difference over test rows, seeds fixed (paired bootstrap).
         seeds_error: Standard error over seeds, beyond what the rows alone make seeds differ.
@@ -109,7 +108,6 @@ class FriedmanTest(Result):
         iman_davenport_p_value: Its p-value with k - 1 and (k - 1)(N - 1) degrees of freedom.
         kendall_w: Agreement of the blocks on the ranking, 0 to 1: chi2 / (N (k - 1)).
         critical_difference: Two mean ranks that differ by less are not told apart at ``alpha`` (Demsar 2006).
-        alpha: Level of the critical difference.
         groups: Names of models that are not told apart: the bars of a critical-difference diagram.
     """
 
@@ -213,7 +211,6 @@ class CorrectedTTest(Result):
         degrees_of_freedom: J - 1.
         p_value: Two-sided; 1 where all folds differ by the same amount, which leaves no variance to judge by.
         interval: Interval of the difference at ``level``.
-        level: Nominal coverage.
         p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
     """
 
@@ -302,8 +299,6 @@ class BlockPair(Result):
     """Two models over blocks; differences are A minus B.
 
     Attributes:
-        name_a: Name of model A.
-        name_b: Name of model B.
         test: Nadeau and Bengio's corrected t-test over folds, the joint test over seeds and rows.
         p_holm: The t-test's p-value adjusted over the pairs (Holm).
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
@@ -329,8 +324,6 @@ class BlockComparison(Result):
         pairs: Every pair, or every model with one; without pairs of models that no seed changes.
         friedman: Test of all models over folds with Nemenyi's comparisons; None for fewer than 3 models, and over
             seeds, which are no independent blocks.
-        alpha: Level of verdicts and groups.
-        margin: A smaller difference counts as none.
         notes: Reservations about the numbers.
     """
 
