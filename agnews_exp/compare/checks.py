@@ -160,12 +160,7 @@ def check_runs(runs: Sequence[CheckedRun]) -> list[Result]:
 
 
 def results_table(results: Sequence[Result], *, everything: bool = False) -> Table:
-    """Return what was found, the gravest first, the same finding of several runs as one row.
-
-    Args:
-        results: Of all checks.
-        everything: Also what is well, and what does not apply.
-    """
+    """Return what was found, the gravest first, the same finding of several runs as one row; or also what is well."""
     order = ("error", "warning", "tip")
     rows: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:

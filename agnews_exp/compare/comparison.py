@@ -248,14 +248,8 @@ def compare_runs(
 ) -> Comparison:
     """Compare every pair (or all with a baseline) of loaded runs over items, and over folds or seeds.
 
-    Args:
-        compared: The runs.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows, the runs' own ones too. The
-            verdicts are about the first. None given: the runs' primary metric, macro-F1 and accuracy.
-        against: Name of a baseline.
-        alpha: Level.
-        margin: A smaller difference counts as none.
-        options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
+    The verdicts are about the first of ``metrics``; none given, these are the runs' primary metric, macro-F1 and
+    accuracy. The options are those of :func:`~agnews_exp.evaluation.statistics.comparison.compare_predictions`.
     """
     metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", "accuracy")))
     pairs = compare_all(

@@ -63,16 +63,14 @@ class Entry:
 
 
 def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = ()) -> list[list[Entry]]:
-    """Rank finished runs.
+    """Rank finished runs by a metric such as ``val/macro_f1``.
 
-    Args:
-        runs: Finished records.
-        metric: Such as ``val/macro_f1``.
-        filters: ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
+    Filters are ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
 
     Returns:
         One list for each data set and split, that of the newest run first; in each the best run first, or the
-        highest value where the register of metrics does not say what is better.
+        highest value where the
+        register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.

@@ -89,14 +89,7 @@ def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray
 def expected_calibration_error(
     y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
 ) -> float:
-    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins (Naeini et al. 2015).
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of bins.
-        binning: Equally wide bins, or bins of equally many items.
-    """
+    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins (Naeini et al. 2015)."""
     return reliability_curve(*confidences(y_true, probabilities), n_bins, binning).expected_error
 
 
@@ -125,15 +118,8 @@ def calibration_test(
 ) -> CalibrationTest:
     """Test whether the ECE is larger than chance gives a calibrated model (consistency resampling).
 
-    Outcomes are drawn with the forecast confidences (Broecker and Smith 2007) and the ECE is taken anew.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of bins.
-        binning: See :func:`reliability_curve`.
-        simulations: Number of draws, at least 100.
-        seed: Seed of the draws.
+    Outcomes are drawn with the forecast confidences (Broecker and Smith 2007), at least 100 times, and the ECE is taken
+    anew. Class indices have shape (n,), probabilities (n, K).
     """
     confidence, right = confidences(y_true, probabilities)
     curve = reliability_curve(confidence, right, n_bins, binning)
@@ -153,16 +139,7 @@ def calibration_report(
     simulations: int = 1000,
     seed: int = 0,
 ) -> CalibrationReport:
-    """Return all calibration figures of one model.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K), rows sum to 1.
-        class_names: The K class names.
-        n_bins: Number of bins.
-        simulations: Draws of :func:`calibration_test`.
-        seed: Its seed.
-    """
+    """Return all calibration figures of one model; class indices have shape (n,), probabilities (n, K)."""
     truth, matrix = labelled_probabilities(y_true, probabilities)
     names = names_of_classes(np.array([matrix.shape[1] - 1]), class_names=class_names)
     if len(names) != matrix.shape[1]:

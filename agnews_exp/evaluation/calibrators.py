@@ -68,11 +68,7 @@ class Calibrator(BaseEstimator):  # type: ignore[misc]
     _by_class: ClassVar[bool] = True
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit on scores and labels of rows kept for calibration.
-
-        Args:
-            X: Scores, shape (n, K) (or (n,) for two classes).
-            y: Class indices, shape (n,).
+        """Fit on scores, shape (n, K) (or (n,) for two classes), and class indices, shape (n,), of rows kept for it.
 
         Raises:
             DataError: The arrays do not fit together, or hold fewer than two classes.
@@ -92,11 +88,7 @@ class Calibrator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
-        """Return calibrated probabilities, shape (n, K); rows sum to 1.
-
-        Args:
-            X: Scores, shape (n, K) (or (n,) for two classes).
-        """
+        """Return calibrated probabilities of scores, shape (n, K) (or (n,) for two classes); rows sum to 1."""
         check_is_fitted(self)
         scores = _score_matrix(X)
         if scores.shape[1] != self.n_features_in_:

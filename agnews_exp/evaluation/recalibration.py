@@ -106,12 +106,7 @@ def _fitted(name: str, scores: ArrayLike, labels: ArrayLike) -> Calibrator:
 def stratified_halves(
     labels: ArrayLike, share: float = 0.5, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rows in two, each class by the same share.
-
-    Args:
-        labels: Shape (n,), class indices.
-        share: Share of each class's rows for the first part, in (0, 1).
-        seed: Seed of the draw.
+    """Divide rows, of which class indices are given, in two, each class by the same share.
 
     Returns:
         Row numbers of the two parts, ascending. A class with one row has it in the first part.
@@ -153,18 +148,9 @@ def study_calibration(
 ) -> tuple[ScoreCalibration, CalibrationStudy]:
     """Fit calibrators on one part of validation, choose on the other, report before and after on test.
 
-    Args:
-        validation: The model's answers for m validation rows.
-        validation_labels: Shape (m,), their class indices.
-        test: The model's answers for n test rows, which are reported on and nothing else.
-        test_labels: Shape (n,), their class indices.
-        class_names: The K class names.
-        calibrators: Keys of ``CALIBRATORS``; "none" competes with them in any case.
-        fit_share: Share of each class's validation rows to fit on.
-        n_bins: Number of bins.
-        resamples: Bootstrap resamples.
-        simulations: Draws of the test of calibration.
-        seed: Seed of the division of the validation rows, of resamples and of simulations.
+    Answers and class indices are those of m validation rows, of which ``fit_share`` of each class fits, and of n test
+    rows, which are reported on and nothing else; "none" competes with ``calibrators``, keys of ``CALIBRATORS``. One
+    seed divides the rows, resamples and simulates.
 
     Returns:
         The chosen calibrator as fitted on the first part (so that its scores hold for it), and what was compared.

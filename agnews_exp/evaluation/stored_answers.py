@@ -34,13 +34,9 @@ class StoredAnswers:
 
 
 def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, ordered: bool = True) -> StoredAnswers:
-    """Read a run's stored answers for a split; there are none where the run does not have the split.
+    """Read a run's stored answers for a split (``val``, ``test``, ``cv``), none where the run does not have it.
 
-    Args:
-        path: A run's predictions.parquet.
-        split: ``val``, ``test``, or ``cv``.
-        class_names: K names.
-        ordered: In the order of the row ids; False keeps the order in which they are stored.
+    They come in the order of the row ids, or, not ``ordered``, in that in which they are stored.
 
     Raises:
         StorageError: The file is missing or damaged.
@@ -101,13 +97,7 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
 
 
 def class_columns(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """Return a table's scores or probabilities, shape (n, K), or None where the model gave none.
-
-    Args:
-        table: Rows of a predictions.parquet.
-        kind: ``score`` or ``probability``.
-        class_names: K names.
-    """
+    """Return ``score`` or ``probability`` of each class, shape (n, K), or None where the model gave none."""
     columns = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
     if columns[0] not in table.column_names or table[columns[0]].null_count:
         return None

@@ -168,12 +168,6 @@ def scored(
 ) -> tuple[Scored, list[Outputs]]:
     """Return a metric as resampling takes it, and each answer as an array of n rows, which resampling can cut.
 
-    Args:
-        name: As for :func:`~agnews_exp.evaluation.metrics.find_metric`.
-        answers: Models' answers for the same n rows.
-        class_names: The K class names.
-        own: The user's own metrics.
-
     Raises:
         ConfigError: The metric is unknown, or needs probabilities where there are none.
     """
@@ -277,20 +271,12 @@ def bootstrap_metric(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> BootstrapInterval:
-    """Return one model's metric with its percentile bootstrap interval over the items.
+    """Return one model's metric with its percentile bootstrap interval over the n items.
 
-    The corrected interval BCa (Efron 1987) covers no better for metrics of class counts, and worse for losses with
-    heavy tails (scripts/check_statistics.py of version 0.1: .91 for .95); so there is one interval.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        output: Shape (n,) class indices for a metric given by name; anything with n rows for a function.
-        metric: A name that :func:`~agnews_exp.evaluation.metrics.count_metric` knows (vectorised), or a function
-            ``(y_true, output) -> float`` (called once per resample, slow).
-        resamples: Number of resamples, at least 100.
-        level: Nominal coverage.
-        seed: Seed of the resampling.
-        class_names: The K class names; needed when the arrays might not hold every class or the metric names one.
+    The metric is a name of counts (vectorised; ``output`` holds class indices, shape (n,)), or a function ``(y_true,
+    output) -> float`` of any n rows, called once per resample. ``class_names`` are needed where the arrays might not
+    hold every class or the metric names one. The corrected interval BCa (Efron 1987) covers no better for metrics of
+    counts, and worse for losses with heavy tails; so there is one interval.
     """
     name, resampled, estimates = _bootstrap(y_true, {"output": output}, metric, resamples, level, seed, class_names)
     found = summarise(name, resampled[0], float(estimates[0]), level)
@@ -413,16 +399,7 @@ def joint_bootstrap(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> JointBootstrap:
-    """Resample the items and take the metric of all systems on each resample.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        outputs: Each system's output by its name, as for :func:`bootstrap_metric`.
-        metric: As for :func:`bootstrap_metric`.
-        resamples: Number of resamples, at least 100.
-        seed: Seed of the resampling.
-        class_names: The K class names.
-    """
+    """Resample the n items and take all systems' metric on each resample, as :func:`bootstrap_metric` does for one."""
     _, resampled, estimates = _bootstrap(y_true, outputs, metric, resamples, 0.95, seed, class_names)
     return JointBootstrap(tuple(outputs), estimates, resampled)
 
@@ -438,13 +415,7 @@ def bootstrap_mean_difference(
 ) -> PairedBootstrap:
     """Return the paired bootstrap for a metric that is a mean over items (log-loss, Brier score, latency).
 
-    Args:
-        values_a: Shape (n,), model A's value for each item.
-        values_b: Shape (n,), model B's value for the same items.
-        name: Name of the metric.
-        resamples: Number of resamples, at least 100.
-        level: Nominal coverage.
-        seed: Seed of the resampling.
+    ``values_a`` and ``values_b``, shape (n,), are the two models' values for the same items.
     """
     _check(resamples, level)
     values = np.stack([np.asarray(values_a, dtype=np.float64), np.asarray(values_b, dtype=np.float64)])

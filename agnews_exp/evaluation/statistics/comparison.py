@@ -164,24 +164,12 @@ def compare_predictions(
     margin: float = MARGIN,
     family: int = 1,
 ) -> ComparisonResult:
-    """Compare two models' predictions for the same items.
+    """Compare two models' predictions for the same n items: class indices, shape (n,), or answers with probabilities.
 
-    Args:
-        y_true: Shape (n,), true class indices.
-        pred_a: Shape (n,), class indices given by model A, or its answers with probabilities.
-        pred_b: The same of model B for the same items in the same order.
-        name_a: Name of model A.
-        name_b: Name of model B.
-        class_names: The K class names.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows; the verdict is about the first.
-        own: The user's own metrics that ``metrics`` may name.
-        resamples: Bootstrap resamples, and random swaps, for each metric; at most :data:`MOST_CALLS` for one that
-            counts of labels do not determine.
-        level: Nominal coverage of all intervals.
-        alpha: Level of the verdict and of the power figures.
-        seed: Seed of resamples and swaps.
-        margin: Models whose primary metrics differ by less count as equivalent.
-        family: Number of pairs compared; the detectable difference is that of Holm's first step.
+    The verdict is about the first of ``metrics`` (names of the register, or of ``own`` ones) at ``alpha``; models whose
+    values of it differ by less than ``margin`` count as equivalent. Metrics that counts of labels do not determine take
+    :data:`MOST_CALLS` resamples and swaps at most. ``family`` is the number of pairs that are compared: the detectable
+    difference is that of Holm's first step.
 
     Raises:
         DataError: The arrays do not describe the same items, or a value is out of range.
@@ -249,13 +237,10 @@ def compare_predictions(
 def compare_all(
     y_true: ArrayLike, predictions: Mapping[str, ArrayLike | Predictions], *, against: str | None = None, **options: Any
 ) -> list[ComparisonResult]:
-    """Compare every pair of models, or every model with one, with p-values and intervals that allow for all pairs.
+    """Compare every pair of models, or all with a baseline; p-values and intervals allow for all pairs.
 
-    Args:
-        y_true: Shape (n,), true class indices.
-        predictions: Each model's class indices, shape (n,), or its answers, by its name; two models or more.
-        against: Name of a baseline: then only the pairs with it are compared, it being model B.
-        options: As for :func:`compare_predictions`.
+    ``predictions`` has each model's class indices, shape (n,), or its answers, by name; ``against`` names a baseline,
+    model B of all pairs; the options are those of :func:`compare_predictions`.
 
     Raises:
         DataError: Fewer than two models, or ``against`` is none of them.

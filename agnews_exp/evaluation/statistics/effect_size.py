@@ -71,14 +71,7 @@ class AgreementTable(Result):
 def agreement_table(
     y_true: ArrayLike, pred_a: ArrayLike, pred_b: ArrayLike, class_names: Sequence[str] | None = None
 ) -> AgreementTable:
-    """Count where two models agree, by true class.
-
-    Args:
-        y_true: Shape (n,), true class indices.
-        pred_a: Shape (n,), class indices given by model A.
-        pred_b: Shape (n,), class indices given by model B for the same items.
-        class_names: The K class names.
-    """
+    """Count where two models agree, by true class; all arrays have shape (n,)."""
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
@@ -175,12 +168,7 @@ def metric_interval(
 ) -> tuple[float, float]:
     """Return one model's 95 % interval of a metric of counts: Wilson's for accuracy, else the percentile bootstrap's.
 
-    Args:
-        y_true: Shape (n,), class indices.
-        y_pred: Shape (n,), the model's answers.
-        metric: A name of the register.
-        class_names: The K class names.
-        resamples: Bootstrap resamples.
+    True classes and answers have shape (n,).
 
     Raises:
         ConfigError: The metric is unknown, or counts do not determine it.
@@ -204,12 +192,8 @@ def difference_p_equivalent(counts: PairedCounts, margin: float) -> float:
 def pooled_cohens_d(scores_a: ArrayLike, scores_b: ArrayLike) -> float:
     """Return Cohen's d of two groups of scores: difference of means / sqrt of the mean of the two variances.
 
-    For independent scores such as seeds. Given for checking published values; folds or classes of one data set are
-    no independent sample.
-
-    Args:
-        scores_a: Shape (n,), n >= 2.
-        scores_b: Shape (m,), m >= 2.
+    For independent scores such as seeds. Given for checking published values; folds or classes of one data set are no
+    independent sample.
     """
     a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     if a.ndim != 1 or b.ndim != 1 or min(len(a), len(b)) < 2:

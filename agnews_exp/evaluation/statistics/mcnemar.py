@@ -46,11 +46,8 @@ class DetectableDifference(Result):
 def mcnemar_power(n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05) -> float:
     """Return the chance that McNemar's mid-p test rejects, exactly (summed over the number of discordant items).
 
-    Args:
-        n_items: Number of test items.
-        discordant_rate: Expected share of items that exactly one model gets right, in (0, 1].
-        difference: True accuracy of A minus that of B; at most ``discordant_rate`` in size.
-        alpha: Level of the two-sided test.
+    ``discordant_rate`` in (0, 1] is the expected share of items that exactly one model gets right, ``difference`` the
+    true accuracy of A minus that of B, at most that rate in size.
 
     Raises:
         DataError: A value out of range.
@@ -87,14 +84,10 @@ def smallest_detectable_difference(
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> DetectableDifference:
-    """Return the smallest difference of accuracy that this many items can show.
+    """Return the smallest difference of accuracy that this many items show with this power.
 
-    Args:
-        n_items: Number of test items.
-        discordant_rate: Share of items that exactly one model gets right, in (0, 1]; about the error rate for two
-            good, different models.
-        alpha: Level of the two-sided test; divide it by the number of comparisons for a family.
-        power: Wanted chance to find the difference.
+    ``discordant_rate`` in (0, 1] is about the error rate for two good, different models; for a family divide ``alpha``
+    by the number of comparisons.
     """
     _check(n_items, discordant_rate, alpha)
     open_interval(power, "power")
@@ -147,17 +140,9 @@ def randomisation_test(
 ) -> RandomisationTest:
     """Test that it does not matter which model gave which answer.
 
-    Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with
-    probability 1/2, and the metric's difference is taken anew.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        output_a: Model A's answers: shape (n,) class indices for a metric given by name, n rows for a function.
-        output_b: Model B's answers to the same items.
-        metric: A name (vectorised) or a function ``(y_true, output) -> float`` (called 2 per swap, slow).
-        swaps: Number of random swaps.
-        seed: Seed of the swaps.
-        class_names: The K class names; needed when the arrays might not hold every class or the metric names one.
+    Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with probability
+    1/2, and the metric's difference is taken anew. Outputs, metric and ``class_names`` are as for
+    :func:`~.bootstrap.bootstrap_metric`.
     """
     if swaps < 100:
         raise DataError(f"swaps must be at least 100 for a test, got {swaps}")
@@ -338,11 +323,7 @@ def _chi_square(b: FloatArray, c: FloatArray, corrected: bool) -> FloatArray:
 
 
 def mcnemar_test(counts: PairedCounts, method: McNemarMethod = "mid_p") -> McNemarTest:
-    """Test that two models are right equally often.
-
-    Args:
-        counts: See :func:`paired_counts`.
-        method: The variant; see the module's description.
+    """Test that two models are right equally often by a variant that the module's description names.
 
     Raises:
         ConfigError: Unknown method.
@@ -363,12 +344,7 @@ def mcnemar_by_class(
 ) -> list[ClassTest]:
     """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out.
 
-    Args:
-        y_true: Shape (n,), class indices.
-        pred_a: Shape (n,), model A's answers.
-        pred_b: Shape (n,), model B's answers.
-        class_names: The K class names; left out, the indices.
-        method: The variant of the test.
+    True classes and both models' answers have shape (n,).
     """
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
