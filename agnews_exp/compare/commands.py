@@ -334,11 +334,15 @@ def _compare(options: argparse.Namespace) -> None:
 def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: ComparedRuns) -> str:
     """Log a comparison's files, and its figures as metrics, as a run of its own."""
     from agnews_exp.tracking.mlflow_mirror import Store
+    from agnews_exp.tracking.record import RunFolder
 
     tags = {"kind": "comparison", "mlflow.note.content": (folder / "comparison.md").read_text(encoding="utf-8")}
     params = {"split": compared.split, "n_items": str(len(compared.labels))}
     params |= {f"run_{number}": path.name for number, path in enumerate(compared.folders.values())}
-    return Store(plain).log_folder("comparison", folder, tags=tags, params=params, metrics=_metrics(found))
+    experiment = RunFolder(next(iter(compared.folders.values()))).config()["tracking"]["experiment"]
+    return Store(plain).log_folder(
+        "comparison", folder, tags=tags, params=params, metrics=_metrics(found), experiment=experiment
+    )
 
 
 def _metrics(found: Comparison) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.paths import shown_path
-from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.core.text import markdown_table, spreadsheet_cell
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.replay import repeat_command
 from agnews_exp.sweeps.state import (
@@ -200,7 +200,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
         return "No job has finished."
     keys, metrics = varying_keys(rows), shown_metrics(rows)
     several = len({row.judged_on for row in rows}) > 1
-    lines = ["| " + " | ".join(["configuration", *metrics]) + " |", "| --- |" + " --- |" * len(metrics)]
+    lines: list[list[str]] = []
     found = list(groups(rows).values())
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
     found.sort(key=lambda g: g[0].judged_on)
@@ -208,10 +208,10 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
         first = members[0]
         label = group_label(first, keys) + (f" (rows {first.judged_on})" if several else "")
         cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
-        lines.append("| " + " | ".join([markdown_cell(label), *cells]) + " |")
-    if any(len(g) > 1 for g in found):
-        lines += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
-    return "\n".join(lines)
+        lines.append([label, *cells])
+    table = markdown_table(["configuration", *metrics], lines)
+    repeated = any(len(g) > 1 for g in found)
+    return table + (f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else "")
 
 
 _PREFERRED = ("data_fraction",)
@@ -463,11 +463,8 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
 
 
 def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
-    lines = ["| job | overrides | reason |", "| --- | --- | --- |"]
-    for state in failed:
-        reason = (state.reason or state.status).replace("|", "\\|")
-        lines.append(f"| {state.num} | `{state.words(swept)}` | {reason} |")
-    return "\n".join(lines)
+    rows = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
+    return markdown_table(["job", "overrides", "reason"], rows)
 
 
 def table_console() -> Console:

@@ -27,8 +27,8 @@ SWEEPS_KEY = "sweeps"
 
 _COLUMNS = (
     "metrics.`val/macro_f1`",
-    "metrics.`test/macro_f1`",
-    "metrics.`test/accuracy`",
+    "metrics.`val/accuracy`",
+    "metrics.`val/log_loss`",
     "metrics.`time/fit`",
     "metrics.`throughput_batch`",
     "params.`model`",
@@ -39,8 +39,13 @@ _COLUMNS = (
 )
 _SECTION = "agnews-headline"
 _CHARTS: tuple[dict[str, object], ...] = (
+    {
+        "type": "SCATTER",
+        "xaxis": {"key": "time/fit", "type": "METRIC"},
+        "yaxis": {"key": "val/macro_f1", "type": "METRIC"},
+        "displayName": "validation macro-F1 by seconds of fitting",
+    },
     {"type": "BAR", "metricKey": "val/macro_f1", "displayName": "validation macro-F1"},
-    {"type": "BAR", "metricKey": "test/macro_f1", "displayName": "test macro-F1"},
     {"type": "BAR", "metricKey": "time/fit", "displayName": "seconds of fitting"},
     {
         "type": "SCATTER",
@@ -113,16 +118,16 @@ def is_local(uri: str) -> bool:
     return uri.startswith("sqlite:")
 
 
-def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str) -> tuple[str, str]:
+def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str | None) -> tuple[str, str]:
     """Create store and experiment if they are missing.
 
     Args:
         mlruns_dir: Folder of mlflow.db and artifacts/.
         configured: ``tracking.uri``; None for the local store.
-        experiment: The experiment's name.
+        experiment: The experiment's name; None only looks whether the store answers.
 
     Returns:
-        The tracking URI and the experiment's id.
+        The tracking URI and the experiment's id, which is empty where none was asked for.
     """
     quieten()
     from filelock import FileLock
@@ -216,11 +221,14 @@ def _wait_within_reason() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 
-def _experiment_id(uri: str, name: str, artifacts: str | None) -> str:
+def _experiment_id(uri: str, name: str | None, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
+    if name is None:
+        client.search_experiments(max_results=1)
+        return ""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -311,23 +319,36 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: str(values)[:6000]}
 
 
-def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
+def _latest_experiment(uri: str) -> str | None:
+    """Return the name of the experiment with the run that was started last."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    names = {found.experiment_id: str(found.name) for found in client.search_experiments()}
+    latest = client.search_runs(list(names), max_results=1, order_by=["attributes.start_time DESC"])
+    return names[latest[0].info.experiment_id] if latest else None
+
+
+def open_ui(plain: Mapping[str, Any], host: str, port: int, experiment: str | None = None) -> None:
     """Replace this process by ``mlflow server`` on the store; ends with Ctrl-C.
 
     Args:
         plain: The resolved config.
         host: Address to bind.
         port: Port to bind.
+        experiment: The one to open; None opens the one with the latest run.
 
     Raises:
         AgnewsError: The port is taken, or the store is a remote server that has a UI of its own.
     """
     settings = plain["tracking"]
     mlruns = Path(plain["paths"]["mlruns_dir"])
-    uri, experiment_id = prepare_store(mlruns, settings["uri"], settings["experiment"])
+    uri, _ = prepare_store(mlruns, settings["uri"], None)
     if not is_local(uri):
         raise AgnewsError(f"The runs are on a server, which has its own UI: {uri}", fix=f"open {uri} in a browser")
     _check_port(host, port)
+    name = experiment or _latest_experiment(uri) or settings["experiment"]
+    _, experiment_id = prepare_store(mlruns, settings["uri"], name)
     _renew_views(uri, experiment_id)
     print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)")
     print(f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}", flush=True)
