@@ -11,11 +11,12 @@ import logging
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.process import find_os_error
@@ -350,17 +351,41 @@ def open_ui(plain: Mapping[str, Any], host: str, port: int, experiment: str | No
     name = experiment or _latest_experiment(uri) or settings["experiment"]
     _, experiment_id = prepare_store(mlruns, settings["uri"], name)
     _renew_views(uri, experiment_id)
-    print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)")
-    print(f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}", flush=True)
+    log = mlruns / "ui.log"
+    said = (
+        f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)\n"
+        f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}"
+    )
+    if os.fork() == 0:
+        _say_when_it_answers(host, port, said, log)
     command = [
         sys.executable, "-m", "mlflow", "server",
         "--backend-store-uri", uri,
         "--default-artifact-root", (mlruns / "artifacts").resolve().as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     # Nobody asks this server for jobs, and the workers for them take most of its start.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, fixed words
+
+
+def _say_when_it_answers(host: str, port: int, said: str, log: Path) -> NoReturn:
+    """Be the child that tells the address as soon as the server, its parent, answers there, or that it has ended."""
+    import signal
+    import socket
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the server
+    server = os.getppid()
+    while os.getppid() == server:
+        with suppress(OSError), socket.create_connection((host.replace("0.0.0.0", "127.0.0.1"), port), timeout=1):  # noqa: S104
+            print(said, flush=True)
+            os._exit(0)
+        time.sleep(0.2)
+    print(f"The server has ended before it answered; its log: {log}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _renew_views(uri: str, experiment_id: str) -> None:
