@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from agnews_exp.config.compose import refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -23,6 +24,7 @@ from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
+from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
@@ -72,15 +74,17 @@ def run(cfg: DictConfig) -> float:
 
     from agnews_exp.compare.summary import print_summary
 
-    path = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    path = Path(hydra.runtime.output_dir)
     try:
+        refuse_several(list(hydra.overrides.task))
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)
         report_job("pruned", stop.value, path, reason=str(stop))
         return stop.value
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.RUN:
+        if hydra.mode == RunMode.RUN:
             raise JobFailed(error) from error
         raise
     report_job("finished", outcome.objective, outcome.folder)
@@ -134,7 +138,8 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = checked.plain
+    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
     seed_everything(checked.run.seed)
@@ -196,7 +201,7 @@ def _identified(
     answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
-    model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
+    model = {**pinned(plain["model"]), **{key: run.fingerprint for key, run in sources.items()}}
     if model.get("unlabelled"):
         from agnews_exp.data.unlabelled import source_identity
 
@@ -307,7 +312,7 @@ def _fit_and_answer(
     with stages.stage("save", "saving the model"):
         runner.save(path / record.MODEL)
     metrics["model_size_mb"] = folder_size_mb(path / record.MODEL)
-    _write_drift_reference(path / record.MODEL, splits, answers["val"])
+    _write_beside_model(path / record.MODEL, splits, answers["val"])
     metrics["peak_memory_mb"] = peak_memory_mb()
     return _Fitted(answers, metrics, [*summary.notes], folds)
 
@@ -341,6 +346,7 @@ def _judge_and_write(
     n_classes = len(splits.class_names)
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
     write_confusions(path / record.FIGURES, matrices, splits.class_names)
+    corpus = splits.corpus
     notes = list(fitted.notes)
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts and (path / record.MODEL).is_dir():
@@ -360,7 +366,7 @@ def _judge_and_write(
         "metrics": metrics,
         "own_metrics": own_record(own),
         "timings": dict(stages.timings),
-        "notes": notes,
+        "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),
         "folds": folds.metrics if folds else {},
         "confusion": {k: m.tolist() for k, m in matrices.items()},
@@ -373,17 +379,20 @@ def _judge_and_write(
             "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},
             "digests": {k: splits.digest(rows) for k, rows in ({"train": splits.train} | parts).items()},
             "duplicates": cross_split_duplicates(splits),
+            "counts": dict(corpus.counts) if corpus else {},
         },
     }
 
 
-def _write_drift_reference(folder: Path, splits: Splits, answers: Predictions) -> None:
-    """Leave with the model what texts and answers were like on validation rows, for `agnews drift`."""
+def _write_beside_model(folder: Path, splits: Splits, answers: Predictions) -> None:
+    """Leave with the model what texts and answers were like on validation rows, and how its files were read."""
     from agnews_exp.evaluation.drift import REFERENCE, model_reference
-    from agnews_exp.models.persistence import add_json
+    from agnews_exp.models.persistence import READING, add_json
 
     reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
     add_json(folder, REFERENCE, reference)
+    if splits.corpus is not None and splits.corpus.reading is not None:
+        add_json(folder, READING, splits.corpus.reading)
 
 
 def _analyse(

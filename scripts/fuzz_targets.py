@@ -59,7 +59,7 @@ def _rows(suffix: str) -> Callable[[Path], Reader]:
 
     def make(folder: Path) -> Reader:
         from agnews_exp.data.csv_files import load_csv
-        from agnews_exp.serving.inputs import describe_source, read_items
+        from agnews_exp.serving.inputs import Asked, describe_source, read_items
 
         path = folder / f"rows{suffix}"
 
@@ -75,7 +75,7 @@ def _rows(suffix: str) -> Callable[[Path], Reader]:
                 assert all(text.strip() for text in corpus.train.texts)
                 assert len(corpus.class_names) == len(set(corpus.class_names)) > 1
             with suppress(AgnewsError):
-                source = describe_source(str(path), format=None, columns=["text"], header=header, encoding=encoding)
+                source = describe_source(str(path), Asked(header=header, encoding=encoding))
                 assert all((item.text is None) != (item.reason is None) for item in read_items(source))
 
         return read

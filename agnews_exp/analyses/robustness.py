@@ -27,9 +27,10 @@ from agnews_exp.analyses.perturbations import (
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.core.errors import DataError
 from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.bundled import OFFICIAL_FORMAT
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.data.csv_files import read_table
-from agnews_exp.data.files import Columns, Labels
+from agnews_exp.data.csv_files import read_file
+from agnews_exp.data.files import Labels
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.inputs import Result, plain
 from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstrap_difference
@@ -39,19 +40,13 @@ _METRICS: Final = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Drop(Result):
-    """The effect of one variant of the texts on the metrics.
+    """The effect of one variant of the texts on the metrics."""
 
-    Attributes:
-        variant: The change of the texts.
-        metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
-        changed_texts: Share of texts that the perturbation changed at all.
-        changed_answers: Share of rows that get another class than unchanged.
-    """
-
-    variant: Variant
+    variant: Variant  # the change of the texts
+    # by metric: the changed texts (a), the same rows unchanged (b), and the difference a - b
     metrics: dict[str, PairedBootstrap]
-    changed_texts: float
-    changed_answers: float
+    changed_texts: float  # share of texts that the perturbation changed at all
+    changed_answers: float  # share of rows that get another class than unchanged
 
 
 def measure_drop(
@@ -122,9 +117,6 @@ def strengths_chart(drops: Sequence[Drop]) -> Chart | None:
     )  # fmt: skip
 
 
-_TITLES = Columns(texts=(1,), label=0, n_fields=3)
-
-
 def test_titles(context: AnalysisContext) -> list[str] | None:
     """Return each test row's title, or None where the source does not tell title and description apart."""
     test = context.splits.test
@@ -145,7 +137,9 @@ def _read_titles(context: AnalysisContext) -> TextRows | None:
         columns = data["text_columns"]
         if not isinstance(columns, list) or len(columns) < 2:
             return None
-        corpus = safe_instantiate(data | {"text_columns": columns[:1]}, "data")
+        # Row numbers are of the whole file, so no row may be left out here.
+        whole = dict.fromkeys(("empty_texts", "duplicate_rows", "conflicting_labels", "rare_classes"), "keep")
+        corpus = safe_instantiate(data | whole | {"text_columns": columns[:1]}, "data")
         rows: TextRows = corpus.train if corpus.test is None else corpus.test
         return rows
     with ExitStack() as stack:
@@ -156,7 +150,7 @@ def _read_titles(context: AnalysisContext) -> TextRows | None:
             path = stack.enter_context(importlib.resources.as_file(shipped))
         else:
             return None
-        return read_table(path, _TITLES, Labels())
+        return read_file(path, [1], 0, Labels(), OFFICIAL_FORMAT)
 
 
 Strengths = dict[Kind, tuple[float, ...] | None]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+from agnews_exp.core.text import visible
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -39,6 +42,14 @@ def shown_path(path: Path) -> str:
     """Return a path as messages show it: relative where it lies below the current folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def file_stem(path: str | None, otherwise: str) -> str:
+    """Return a file's name without its ends (``reviews`` of ``data/reviews.csv.gz``), or another word for none."""
+    if not path:
+        return otherwise
+    name = re.sub(r"\.(gz|bz2|xz|lzma|zst|zip)$", "", Path(str(path)).name, flags=re.IGNORECASE)
+    return visible(Path(name).stem)[:100] or otherwise
 
 
 CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"

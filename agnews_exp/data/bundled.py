@@ -13,9 +13,10 @@ from pydantic import Field
 from agnews_exp.core.errors import AgnewsError, DataError, StorageError
 from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.csv_files import read_table
-from agnews_exp.data.files import Columns, Labels, reading
+from agnews_exp.data.csv_files import read_file
+from agnews_exp.data.files import Labels, reading
 from agnews_exp.data.hub import fetch_dataset_file
+from agnews_exp.data.tables import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ _HUB_FILES = {
         "71de87ec66bc5737752a2502204dfa6d7fe9856ade3ea444dc6317789a4f13fb",
     ),
 }
-_COLUMNS = Columns(texts=(1, 2), label=0, n_fields=3)
+OFFICIAL_FORMAT = Reading("csv", ",", "csv", "utf-8", has_header=False, width=3)
+"""The way of the official files: no header, fields quoted; class, title and description."""
 
 
 def load_ag_news(
@@ -103,7 +105,7 @@ def load_official_csv(folder: Path) -> Corpus:
     notes: list[str] = []
     for split in ("train", "test"):
         path = folder / f"{split}.csv"
-        rows[split] = read_table(path, _COLUMNS, Labels(known))
+        rows[split] = read_file(path, [1, 2], 0, Labels(known), OFFICIAL_FORMAT)
         notes.append(_compare_with_official(path, split, len(rows[split])))
     return Corpus(
         train=rows["train"],
@@ -202,7 +204,7 @@ def load_sample() -> Corpus:
     rows = []
     for name in ("train.csv.gz", "test.csv.gz"):
         with importlib.resources.as_file(folder / name) as path:
-            rows.append(read_table(path, _COLUMNS, Labels(known)))
+            rows.append(read_file(path, [1, 2], 0, Labels(known), OFFICIAL_FORMAT))
     return Corpus(rows[0], None, rows[1], CLASS_NAMES, source="sample", location="shipped with agnews_exp")
 
 

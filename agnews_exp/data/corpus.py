@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,10 @@ class Corpus:
         class_names: Name of class i at index i.
         source: Which source answered, such as ``"ag_news:csv"``.
         location: Where the rows came from, for people to read (a folder, a repository at a revision).
+        notes: Remarks on the rows, which are said before training and stand in the result.
+        counts: Doubtful rows by kind, whatever became of them.
+        reading: The way that the files were read, for later files of their kind; None where there were none.
+        uncut_below: Classes with fewer training rows than this stay in training when rows are cut off.
     """
 
     train: TextRows
@@ -62,6 +67,10 @@ class Corpus:
     class_names: tuple[str, ...]
     source: str
     location: str
+    notes: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    reading: Mapping[str, Any] | None = None
+    uncut_below: int = 0
 
     @classmethod
     def from_pairs(

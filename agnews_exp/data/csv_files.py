@@ -1,15 +1,14 @@
-"""Labelled files of the user: CSV, TSV or JSON lines, any number of classes, named columns."""
+"""Labelled files of the user: tables, JSON, spreadsheets or folders, any number of classes, named columns."""
 
 from __future__ import annotations
 
-import csv
-import json
+import unicodedata
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,265 +16,215 @@ from pydantic import Field
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.files import BadLines, Columns, Labels, as_rows, empty_file, field_limit, open_text, reading
+from agnews_exp.data.files import BadLines, Labels, as_rows, empty_file, fixed, label_text, listed, reading, shown
+from agnews_exp.data.inspection import SHORT, find_leaks, guess_columns
+from agnews_exp.data.tables import ColumnName, Reading, Table, column_position, format_of, joined_text, open_table
+
+Treatment = Literal["refuse", "drop", "keep"]
+OTHER = "other"
+"""The class that rare ones are merged into."""
 
 
-class _Lines:
-    """Iterates over lines; those of the current record can be pushed back."""
+@dataclass
+class Intake:
+    """The treatment of doubtful rows, and what was found of them.
 
-    def __init__(self, file: IO[str]) -> None:
-        self.file = file
-        self.pending: deque[str] = deque()
-        self.record: list[str] = []
-        self.next_line = 1
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.pending.popleft() if self.pending else next(self.file)
-        self.next_line += 1
-        self.record.append(line)
-        return line
-
-    def resume_at(self, position: int) -> None:
-        """Push back the record's lines from ``position`` on."""
-        back = self.record[position:]
-        self.pending.extendleft(reversed(back))
-        self.next_line -= len(back)
-
-
-def explain_table(path: Path, columns: Columns, labels: Labels, delimiter: str, encoding: str) -> BadLines:
-    """Find all bad records of a CSV file. A record is named by the line that it begins on."""
-    bad = BadLines()
-    with field_limit(), open_text(path, encoding, errors="surrogateescape") as file:
-        records = csv_records(file, columns.n_fields, delimiter, encoding)
-        for number, (line, row, reason) in enumerate(records):
-            is_header = columns.has_header and number == 0
-            if row is not None and not reason and not is_header:
-                reason = _why_bad(row, columns, labels)
-            if reason and not (is_header and row is not None and len(row) != columns.n_fields):
-                bad.add(line, reason)
-    if not bad.total:
-        bad.add(0, "the file changed while it was read")
-    return bad
-
-
-def csv_records(
-    file: IO[str], n_fields: int, delimiter: str, encoding: str
-) -> Iterator[tuple[int, list[str] | None, str | None]]:
-    """Yield every record of a CSV file, the bad ones too, and go on behind a missing quote.
-
-    Args:
-        file: Open with ``errors="surrogateescape"``.
-        n_fields: Fields that a record should have.
-        delimiter: One character.
-        encoding: Its name, for the reasons.
-
-    Yields:
-        The line that the record begins on (1-based), its fields (None where it cannot be split), and what is wrong
-        with it (None where nothing is). Blank lines are left out.
+    Attributes:
+        empty_texts: Rows without text.
+        duplicate_rows: Rows whose text and class stand in an earlier row; ``drop`` keeps the first.
+        conflicting_labels: Rows whose text stands in another class too; ``drop`` drops them all.
+        counts: How many of each there were, by the key's name.
+        notes: Remarks for people.
+        short: Columns' values of the rows that were kept, where they are short; gathered for several text columns.
+        how: The way the last file was read.
     """
-    lines = _Lines(file)
-    while True:
-        lines.record = []
-        start = lines.next_line
-        row: list[str] | None = None
-        reason: str | None = None
-        try:
-            row = next(csv.reader(lines, delimiter=delimiter, strict=True))
-        except StopIteration:
-            return
-        except csv.Error as error:
-            reason = f"unbalanced quote ({error})"
-        except UnicodeError as error:
-            yield start, None, f"not {encoding}: {error}"
-            return  # an encoding of several bytes a character (UTF-16) cannot go on after a bad one
-        else:
-            if not row:
-                continue
-            reason = wrong_bytes("".join(row), encoding) or _wrong_length(row, n_fields)
-        yield start, row, reason
-        if len(lines.record) > 1 and (row is None or len(row) != n_fields):
-            # A missing quote joins records: go on at the first line that can begin one.
-            begins = _record_start(lines.record, n_fields, delimiter)
-            if begins is not None:
-                lines.resume_at(begins)
+
+    empty_texts: Treatment = "refuse"
+    duplicate_rows: Treatment = "keep"
+    conflicting_labels: Treatment = "keep"
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    short: dict[str, list[str | None]] = field(default_factory=dict)
+    how: Reading = field(default_factory=Reading)
+
+    def count(self, path: Path, name: str, n: int, treatment: Treatment, what: str) -> None:
+        """Count doubtful rows and say what becomes of them."""
+        if n:
+            self.counts[name] += n
+            verb = {"drop": "dropped", "keep": "kept"}[treatment]
+            self.notes.append(f"{path.name}: {n:,} rows {what} ({verb}; {self.how.key(name)}=refuse, drop or keep).")
 
 
-def _record_start(record: list[str], n_fields: int, delimiter: str) -> int | None:
-    for position in range(1, len(record)):
-        if record[position].startswith('"'):
-            return position
-        try:
-            if len(next(csv.reader([record[position]], delimiter=delimiter, strict=True))) == n_fields:
-                return position
-        except csv.Error:
-            continue
-    return None
-
-
-def wrong_bytes(text: str, encoding: str) -> str | None:
-    """Return a message about the first byte of a text that was not decoded (``surrogateescape``), or None."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"byte 0x{ord(error.object[error.start]) & 0xFF:02x} is not {encoding.upper()}"
-    return None
-
-
-def _wrong_length(row: list[str], n_fields: int) -> str | None:
-    if len(row) == n_fields:
-        return None
-    return f"{len(row)} field{'s' if len(row) != 1 else ''} instead of {n_fields}"
-
-
-def _why_bad(row: list[str], columns: Columns, labels: Labels) -> str | None:
-    label = row[columns.label].strip()
-    try:
-        labels.find(label)
-    except KeyError:
-        return labels.explain(label)
-    if not "".join(row[i] for i in columns.texts).strip():
-        return "the text is empty"
-    return None
-
-
-class _BadRowError(Exception):
-    """A row is bad; :func:`explain_table` reads the file again and says why."""
-
-
-def read_table(
-    path: Path, columns: Columns, labels: Labels, *, delimiter: str = ",", encoding: str = "utf-8"
+def read_file(
+    path: Path,
+    text_columns: Sequence[ColumnName],
+    label_column: ColumnName,
+    labels: Labels,
+    how: Reading,
+    intake: Intake | None = None,
 ) -> TextRows:
-    """Read a CSV or TSV file, plain or gzipped.
-
-    A byte-order mark, CRLF line ends, blank lines, and quoted delimiters, quotes and line breaks are handled.
-
-    Args:
-        path: The file; a name that ends in ``.gz`` is decompressed.
-        columns: Where texts and label stand.
-        labels: The classes; extended in place when open.
-        delimiter: One character.
-        encoding: Encoding of the file.
-
-    Raises:
-        DataError: The file cannot be read, is empty, or has bad lines (all counted, the first ten shown).
-    """
-    text_of: Callable[[list[str]], str] = _joiner(columns.texts)
-    texts: list[str] = []
-    indices = array("q")
-    find, label_at, n_fields = labels.find, columns.label, columns.n_fields
-    try:
-        with reading(path), field_limit(), open_text(path, encoding) as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            if columns.has_header:
-                next((row for row in reader if row), None)
-            for row in reader:
-                if len(row) != n_fields:
-                    if row:
-                        raise _BadRowError
-                    continue
-                text = text_of(row)
-                if not text or text.isspace():
-                    raise _BadRowError
-                indices.append(find(row[label_at].strip()))
-                texts.append(text)
-    except (UnicodeError, csv.Error, KeyError, _BadRowError) as error:
-        with reading(path):
-            raise explain_table(path, columns, labels, delimiter, encoding).error(path) from error
-    return as_rows(path, texts, indices)
-
-
-def read_header(path: Path, *, delimiter: str = ",", encoding: str = "utf-8") -> list[str]:
-    """Return the fields of a CSV file's first row, stripped.
-
-    Raises:
-        DataError: The file cannot be read, is empty, or its first row is malformed.
-    """
-    try:
-        with reading(path), field_limit(), open_text(path, encoding) as file:
-            row = next((row for row in csv.reader(file, delimiter=delimiter, strict=True) if row), None)
-    except UnicodeError as error:
-        raise DataError(f"{path}: line 1: not {encoding}: {error}.", fix="set data.encoding, or convert it") from error
-    except csv.Error as error:
-        raise DataError(f"{path}: line 1: unbalanced quote ({error}).") from error
-    if row is None:
-        raise empty_file(path)
-    return [name.strip() for name in row]
-
-
-def _joiner(positions: tuple[int, ...]) -> Callable[[list[str]], str]:
-    pick = itemgetter(*positions)
-    if len(positions) == 1:
-        return pick
-    join = " ".join
-    return lambda row: join(pick(row))
-
-
-def read_json_lines(path: Path, text_keys: list[str], label_key: str, labels: Labels) -> TextRows:
-    """Read a JSON-lines file: one object per line, UTF-8, plain or gzipped.
+    """Read one labelled file.
 
     Args:
         path: The file.
-        text_keys: Keys whose values (strings) are joined with one space into the text.
-        label_key: Key of the label: a string or an integer.
+        text_columns: Names or positions of the columns that are joined with one space into the text.
+        label_column: Name or position of the column with the class.
         labels: The classes; extended in place when open.
+        how: The way it is read.
+        intake: The treatment of doubtful rows; None refuses empty texts and keeps the others without a word.
+
+    Returns:
+        The rows; ``row_ids`` number all rows of the file, those that were dropped too.
 
     Raises:
-        DataError: As :func:`read_table`.
+        ConfigError: A column does not exist, or the class is one of the text columns.
+        DataError: The file is missing, empty, or has bad lines (all counted, the first ten shown).
     """
+    given, intake = intake, intake or Intake()
     texts: list[str] = []
-    indices = array("q")
+    indices, lines, row_ids = array("q"), array("q"), array("q")
     bad = BadLines()
-    with reading(path), open_text(path, "utf-8", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if line.isspace():
+    with reading(path):
+        if how.format is None and format_of(path) in (None, "text"):
+            how = replace(how, format="csv")
+    with open_table(path, how, [*text_columns, label_column]) as table:
+        intake.how = table.how
+        columns = _check_columns(table, text_columns, label_column)
+        n_rows = empty = 0
+        find = labels.find
+        for line, values, reason in table.rows(columns):
+            if values is None:
+                bad.add(line, reason or "it cannot be read")
+                bad.fix = table.how.advice(reason or "") or bad.fix
                 continue
+            n_rows += 1
             try:
-                text, label = _from_object(line, text_keys, label_key)
-                indices.append(labels.find(label))
-                texts.append(text)
+                text = joined_text(values[:-1])
+                label = label_text(values[-1])
+                if not text or text.isspace():
+                    empty += 1
+                    if intake.empty_texts == "refuse":
+                        raise ValueError("the text is empty")
+                    if intake.empty_texts == "drop":
+                        continue
+                indices.append(find(label))
             except KeyError as error:
-                bad.add(number, labels.explain(error.args[0]))
+                bad.add(line, labels.explain(error.args[0]))
+                continue
             except ValueError as error:
-                bad.add(number, str(error))
+                bad.add(line, str(error))
+                if str(error) == "the text is empty" and given is not None:
+                    bad.fix = f"{how.key('empty_texts')}=drop, or correct these lines"
+                continue
+            texts.append(text)
+            lines.append(line)
+            row_ids.append(n_rows - 1)
+            if given is not None and len(columns) > 2:
+                for name, value in zip(columns, values[:-1], strict=False):
+                    intake.short.setdefault(str(name), []).append(value if len(value) <= SHORT else None)
+        if table.joined:
+            intake.counts["rows_of_several_lines"] += table.joined
     if bad.total:
         raise bad.error(path)
-    return as_rows(path, texts, indices)
+    rows = as_rows(path, texts, indices, row_ids)
+    if given is not None:
+        intake.count(path, "empty_texts", empty, intake.empty_texts, "have no text")
+        rows = _without_repeats(path, rows, lines, intake)
+    return rows
 
 
-def _from_object(line: str, text_keys: list[str], label_key: str) -> tuple[str, str]:
-    """Return (text, label) of one JSON object, or raise ValueError saying what is wrong."""
-    if wrong := wrong_bytes(line, "utf-8"):
-        raise ValueError(wrong)
-    try:
-        item: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error})") from error
-    if not isinstance(item, Mapping):
-        raise ValueError("not a JSON object")
-    for key in (*text_keys, label_key):
-        if key not in item:
-            guess = nearest(key, item)
-            raise ValueError(f"no key {key!r}" + (f" (did you mean {guess!r}?)" if guess else ""))
-    parts = [item[key] for key in text_keys]
-    if not all(isinstance(part, str) for part in parts):
-        raise ValueError("the text is not a string")
-    label = item[label_key]
-    if not isinstance(label, str | int):
-        raise ValueError(f"the label is neither a string nor an integer: {label!r}")
-    text = " ".join(parts)
-    if not text.strip():
-        raise ValueError("the text is empty")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError("the text holds half of a surrogate pair, which is no character") from error
-    return text, str(label).strip()
+def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: ColumnName) -> list[ColumnName]:
+    """Return the columns to read, the class last.
+
+    Raises:
+        ConfigError: One does not exist; the fix names columns by spelling, or else by what they hold.
+    """
+    path, how = table.path, table.how
+    if str(label) in map(str, text_columns):
+        raise ConfigError(
+            f"{how.key('text_columns')} holds {shown(label)}, the column of the classes: a model would read it.",
+            fix=f"leave it out, or set {how.key('label_column')} to another column",
+        )
+    wanted = [*text_columns, label]
+    named = [str(name) for name in table.names if isinstance(name, str)]
+    if how.format == "jsonl" or how.format == "json":
+        return wanted  # a key may be missing in some rows: these are named
+    missing = {str(name) for name in wanted} - set(named)
+    if not named or not missing or path is None:
+        for name in wanted:
+            key = how.key("label_column" if name == label else "text_columns")
+            column_position(path, table.names, name, key)
+        return wanted
+    with open_table(path, how, wanted) as again:
+        guess = guess_columns(again)
+    fixes = []
+    answer = str(label)
+    if answer in missing:
+        answer = (
+            nearest(answer[:200], [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
+        )
+        fixes += [fixed(how.key("label_column"), answer)] if answer else []
+    if absent := [str(name) for name in text_columns if str(name) in missing]:
+        like = [nearest(name[:200], guess.texts) for name in absent]
+        if all(like):
+            found = [next((n for n in [nearest(str(name), guess.texts)] if n), str(name)) if str(name) in missing
+                     else str(name) for name in text_columns]  # fmt: skip
+        else:
+            found = guess.texts
+        found = [name for name in dict.fromkeys(found) if name != answer]
+        fixes += [fixed(how.key("text_columns"), found)] if found else []
+    first = next(name for name in wanted if str(name) in missing)
+    key = how.key("label_column" if first == label else "text_columns")
+    raise ConfigError(
+        f"{key}={shown(first) if len(str(first)) > 80 else first}: {path} has no such column.\n"
+        f"  its columns: {listed(named)}",
+        fix=" ".join(fixes) or f"set {key} to one of its columns; agnews inspect shows what they hold",
+    )
 
 
-ColumnName = str | int
+def _without_repeats(path: Path, rows: TextRows, lines: array[int], intake: Intake) -> TextRows:
+    """Find texts that stand in several rows, and treat them as is asked."""
+    first: dict[str, int] = {}
+    again: list[tuple[int, int]] = []
+    for i, text in enumerate(rows.texts):
+        if (before := first.setdefault(text, i)) != i:
+            again.append((i, before))
+    if not again:
+        return rows
+    classes = rows.labels
+    torn = {rows.texts[i] for i, before in again if classes[i] != classes[before]}
+    seen: set[tuple[str, int]] = set()
+    drop = np.zeros(len(rows), dtype=bool)
+    repeated = np.zeros(len(rows), dtype=bool)
+    several = {rows.texts[i] for i, _ in again}
+    conflicting = (
+        np.fromiter((text in torn for text in rows.texts), dtype=bool, count=len(rows)) if torn else drop.copy()
+    )
+    for i, text in enumerate(rows.texts):
+        if text in several:
+            pair = (text, int(classes[i]))
+            repeated[i] = pair in seen
+            seen.add(pair)
+    for name, found, treatment, what in (
+        ("conflicting_labels", conflicting, intake.conflicting_labels, "have a text that stands in another class too"),
+        ("duplicate_rows", repeated, intake.duplicate_rows, "repeat the text and the class of an earlier one"),
+    ):
+        if treatment == "refuse" and found.any():
+            bad = BadLines(fix=f"{intake.how.key(name)}=drop, or keep; or correct these lines")
+            for i in np.flatnonzero(found).tolist():
+                bad.add(lines[i], f"it {what.replace('have', 'has', 1).replace('repeat ', 'repeats ', 1)} "
+                                  f"(line {lines[first[rows.texts[i]]]})")  # fmt: skip
+            raise bad.error(path)
+        if treatment == "drop":
+            drop |= found
+        intake.count(path, name, int(found.sum()), treatment, what)
+    if not drop.any():
+        return rows
+    keep = np.flatnonzero(~drop)
+    intake.short = {name: [values[i] for i in keep.tolist()] for name, values in intake.short.items()}
+    if not len(keep):
+        raise empty_file(path)
+    return rows.take(keep)
 
 
 def load_csv(
@@ -286,20 +235,35 @@ def load_csv(
     text_columns: Annotated[list[ColumnName], Field(min_length=1)] | ColumnName = "text",
     label_column: ColumnName = "label",
     delimiter: Annotated[str, Field(pattern=r'^(auto|tab|[^\r\n"])$')] = "auto",
-    encoding: str = "utf-8",
+    quoting: Literal["auto", "csv", "none"] = "auto",
+    encoding: str = "auto",
     has_header: bool = True,
+    empty_texts: Treatment = "refuse",
+    duplicate_rows: Treatment = "keep",
+    conflicting_labels: Treatment = "keep",
+    rare_classes: Literal["refuse", "drop", "merge", "keep"] = "refuse",
+    rare_rows: Annotated[int, Field(ge=2)] = 7,
 ) -> Corpus:
     """Load a corpus from the user's files.
 
     Args:
-        train_file: ``.csv``, ``.tsv`` or ``.jsonl``, each also with ``.gz``. Relative to the current folder.
+        train_file: ``.csv``, ``.tsv``, ``.jsonl``, ``.json``, ``.parquet``, ``.xlsx``, ``.ods``, also packed, or a
+            folder with one sub-folder of text files for each class. Relative to the current folder.
         validation_file: Own validation rows; None cuts them from the training file.
         test_file: Own test rows; None cuts them from the training file.
         text_columns: Names of the columns that are joined with one space; positions (0-based) without header.
         label_column: Name or position of the column with the class, any string. Class names are sorted.
-        delimiter: One character, ``tab``, or ``auto``: a tab for ``.tsv``, else a comma.
-        encoding: Encoding of CSV and TSV files (JSON lines are UTF-8).
-        has_header: Whether the first row of a CSV or TSV file names its columns.
+        delimiter: One character, ``tab``, or ``auto``: a tab for ``.tsv``, else the one that gives the columns.
+        quoting: ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: as ``csv``, but rows that
+            quotes seem to join are refused.
+        encoding: Of text files; ``auto`` is UTF-8 unless the first bytes say otherwise.
+        has_header: Whether the first row of a table names its columns.
+        empty_texts: Treatment of rows without text.
+        duplicate_rows: Treatment of rows whose text and class stand in an earlier one; ``drop`` keeps the first.
+        conflicting_labels: Treatment of rows whose text stands in another class too; ``drop`` drops them all.
+        rare_classes: Classes with fewer than ``rare_rows`` training rows: ``drop`` them, ``merge`` them into the class
+            ``other``, ``keep`` them for training alone, or ``refuse`` where validation or test would have none.
+        rare_rows: See ``rare_classes``.
 
     Raises:
         ConfigError: No training file is named, or a column does not exist.
@@ -309,113 +273,103 @@ def load_csv(
     if not train_file:
         raise ConfigError(
             "data=csv needs a training file.",
-            fix="data.train_file=my.csv data.label_column=<name of a column>",
+            fix="data.train_file=my.csv data.label_column=<name of a column>; agnews inspect my.csv writes them",
         )
     texts = text_columns if isinstance(text_columns, list) else [text_columns]
     labels = Labels()
+    intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
+    how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header)
 
     def read(file: str | Path) -> TextRows:
-        return read_file(Path(file).expanduser(), texts, label_column, labels, delimiter, encoding, has_header)
+        return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake)
 
     train = read(train_file)
-    class_names = tuple(sorted(labels.index))
-    if len(class_names) < 2:
+    remembered = intake.how
+    names = sorted(labels.index)
+    if len(names) < 2:
         raise DataError(
-            f"{train_file}: all {len(train):,} rows have the class {class_names[0]!r}; "
+            f"{train_file}: all {len(train):,} rows have the class {shown(names[0])}; "
             "there must be at least two classes.",
             fix="check data.label_column",
         )
+    leaks = find_leaks(train.texts, train.labels, list(labels.index), intake.short)
     labels.is_open = False
     own = [read(file) if file else None for file in (validation_file, test_file)]
+    counts = np.bincount(train.labels, minlength=len(names))
+    rare = {name: int(counts[i]) for name, i in labels.index.items() if counts[i] < rare_rows}
+    meaning = _without_rare(names, rare, rare_classes, rare_rows, intake)
+    class_names = tuple(sorted({name for name in meaning.values() if name is not None}))
+    if len(class_names) < 2:
+        raise DataError(
+            f"data.rare_classes={rare_classes} leaves {len(class_names)} class; there must be at least two.",
+            fix="data.rare_classes=keep, or a smaller data.rare_rows",
+        )
+    intake.notes += [*_look_alike(class_names), *leaks]
     # Classes were numbered as they came; sorted names make the numbering independent of the row order.
-    order = np.empty(len(class_names), dtype=np.int64)
+    order = np.full(len(names), -1, dtype=np.int64)
     for name, index in labels.index.items():
-        order[index] = class_names.index(name)
+        if (new := meaning[name]) is not None:
+            order[index] = class_names.index(new)
 
     def renumber(rows: TextRows) -> TextRows:
-        return TextRows(rows.texts, order[rows.labels], rows.row_ids)
+        rows = TextRows(rows.texts, order[rows.labels], rows.row_ids)
+        return rows if rows.labels.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.labels >= 0))
 
     validation, test = (None if rows is None else renumber(rows) for rows in own)
     files = [str(Path(f).expanduser().resolve()) for f in (train_file, validation_file, test_file) if f]
-    return Corpus(renumber(train), validation, test, class_names, source="csv", location=", ".join(files))
-
-
-def read_file(
-    path: Path,
-    text_columns: list[ColumnName],
-    label_column: ColumnName,
-    labels: Labels,
-    delimiter: str = "auto",
-    encoding: str = "utf-8",
-    has_header: bool = True,
-    *,
-    group: str = "data",
-) -> TextRows:
-    """Read one labelled file; arguments as :func:`load_csv`.
-
-    Args:
-        path: The file.
-        text_columns: Names or positions of the columns that make the text.
-        label_column: Name or position of the column with the class.
-        labels: The classes; extended in place when open.
-        delimiter: One character, ``tab`` or ``auto``.
-        encoding: Encoding of CSV and TSV files.
-        has_header: Whether the first row names the columns.
-        group: Where the configuration holds these options, for error messages.
-
-    Raises:
-        ConfigError: A column does not exist.
-        DataError: The file is missing, empty, or has bad lines.
-    """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if ".jsonl" in suffixes[-2:] or ".ndjson" in suffixes[-2:]:
-        return read_json_lines(path, [str(name) for name in text_columns], str(label_column), labels)
-    if delimiter == "auto":
-        delimiter = "tab" if ".tsv" in suffixes[-2:] else ","
-    delimiter = "\t" if delimiter == "tab" else delimiter
-    first = read_header(path, delimiter=delimiter, encoding=encoding)
-    names: list[ColumnName] = list(first) if has_header else list(range(len(first)))
-    positions = tuple(column_position(path, names, name, f"{group}.text_columns") for name in text_columns)
-    columns = Columns(
-        texts=positions,
-        label=column_position(path, names, label_column, f"{group}.label_column"),
-        n_fields=len(first),
-        has_header=has_header,
+    return Corpus(
+        renumber(train),
+        validation,
+        test,
+        class_names,
+        source="csv",
+        location=", ".join(files),
+        notes=tuple(intake.notes),
+        counts=dict(intake.counts),
+        reading=_to_remember(remembered, texts),
+        uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
-    return read_table(path, columns, labels, delimiter=delimiter, encoding=encoding)
 
 
-def column_position(path: Path, names: Sequence[ColumnName], wanted: ColumnName, key: str) -> int:
-    """Return the position of a column.
+def _to_remember(how: Reading, texts: list[ColumnName]) -> dict[str, Any]:
+    """Return what further files of this kind are read with: by `predict` and `drift`."""
+    facts = asdict(how)
+    return {"text_columns": texts} | {k: facts[k] for k in ("delimiter", "quoting", "encoding", "has_header", "width")}
 
-    Args:
-        path: The file, for error messages.
-        names: The header's names, or the numbers 0, 1, ... without a header.
-        wanted: Name or position of the column.
-        key: The configuration's key that says so, such as ``data.label_column``.
 
-    Raises:
-        ConfigError: No column, or more than one, has this name.
-    """
-    # A header's names are strings, even where they look like numbers.
-    headless = isinstance(names[0], int)
-    name: ColumnName = wanted if headless else str(wanted)
-    if headless and isinstance(wanted, str) and wanted.isdigit():
-        name = int(wanted)
-    if names.count(name) == 1:
-        return names.index(name)
-    listed = ", ".join(str(n) for n in names)
-    if name in names:
-        raise ConfigError(f"{key}={wanted}: {path} has {names.count(name)} columns of this name ({listed}).")
-    if headless:
-        raise ConfigError(
-            f"{key}={wanted}: without a header, columns are numbered 0 to {len(names) - 1} in {path}.",
-            fix=f"{key}=<number>, or {key.partition('.')[0]}.has_header=true",
-        )
-    guess = nearest(str(wanted), [str(n) for n in names])
-    raise ConfigError(
-        f"{key}={wanted}: {path} has no such column.\n  its columns: {listed}",
-        fix=(f"{key}={guess}" if key.endswith("label_column") else f"{key}=[{guess}]")
-        if guess
-        else f"set {key} to one of its columns",
+def _without_rare(
+    names: Sequence[str], rare: dict[str, int], treatment: str, rare_rows: int, intake: Intake
+) -> dict[str, str | None]:
+    """Return what each class is called from now on, None where its rows are dropped, and say so."""
+    meaning: dict[str, str | None] = {name: name for name in names}
+    if not rare:
+        return meaning
+    said = (
+        f"{len(rare):,} classes have fewer than {rare_rows:,} rows: {listed([f'{k} ({n})' for k, n in rare.items()])}"
     )
+    intake.counts["rare_classes"] = len(rare)
+    if treatment == "drop":
+        meaning |= dict.fromkeys(rare)
+    elif treatment == "merge":
+        meaning |= dict.fromkeys(rare, OTHER)
+    outcome = {
+        "drop": "they were dropped",
+        "merge": f"they are the class {OTHER} now",
+        "keep": "they are in the training rows alone, and no score can tell how well they are answered",
+        "refuse": "validation and test have hardly any of them; data.rare_classes=drop, merge or keep settles it",
+    }[treatment]
+    intake.notes.append(f"{said}; {outcome}.")
+    return meaning
+
+
+def _look_alike(names: Iterable[str]) -> list[str]:
+    """Return remarks on classes that people would take for one: by case, blanks, width, accents or invisible marks."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+        groups.setdefault(" ".join(plain.casefold().split()), []).append(name)
+    return [
+        f"The classes {' and '.join(f'{name!r} ({name!a})' for name in group[:5])} look alike, and are different ones."
+        for group in groups.values()
+        if len(group) > 1
+    ]

@@ -1,14 +1,22 @@
-"""The parts of all readers of text files: classes, columns, opening, and the error that lists all bad lines."""
+"""The parts of all readers of files: opening and unpacking, encodings, classes, and the error that lists bad lines."""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import csv
 import gzip
 import io
+import json
+import logging
+import lzma
+import re
+import shlex
+import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,14 +28,19 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import has_control, is_name
 from agnews_exp.data.corpus import TextRows
 
+logger = logging.getLogger(__name__)
+
 LONGEST_LINE = 1 << 25
 """Most bytes of a line. A reader holds a whole line, so a file without line ends would be held as a whole."""
+
+HEAD = 1 << 18
+"""Bytes at the beginning of a file that its encoding and delimiter are found from."""
 
 _EXPANDED = 1 << 30
 
 
 def most_expanded(size: int) -> int:
-    """Return how many bytes a gzipped file of ``size`` bytes may expand to: a gigabyte, or 100 times its size if more.
+    """Return how many bytes a packed file of ``size`` bytes may expand to: a gigabyte, or 100 times its size if more.
 
     Texts compress to a third or a fifth; gzip reaches a thousandth with bytes that are all alike.
     """
@@ -68,7 +81,7 @@ class BoundedStream(io.BufferedIOBase):
         if self._most is not None and self._total > self._most:
             raise DataError(
                 f"{self._name} expands to more than {self._most:,} bytes, which no text of its size does.",
-                fix="if that is right, decompress it yourself: gzip -dk",
+                fix="if that is right, decompress it yourself",
             )
         if self._longest_line is not None:
             end = max(part.rfind(b"\n"), part.rfind(b"\r"))
@@ -84,6 +97,224 @@ class BoundedStream(io.BufferedIOBase):
         if not self.closed:
             self._stream.close()
         super().close()
+
+
+def _open_zst(path: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.input_stream(path, compression="zstd")
+
+
+def _open_zip(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:  # what is opened keeps the file open
+        return archive.open(_zipped(path, archive))
+
+
+def _zipped(path: Path, archive: zipfile.ZipFile) -> str:
+    """Return the name of the one file in an archive."""
+    names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith(("__MACOSX/", "."))]
+    if len(names) != 1:
+        listed = ": " + ", ".join(map(shown, names[:10])) if names else ""
+        raise DataError(f"{path} holds {len(names):,} files{listed}; it must hold one.", fix="unpack it, and name one")
+    return names[0]
+
+
+_PACKED: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".lzma": lzma.open, ".zst": _open_zst, ".zip": _open_zip,
+}  # fmt: skip
+
+_MAGIC = {
+    b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst",
+    b"PK\x03\x04": ".zip, .xlsx or .ods", b"PAR1": ".parquet", b"\xd0\xcf\x11\xe0": ".xls (save it as .xlsx)",
+}  # fmt: skip
+"""First bytes of files that are no text, and the name that they should have."""
+
+
+def content_suffix(path: Path) -> str:
+    """Return the suffix, in lower case, of a file or of what is packed in it: ``.csv`` of ``a.CSV.gz``."""
+    packed = path.suffix.lower()
+    if packed not in _PACKED:
+        return packed
+    if packed == ".zip":
+        with reading(path), zipfile.ZipFile(path) as archive:
+            return Path(_zipped(path, archive)).suffix.lower()
+    return Path(path.stem).suffix.lower()
+
+
+def open_bytes(path: Path, *, longest_line: int | None = None) -> IO[bytes]:
+    """Open a file, unpacked if its name says that it is packed, bounded as :class:`BoundedStream` says."""
+    opener = _PACKED.get(path.suffix.lower())
+    stream = path.open("rb") if opener is None else opener(path)
+    most = None if opener is None else most_expanded(path.stat().st_size)
+    return cast("IO[bytes]", BoundedStream(str(path), stream, longest_line, most))
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, unpacked.
+
+    Raises:
+        DataError: They are those of a file of another kind.
+    """
+    with open_bytes(path) as stream:
+        head = b""
+        while len(head) < HEAD and (part := stream.read(HEAD - len(head))):
+            head += part
+    for magic, suffix in _MAGIC.items():
+        if head.startswith(magic):
+            raise DataError(f"{path} is no text; it looks like {suffix}.", fix="give it the name of what it is")
+    return head
+
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+"""Byte-order marks; UTF-32's before UTF-16's, which begin them."""
+
+
+def find_encoding(head: bytes, name: str, asked: str, remembered: str | None = None) -> str:
+    """Return the encoding of a text from its first bytes.
+
+    A byte-order mark decides, then zero bytes in every other place (UTF-16), then what is remembered, else UTF-8:
+    anything beyond that would be a guess.
+
+    Args:
+        head: The first bytes.
+        name: Of the file, for messages.
+        asked: An encoding, or ``auto``.
+        remembered: The encoding of earlier files of its kind.
+
+    Raises:
+        DataError: The byte-order mark is of another encoding than UTF-8, which was asked for.
+    """
+    marked = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), None)
+    if asked != "auto":
+        if marked not in (None, "utf-8") and is_utf8(asked):
+            raise DataError(f"{name} is {marked.upper()}, not {asked}, by its byte-order mark.", fix=f"say {marked}")
+        return asked
+    if marked is not None:
+        found = marked
+    elif (zeros := [head[i:2000:2].count(0) for i in (0, 1)]) and max(zeros) > len(head[:2000]) // 4:
+        found = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    elif remembered is not None and not remembered.startswith(("utf-16", "utf-32")):
+        found = remembered
+    else:
+        found = "utf-8"
+    if not is_utf8(found) and found != remembered:
+        logger.warning("%s is read as %s, as its first bytes say.", name, found.upper())
+    return found
+
+
+def is_utf8(encoding: str) -> bool:
+    """Return whether an encoding's name means UTF-8."""
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
+
+
+def open_text(
+    path: Path,
+    encoding: str,
+    *,
+    errors: str = "surrogateescape",
+    bounded_lines: bool = True,
+    key: str = "data.encoding",
+) -> IO[str]:
+    """Open a text file without translating line ends; a UTF-8 byte-order mark is skipped.
+
+    Reading raises DataError for a file that expands without end and, with ``bounded_lines``, for a line without end.
+
+    Raises:
+        ConfigError: There is no such encoding.
+    """
+    check_encoding(encoding, key)
+    stream = open_bytes(path, longest_line=LONGEST_LINE if bounded_lines else None)
+    return io.TextIOWrapper(stream, encoding="utf-8-sig" if is_utf8(encoding) else encoding, errors=errors, newline="")
+
+
+def check_encoding(encoding: str, key: str) -> None:
+    """Raise unless there is such an encoding.
+
+    Raises:
+        ConfigError: There is none, or it is of no texts.
+    """
+    try:
+        "".encode(encoding, "surrogateescape")
+    except (LookupError, ValueError) as error:  # ValueError: its codec cannot read files, such as idna
+        fix = fixed(key, "utf-8")
+        raise ConfigError(f"{key}={shown(encoding)} is not an encoding.", fix=fix) from error
+
+
+def first_bad_line(path: Path, encoding: str) -> int:
+    """Return the line (1-based) of the first byte that cannot be decoded."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    ends, last = 0, ""
+    with suppress(UnicodeError), open_bytes(path) as stream:
+        while part := stream.read(1 << 16):
+            state = decoder.getstate()
+            try:
+                texts: Iterable[str] = [decoder.decode(part)]
+            except UnicodeError:
+                decoder.setstate(state)
+                texts = _decoded(decoder, part)
+            for text in texts:
+                ends += text.count("\n") + text.count("\r") - text.count("\r\n") - (last + text[:1] == "\r\n")
+                last = text[-1:] or last
+    return ends + 1
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, part: bytes) -> Iterator[str]:
+    for at in range(len(part)):
+        yield decoder.decode(part[at : at + 1])
+
+
+def wrong_bytes(text: str, encoding: str) -> str | None:
+    """Return a message about the first byte of a text that was not decoded (``surrogateescape``), or None."""
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"byte 0x{ord(error.object[error.start]) & 0xFF:02x} is not {encoding.upper()}"
+    return None
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return a value as messages show it: quoted, and cut where it is long."""
+    text = value if isinstance(value, str) else str(value)
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text):,} characters)"
+
+
+def listed(names: Sequence[object], most: int = 20) -> str:
+    """Return names as messages list them: cut where they are long or many."""
+    texts = [text if len(text := str(name)) <= 60 else f"{text[:60]}..." for name in names[:most]]
+    return ", ".join(texts) + (f", ... ({len(names):,} in all)" if len(names) > most else "")
+
+
+def fixed(key: str, value: object) -> str:
+    """Return the words that give a key a value, as a shell and Hydra read them.
+
+    Args:
+        key: Of the configuration (``data.delimiter``), or an option (``--delimiter``).
+        value: A text, a number, or a list of them.
+    """
+    if key.startswith("--"):
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return f"{key} {shlex.quote(text)}"
+    values = value if isinstance(value, list) else [value]
+    words = [str(one) if _is_plain(str(one)) else _hydra_quoted(str(one)) for one in values]
+    return shlex.quote(f"{key}=[{','.join(words)}]" if isinstance(value, list) else f"{key}={words[0]}")
+
+
+def _hydra_quoted(text: str) -> str:
+    """Return a text as a quoted value of Hydra's grammar, where only backslashes before a quote are escaped."""
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
+    return f"{mark}{escaped}{mark}"
+
+
+def _is_plain(word: str) -> bool:
+    """Return whether Hydra takes a word as it is, for a text."""
+    ends_well = word[:1].isalpha() and word.lower() not in ("true", "false", "null", "nan", "inf")
+    return word.isdigit() or (ends_well and all(c.isalnum() or c in "_-./" for c in word) and word.isascii())
 
 
 _SHOWN = 10
@@ -123,34 +354,24 @@ class Labels:
         if self.is_open:
             wrong = "holds a control character" if has_control(label) else f"has {len(label):,} characters"
             return f"the label {label[:80]!r} {wrong}"
-        guess = nearest(label, self.index)
-        listed = ", ".join(list(self.index)[:12]) + (", ..." if len(self.index) > 12 else "")
-        return f"unknown class {label!r} (known: {listed}" + (f"; did you mean {guess!r}?)" if guess else ")")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The positions of texts and label in the rows of a table.
-
-    Attributes:
-        texts: Positions of the fields that are joined with one space into the text.
-        label: Position of the label.
-        n_fields: Fields that every row must have.
-        has_header: Whether the first row names the columns.
-    """
-
-    texts: tuple[int, ...]
-    label: int
-    n_fields: int
-    has_header: bool = False
+        guess = nearest(label, self.index) if len(label) <= 200 else None
+        names = listed(list(self.index), 12)
+        return f"unknown class {shown(label)} (known: {names}" + (f"; did you mean {guess!r}?)" if guess else ")")
 
 
 @dataclass
 class BadLines:
-    """The number of bad lines of a file, and the reasons of the first ten."""
+    """The number of bad lines of a file, and the reasons of the first ten.
+
+    Attributes:
+        total: How many.
+        shown: ``line 3: reason`` of the first ten.
+        fix: The next thing to do.
+    """
 
     total: int = 0
     shown: list[str] = field(default_factory=list)
+    fix: str = "correct or remove these lines; nothing was read from this file"
 
     def add(self, line: int, reason: str) -> None:
         """Count a bad line (1-based)."""
@@ -162,36 +383,10 @@ class BadLines:
         """Return the error that names the file and its bad lines."""
         more = [f"... and {self.total - _SHOWN:,} more"] if self.total > _SHOWN else []
         lines = "1 bad line" if self.total == 1 else f"{self.total:,} bad lines"
-        return DataError(
-            f"{path}: {lines}.\n  " + "\n  ".join(self.shown + more),
-            fix="correct or remove these lines; nothing was read from this file",
-        )
+        return DataError(f"{path}: {lines}.\n  " + "\n  ".join(self.shown + more), fix=self.fix)
 
 
-def open_text(
-    path: Path, encoding: str, *, errors: str = "strict", newline: str = "", bounded_lines: bool = True
-) -> IO[str]:
-    """Open a plain or gzipped text file without translating line ends; a UTF-8 byte-order mark is skipped.
-
-    Reading raises DataError for a file that expands without end and, with ``bounded_lines``, for a line without end.
-
-    Raises:
-        ConfigError: There is no such encoding.
-    """
-    try:
-        "".encode(encoding, "surrogateescape")
-    except (LookupError, ValueError) as error:  # ValueError: its codec cannot read files, such as idna
-        raise ConfigError(f"data.encoding={encoding!r} is not an encoding.", fix="data.encoding=utf-8") from error
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        encoding = "utf-8-sig"
-    compressed = path.suffix == ".gz"
-    stream = gzip.open(path) if compressed else path.open("rb")  # noqa: SIM115 - closed with what is returned
-    most = most_expanded(path.stat().st_size) if compressed else None
-    bounded = BoundedStream(str(path), stream, LONGEST_LINE if bounded_lines else None, most)
-    return io.TextIOWrapper(cast("IO[bytes]", bounded), encoding=encoding, errors=errors, newline=newline)
-
-
-def as_rows(path: Path, texts: list[str], indices: array[int]) -> TextRows:
+def as_rows(path: Path, texts: list[str], indices: array[int], row_ids: array[int] | None = None) -> TextRows:
     """Build the rows of one file.
 
     Raises:
@@ -199,17 +394,18 @@ def as_rows(path: Path, texts: list[str], indices: array[int]) -> TextRows:
     """
     if not texts:
         raise empty_file(path)
-    return TextRows(texts, np.array(indices, dtype=np.int64), np.arange(len(texts), dtype=np.int64))
+    ids = np.arange(len(texts), dtype=np.int64) if row_ids is None else np.array(row_ids, dtype=np.int64)
+    return TextRows(texts, np.array(indices, dtype=np.int64), ids)
 
 
-def empty_file(path: Path) -> DataError:
+def empty_file(path: object) -> DataError:
     """Return the error for a file without rows."""
     return DataError(f"{path}: the file has no rows.", fix="check that it was written completely")
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system and of gzip about a file into a DataError."""
+    """Turn errors of the operating system and of unpacking about a file into a DataError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -218,8 +414,12 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, not a file.") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
+    except RuntimeError as error:
+        if "password" not in str(error):  # of an encrypted archive
+            raise
+        raise DataError(f"{path} is encrypted.", fix="unpack it") from error
 
 
 @contextmanager
@@ -230,3 +430,18 @@ def field_limit() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(previous)
+
+
+def label_text(value: object) -> str:
+    """Return a label of a typed file as text, as JSON spells it.
+
+    Raises:
+        ValueError: It is neither a text, a whole number, nor true or false.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    raise ValueError(f"the label is neither a string nor an integer: {shown(json.dumps(value, default=str))}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
+from agnews_exp.data.files import listed
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +141,20 @@ def make_splits(
         DataError: A class has too few rows for the split.
     """
     check_fraction(data_fraction)
+    for note in corpus.notes:
+        logger.warning("%s", note)
     train, validation, test = corpus.train, corpus.validation, corpus.test
     if test is None:
-        train, test = _cut(train, test_size, "test", split_seed, corpus.class_names)
+        train, test = _cut(corpus, train, test_size, "test", split_seed)
     if validation is None:
-        train, validation = _cut(train, validation_size, "validation", split_seed, corpus.class_names)
+        train, validation = _cut(corpus, train, validation_size, "validation", split_seed)
     if data_fraction < 1:
         seed = split_seed if subset_seed is None else subset_seed
         train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
     for name, rows in (("validation", validation), ("test", test)):
         absent = _absent(rows, corpus.class_names)
         if absent:
-            logger.warning("The %s rows have no row of class %s: macro-F1 suffers", name, ", ".join(absent))
+            logger.warning("The %s rows have no row of class %s: macro-F1 suffers", name, listed(absent))
     return Splits(
         train=train,
         validation=validation,
@@ -181,33 +184,38 @@ def cross_split_duplicates(splits: Splits) -> dict[str, int]:
     }
 
 
-def _cut(rows: TextRows, size: float, name: str, seed: int, class_names: tuple[str, ...]) -> tuple[TextRows, TextRows]:
-    """Return (the rest, the rows cut off), stratified."""
+def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off), stratified; classes that are too small for it may stay in the rest."""
     if not 0 < size < 1:
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
     from sklearn.model_selection import train_test_split
 
+    class_names = corpus.class_names
     counts = np.bincount(rows.labels, minlength=len(class_names))
-    fix = f"add rows to these classes, merge or remove them, or give an own {name} file (data.{name}_file)"
-    small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero(counts < 2)]
+    offered = "data.rare_classes=drop (or merge, or keep), or " if corpus.reading is not None else ""
+    fix = f"{offered}add rows to these classes, or give an own {name} file (data.{name}_file)"
+    whole = np.bincount(corpus.train.labels, minlength=len(class_names)) < corpus.uncut_below
+    small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero((counts < 2) & ~whole)]
     if small:
-        raise DataError(f"Too few rows to cut {name} rows off, of class {', '.join(small)}; at least 2.", fix=fix)
-    n_cut = int(np.ceil(len(rows) * size))
-    if min(n_cut, len(rows) - n_cut) < len(class_names):
+        raise DataError(f"Too few rows to cut {name} rows off, of class {listed(small)}; at least 2.", fix=fix)
+    positions = np.flatnonzero(~whole[rows.labels])
+    n_cut, n_classes = int(np.ceil(len(positions) * size)), int((~whole).sum())
+    if min(n_cut, len(positions) - n_cut) < max(1, n_classes):
         raise DataError(
-            f"data.{name}_size={size} of {len(rows):,} rows leaves {n_cut} {name} rows and "
-            f"{len(rows) - n_cut} others, fewer than the {len(class_names)} classes.",
+            f"data.{name}_size={size} of {len(positions):,} rows leaves {n_cut} {name} rows and "
+            f"{len(positions) - n_cut} others, fewer than the {n_classes} classes.",
             fix=fix,
         )
-    positions = np.arange(len(rows), dtype=np.int64)
-    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels, random_state=seed)
+    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels[positions], random_state=seed)
+    if whole.any():
+        rest = np.concatenate([rest, np.flatnonzero(whole[rows.labels])])
     kept, cut_off = rows.take(rest), rows.take(cut)
     for part, what in ((cut_off, name), (kept, "remaining")):
-        absent = _absent(part, class_names)
+        absent = [label for label in _absent(part, class_names) if not whole[class_names.index(label)]]
         if absent:
             raise DataError(
                 f"data.{name}_size={size} leaves no {what} row of class "
-                + ", ".join(f"{label} ({counts[class_names.index(label)]} rows)" for label in absent)
+                + listed([f"{label} ({counts[class_names.index(label)]} rows)" for label in absent])
                 + ".",
                 fix=fix,
             )

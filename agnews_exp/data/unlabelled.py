@@ -10,22 +10,11 @@ import numpy as np
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Splits
-from agnews_exp.data.csv_files import column_position, read_header, read_json_lines, read_table
-from agnews_exp.data.files import Columns, Labels, open_text, reading
+from agnews_exp.data.files import BadLines, reading
+from agnews_exp.data.tables import Reading, column_position, format_of, joined_text, open_table
 
 REST = "rest"
 """The source that is the training rows left out by ``data_fraction``."""
-
-_TABLES = {".csv": ",", ".tsv": "\t"}
-_JSON = (".jsonl", ".ndjson")
-
-
-class _NoLabels(Labels):
-    """Takes any text for a label, because the readers of labelled files want one."""
-
-    def find(self, label: str) -> int:
-        """Return 0, the class of every text."""
-        return 0
 
 
 def unlabelled_texts(
@@ -78,30 +67,35 @@ def left_out(splits: Splits) -> list[str]:
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
-    """Read the texts of a file: ``.csv``, ``.tsv``, ``.jsonl`` (each also ``.gz``), or one text a line.
+    """Read the texts of a file: a table or JSON (see :data:`agnews_exp.data.tables.FORMATS`), or one text a line.
 
     Args:
-        path: The file, UTF-8.
+        path: The file.
         columns: Columns or keys that are joined with one space; not looked at where each line is a text.
 
     Raises:
         ConfigError: A column does not exist.
         DataError: The file is missing, empty, or has bad lines.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    if any(suffix in _JSON for suffix in suffixes):
-        return read_json_lines(path, list(columns), columns[0], _NoLabels()).texts
-    delimiter = next((_TABLES[suffix] for suffix in suffixes if suffix in _TABLES), None)
-    if delimiter is not None:
-        header = read_header(path, delimiter=delimiter)
-        positions = tuple(column_position(path, header, name, "model.unlabelled_columns") for name in columns)
-        table = Columns(positions, label=positions[0], n_fields=len(header), has_header=True)
-        return read_table(path, table, _NoLabels(), delimiter=delimiter).texts
-    try:
-        with reading(path), open_text(path, "utf-8") as file:
-            texts = [line.strip() for line in file if not line.isspace()]
-    except UnicodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}.") from error
+    with reading(path):
+        format = format_of(path) or "text"
+    texts, bad = [], BadLines()
+    how = Reading(format, group="model")
+    with open_table(path, how, columns) as table:
+        if table.how.format not in ("text", "jsonl", "json"):
+            for name in columns:
+                column_position(path, table.names, name, "model.unlabelled_columns")
+        for line, values, reason in table.rows(["text"] if format == "text" else list(columns)):
+            try:
+                text = joined_text(values) if values is not None else ""
+            except ValueError as error:
+                values, reason = None, str(error)
+            if values is None or (not text.strip() and format != "text"):
+                bad.add(line, reason or "the text is empty")
+            elif text.strip():
+                texts.append(text.strip() if format == "text" else text)
+    if bad.total:
+        raise bad.error(path)
     if not texts:
         raise DataError(f"{path} holds no text.")
     return texts

@@ -22,6 +22,9 @@ from agnews_exp.core.text import has_control
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+READING = "reading.json"
+"""The file of a model folder that says how the training files were read, where there were any."""
+
 _CHECKSUM = "checksum"
 """Key of a checksum of the manifest's own entries: a flipped bit would rename a class."""
 

@@ -24,7 +24,7 @@ from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions, stored_probabilities
 from agnews_exp.models.answers import SourceRun
-from agnews_exp.models.persistence import read_manifest
+from agnews_exp.models.persistence import READING, read_manifest
 from agnews_exp.models.recipes import Distillation
 from agnews_exp.runners.protocol import FitSummary, Runner, Stages
 
@@ -79,8 +79,8 @@ class _Teacher:
         self._run = run
         self._model: Any = None
         files = read_manifest(run.model)["sha256"]
-        # A drift reference may be added to an older folder; it changes no answer.
-        relevant = sorted((name, digest) for name, digest in files.items() if not name.endswith(REFERENCE))
+        # A drift reference may be added to an older folder; it changes no answer, and neither does how files were read.
+        relevant = sorted((name, digest) for name, digest in files.items() if not name.endswith((REFERENCE, READING)))
         self.identity = f"{run.fingerprint} {relevant}"
 
     def answer(self, texts: list[str]) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agnews_exp.serving.exporting import Engine, Parity
+    from agnews_exp.serving.inputs import Source
 
 
 def add_parsers(commands: Any) -> None:
@@ -35,7 +36,7 @@ def _add_export_parser(commands: Any) -> None:
         "--int8", action="store_true", help="int8 weights and products: a quarter of the size; float32 if that is worse"
     )
     export.add_argument("--texts", help="file of texts to check with (default: validation rows of the run)")
-    export.add_argument("--columns", default="text", help="columns or keys of that file joined into the text")
+    export.add_argument("--columns", help="columns or keys of that file joined into the text (default: as in training)")
     export.add_argument("--rows", type=int, default=1000, help="so many texts are checked (default: 1000)")
     export.add_argument("--force", action="store_true", help="replace an exported folder")
     export.add_argument(
@@ -85,10 +86,9 @@ def _check_rows(options: argparse.Namespace, folder: Path) -> tuple[Sequence[str
 
     if options.texts is not None:
         from agnews_exp.core.errors import DataError
-        from agnews_exp.serving.inputs import describe_source, read_items
+        from agnews_exp.serving.inputs import Asked, describe_source, read_items, recall_reading
 
-        columns = [column.strip() for column in options.columns.split(",") if column.strip()]
-        source = describe_source(options.texts, format=None, columns=columns, header=True)
+        source = describe_source(options.texts, Asked(columns=_columns(options)), recall_reading(folder))
         good = (item.text for item in read_items(source) if item.text is not None)
         texts = list(itertools.islice(good, options.rows))
         if not texts:
@@ -155,12 +155,44 @@ def _add_registry_parsers(commands: Any) -> None:
 
     drift = commands.add_parser("drift", help="do new texts look like those that a model was judged on?")
     drift.add_argument("model", help="run (folder, name, MLflow id)")
-    drift.add_argument("file", nargs="?", default="-", help="CSV, TSV, JSON lines, Parquet or text; - is stdin")
-    drift.add_argument("--format", choices=("csv", "tsv", "jsonl", "text", "parquet"), help="of the input")
-    drift.add_argument("--columns", default="text", help="columns or keys joined into the text: title,body")
-    drift.add_argument("--no-header", action="store_true", help="the CSV file has none: --columns 1,2 (from 0)")
+    _add_input_options(drift)
     drift.add_argument("--fail", action="store_true", help="exit with 1 when something has moved")
     drift.set_defaults(handler=_drift)
+
+
+def _add_input_options(command: argparse.ArgumentParser) -> None:
+    formats = ("csv", "tsv", "jsonl", "json", "text", "parquet", "xlsx", "ods")
+    command.add_argument("file", nargs="?", default="-", help="a file that training reads too, or of texts; - is stdin")
+    command.add_argument("--format", choices=formats, help="of the input (default: by its name; of stdin: text)")
+    command.add_argument("--columns", help="columns or keys joined into the text: title,body (default: as in training)")
+    command.add_argument("--no-header", action="store_true", help="the table has none: --columns 1,2 (from 0)")
+    command.add_argument("--delimiter", type=_delimiter, help="one character, tab or auto (default: as in training)")
+    command.add_argument(
+        "--quoting", choices=("auto", "csv", "none"), help="whether quotes enclose fields (default: as in training)"
+    )
+    command.add_argument("--encoding", help="such as cp1252, or auto (default: as in training)")
+
+
+def _delimiter(word: str) -> str:
+    if word in ("auto", "tab") or (len(word) == 1 and word not in '\r\n"'):
+        return word
+    raise argparse.ArgumentTypeError(f"{word!r} is neither one character, tab nor auto")
+
+
+def _columns(options: argparse.Namespace) -> list[str] | None:
+    if options.columns is None:
+        return None
+    return [column.strip() for column in options.columns.split(",") if column.strip()] or None
+
+
+def _source(options: argparse.Namespace, folder: Path) -> Source:
+    from agnews_exp.serving.inputs import Asked, describe_source, recall_reading
+
+    header = False if options.no_header else None
+    asked = Asked(
+        options.format, _columns(options), options.delimiter, options.quoting, options.encoding, header
+    )  # fmt: skip
+    return describe_source(options.file, asked, recall_reading(folder))
 
 
 def _plain() -> dict[str, Any]:
@@ -194,15 +226,13 @@ def _drift(options: argparse.Namespace) -> None:
 
     from agnews_exp.analyses.performing import FinishedRun
     from agnews_exp.evaluation.drift import REFERENCE
-    from agnews_exp.serving.inputs import describe_source
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.registry import find_drift, write_reference
     from agnews_exp.tracking.runs import find_runs
 
-    columns = [column.strip() for column in options.columns.split(",") if column.strip()]
-    source = describe_source(options.file, format=options.format, columns=columns, header=not options.no_header)
     plain = _plain()
     found = find_model(plain, options.model)
+    source = _source(options, found.folder)
     if not (found.folder / REFERENCE).is_file():
         (run,) = find_runs(plain, [options.model])
         write_reference(FinishedRun(run), found.folder)
@@ -224,12 +254,8 @@ def _add_answering_parsers(commands: Any) -> None:
 
     predict = commands.add_parser("predict", help="answer the texts of a file or of standard input")
     predict.add_argument("model", help="run (folder, name, MLflow id), model folder, or models:/name@alias")
-    predict.add_argument("file", nargs="?", default="-", help="CSV, TSV, JSON lines, Parquet or text; - is stdin")
+    _add_input_options(predict)
     predict.add_argument("--output", type=Path, help=".csv, .jsonl or .parquet (default: JSON lines on stdout)")
-    predict.add_argument("--format", choices=("csv", "tsv", "jsonl", "text", "parquet"), help="of the input")
-    predict.add_argument("--columns", default="text", help="columns or keys joined into the text: title,body")
-    predict.add_argument("--no-header", action="store_true", help="the CSV file has none: --columns 1,2 (from 0)")
-    predict.add_argument("--encoding", default="utf-8")
     predict.add_argument("--top-k", type=int, default=1, help="so many most likely classes")
     predict.add_argument("--probabilities", action="store_true", help="every class' confidence")
     predict.add_argument("--with-text", action="store_true", help="give the texts back")
@@ -259,7 +285,6 @@ def _predict(options: argparse.Namespace) -> None:
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError
-    from agnews_exp.serving.inputs import describe_source
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.predicting import Answering, predict_stream
 
@@ -268,15 +293,8 @@ def _predict(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least 1.")
     if options.explain < 0:
         raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
-    columns = [column.strip() for column in options.columns.split(",") if column.strip()]
-    source = describe_source(
-        options.file,
-        format=options.format,
-        columns=columns,
-        header=not options.no_header,
-        encoding=options.encoding,
-    )
     found = find_model(to_plain(compose_config([])), options.model)
+    source = _source(options, found.folder)
     answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)
     with _progress() as progress:
         outcome = predict_stream(

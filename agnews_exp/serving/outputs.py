@@ -1,4 +1,4 @@
-"""Answers and rejects written as a stream that can be cut off and gone on with."""
+"""Answers and rejects written as a stream that can be gone on with; a file gets its name when it is whole."""
 
 from __future__ import annotations
 
@@ -35,8 +35,25 @@ class Output(Protocol):
         """Complete the file."""
 
 
+def partial(path: Path) -> Path:
+    """Return what an output is called until it is complete: a file, of Parquet a folder."""
+    return path.with_name(path.name + ".part")
+
+
+def holds(path: Path, position: int) -> bool:
+    """Return whether an unfinished output is as long as an earlier call noted.
+
+    Args:
+        path: Of the output.
+        position: What :meth:`Output.position` returned.
+    """
+    if path.suffix.lower() == ".parquet":
+        return all(ParquetOutput.part(path, number).is_file() for number in range(position))
+    return not position or (partial(path).is_file() and partial(path).stat().st_size >= position)
+
+
 class LineOutput:
-    """Output as CSV or JSON lines.
+    """Output as CSV or JSON lines, which is called ``<path>.part`` until it is complete.
 
     Args:
         path: The file; None is standard output.
@@ -48,8 +65,8 @@ class LineOutput:
     def __init__(self, path: Path | None, format: str, columns: Sequence[str], position: int | None = None) -> None:
         self._csv = format == "csv"
         self._columns = list(columns)
-        self._file: IO[bytes] = sys.stdout.buffer if path is None else path.open("r+b" if position else "wb")
-        self._own = path is not None
+        self._path = path
+        self._file: IO[bytes] = sys.stdout.buffer if path is None else partial(path).open("r+b" if position else "wb")
         if position:
             self._file.truncate(position)
             self._file.seek(position)
@@ -76,16 +93,18 @@ class LineOutput:
     def position(self) -> int:
         """Flush to the disk and return the length."""
         self._file.flush()
-        if not self._own:
+        if self._path is None:
             return 0
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
-        """Flush, and close a file of our own."""
+        """Flush, and give a file of our own its name."""
         self._file.flush()
-        if self._own:
+        if self._path is not None:
+            os.fsync(self._file.fileno())
             self._file.close()
+            partial(self._path).replace(self._path)
 
 
 class ParquetOutput:
@@ -98,7 +117,7 @@ class ParquetOutput:
 
     def __init__(self, path: Path, position: int | None = None) -> None:
         self._path = path
-        self._parts = path.with_name(path.name + ".parts")
+        self._parts = partial(path)
         if not position:
             shutil.rmtree(self._parts, ignore_errors=True)
         self._parts.mkdir(parents=True, exist_ok=True)
@@ -115,12 +134,14 @@ class ParquetOutput:
         import pyarrow.parquet as pq
 
         if self._rows:
-            pq.write_table(pa.Table.from_pylist([dict(row) for row in self._rows]), self._part(self._count))
+            pq.write_table(pa.Table.from_pylist([dict(row) for row in self._rows]), self.part(self._path, self._count))
             self._count, self._rows = self._count + 1, []
         return self._count
 
-    def _part(self, number: int) -> Path:
-        return self._parts / f"{number:06}.parquet"
+    @staticmethod
+    def part(path: Path, number: int) -> Path:
+        """Return the file of a part (0-based)."""
+        return partial(path) / f"{number:06}.parquet"
 
     def close(self) -> None:
         """Join the parts, one at a time in memory."""
@@ -134,10 +155,10 @@ class ParquetOutput:
             if not self._count:
                 pq.write_table(pa.table({}), temporary)
             else:
-                schema = pq.read_schema(self._part(0))
+                schema = pq.read_schema(self.part(self._path, 0))
                 with pq.ParquetWriter(temporary, schema) as writer:
                     for number in range(self._count):
-                        writer.write_table(pq.read_table(self._part(number)).cast(schema))
+                        writer.write_table(pq.read_table(self.part(self._path, number)).cast(schema))
         shutil.rmtree(self._parts, ignore_errors=True)
 
 

@@ -20,7 +20,7 @@ from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
-from agnews_exp.serving.outputs import LineOutput, Output, open_output
+from agnews_exp.serving.outputs import LineOutput, Output, holds, open_output, partial
 from agnews_exp.tracking.record import read_json, write_json
 
 _SAVE_EVERY_S = 5.0
@@ -134,8 +134,9 @@ def predict_stream(
 ) -> Outcome:
     """Answer all rows of a source.
 
-    Good rows are all answered; bad ones go to ``<output>.rejects.jsonl`` with line and reason. A call that is cut off
-    leaves ``<output>.progress.json``; the same call again goes on from there.
+    Good rows are all answered; bad ones go to ``<output>.rejects.jsonl`` with line and reason. Until all are, the files
+    are called ``<output>.part`` and ``<output>.rejects.jsonl.part``. A call that is cut off leaves them, and
+    ``<output>.progress.json``, with which the same call again goes on.
 
     Args:
         source: Where the texts are.
@@ -151,8 +152,10 @@ def predict_stream(
     """
     start = time.monotonic()
     explainer = word_explainer(model) if answering.explain else None
+    rows = read_items(source)
+    first = list(itertools.islice(rows, 1))  # a column that is not there is an error before there is any output
     job = _Job(source, output, identity, answering, columns_of(model, answering), force)
-    items = itertools.islice(read_items(source), job.done, None)
+    items = itertools.islice(itertools.chain(first, rows), job.done, None)
     saved = start
     while batch := list(itertools.islice(items, answering.batch_size)):
         good = [item for item in batch if item.text is not None]
@@ -203,12 +206,23 @@ class _Job:
             return None
         self._output.parent.mkdir(parents=True, exist_ok=True)
         note = read_json(self._beside("progress.json"))
-        if note is not None and note.get("identity") == self._identity and not force:
-            return note
+        fix = "--force, which begins anew, or another --output"
         if self._output.exists() and not force:
-            raise ConfigError(f"{self._output} is there already.", fix="--force, or another --output")
-        for suffix in ("progress.json", "rejects.jsonl"):
-            self._beside(suffix).unlink(missing_ok=True)
+            raise ConfigError(f"{self._output} is there already.", fix=fix)
+        if note is not None and not force:
+            if note.get("identity") != self._identity:
+                raise ConfigError(
+                    f"{self._output} is there already, unfinished: an earlier call with another model, input or other "
+                    "options was cut off.",
+                    fix=fix,
+                )
+            for path, key in ((self._output, "answers"), (self._beside("rejects.jsonl"), "rejects")):
+                if not holds(path, int(note[key])):
+                    raise ConfigError(f"{partial(path)} is shorter than an earlier call left it, or gone.", fix=fix)
+            return note
+        rejects = self._beside("rejects.jsonl")
+        for path in (self._beside("progress.json"), rejects, partial(rejects)):
+            path.unlink(missing_ok=True)
         return None
 
     def reject(self, items: Sequence[Item]) -> None:
@@ -236,17 +250,18 @@ class _Job:
         write_json(self._beside("progress.json"), note | {"answers": answers, "rejects": rejects})
 
     def finish(self) -> None:
-        """Complete all files; nothing is left to go on with."""
-        self.answers.close()
+        """Complete all files, the answers last; nothing is left to go on with."""
         if self._rejects:
             self._rejects.close()
+        self.answers.close()
         if self._output is not None:
             self._beside("progress.json").unlink(missing_ok=True)
 
 
 def _identity_of(source: Source, model: str, answering: Answering) -> str:
-    facts: list[Any] = [model, vars(answering), source.format, source.columns, source.header, source.encoding]
+    facts: list[Any] = [model, vars(answering), vars(source.how), source.columns]
     if source.path is not None:
-        status = source.path.stat()
-        facts += [str(source.path.resolve()), status.st_size, status.st_mtime_ns]
+        for path in sorted(source.path.rglob("*")) if source.path.is_dir() else [source.path]:
+            status = path.stat()
+            facts += [str(path.resolve()), status.st_size, status.st_mtime_ns]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.data.corpus import Corpus
+from agnews_exp.data.corpus import Corpus, TextRows
+from agnews_exp.data.splits import make_splits, stratified
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 
@@ -57,3 +59,42 @@ def test_the_checksum_is_of_every_row_of_long_splits_too():
     for i in (9_999, 10_000, 20_000):
         changed = [*rows[:i], (f"tExt {i}", rows[i][1]), *rows[i + 1 :]]
         assert Corpus.from_pairs(changed, **PLACE).checksum() != whole
+
+
+def test_the_checksum_tells_labels_lengths_classes_and_parts_apart():
+    def corpus(train, names=("a", "b"), validation=None, test=None):
+        parts = [
+            None if rows is None
+            else TextRows([t for t, _ in rows], np.array([k for _, k in rows]), np.arange(len(rows)))
+            for rows in (train, validation, test)
+        ]  # fmt: skip
+        return Corpus(*parts, names, "mine", "here").checksum()
+
+    rows = [("ab", 0), ("c", 1), ("d", 0)]
+    others = {
+        "a label": corpus([("ab", 0), ("c", 0), ("d", 0)]),
+        "labels swapped": corpus([("ab", 1), ("c", 0), ("d", 0)]),
+        "where a text ends": corpus([("a", 0), ("bc", 1), ("d", 0)]),
+        "an empty text": corpus([("ab", 0), ("cd", 1), ("", 0)]),
+        "the order": corpus([("c", 1), ("ab", 0), ("d", 0)]),
+        "a class's name": corpus(rows, ("a", "c")),
+        "names run together": corpus(rows, ("ab",)),
+        "a test part": corpus(rows[:2], test=rows[2:]),
+        "a validation part": corpus(rows[:2], validation=rows[2:]),
+    }
+    whole = corpus(rows)
+    assert whole == corpus(list(rows))
+    assert [what for what, checksum in others.items() if checksum == whole] == []
+    assert len({*others.values()}) == len(others)
+
+
+def test_the_evaluation_checksum_and_digests_tell_which_rows_are_judged():
+    rows = [(f"text {i}", "ab"[i % 2]) for i in range(40)]
+    cut = {"validation_size": 0.2, "test_size": 0.2, "data_fraction": 1.0, "subset": stratified}
+    one, same, other = (make_splits(Corpus.from_pairs(rows, **PLACE), split_seed=seed, **cut) for seed in (1, 1, 2))
+    fewer = make_splits(Corpus.from_pairs(rows, **PLACE), split_seed=1, **cut | {"data_fraction": 0.5})
+    assert one.evaluation_checksum() == same.evaluation_checksum() == fewer.evaluation_checksum()
+    assert one.evaluation_checksum() != other.evaluation_checksum()
+    changed = make_splits(Corpus.from_pairs([("tExt 0", "a"), *rows[1:]], **PLACE), split_seed=1, **cut)
+    assert changed.evaluation_checksum() != one.evaluation_checksum()
+    assert one.digest(one.train) == same.digest(same.train) != one.digest(one.test)

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,16 +9,23 @@ from hypothesis import strategies as st
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.text import has_control
-from agnews_exp.data.csv_files import csv_records, read_header, read_json_lines, read_table
-from agnews_exp.data.files import Columns, Labels
+from agnews_exp.data.csv_files import read_file
+from agnews_exp.data.files import Labels
+from agnews_exp.data.tables import Reading, _Lines, csv_records, open_table
 
-OFFICIAL = Columns(texts=(1, 2), label=0, n_fields=3)
+OFFICIAL = Reading("csv", ",", has_header=False)
+NAMED = Reading("csv", ",")
 CLASSES = ("1", "2", "3", "4")
 
 
-def read(path, content: bytes, columns=OFFICIAL, labels=None, **options):
+def read(path, content: bytes, how=OFFICIAL, labels=None, **options):
     path.write_bytes(content)
-    return read_table(path, columns, labels or Labels(CLASSES), **options)
+    columns = ([1, 2], 0) if how is OFFICIAL else (["text"], "label")
+    return read_file(path, *columns, labels or Labels(CLASSES), replace(how, **options))
+
+
+def read_json_lines(path, text_keys, label_key, labels):
+    return read_file(path, text_keys, label_key, labels, Reading())
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def test_what_csv_writer_quotes_comes_back_unchanged(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "rows.csv"
     with path.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle, quoting=csv.QUOTE_ALL).writerows(rows)
-    found = read_table(path, OFFICIAL, Labels(CLASSES))
+    found = read_file(path, [1, 2], 0, Labels(CLASSES), OFFICIAL)
     assert found.texts == [f"{title} {description}" for _, title, description in rows]
     assert found.labels.tolist() == [int(label) - 1 for label, _, _ in rows]
     assert found.row_ids.tolist() == list(range(len(rows)))
@@ -48,7 +56,7 @@ def test_named_columns_come_back_with_any_delimiter(tmp_path_factory, rows, deli
     with path.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle, quoting=csv.QUOTE_ALL, delimiter=delimiter).writerows([("text", "label"), *rows])
     labels = Labels()
-    found = read_table(path, Columns((0,), 1, 2, has_header=True), labels, delimiter=delimiter)
+    found = read_file(path, ["text"], "label", labels, replace(NAMED, delimiter=delimiter, quoting="csv"))
     names = list(labels.index)
     assert [(text, names[i]) for text, i in zip(found.texts, found.labels, strict=True)] == [
         (text, label.strip()) for text, label in rows
@@ -139,7 +147,7 @@ def test_a_missing_quote_does_not_hide_the_lines_after_it(file):
 
 def test_bad_bytes_in_the_header_are_named(file):
     with pytest.raises(DataError, match="line 1: byte 0xe9 is not UTF-8"):
-        read(file, b"text,\xe9\na,b\n", Columns((0,), 1, 2, has_header=True), Labels())
+        read(file, b"text,\xe9\na,b\n", NAMED, Labels())
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
@@ -150,14 +158,14 @@ def test_an_empty_file_is_an_error(file, content):
 
 def test_a_header_alone_is_an_error(file):
     with pytest.raises(DataError, match="has no rows"):
-        read(file, b"text,label\n", Columns((0,), 1, 2, has_header=True), Labels())
+        read(file, b"text,label\n", NAMED, Labels())
 
 
 def test_missing_file_folder_and_damaged_gzip_are_errors(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
-        read_table(tmp_path / "no.csv", OFFICIAL, Labels(CLASSES))
+        read_file(tmp_path / "no.csv", [1, 2], 0, Labels(CLASSES), OFFICIAL)
     with pytest.raises(DataError, match="is a folder"):
-        read_table(tmp_path, OFFICIAL, Labels(CLASSES))
+        read_file(tmp_path, [1, 2], 0, Labels(CLASSES), OFFICIAL)
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path / "cut.csv.gz", gzip.compress(GOOD * 5000)[:-40])
     with pytest.raises(DataError, match="cannot be read"):
@@ -182,10 +190,11 @@ def test_long_documents_are_read_and_the_csv_limit_is_left_as_it_was(file):
 
 def test_header_names_are_stripped_and_unfinished_quotes_refused(file):
     file.write_bytes(b'\xef\xbb\xbf text ,"la,bel"\r\n')
-    assert read_header(file) == ["text", "la,bel"]
+    with open_table(file, Reading()) as table:
+        assert table.names == ["text", "la,bel"]
     file.write_bytes(b'"text,label\n')
-    with pytest.raises(DataError, match="unbalanced quote"):
-        read_header(file)
+    with pytest.raises(DataError, match="unbalanced quote"), open_table(file, Reading()):
+        pass
 
 
 def test_json_lines_are_read(tmp_path):
@@ -221,7 +230,7 @@ def test_bad_json_lines_are_named(tmp_path, line, reason):
 
 def test_records_go_on_at_the_line_that_begins_one_and_blank_lines_are_none():
     content = '"1","a","no end\nneither record nor end\n"2","b","c"\n\n"3","d","e"\n'
-    found = list(csv_records(io.StringIO(content), 3, ",", "utf-8"))
+    found = list(csv_records(_Lines(io.StringIO(content)), None, 3, OFFICIAL))
     assert [(line, row) for line, row, reason in found if reason is None] == [
         (3, ["2", "b", "c"]),
         (5, ["3", "d", "e"]),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
 from agnews_exp.data import files as bounded
 from agnews_exp.data.csv_files import load_csv
-from agnews_exp.serving.inputs import describe_source, read_items
+from agnews_exp.serving.inputs import Asked, describe_source, read_items
 from agnews_exp.serving.outputs import LineOutput
 
 PIECES = [b'"', b",", b"\n", b"\r\n", b"\0", b"\xff", b"\xed\xa0\x80", b"{", b"[" * 3000, b"\\ud800", b"NaN", b"null"]
@@ -60,7 +60,9 @@ def test_a_file_of_any_bytes_is_read_or_refused_by_name(folder, content, suffix,
         corpus = load_csv(train_file=path, encoding=encoding, has_header=header, **columns)
         assert len(corpus.train.texts) == len(corpus.train.labels) > 0
     with refusals_name("rows"):
-        source = describe_source(str(path), format=None, columns=["text"], header=header, encoding=encoding)
+        source = describe_source(
+            str(path), Asked(header=header, columns=["text"] if header else ["0"], encoding=encoding)
+        )
         assert all((item.text is None) != (item.reason is None) for item in read_items(source))
 
 
@@ -81,7 +83,7 @@ def bomb(path, line: bytes, times: int) -> None:
 
 
 def to_predict(path):
-    return list(read_items(describe_source(str(path), format=None, columns=["text"], header=True)))
+    return list(read_items(describe_source(str(path), Asked())))
 
 
 @pytest.mark.parametrize("read", [lambda path: load_csv(train_file=path), to_predict], ids=["train", "predict"])
@@ -127,7 +129,7 @@ def test_a_header_longer_than_any_field_may_be_is_an_error_for_people(folder):
     path = folder / "wide.csv"
     path.write_bytes(b'"' + b"a" * (1 << 23) + b'",label\nx,y\n')
     with pytest.raises(AgnewsError, match=r"wide\.csv"):
-        list(read_items(describe_source(str(path), format=None, columns=["text"], header=True)))
+        list(read_items(describe_source(str(path), Asked())))
 
 
 def test_damaged_parquet_is_an_error_for_people(folder):
@@ -141,7 +143,7 @@ def test_damaged_parquet_is_an_error_for_people(folder):
     for position in range(0, len(whole), len(whole) // 60):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         try:
-            list(read_items(describe_source(str(path), format=None, columns=["text"], header=True)))
+            list(read_items(describe_source(str(path), Asked())))
             outcomes.add("read")
         except (DataError, ConfigError):
             outcomes.add("refused")

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.serving.http.app import create_app
+from agnews_exp.serving.http.app import Batcher, create_app
 from agnews_exp.serving.http.limits import ServeSettings
 
 NAMES = ("Business", "Sports")
@@ -109,6 +109,52 @@ def test_requests_that_come_while_the_model_works_are_answered_in_one_batch():
     replies = asyncio.run(run())
     assert [r.json["answers"][0]["confidence"] for r in replies] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.6, 0.7]
     assert [len(b) for b in model.batches] == [1, 4, 2]
+
+
+def test_requests_of_several_texts_in_one_batch_each_get_their_own_answers():
+    model = Model()
+    sizes = [[3], [2, 7], [1, 8, 4], [6], [9, 5, 2, 1]]
+
+    async def run():
+        app = create_app(model, "m", ServeSettings(batch_size=100))
+        model.open.clear()
+        calls = [asyncio.create_task(call(app, body=ask(["first"])))]
+        await asyncio.sleep(0.05)
+        calls += [
+            asyncio.create_task(call(app, body=ask(["w " * n for n in words], probabilities=True))) for words in sizes
+        ]
+        await asyncio.sleep(0.05)
+        calls[2].cancel()  # its client has gone before its texts were taken
+        model.open.set()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    replies = asyncio.run(run())[1:]
+    assert [len(batch) for batch in model.batches][-1] in (sum(map(len, sizes)), sum(map(len, sizes)) - 2)
+    for words, reply in zip(sizes, replies, strict=True):
+        if words != sizes[1]:
+            assert [answer["confidences"]["Sports"] for answer in reply.json["answers"]] == [n / 10 for n in words]
+
+
+def test_a_client_that_goes_while_its_texts_are_answered_moves_nobody_s_answers():
+    taken, gone = threading.Event(), threading.Event()
+
+    def answer(texts):
+        taken.set()
+        gone.wait(10)
+        return Model().predict(texts)
+
+    async def run():
+        batcher = Batcher(answer, batch_size=100, max_waiting=100)
+        calls = [asyncio.create_task(batcher.answer(["w " * n for n in words])) for words in ([3], [1, 9], [2, 7])]
+        await asyncio.to_thread(taken.wait, 10)
+        calls[1].cancel()
+        await asyncio.sleep(0)
+        gone.set()
+        found = [await call for call in (calls[0], calls[2])]
+        batcher.close()
+        return [answers.probabilities[:, 1].tolist() for answers in found]
+
+    assert asyncio.run(run()) == [[0.3], [0.2, 0.7]]
 
 
 def test_more_requests_than_may_wait_are_told_to_come_again():

@@ -17,7 +17,7 @@ from agnews_exp.models.cascade import CascadeModel
 from agnews_exp.models.loading import ClassicalModel
 from agnews_exp.ngrams import TfidfVectorizer
 from agnews_exp.serving.explaining import top_words, word_explainer
-from agnews_exp.serving.inputs import describe_source
+from agnews_exp.serving.inputs import Asked, describe_source
 from agnews_exp.serving.predicting import Answering, predict_stream
 
 TEXTS = ["goal match team win", "shares profit bank market", "team goal cup", "bank shares fall"] * 5
@@ -45,7 +45,7 @@ def test_words_of_one_text_count_together_whatever_their_case_and_the_strongest_
 def test_every_answer_has_the_words_that_speak_for_it(model, tmp_path, suffix):
     path, output = tmp_path / "in.txt", tmp_path / f"out{suffix}"
     path.write_text("the bank\ngoal against goal\nzzz\n")
-    source = describe_source(str(path), format=None, columns=["text"], header=True)
+    source = describe_source(str(path), Asked())
     predict_stream(source, model, output, answering=Answering(batch_size=2, explain=2), identity="m")
     if suffix == ".jsonl":
         words = [json.loads(line)["words"] for line in output.read_text().splitlines()]

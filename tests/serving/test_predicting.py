@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.models.loading import ClassicalModel
 from agnews_exp.ngrams import TfidfVectorizer
-from agnews_exp.serving.inputs import describe_source, read_items
+from agnews_exp.serving.inputs import Asked, describe_source, read_items
 from agnews_exp.serving.predicting import Answering, predict_stream
 
 TEXTS = ["goal match team win", "shares profit bank market", "team goal cup", "bank shares fall"] * 5
@@ -29,7 +29,7 @@ def model():
 
 
 def source(path, **options):
-    return describe_source(str(path), **{"format": None, "columns": ["text"], "header": True} | options)
+    return describe_source(str(path), Asked(**options))
 
 
 def answer(model, source, output, **options):
@@ -119,42 +119,110 @@ class _Cut(Exception):
     pass
 
 
-@pytest.mark.parametrize("out", [".csv", ".jsonl", ".parquet"])
-def test_a_cut_off_call_is_gone_on_with_and_gives_the_same_file(model, tmp_path, monkeypatch, out):
-    monkeypatch.setattr("agnews_exp.serving.predicting._SAVE_EVERY_S", 0.0)
-    path = written(tmp_path, ".txt", [*TEXTS[:7], "", *TEXTS[7:]])
-    output = tmp_path / f"out{out}"
-
-    def cut(done):
-        if done >= 9:
+def cut_at(rows):
+    def progress(done):
+        if done >= rows:
             raise _Cut
 
+    return progress
+
+
+def cut_off(model, path, output, monkeypatch, *, seconds=0.0, rows=9, **options):
+    monkeypatch.setattr("agnews_exp.serving.predicting._SAVE_EVERY_S", seconds)
     with pytest.raises(_Cut):
-        answer(model, source(path), output, progress=cut)
-    outcome = answer(model, source(path), output)
-    assert outcome.resumed_at == 6, "two batches of three were saved; the third was not yet"
-    assert outcome.answered == 20
-    again = tmp_path / f"again{out}"
+        answer(model, source(path), output, progress=cut_at(rows), **options)
+
+
+def rejects(output):
+    return output.with_name(output.name + ".rejects.jsonl")
+
+
+@pytest.mark.parametrize("out", [".csv", ".jsonl", ".parquet"])
+def test_a_cut_off_call_is_gone_on_with_and_gives_the_same_files(model, tmp_path, monkeypatch, out):
+    path = written(tmp_path, ".txt", [TEXTS[0], "", *TEXTS[1:7], "", *TEXTS[7:]])
+    output, again = tmp_path / f"out{out}", tmp_path / f"again{out}"
     answer(model, source(path), again)
-    assert rows(output) == rows(again)
-    assert (tmp_path / f"out{out}.rejects.jsonl").read_text() == (tmp_path / f"again{out}.rejects.jsonl").read_text()
+    for seconds, resumed_at in ((0.0, 6), (1000.0, 0)):  # saved after two batches of three; never
+        cut_off(model, path, output, monkeypatch, seconds=seconds)
+        assert not output.exists(), "what is not complete has not the name of what is"
+        assert not rejects(output).exists()
+        for part in (p for p in tmp_path.glob("out*.part") if p.is_file()):
+            part.write_bytes(part.read_bytes() + b"torn" * 1000)  # what the disk had of the rows after the last save
+        outcome = answer(model, source(path), output)
+        assert (outcome.resumed_at, outcome.answered, outcome.rejected) == (resumed_at, 20, 2)
+        assert rows(output) == rows(again)
+        assert [row["line"] for row in rows(rejects(output))] == [2, 9]
+        assert rejects(output).read_text() == rejects(again).read_text()
+        assert sorted(p.name for p in tmp_path.glob("out*")) == [f"out{out}", f"out{out}.rejects.jsonl"]
+        output.unlink()
+        rejects(output).unlink()
 
 
-@pytest.mark.parametrize("change", ["model", "input"])
-def test_another_model_or_input_does_not_go_on_with_a_cut_off_file(model, tmp_path, monkeypatch, change):
-    monkeypatch.setattr("agnews_exp.serving.predicting._SAVE_EVERY_S", 0.0)
-    path = written(tmp_path, ".txt", TEXTS)
+@pytest.mark.parametrize("out", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("damage", ["shorter", "missing"])
+@pytest.mark.parametrize("which", ["answers", "rejects"])
+def test_a_cut_off_call_whose_files_are_shorter_or_gone_is_refused(model, tmp_path, monkeypatch, out, damage, which):
+    path, output = written(tmp_path, ".txt", ["", *TEXTS]), tmp_path / f"out{out}"
+    cut_off(model, path, output, monkeypatch)
+    (tmp_path / "another").write_text("")
+    part = tmp_path / (f"out{out}.part" if which == "answers" else f"out{out}.rejects.jsonl.part")
+    part = part / "000000.parquet" if part.is_dir() else part
+    if damage == "missing" or part.suffix == ".parquet":
+        part.unlink()
+    else:
+        part.write_bytes(part.read_bytes()[:-9] if part.suffix != ".part" else part.read_bytes()[:5])
+    with pytest.raises(ConfigError, match="is shorter than an earlier call left it, or gone") as caught:
+        answer(model, source(path), output)
+    assert "--force" in caught.value.fix
+    outcome = answer(model, source(path), output, force=True)
+    assert (outcome.resumed_at, outcome.answered, outcome.rejected) == (0, 20, 1)
 
-    def cut(done):
-        raise _Cut
 
-    for _ in range(2):
-        with pytest.raises(_Cut):
-            answer(model, source(path), tmp_path / "out.csv", progress=lambda d: cut(d) if d > 3 else None)
+@pytest.mark.parametrize("change", ["model", "input", "columns", "encoding"])
+def test_another_model_input_or_option_does_not_go_on_with_a_cut_off_file(model, tmp_path, monkeypatch, change):
+    path = written(tmp_path, ".csv", TEXTS)
+    cut_off(model, path, tmp_path / "out.csv", monkeypatch)
     if change == "input":
-        path.write_text("bank")
-    with pytest.raises(ConfigError, match="is there already"):
-        answer(model, source(path), tmp_path / "out.csv", identity="other" if change == "model" else "m")
+        path.write_text("text\nbank")
+    options = {"columns": {"columns": ["n"]}, "encoding": {"encoding": "latin-1"}}.get(change, {})
+    with pytest.raises(ConfigError, match="is there already, unfinished"):
+        answer(model, source(path, **options), tmp_path / "out.csv", identity="other" if change == "model" else "m")
+
+
+def test_a_wrong_column_or_option_leaves_no_file_that_blocks_the_right_call(model, tmp_path):
+    path, output = written(tmp_path, ".csv", TEXTS), tmp_path / "new" / "out.csv"
+    for wrong in (
+        {"columns": ["txt"]},
+        {"encoding": "utf-99"},
+        {"header": False, "columns": ["7"]},
+        {"format": "parquet"},
+    ):
+        with pytest.raises((ConfigError, DataError)):
+            answer(model, source(path, **wrong), output)
+        assert not output.parent.exists(), wrong
+    assert answer(model, source(path), output).answered == 20
+
+
+def test_what_training_files_were_read_with_is_used_unless_the_command_says_otherwise(tmp_path):
+    remembered = {"text_columns": ["title", "body"], "delimiter": ";", "quoting": "none", "encoding": "cp1252",
+                  "has_header": True, "width": None}  # fmt: skip
+    path = tmp_path / "in.csv"
+    path.write_bytes('id;title;body\n1;"Caf\xe9;news, more\n2;T2;"B2"\n'.encode("latin-1"))
+
+    def texts(remembered, **asked):
+        return [item.text for item in read_items(describe_source(str(path), Asked(**asked), remembered))]
+
+    assert texts(remembered) == ['"Café news, more', 'T2 "B2"']
+    assert texts(remembered, columns=["id"]) == ["1", "2"]
+    assert texts(remembered, quoting="auto", columns=["body"])[-1] == "B2"
+    path.write_text("body,title\nnews é,Café\n", encoding="utf-8-sig")
+    assert texts(remembered) == ["Café news é"], "a mark of another encoding, and another delimiter, are seen"
+    path.write_text("a,b,c\nd,e,f\n")
+    headless = {"text_columns": [1, 2], "has_header": False, "width": 3}
+    assert texts(headless) == ["b c", "e f"]
+    path.write_text("b,c\ne,f\n")
+    assert texts(headless) == [None, None], "positions of training mean nothing in rows of another width"
+    assert texts(headless, columns=["0", "1"]) == ["b c", "e f"]
 
 
 def test_a_finished_output_is_not_overwritten_unless_forced(model, tmp_path):
