@@ -92,25 +92,32 @@ def _top(options: argparse.Namespace) -> None:
     for group in groups:
         data = group[0].result["data"]
         rows = ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if name != "train")
-        title = f"{data['source']}, rows: {rows}, by {options.metric}"
+        shown = group[: options.limit]
+        facts = {
+            "fraction": [f"{entry.result['data_fraction']:g}" for entry in shown],
+            "seed": [str(entry.result["seed"]) for entry in shown],
+        }
+        same = "".join(f", {name} {values[0]}" for name, values in facts.items() if len(set(values)) == 1)
+        facts = {name: values for name, values in facts.items() if len(set(values)) > 1}
+        title = f"{data['source']}, rows: {rows}{same}, by {options.metric}"
         table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
         table.add_column("#", justify="right")
-        table.add_column("run", overflow="fold", ratio=1)
+        table.add_column("run", overflow="ellipsis", no_wrap=True, ratio=1)
         table.add_column(f"{options.metric} [95 %]", justify="right", no_wrap=True)
         for name in more:
             table.add_column(name, justify="right", no_wrap=True)
-        for name in ("fraction", "seed"):
-            table.add_column(name, justify="right")
+        for name in facts:
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column("id", no_wrap=True)
-        for rank, entry in enumerate(group[: options.limit], start=1):
+        for rank, entry in enumerate(shown, start=1):
             low, high = entry.interval(options.metric) or (None, None)
             value = _number(entry.value) if low is None else format_interval(entry.value, low, high, "metric")
             values = [value, *(_number(entry.result["metrics"].get(name)) for name in more)]
-            facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
+            values += [several[rank - 1] for several in facts.values()]
             name = f"{entry.result['name']}{' *' if entry.fits_on_validation else ''}"
-            table.add_row(str(rank), name, *values, *facts, short_name(entry.folder, output_dir))
+            table.add_row(str(rank), name, *values, short_name(entry.folder, output_dir))
         console.print(table)
-        if any(entry.fits_on_validation for entry in group[: options.limit]):
+        if any(entry.fits_on_validation for entry in shown):
             console.print("* fitted on validation rows, which flatters its validation score", style="dim")
         if len(group) > options.limit:
             console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
