@@ -59,7 +59,7 @@ def _unlabelled(result: Mapping[str, Any]) -> int:
 def _note(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "No student has been trained yet."
-    sources = ", ".join(sorted({str(r["data"]["source"]) for r in results}))
+    sources = ", ".join(sorted({str(r["data"]["name"]) for r in results}))
     rows = ", ".join(f"{n:,}" for n in sorted({int(r["data"]["rows"]["train"]) for r in results}))
     return (
         f"{sources}; students learned from {rows} labelled rows. The teacher's speed is that of its own run. Agreement "

@@ -102,7 +102,7 @@ def _top(options: argparse.Namespace) -> None:
         }
         same = "".join(f", {name} {values[0]}" for name, values in facts.items() if len(set(values)) == 1)
         facts = {name: values for name, values in facts.items() if len(set(values)) > 1}
-        title = f"{data['source']}, rows: {rows}{same}, by {options.metric}"
+        title = f"{data['name']}, rows: {rows}{same}, by {options.metric}"
         table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
         table.add_column("#", justify="right")
         table.add_column("run", no_wrap=True)

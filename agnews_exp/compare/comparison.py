@@ -40,7 +40,7 @@ _NEEDED: tuple[str, ...] = (
     "data_fraction",
     "data.checksum",
 )
-_NEEDED += ("data.evaluation_checksum", "data.source", "data.rows.val", "data.rows.test")
+_NEEDED += ("data.evaluation_checksum", "data.name", "data.rows.val", "data.rows.test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
 def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
     mine, theirs = one["data"], other["data"]
     if mine["checksum"] != theirs["checksum"]:
-        reason = f"on other data ({mine['source']} and {theirs['source']}, checksums differ)"
+        reason = f"on other data ({mine['name']} and {theirs['name']}, checksums differ)"
     elif mine["evaluation_checksum"] != theirs["evaluation_checksum"]:
         reason = f"on another split (split_seed {one['split_seed']} and {other['split_seed']})"
         rows = {k: (mine["rows"][k], theirs["rows"][k]) for k in ("val", "test")}

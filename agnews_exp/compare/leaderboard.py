@@ -20,7 +20,7 @@ _NEEDED: tuple[str, ...] = (
     "metrics",
     "data_fraction",
     "seed",
-    "data.source",
+    "data.name",
     "data.rows",
     "data.evaluation_checksum",
 )
