@@ -26,9 +26,6 @@ def _explain(error: Exception) -> AgnewsError | None:
 def run_command(arguments: Sequence[str]) -> None:
     """Parse and run one sub-command.
 
-    Args:
-        arguments: The words after ``agnews``.
-
     Raises:
         AgnewsError: The command cannot do what was asked.
     """

@@ -317,11 +317,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-command."""
     command = commands.add_parser("evaluate", help="judge the answers of a model trained elsewhere on the same rows")
     command.add_argument("file", nargs="?", type=Path, help="answers: .csv, .tsv, .jsonl or .parquet")
     command.add_argument(

@@ -289,12 +289,7 @@ def missing_package(package: str | None, extra: str | None) -> str | None:
 
 
 def choose_transformer(settings: StudySettings, machine: Machine) -> tuple[str | None, dict[str, str]]:
-    """Return the first candidate that can be had, or None, and why those before it cannot.
-
-    Args:
-        settings: The study's; ``transformer`` may name one candidate.
-        machine: This machine.
-    """
+    """Return the first candidate that can be had, or None, and why those before it cannot."""
     names = [*settings.transformers] if settings.transformer == "auto" else [settings.transformer]
     refused: dict[str, str] = {}
     for name in names:

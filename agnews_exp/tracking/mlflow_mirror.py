@@ -659,9 +659,6 @@ def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
     """Mirror every folder that the configured store does not have as it is now.
 
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where from and where to.
-
     Returns:
         How many runs were mirrored, and how many could not be.
 
