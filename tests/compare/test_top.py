@@ -19,11 +19,13 @@ def test_a_long_name_gives_way_and_nothing_else_does(store_run, tmp_path, monkey
         assert len([line for line in lines if "0.8" in line or "0.9" in line]) == 2
         assert "000001" in lines[2]
         assert "…" not in lines[2].replace("…", "", 1 if columns < 150 else 0), "at most the name is cut"
+    assert "2 test scores" in "".join(lines)
     monkeypatch.delenv("COLUMNS")
     run_command(["top"])
-    assert (
-        "a-rather-long-name-that-somebody-gave-to-this-run-of-theirs" in capsys.readouterr().out
-    )  # a pipe cuts nothing
+    shown = capsys.readouterr().out
+    assert "test/macro_f1" not in shown, "test scores are for those who ask"
+    assert "[0.8" in shown
+    assert "a-rather-long-name-that-somebody-gave-to-this-run-of-theirs" in shown, "a pipe cuts nothing"
     store_run(outputs, 3, "multinomial_nb", 0.8, 0.8, seed=7)
     run_command(["top"])
     assert "seed" in capsys.readouterr().out.splitlines()[1].split()
