@@ -70,7 +70,7 @@ class BoundedStream(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read up to ``size`` bytes, or all."""
-        return self._checked(self._stream.read(size))
+        return self._checked(self._stream.read() if size is None or size < 0 else self._stream.read(size))
 
     def read1(self, size: int = -1, /) -> bytes:
         """Read up to ``size`` bytes with one call of the system."""

@@ -324,8 +324,14 @@ def _first_record(path: Path | None, lines: _Lines, reader: Iterator[list[str]],
 
 
 def _plain_rows(lines: Iterable[str], how: Reading) -> list[list[str]]:
-    """Return the fields of lines each of which is a row, with quotes as characters."""
-    return [row for line in lines for row in csv.reader([line.rstrip("\r\n")], **_csv_options(how, plain=True))]
+    """Return the fields of lines each of which is a row, with quotes as characters; none of a line without end."""
+    rows = []
+    for line in lines:
+        try:
+            rows += list(csv.reader([line.rstrip("\r\n")], **_csv_options(how, plain=True)))
+        except csv.Error:
+            rows.append([])
+    return rows
 
 
 def csv_records(
@@ -372,7 +378,12 @@ def csv_records(
                 sample.append(row)
             yield start, row, reason
             continue
-        if reason is None and how.quoting == "auto" and _joins_rows(record, n_fields, how, sample, lines):
+        if (
+            row is not None
+            and reason is None
+            and how.quoting == "auto"
+            and _joins_rows(row, record, how, sample, lines)
+        ):
             rest = (
                 "the next line, which looks like a row" if len(record) == 2 else "the next lines, which look like rows"
             )
@@ -393,22 +404,23 @@ def csv_records(
 _SAMPLE = 500
 
 
-def _joins_rows(record: list[str], n_fields: int, how: Reading, sample: list[list[str]], lines: _Lines) -> bool:
-    """Return whether a record of several lines seems to be as many rows, joined by quotes that enclose nothing.
+def _joins_rows(row: list[str], record: list[str], how: Reading, sample: list[list[str]], lines: _Lines) -> bool:
+    """Return whether a record of several lines seems to be several rows, joined by quotes that enclose nothing.
 
-    So it is where each line has all the fields. Between tabs that is enough, for texts hold none. Between commas each
-    line must also have a value in some column (a class, a kind of number) that ordinary rows have there.
+    Rows that are joined into one with the right number of fields leave a delimiter beside a line's end in a field.
+    Between tabs that is enough, for texts hold hardly any. Between commas each line must have all the fields, and in
+    some column a value (a class, a kind of number) that ordinary rows have there.
     """
-    plain = _plain_rows(record, how)
-    if n_fields < 2 or any(len(row) != n_fields for row in plain):
-        return False
     if how.delimiter == "\t":
-        return True
+        return any("\t" in field and ("\n" in field or "\r" in field) for field in row)
+    plain, n_fields = _plain_rows(record, how), len(row)
+    if n_fields < 2 or any(len(one) != n_fields for one in plain):
+        return False
     coming = [line for line in lines.ahead(_SAMPLE) if '"' not in line]
-    ordinary = sample + [row for row in _plain_rows(coming, how) if len(row) == n_fields]
+    ordinary = sample + [one for one in _plain_rows(coming, how) if len(one) == n_fields]
     for column in range(n_fields):
-        known = {_kind(row[column]) for row in ordinary} - {""}
-        if all(_kind(row[column]) in known for row in plain):
+        known = {_kind(one[column]) for one in ordinary} - {""}
+        if all(_kind(one[column]) in known for one in plain):
             return True
     return False
 
@@ -419,11 +431,13 @@ def _kind(value: str) -> str:
 
 
 def _record_start(record: list[str], n_fields: int, how: Reading) -> int | None:
+    """Return the position of the first line that can begin a record: a quoted one, or one with all fields."""
     for position in range(1, len(record)):
-        if record[position].startswith('"'):
+        line = record[position]
+        if line.startswith('"') or len(_plain_rows([line], how)[0]) == n_fields:
             return position
         try:
-            if len(next(csv.reader([record[position]], **_csv_options(how)))) == n_fields:
+            if len(next(csv.reader([line], **_csv_options(how)))) == n_fields:
                 return position
         except csv.Error:
             continue
@@ -621,13 +635,13 @@ def _open_parquet(path: Path, how: Reading) -> Table:
             yield
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} {what}: {shown(str(error).splitlines()[0], 200)}.") from error
 
     if not path.is_file():
         raise FileNotFoundError(path)
     with readable("is not readable Parquet"):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     names: list[ColumnName] = list(file.schema_arrow.names)
 
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
