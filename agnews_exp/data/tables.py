@@ -482,10 +482,11 @@ def _share(rows: list[list[str]], needed: int) -> float:
 
 
 def _open_lines(stack: ExitStack, path: Path | None, how: Reading) -> Table:
-    file, how, _ = _open_stream(stack, path, how, bounded_lines=False)
+    # A command that answers row by row rejects a line without end; training refuses the file.
+    file, how, _ = _open_stream(stack, path, how, bounded_lines=how.group != "--")
     names: list[ColumnName] = ["text"]
-    if how.format == "jsonl" and path is not None:
-        with open_text(path, how.encoding, bounded_lines=False) as first, _located(path, how):
+    if how.format == "jsonl" and path is not None and how.group != "--":
+        with open_text(path, how.encoding) as first, _located(path, how):
             names = _keys(text for _, text in islice(_bounded(first), 20) if text)
 
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
