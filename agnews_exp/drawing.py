@@ -11,7 +11,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agnews_exp.core.errors import MissingDependencyError, StorageError
+from agnews_exp.core.errors import StorageError, needs
 from agnews_exp.core.files import atomic_path
 
 Kind = Literal["dots", "bars", "columns", "lines", "points", "box", "heatmap"]
@@ -45,86 +45,51 @@ _BEGINNING = b'{"chart":1'
 
 @dataclass(frozen=True)
 class Series:
-    """One series of a chart.
+    """One series of a chart."""
 
-    Attributes:
-        name: In the legend.
-        x: Positions; values for ``dots``, ``bars`` and ``box``.
-        y: Values; categories for ``dots`` and ``bars``; empty for ``box``.
-        low: Lower ends of the values' intervals, None where there is none.
-        high: Upper ends.
-        text: Said of each point when pointed at.
-        dashed: Draw the line dashed.
-        published: Somebody's published number: drawn as an open grey mark.
-        panel: Title of the panel that the series is drawn in; charts whose series have several are drawn side by side.
-        summary: Of a box: 5th, 25th, 50th, 75th, 95th percentile and mean, where ``x`` does not hold the values.
-    """
-
-    name: str
-    x: tuple[Value, ...]
-    y: tuple[Value, ...] = ()
-    low: tuple[float | None, ...] | None = None
-    high: tuple[float | None, ...] | None = None
-    text: tuple[str, ...] | None = None
-    dashed: bool = False
-    published: bool = False
+    name: str  # in the legend
+    x: tuple[Value, ...]  # positions; values for ``dots``, ``bars`` and ``box``
+    y: tuple[Value, ...] = ()  # values; categories for ``dots`` and ``bars``; empty for ``box``
+    low: tuple[float | None, ...] | None = None  # lower ends of the values' intervals, None where there is none
+    high: tuple[float | None, ...] | None = None  # upper ends
+    text: tuple[str, ...] | None = None  # said of each point when pointed at
+    dashed: bool = False  # draw the line dashed
+    published: bool = False  # somebody's published number: drawn as an open grey mark
+    # title of the panel that the series is drawn in; charts whose series have several are drawn side by side
     panel: str = ""
+    # of a box: 5th, 25th, 50th, 75th, 95th percentile and mean, where ``x`` does not hold the values
     summary: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as data: series or cells, titles, scales.
+    """A chart as data: series or cells, titles, scales."""
 
-    Attributes:
-        name: File name without ending, unique in its folder or report.
-        title: Its title.
-        kind: ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``:
-            standing, over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series;
-            ``heatmap``.
-        x_title: With unit.
-        y_title: With unit.
-        series: The data; none for a heat map.
-        provenance: Runs, split, rows, seeds, device, command.
-        intervals: The kind of the intervals, or why there are none.
-        caption: A sentence on how to read it.
-        z: Heat map: rows of shades (0 to 1; NaN is left blank), the first row on top.
-        labels: Heat map: column names, row names.
-        texts: Heat map: what each cell says.
-        references: Lines across the chart: axis, position, what it is.
-        annotations: Words in the chart: x, y, text.
-        diagonal: Draw the line y = x.
-        log_x: Logarithmic x axis (linear near zero where a value is zero or less).
-        log_y: Logarithmic y axis.
-        x_range: Ends of the x axis.
-        y_range: Ends of the y axis.
-        x_form: How the numbers of the x axis are written: ``share`` is in percent; empty: as they are.
-        y_form: Likewise.
-        columns: Panels side by side, where series name panels.
-    """
-
-    name: str
+    name: str  # file name without ending, unique in its folder or report
     title: str
+    # ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``: standing,
+    # over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series; ``heatmap``
     kind: Kind
-    x_title: str
-    y_title: str
-    series: tuple[Series, ...] = ()
-    provenance: str = ""
-    intervals: str = ""
-    caption: str = ""
-    z: tuple[tuple[float, ...], ...] = ()
-    labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    texts: tuple[tuple[str, ...], ...] = ()
+    x_title: str  # with unit
+    y_title: str  # with unit
+    series: tuple[Series, ...] = ()  # the data; none for a heat map
+    provenance: str = ""  # runs, split, rows, seeds, device, command
+    intervals: str = ""  # the kind of the intervals, or why there are none
+    caption: str = ""  # a sentence on how to read it
+    z: tuple[tuple[float, ...], ...] = ()  # heat map: rows of shades (0 to 1; NaN is left blank), the first row on top
+    labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # heat map: column names, row names
+    texts: tuple[tuple[str, ...], ...] = ()  # heat map: what each cell says
+    # lines across the chart: axis, position, what it is
     references: tuple[tuple[Literal["x", "y"], float, str], ...] = ()
-    annotations: tuple[tuple[float, float, str], ...] = ()
-    diagonal: bool = False
-    log_x: bool = False
-    log_y: bool = False
-    x_range: tuple[float, float] | None = None
-    y_range: tuple[float, float] | None = None
-    x_form: str = ""
-    y_form: str = ""
-    columns: int = 2
+    annotations: tuple[tuple[float, float, str], ...] = ()  # words in the chart: x, y, text
+    diagonal: bool = False  # draw the line y = x
+    log_x: bool = False  # logarithmic x axis (linear near zero where a value is zero or less)
+    log_y: bool = False  # logarithmic y axis
+    x_range: tuple[float, float] | None = None  # ends of the x axis
+    y_range: tuple[float, float] | None = None  # ends of the y axis
+    x_form: str = ""  # how the numbers of the x axis are written: ``share`` is in percent; empty: as they are
+    y_form: str = ""  # likewise
+    columns: int = 2  # panels side by side, where series name panels
 
 
 def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
@@ -187,13 +152,13 @@ def _summary(values: ArrayLike) -> tuple[float, ...]:
 # Stored as data
 
 
-def _plain(item: Any) -> Any:
-    if isinstance(item, Chart | Series):
-        defaults = {f.name: f.default for f in fields(item)}
-        kept = {name: getattr(item, name) for name in defaults}
-        return {name: _plain(kept[name]) for name, default in defaults.items() if kept[name] != default}
+def without_defaults(item: Any) -> Any:
+    """Return a dataclass as plain data without the fields that have their default; NaN becomes None."""
+    if is_dataclass(item) and not isinstance(item, type):
+        kept = {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
+        return {name: without_defaults(value) for name, value in kept.items()}
     if isinstance(item, list | tuple):
-        return [_plain(part) for part in item]
+        return [without_defaults(part) for part in item]
     if isinstance(item, np.generic):
         item = item.item()
     return None if isinstance(item, float) and not math.isfinite(item) else item
@@ -237,8 +202,12 @@ def draw_folder(folder: Path, *, ending: str = ".png", dark: bool = False) -> li
 def save(chart: Chart, path: Path, *, dark: bool = False) -> None:
     """Write a chart as ``.png``, ``.svg`` or, as data to be drawn when somebody asks, ``.json``."""
     if path.suffix == ".json":
-        content = {"chart": 1} | _plain(chart)  # without the fields that have their default; NaN becomes None
-        written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        written = (
+            json.dumps(
+                {"chart": 1} | without_defaults(chart), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+            ).encode()
+            + b"\n"
+        )
     else:
         written = png(chart, dark=dark) if path.suffix == ".png" else svg(chart, dark=dark).encode()
     with atomic_path(path) as temporary:
@@ -276,13 +245,8 @@ def page_script() -> str:
 
 
 def _converter() -> Any:
-    try:
+    with needs("vl-convert-python", "Drawing charts", "vl-convert-python"):
         import vl_convert
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Drawing charts needs the package 'vl-convert-python', which is not installed.",
-            fix="pip install vl-convert-python",
-        ) from error
     return vl_convert
 
 

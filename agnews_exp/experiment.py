@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from agnews_exp.config.compose import refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -23,6 +24,7 @@ from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
+from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
@@ -72,15 +74,17 @@ def run(cfg: DictConfig) -> float:
 
     from agnews_exp.compare.summary import print_summary
 
-    path = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    path = Path(hydra.runtime.output_dir)
     try:
+        refuse_several(list(hydra.overrides.task))
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)
         report_job("pruned", stop.value, path, reason=str(stop))
         return stop.value
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.RUN:
+        if hydra.mode == RunMode.RUN:
             raise JobFailed(error) from error
         raise
     report_job("finished", outcome.objective, outcome.folder)
@@ -134,7 +138,8 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = checked.plain
+    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
     seed_everything(checked.run.seed)
@@ -196,7 +201,7 @@ def _identified(
     answers, on another processor. Several processes draw other dropout masks than one.
     """
     plain = checked.plain
-    model = {**plain["model"], **{key: run.fingerprint for key, run in sources.items()}}
+    model = {**pinned(plain["model"]), **{key: run.fingerprint for key, run in sources.items()}}
     if model.get("unlabelled"):
         from agnews_exp.data.unlabelled import source_identity
 

@@ -13,10 +13,12 @@ from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, 
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.calibration import confidences
+from agnews_exp.evaluation.conformal import METHODS, prediction_sets, set_thresholds
 from agnews_exp.evaluation.inputs import FloatArray, plain
 from agnews_exp.evaluation.recalibration import CalibrationStudy, study_calibration
 from agnews_exp.evaluation.reliability import ReliabilityCurve, consistency_bars, reliability_curve
 from agnews_exp.evaluation.score_calibration import NONE, save_calibrator, uncalibrated
+from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
 
 CALIBRATOR = "calibrator.json"
 """The chosen calibrator's parameters, for :func:`agnews_exp.evaluation.score_calibration.load_calibrator`."""
@@ -35,6 +37,7 @@ def analyse(
     n_bins: Annotated[int, Field(ge=2, le=100)] = 15,
     resamples: Annotated[int, Field(ge=100)] = 2000,
     simulations: Annotated[int, Field(ge=100)] = 1000,
+    sets: Annotated[float, Field(gt=0, lt=1)] | None = 0.95,
 ) -> Findings:
     """Fit calibrators on a part of validation, choose on the rest, report on test before and after.
 
@@ -42,7 +45,8 @@ def analyse(
     on the same rows. Options: conf/evaluation/analyses/calibration.yaml.
 
     Returns:
-        ``test/<figure>_before``, ``_after`` (the chosen calibrator) and ``_<calibrator>``.
+        ``test/<figure>_before``, ``_after`` (the chosen calibrator) and ``_<calibrator>``; ``test/set_coverage_<kind>``
+        and ``test/set_size_<kind>`` of the prediction sets.
 
     Raises:
         DataError: The model gives labels only, or validation is too small to divide.
@@ -76,7 +80,43 @@ def analyse(
         "calibrator": CALIBRATOR,
         "seed": seed,
     }
-    return Findings(_headline(study), tuple(blocks), _metrics(study), details)
+    metrics = _metrics(study)
+    if sets is not None:
+        table, numbers, details["sets"] = _sets(context, sets)
+        blocks.append(table)
+        metrics |= numbers
+    return Findings(_headline(study), tuple(blocks), metrics, details)
+
+
+def _sets(context: AnalysisContext, coverage: float) -> tuple[Table, dict[str, float], dict[str, Any]]:
+    """Return what conformal sets of each kind hold on test, in a table and in numbers, and their thresholds."""
+    before = [uncalibrated(context.answers[split])[0] for split in ("val", "test")]
+    validation, test = context.splits.validation.labels, context.splits.test.labels
+    rows: list[tuple[Cell, ...]] = []
+    numbers: dict[str, float] = {}
+    stored: dict[str, Any] = {}
+    for method in METHODS:
+        thresholds = set_thresholds(validation, before[0], coverage, method)
+        chosen = prediction_sets(before[1], thresholds, method)
+        held, sizes = chosen[np.arange(len(test)), test], chosen.sum(axis=1)
+        by_class = [float(held[test == k].mean()) for k in np.unique(test)]
+        found = accuracy_interval(int(held.sum()), len(held))
+        share = Number(found.estimate, "share", found.low, found.high)
+        rows.append((method, share, min(by_class), float(sizes.mean()), float((sizes == 1).mean()),
+                     float((sizes == 0).mean())))  # fmt: skip
+        numbers |= {f"test/set_coverage_{method}": found.estimate, f"test/set_size_{method}": float(sizes.mean())}
+        stored[method] = {"coverage": coverage, "thresholds": plain(thresholds)}
+    note = (
+        f"A set shall hold the true class in {coverage:.0%} of all texts (class: of each class). Thresholds come from"
+        f" {len(validation):,} validation rows and hold if new texts are like these and if the rows chose little."
+    )
+    columns = ("kind", "holds the true class [95 %]", Column("of the worst class", "share"), Column("mean size", ".2f"),
+               Column("one class", "share"), Column("empty", "share"))  # fmt: skip
+    return (
+        Table("prediction_sets", "Conformal prediction sets on test", columns, tuple(rows), note=note),
+        numbers,
+        stored,
+    )
 
 
 def _reliability(place: int, title: str, curve: ReliabilityCurve, low: FloatArray, high: FloatArray) -> Chart:

@@ -38,27 +38,16 @@ _MOST_POINTS = 500
 
 @dataclass(frozen=True, eq=False)
 class Routers:
-    """Both models and every router between them, on the test rows.
+    """Both models and every router between them, on the test rows."""
 
-    Attributes:
-        names: Of the fast and the accurate model.
-        right: Which rows each of them answers right, shape (n,) each.
-        curve: The cascade at every threshold.
-        oracle: Escalation rates and accuracies of a router that knows who is right.
-        random: Accuracy at the curve's escalation rates when texts are handed over by lot.
-        chosen: Position of the chosen threshold.
-        cost: Of a million texts at every threshold: in the price's currency, or in seconds without a price.
-        unit: Of the cost.
-    """
-
-    names: tuple[str, str]
-    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]
-    curve: RoutingCurve
-    oracle: tuple[FloatArray, FloatArray]
-    random: FloatArray
-    chosen: int
-    cost: FloatArray
-    unit: str
+    names: tuple[str, str]  # of the fast and the accurate model
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]  # which rows each of them answers right, shape (n,) each
+    curve: RoutingCurve  # the cascade at every threshold
+    oracle: tuple[FloatArray, FloatArray]  # escalation rates and accuracies of a router that knows who is right
+    random: FloatArray  # accuracy at the curve's escalation rates when texts are handed over by lot
+    chosen: int  # position of the chosen threshold
+    cost: FloatArray  # of a million texts at every threshold: in the price's currency, or in seconds without a price
+    unit: str  # of the cost
 
 
 @analysis("cascade", title="The cascade between two models")
@@ -180,14 +169,14 @@ def _tables(routers: Routers, chosen: dict[str, Any], fixed: dict[str, dict[str,
     thresholds, front = routers.curve.thresholds, pareto_front(routers.cost, routers.curve.accuracy)
     rows: tuple[Row, ...] = (
         (f"{routers.names[0]} alone", Number(fast), 0.0, fast_cost),
-        (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.bca), share, cost),
+        (f"cascade, threshold {chosen['threshold']:.4f}", Number(a.estimate, "metric", *a.percentile), share, cost),
         ("random router, as many handed over", Number(float(routers.random[at])), share, cost),
         ("all-knowing router, as many handed over", Number(oracle), share, cost),
         (f"{routers.names[1]} alone", Number(accurate), 1.0, accurate_cost),
     )
     columns = ("", "accuracy", Column("handed over", "share"), Column("cost of a million texts", "count", routers.unit))
     note = (
-        f"Cascade minus {routers.names[1]}: {d.estimate:+.4f} accuracy, 95 % BCa [{d.bca[0]:+.4f}, {d.bca[1]:+.4f}]. "
+        f"Cascade minus {routers.names[1]}: accuracy {Number(d.estimate, 'change', *d.percentile)} (95 %). "
         f"Of {len(thresholds):,} thresholds {len(front):,} are on the Pareto front; the most accurate gives "
         f"{routers.curve.accuracy.max():.4f} (on test: to be read, not to be chosen)."
     )

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from agnews_exp.analyses.findings import Column, Columns, Findings, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
-from agnews_exp.core.errors import AgnewsError, MissingDependencyError, unknown_name
+from agnews_exp.core.errors import AgnewsError, MissingDependencyError, needs, unknown_name
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
 from agnews_exp.tracking.environment import describe_environment
@@ -31,24 +31,16 @@ _METERED = ("intel_rapl", "intel_power_gadget", "powermetrics")
 
 @dataclass(frozen=True)
 class Energy:
-    """The energy that a piece of work took.
+    """The energy that a piece of work took."""
 
-    Attributes:
-        kwh: Of the whole machine, CPU, GPU and memory.
-        seconds: How long it took.
-        items: How many items it answered.
-        metered: Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the
-            processor's nominal power. Memory is always estimated from its size.
-        source: The meters and models that codecarbon used, in words.
-        kg_co2e: Emissions at the country's grid; None without a country.
-    """
-
-    kwh: float
-    seconds: float
-    items: int
+    kwh: float  # of the whole machine, CPU, GPU and memory
+    seconds: float  # how long it took
+    items: int  # how many items it answered
+    # whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the processor's
+    # nominal power. Memory is always estimated from its size.
     metered: bool
-    source: str
-    kg_co2e: float | None
+    source: str  # the meters and models that codecarbon used, in words
+    kg_co2e: float | None  # emissions at the country's grid; None without a country
 
     @property
     def kwh_per_million(self) -> float:
@@ -64,20 +56,16 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     Raises:
         MissingDependencyError: codecarbon is not installed.
     """
-    try:
+    with needs("codecarbon", "Energy", "'agnews-exp[energy]'"):
         from codecarbon import OfflineEmissionsTracker
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Energy needs the package 'codecarbon', which is not installed.", fix="pip install 'agnews-exp[energy]'"
-        ) from error
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    tracker: Any = OfflineEmissionsTracker(
-        country_iso_code=country or _ANY_COUNTRY,
-        save_to_file=False,
-        log_level="error",
-        measure_power_secs=1,
-        allow_multiple_runs=True,
-    )
+    options: dict[str, Any] = {
+        "save_to_file": False,
+        "log_level": "error",
+        "measure_power_secs": 1,
+        "allow_multiple_runs": True,
+    }
+    tracker: Any = OfflineEmissionsTracker(country_iso_code=country or _ANY_COUNTRY, **options)
     items = 0
     work()
     tracker.start()
@@ -97,25 +85,15 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
 
 @dataclass(frozen=True)
 class ColdStart:
-    """One start of a model in a process of its own; the files may lie in the system's cache.
+    """One start of a model in a process of its own; the files may lie in the system's cache."""
 
-    Attributes:
-        seconds: From starting the process until the first answer has come back.
-        import_s: Of these, importing the code that loads models.
-        load_s: Loading the model.
-        first_answer_s: Answering the first text.
-        peak_rss_one_mb: Peak resident memory after one text, MiB.
-        peak_rss_batch_mb: The same after a batch.
-        peak_gpu_mb: Peak memory that the GPU's allocator gave out, MiB; None without a GPU.
-    """
-
-    seconds: float
-    import_s: float
-    load_s: float
-    first_answer_s: float
-    peak_rss_one_mb: float
-    peak_rss_batch_mb: float
-    peak_gpu_mb: float | None
+    seconds: float  # from starting the process until the first answer has come back
+    import_s: float  # of these, importing the code that loads models
+    load_s: float  # loading the model
+    first_answer_s: float  # answering the first text
+    peak_rss_one_mb: float  # peak resident memory after one text, MiB
+    peak_rss_batch_mb: float  # the same after a batch
+    peak_gpu_mb: float | None  # peak memory that the GPU's allocator gave out, MiB; None without a GPU
 
 
 def measure_cold_start(folder: Path, first: str, batch: Sequence[str]) -> ColdStart:
@@ -169,12 +147,8 @@ def main() -> None:
     asked = time.perf_counter()
     model.predict([request["first"]])
     answered = time.perf_counter()
-    _tell(
-        import_s=imported - start,
-        load_s=loaded - imported,
-        first_answer_s=answered - asked,
-        peak_rss_one_mb=peak_memory_mb(),
-    )
+    times = {"import_s": imported - start, "load_s": loaded - imported, "first_answer_s": answered - asked}
+    _tell(**times, peak_rss_one_mb=peak_memory_mb())
     if request["batch"]:
         model.predict(request["batch"])
     _tell(peak_rss_batch_mb=peak_memory_mb(), peak_gpu_mb=_peak_gpu_mb())
@@ -252,16 +226,11 @@ def analyse(
         "energy": None if energy is None else asdict(energy) | {"kwh_per_million": energy.kwh_per_million},
         "energy_reason": no_energy,
         "cost": {
-            "formula": COST_FORMULA,
-            "machine": machine,
-            "price_per_hour": price,
-            "currency": currency,
-            "utilisation": utilisation,
-            "throughput": fastest.throughput,
-            "batch_size": fastest.batch_size,
+            "formula": COST_FORMULA, "machine": machine, "price_per_hour": price, "currency": currency,
+            "utilisation": utilisation, "throughput": fastest.throughput, "batch_size": fastest.batch_size,
             "per_million": cost,
         },
-    }
+    }  # fmt: skip
     headline = (
         f"{latencies[0].p50_ms:.2f} ms for {latencies[0].batch_size} text(s), up to {fastest.throughput:,.0f} texts/s"
     )
@@ -347,12 +316,8 @@ def _blocks(
          one.throughput)
         for one in latencies
     )  # fmt: skip
-    columns: Columns = (
-        "batch size",
-        "calls",
-        *(Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99)),
-        Column("texts/s", "count"),
-    )
+    percent = (Column(f"p{n}", ".2f", "ms") for n in (50, 95, 99))
+    columns: Columns = ("batch size", "calls", *percent, Column("texts/s", "count"))
     series = tuple(Series(name[:3], sizes, tuple(getattr(one, name) for one in ordered)) for name in percentiles)
     x_title, logarithmic = "texts in a call", len(sizes) > 1
     return (
@@ -370,19 +335,21 @@ def _rows(facts: Mapping[str, Any], starts: Sequence[ColdStart], energy: Energy 
     rows = [("size on disk", f"{facts['model_size_mb']:.1f} MiB", "all files of the model folder")]
     if starts:
         one = sorted(starts, key=lambda start: start.seconds)[len(starts) // 2]
-        how = f"median of {len(starts)} fresh processes, files in the system's cache: import {one.import_s:.2f} s, "
-        rows.append(
-            (
-                "cold start",
-                f"{one.seconds:.2f} s",
-                f"{how}load {one.load_s:.2f} s, first text {one.first_answer_s:.2f} s",
-            )
+        how = (
+            f"median of {len(starts)} fresh processes, files in the system's cache: import {one.import_s:.2f} s, load "
+            f"{one.load_s:.2f} s, first text {one.first_answer_s:.2f} s"
         )
-        size = facts["cost"]["batch_size"]
-        rows.append(("peak memory, one text", f"{one.peak_rss_one_mb:,.0f} MiB", "resident, in that process"))
-        rows.append((f"peak memory, batch of {size}", f"{one.peak_rss_batch_mb:,.0f} MiB", "resident, in that process"))
-        gpu = "none used" if one.peak_gpu_mb is None else f"{one.peak_gpu_mb:,.0f} MiB"
-        rows.append(("peak GPU memory", gpu, "torch's allocator, in that process"))
+        resident, gpu = "resident, in that process", one.peak_gpu_mb
+        rows += [
+            ("cold start", f"{one.seconds:.2f} s", how),
+            ("peak memory, one text", f"{one.peak_rss_one_mb:,.0f} MiB", resident),
+            (f"peak memory, batch of {facts['cost']['batch_size']}", f"{one.peak_rss_batch_mb:,.0f} MiB", resident),
+            (
+                "peak GPU memory",
+                "none used" if gpu is None else f"{gpu:,.0f} MiB",
+                "torch's allocator, in that process",
+            ),
+        ]
     training = facts["training"]
     if training:
         stages = ", ".join(f"{name} {value:.1f} s" for name, value in training["stages"].items())
@@ -399,9 +366,8 @@ def _energy_rows(facts: Mapping[str, Any], energy: Energy | None) -> list[tuple[
     how = f"{kind}; {energy.source}; whole machine, {energy.items:,} texts in {energy.seconds:.0f} s"
     rows = [("energy per million texts", f"{energy.kwh_per_million:.3g} kWh", how)]
     if energy.kg_co2e is not None:
-        rows.append(
-            ("emissions per million", f"{energy.kg_co2e / energy.items * 1e6:.3g} kg CO2e", "at the grid's mean")
-        )
+        emitted = f"{energy.kg_co2e / energy.items * 1e6:.3g} kg CO2e"
+        rows.append(("emissions per million", emitted, "at the grid's mean"))
     return rows
 
 

@@ -102,25 +102,15 @@ def map_labels(
 
 @dataclass(frozen=True)
 class Detection(Result):
-    """How well a score tells texts of the own source from foreign ones.
+    """How well a score tells texts of the own source from foreign ones."""
 
-    Attributes:
-        score: Its name; higher should mean the own source.
-        auroc: Chance that a text of the own source has the higher score than a foreign one, ties counting half.
-        low: Lower end of DeLong's 95 % interval (1988), on the logit scale.
-        high: Upper end.
-        foreign_accepted: Share of the foreign texts that pass the threshold that 95 % of the own texts pass.
-        own_mean: Mean score of the own texts.
-        foreign_mean: Mean score of the foreign ones.
-    """
-
-    score: str
-    auroc: float
-    low: float
-    high: float
-    foreign_accepted: float
-    own_mean: float
-    foreign_mean: float
+    score: str  # its name; higher should mean the own source
+    auroc: float  # chance that a text of the own source has the higher score than a foreign one, ties counting half
+    low: float  # lower end of DeLong's 95 % interval (1988), on the logit scale
+    high: float  # upper end
+    foreign_accepted: float  # share of the foreign texts that pass the threshold that 95 % of the own texts pass
+    own_mean: float  # mean score of the own texts
+    foreign_mean: float  # mean score of the foreign ones
 
 
 def confidence_scores(predictions: Predictions) -> dict[str, FloatArray]:
@@ -176,17 +166,11 @@ _FOLDER_ENCODING = "latin-1"
 
 @dataclass(frozen=True, eq=False)
 class ExternalRows:
-    """Texts with the labels of their source.
+    """Texts with the labels of their source."""
 
-    Attributes:
-        texts: The n texts.
-        labels: Shape (n,), indices into ``label_names``.
-        label_names: The source's labels.
-    """
-
-    texts: list[str]
-    labels: NDArray[np.int64]
-    label_names: list[str]
+    texts: list[str]  # the n texts
+    labels: NDArray[np.int64]  # shape (n,), indices into ``label_names``
+    label_names: list[str]  # the source's labels
 
 
 def read_external(

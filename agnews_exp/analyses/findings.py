@@ -12,7 +12,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from agnews_exp.core.errors import StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import DASH, format_interval, format_number
 from agnews_exp.core.text import spreadsheet_cell, visible
-from agnews_exp.drawing import Chart, read_chart
+from agnews_exp.drawing import Chart, read_chart, without_defaults
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -28,23 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its interval: a cell of a table, or with a label a block of its own.
+    """A number with its interval: a cell of a table, or with a label a block of its own."""
 
-    Attributes:
-        value: None where there is none.
-        form: How it is written: a name of :data:`agnews_exp.core.numbers.FORMS` or a format specification.
-        low: Lower end of its interval.
-        high: Upper end.
-        unit: Written behind it.
-        label: Its name, where it is a block.
-    """
-
-    value: float | None
-    form: str = "metric"
-    low: float | None = None
-    high: float | None = None
-    unit: str = ""
-    label: str = ""
+    value: float | None  # None where there is none
+    form: str = "metric"  # how it is written: a name of :data:`agnews_exp.core.numbers.FORMS` or a format specification
+    low: float | None = None  # lower end of its interval
+    high: float | None = None  # upper end
+    unit: str = ""  # written behind it
+    label: str = ""  # its name, where it is a block
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
@@ -58,18 +49,12 @@ Cell = str | int | float | bool | Number | None
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-        name: Its heading, in the CSV file too; a column of scores names its split.
-        form: How its plain numbers are written; empty: whole ones with separators, others with four digits.
-        unit: In the heading, in brackets.
-        width: Texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
-    """
-
-    name: str
-    form: str = ""
-    unit: str = ""
+    name: str  # its heading, in the CSV file too; a column of scores names its split
+    form: str = ""  # how its plain numbers are written; empty: whole ones with separators, others with four digits
+    unit: str = ""  # in the heading, in brackets
+    # texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
     width: int = 0
 
     @property
@@ -84,29 +69,17 @@ Row = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of findings: shown in part, and whole as CSV.
+    """A table of findings: shown in part, and whole as CSV."""
 
-    Attributes:
-        name: File name without ending, unique in its folder or report.
-        title: Its title.
-        columns: A plain name is a :class:`Column` without form, unit and width.
-        rows: Cells, as many as there are columns.
-        provenance: Runs, split, rows, seeds, device, command.
-        note: A remark below the table.
-        shown: Rows to show, None for all; the CSV file has all of them.
-        total: Rows of the CSV file, where ``rows`` has been read back and holds the shown ones only.
-        folded: It tells when and where, not what: folded in a page, left out of the Markdown.
-    """
-
-    name: str
+    name: str  # file name without ending, unique in its folder or report
     title: str
-    columns: Columns
-    rows: tuple[Row, ...]
-    provenance: str = ""
-    note: str = ""
-    shown: int | None = None
-    total: int | None = None
-    folded: bool = False
+    columns: Columns  # a plain name is a :class:`Column` without form, unit and width
+    rows: tuple[Row, ...]  # cells, as many as there are columns
+    provenance: str = ""  # runs, split, rows, seeds, device, command
+    note: str = ""  # a remark below the table
+    shown: int | None = None  # rows to show, None for all; the CSV file has all of them
+    total: int | None = None  # rows of the CSV file, where ``rows`` has been read back and holds the shown ones only
+    folded: bool = False  # it tells when and where, not what: folded in a page, left out of the Markdown
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -152,23 +125,14 @@ class Missing:
 
 @dataclass(frozen=True)
 class Highlight:
-    """A text whose words are shaded by a weight each: blue speaks for something, orange against it.
+    """A text whose words are shaded by a weight each: blue speaks for something, orange against it."""
 
-    Attributes:
-        label: Whose weights they are, such as a method's name.
-        text: The text.
-        spans: Begin and end (exclusive) of each word in characters, in ascending order.
-        weights: One a word; the largest gets the full shade.
-        note: About the label.
-        signed: False where weights say how much, not which way: shown in green.
-    """
-
-    label: str
+    label: str  # whose weights they are, such as a method's name
     text: str
-    spans: tuple[tuple[int, int], ...]
-    weights: tuple[float, ...]
-    note: str = ""
-    signed: bool = True
+    spans: tuple[tuple[int, int], ...]  # begin and end (exclusive) of each word in characters, in ascending order
+    weights: tuple[float, ...]  # one a word; the largest gets the full shade
+    note: str = ""  # about the label
+    signed: bool = True  # False where weights say how much, not which way: shown in green
 
     def pieces(self, n_strongest: int = 3) -> list[tuple[str, float | None, bool]]:
         """Return the text in pieces: words with their weight, and what stands between them without one.
@@ -197,19 +161,13 @@ Block = Table | Chart | Text | Number | Missing | Highlight
 
 @dataclass(frozen=True)
 class Findings:
-    """The result of an analysis: its answer, the evidence, and numbers for other programs.
+    """The result of an analysis: its answer, the evidence, and numbers for other programs."""
 
-    Attributes:
-        headline: The answer in one sentence.
-        blocks: The evidence, in the order of reading.
-        metrics: Numbers for result.json and MLflow, such as ``test/ece_temperature``.
-        details: Everything else, JSON-able.
-    """
-
-    headline: str = ""
-    blocks: tuple[Block, ...] = ()
+    headline: str = ""  # the answer in one sentence
+    blocks: tuple[Block, ...] = ()  # the evidence, in the order of reading
+    # numbers for result.json and MLflow, such as ``test/ece_temperature``
     metrics: Mapping[str, float] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # everything else, JSON-able
 
     def __bool__(self) -> bool:
         return bool(self.blocks or self.metrics or self.details)
@@ -519,15 +477,15 @@ def _terminal_block(block: Block) -> list[Any]:
         case Table(folded=True):
             return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
-            rows = block.texts(_MOST_TERMINAL_ROWS)
+            rows, numeric = block.texts(_MOST_TERMINAL_ROWS), [block.is_numeric(i) for i in range(len(block.all_columns))]
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
-                side: Any = "right" if block.is_numeric(i) else "left"
-                drawn.add_column(said(column.heading), justify=side, no_wrap=block.is_numeric(i), overflow="fold")
+                side: Any = "right" if numeric[i] else "left"
+                longest = max((len(row[i]) for row in rows), default=1)
+                drawn.add_column(said(column.heading), justify=side, overflow="fold", min_width=min(longest, 12))
             for row in rows:
-                drawn.add_row(
-                    *(said(cell, one_line=c.width > 0) for cell, c in zip(row, block.all_columns, strict=True))
-                )
+                one_line = [numeric[i] or column.width > 0 for i, column in enumerate(block.all_columns)]
+                drawn.add_row(*(said(cell, one_line=one) for cell, one in zip(row, one_line, strict=True)))
             notes = [said(note, "dim") for note in (block.cut_note(len(rows)), block.note) if note]
             return [drawn, *notes]
 
@@ -550,24 +508,11 @@ def findings_to_json(findings: Findings) -> dict[str, Any]:
 def _block_to_json(block: Block) -> dict[str, Any]:
     if isinstance(block, Chart):
         return {"block": "chart", "name": block.name}
-    kind = type(block).__name__.lower()
-    if isinstance(block, Number):
-        number: dict[str, Any] = _cell_to_json(block)
-        return {"block": kind} | number
-    if not isinstance(block, Table):
-        return {"block": kind} | asdict(block)
-    content = {f.name: getattr(block, f.name) for f in fields(block) if getattr(block, f.name) != f.default}
-    rows = block.rows if block.shown is None else block.rows[: block.shown]
-    content["columns"] = [asdict(column) for column in block.all_columns]
-    content["rows"] = [[_cell_to_json(cell) for cell in row] for row in rows]
-    return {"block": kind} | content | {"total": block.total or len(block.rows)}
-
-
-def _cell_to_json(cell: Cell) -> Any:
-    if isinstance(cell, Number):
-        kept = {f.name: _cell_to_json(getattr(cell, f.name)) for f in fields(cell)}
-        return {f.name: kept[f.name] for f in fields(cell) if f.name == "value" or kept[f.name] != f.default}
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+    if isinstance(block, Table):
+        total = block.total or len(block.rows)
+        block = replace(block, columns=block.all_columns, rows=block.rows[: block.shown], total=total)
+    content: dict[str, Any] = without_defaults(block)
+    return {"block": type(block).__name__.lower()} | content
 
 
 def read_findings(folder: Path, content: Mapping[str, Any]) -> Findings:

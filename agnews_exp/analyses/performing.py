@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,39 +45,25 @@ FINDINGS, SUMMARY = "findings.json", "summary.md"
 
 @dataclass(frozen=True, eq=False)
 class AnalysisContext:
-    """One run, as an analysis sees it.
+    """One run, as an analysis sees it."""
 
-    Attributes:
-        checked: The run's checked configuration.
-        splits: Its training, validation and test rows.
-        answers: The model's answers by split: ``val`` and ``test``, rows as in ``splits``.
-        model: The fitted model.
-        folder: Where the analysis may leave files beside its findings; exists.
-        timings: Seconds of the run's stages so far, by name.
-    """
-
-    checked: CheckedConfig
-    splits: Splits
-    answers: Mapping[str, Predictions]
-    model: FittedModel
-    folder: Path
-    timings: Mapping[str, float] = field(default_factory=dict)
+    checked: CheckedConfig  # the run's checked configuration
+    splits: Splits  # its training, validation and test rows
+    answers: Mapping[str, Predictions]  # the model's answers by split: ``val`` and ``test``, rows as in ``splits``
+    model: FittedModel  # the fitted model
+    folder: Path  # where the analysis may leave files beside its findings; exists
+    timings: Mapping[str, float] = field(default_factory=dict)  # seconds of the run's stages so far, by name
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """An analysis in the register: a question about finished runs and the function that answers it.
+    """An analysis in the register: a question about finished runs and the function that answers it."""
 
-    Attributes:
-        name: Its key in ``evaluation.analyses``, and its folder's name.
-        title: The question, for people.
-        function: Called with the context and the configured arguments; returns the findings. The arguments'
-            annotations (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the
-            comments of its YAML say what they mean.
-    """
-
-    name: str
-    title: str
+    name: str  # its key in ``evaluation.analyses``, and its folder's name
+    title: str  # the question, for people
+    # called with the context and the configured arguments; returns the findings. The arguments' annotations
+    # (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the comments of its YAML
+    # say what they mean.
     function: Callable[..., Findings]
 
 
@@ -213,27 +200,23 @@ class FinishedRun:
         self.run = run
         self.result: dict[str, Any] = run.needed_result()
         self.checked = stored_config(run)
-        self._splits: Splits | None = None
-        self._model: FittedModel | None = None
 
-    @property
+    @cached_property
     def splits(self) -> Splits:
         """The run's rows.
 
         Raises:
             DataError: The data are no longer those that the run was judged on.
         """
-        if self._splits is None:
-            splits = load_splits(self.checked, Stages())
-            if splits.evaluation_checksum() != self.result["data"]["evaluation_checksum"]:
-                raise DataError(
-                    f"The data at {splits.location} are not those that {self.run.path.name} was judged on.",
-                    fix="bring the files back as they were, or train again (force=true)",
-                )
-            self._splits = splits
-        return self._splits
+        splits = load_splits(self.checked, Stages())
+        if splits.evaluation_checksum() != self.result["data"]["evaluation_checksum"]:
+            raise DataError(
+                f"The data at {splits.location} are not those that {self.run.path.name} was judged on.",
+                fix="bring the files back as they were, or train again (force=true)",
+            )
+        return splits
 
-    @property
+    @cached_property
     def model(self) -> FittedModel:
         """The run's model, which computes as it did when the run judged it.
 
@@ -245,9 +228,7 @@ class FinishedRun:
                 f"{self.result['name']} has answers and no model that could be asked.",
                 fix=f"agnews compare {self.run.path.name} <another run>",
             )
-        if self._model is None:
-            self._model = load_judged(self.run.path / MODEL, self.checked.run.trainer)
-        return self._model
+        return load_judged(self.run.path / MODEL, self.checked.run.trainer)
 
     def context(self, name: str) -> AnalysisContext:
         """Return the context of one analysis."""

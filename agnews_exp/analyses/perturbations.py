@@ -199,15 +199,10 @@ WORDS: Final = frozenset({"truncate"})
 
 @dataclass(frozen=True)
 class Variant:
-    """A perturbation of a certain strength.
+    """A perturbation of a certain strength."""
 
-    Attributes:
-        kind: A key of ``PERTURBATIONS``.
-        strength: Share of words in (0, 1], or words to keep; without meaning for ``html_removed``.
-    """
-
-    kind: str
-    strength: float
+    kind: str  # a key of ``PERTURBATIONS``
+    strength: float  # share of words in (0, 1], or words to keep; without meaning for ``html_removed``
 
     @property
     def name(self) -> str:

@@ -40,19 +40,13 @@ _METRICS: Final = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Drop(Result):
-    """The effect of one variant of the texts on the metrics.
+    """The effect of one variant of the texts on the metrics."""
 
-    Attributes:
-        variant: The change of the texts.
-        metrics: By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
-        changed_texts: Share of texts that the perturbation changed at all.
-        changed_answers: Share of rows that get another class than unchanged.
-    """
-
-    variant: Variant
+    variant: Variant  # the change of the texts
+    # by metric: the changed texts (a), the same rows unchanged (b), and the difference a - b
     metrics: dict[str, PairedBootstrap]
-    changed_texts: float
-    changed_answers: float
+    changed_texts: float  # share of texts that the perturbation changed at all
+    changed_answers: float  # share of rows that get another class than unchanged
 
 
 def measure_drop(

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,10 +92,9 @@ class Check:
     """A check in the register.
 
     Attributes:
-        code: Such as ``D2``: D for data, T for training, C for comparisons.
+        code: ``D1``: looks at data (:class:`Splits`); ``T1``: at one run; ``C1``: at the runs judged on the same rows.
         title: What is wrong where it fires.
         severity: How grave that is.
-        of: What its function takes: the data, one run, or all runs that were judged on the same rows.
         fix: What to do.
         function: Looks.
     """
@@ -103,22 +102,20 @@ class Check:
     code: str
     title: str
     severity: Severity
-    of: Literal["data", "run", "runs"]
     fix: str
     function: Callable[[Any], Answer]
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Answer])
 CHECKS: dict[str, Check] = {}
 """All checks by code."""
 
 
-def check(
-    code: str, title: str, severity: Severity, *, of: Literal["data", "run", "runs"], fix: str
-) -> Callable[[Callable[[Any], Answer]], Callable[[Any], Answer]]:
+def check(code: str, title: str, severity: Severity, fix: str) -> Callable[[_Function], _Function]:
     """Enter a function into the register of checks; arguments as in :class:`Check`."""
 
-    def enter(function: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
-        CHECKS[code] = Check(code, title, severity, of, fix, function)
+    def enter(function: _Function) -> _Function:
+        CHECKS[code] = Check(code, title, severity, fix, function)
         return function
 
     return enter
@@ -144,13 +141,10 @@ class Result:
         return isinstance(self.answer, str)
 
 
-def perform_checks(of: Literal["data", "run", "runs"], subject: Any, where: str) -> Iterator[Result]:
-    """Yield the results of all checks of one kind of subject: :class:`Splits`, one run, or several.
-
-    A check that cannot look, for files that are damaged or gone, does not apply.
-    """
+def perform_checks(kind: Literal["D", "T", "C"], subject: Any, where: str) -> Iterator[Result]:
+    """Yield the results of all checks of a kind; one that cannot look, as files are damaged, does not apply."""
     for one in CHECKS.values():
-        if one.of == of:
+        if one.code.startswith(kind):
             try:
                 answer = one.function(subject)
             except AgnewsError as error:
@@ -160,12 +154,12 @@ def perform_checks(of: Literal["data", "run", "runs"], subject: Any, where: str)
 
 def check_runs(runs: Sequence[CheckedRun]) -> list[Result]:
     """Return the results of all checks of single runs, and of those of each group that was judged on the same rows."""
-    found = [result for run in runs for result in perform_checks("run", run, run.name)]
+    found = [result for run in runs for result in perform_checks("T", run, run.name)]
     groups: dict[str, list[CheckedRun]] = defaultdict(list)
     for run in runs:
         groups[run.rows].append(run)
     for group in groups.values():
-        found += perform_checks("runs", group, "all runs" if len(groups) == 1 else f"{len(group)} runs")
+        found += perform_checks("C", group, "all runs" if len(groups) == 1 else f"{len(group)} runs")
     return found
 
 
@@ -207,10 +201,8 @@ def _parts(splits: Splits) -> dict[str, Any]:
     return {"train": splits.train, "validation": splits.validation, "test": splits.test}
 
 
-@check(
-    "D1", "The texts name their class", "error", of="data",
-    fix="leave the label's column out of data.text_columns, or remove the name from the texts",
-)  # fmt: skip
+@check("D1", "The texts name their class", "error",
+       fix="leave the label's column out of data.text_columns, or remove the name from the texts")  # fmt: skip
 def _label_in_text(splits: Splits) -> Answer:
     names = [normalised(name) for name in splits.class_names]
     found = right = 0
@@ -222,10 +214,8 @@ def _label_in_text(splits: Splits) -> Answer:
     return f"{share:.0%} of the training texts hold the name of their class and of no other" if share > 0.8 else None
 
 
-@check(
-    "D2", "The same texts stand in training and outside", "warning", of="data",
-    fix="remove duplicates, or cut the split by group, so that copies stay together",
-)  # fmt: skip
+@check("D2", "The same texts stand in training and outside", "warning",
+       fix="remove duplicates, or cut the split by group, so that copies stay together")  # fmt: skip
 def _duplicates_across(splits: Splits) -> Answer:
     seen = {normalised(text) for text in splits.train.texts}
     said = []
@@ -237,10 +227,7 @@ def _duplicates_across(splits: Splits) -> Answer:
     return f"{', '.join(said)} have the words of a training row" if said else None
 
 
-@check(
-    "D3", "Near-duplicates across the split", "tip", of="data",
-    fix="agnews errors <run> shows the score without them",
-)  # fmt: skip
+@check("D3", "Near-duplicates across the split", "tip", fix="agnews errors <run> shows the score without them")
 def _near_duplicates(splits: Splits) -> Answer:
     parts, start, places = _parts(splits), 0, {}
     texts = [text for rows in parts.values() for text in rows.texts]
@@ -254,10 +241,8 @@ def _near_duplicates(splits: Splits) -> Answer:
     return f"{n:,} of {of:,} test rows ({n / of:.1%}) nearly repeat a training row" if n > 0.02 * of else None
 
 
-@check(
-    "D4", "The same text has different labels", "warning", of="data",
-    fix="agnews eda lists them; correct or remove one of each",
-)  # fmt: skip
+@check("D4", "The same text has different labels", "warning",
+       fix="agnews eda lists them; correct or remove one of each")  # fmt: skip
 def _conflicts(splits: Splits) -> Answer:
     keys, _ = exact_keys(splits.train.texts)
     k = len(splits.class_names)
@@ -267,10 +252,8 @@ def _conflicts(splits: Splits) -> Answer:
     return f"{n:,} training rows ({n / len(keys):.1%})" if n > 0.005 * len(keys) else None
 
 
-@check(
-    "D5", "A class is too small to be judged", "warning", of="data",
-    fix="add rows, merge classes, or give validation and test a larger share (data.validation_size, data.test_size)",
-)  # fmt: skip
+@check("D5", "A class is too small to be judged", "warning",
+       fix="add rows, merge classes, or raise data.validation_size and data.test_size")  # fmt: skip
 def _small_classes(splits: Splits) -> Answer:
     said = []
     for name in ("validation", "test"):
@@ -280,10 +263,7 @@ def _small_classes(splits: Splits) -> Answer:
     return f"{', '.join(said[:5])}{more}: with {FEW_ROWS} rows a recall of .9 is known to .19 only" if said else None
 
 
-@check(
-    "D6", "A class is missing from training or validation", "error", of="data",
-    fix="add rows of it, or remove the class",
-)  # fmt: skip
+@check("D6", "A class is missing from training or validation", "error", fix="add rows of it, or remove the class")
 def _missing_classes(splits: Splits) -> Answer:
     said = [
         f"{splits.class_names[k]} in {name}"
@@ -316,32 +296,26 @@ def _told_apart(splits: Splits, name: str) -> Answer:
     return f"a classifier tells {name} from training texts with an AUC of {auc:.2f} (alike: .5)" if found else None
 
 
-@check(
-    "D7", "Validation texts are unlike training texts", "warning", of="data",
-    fix="cut validation from the training file (data.validation_size), or see what changed: agnews drift",
-)  # fmt: skip
+@check("D7", "Validation texts are unlike training texts", "warning",
+       fix="cut validation off the training file (data.validation_size), or see what changed")  # fmt: skip
 def _validation_shift(splits: Splits) -> Answer:
     return _told_apart(splits, "validation")
 
 
-@check(
-    "D8", "Test texts are unlike training texts", "tip", of="data",
-    fix="expect less on test than on validation; if it is by design (another time, another source), say so",
-)  # fmt: skip
+@check("D8", "Test texts are unlike training texts", "tip",
+       fix="expect less on test than on validation; if that is by design (another time), say so")  # fmt: skip
 def _test_shift(splits: Splits) -> Answer:
     return _told_apart(splits, "test")
 
 
-@check("D9", "Texts without words", "warning", of="data", fix="see whether data.text_columns names the right columns")
+@check("D9", "Texts without words", "warning", fix="see whether data.text_columns names the right columns")
 def _empty_texts(splits: Splits) -> Answer:
     n = sum(not any(c.isalnum() for c in text) for text in splits.train.texts)
     return f"{n:,} training rows ({n / len(splits.train):.1%})" if n > 0.01 * len(splits.train) else None
 
 
-@check(
-    "D10", "Classes of very different size", "tip", of="data",
-    fix="judge by macro-F1, and try class_weight=balanced where the model has it",
-)  # fmt: skip
+@check("D10", "Classes of very different size", "tip",
+       fix="judge by macro-F1, and try class_weight=balanced where the model has it")  # fmt: skip
 def _imbalance(splits: Splits) -> Answer:
     counts = np.bincount(splits.train.labels, minlength=len(splits.class_names))
     if counts.min() == 0 or counts.max() < 20 * counts.min():
@@ -353,10 +327,8 @@ def _imbalance(splits: Splits) -> Answer:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-@check(
-    "T1", "Not better than naming the most frequent class", "error", of="run",
-    fix="look at the data (agnews eda) and at the learning rate, or choose another model",
-)  # fmt: skip
+@check("T1", "Not better than naming the most frequent class", "error",
+       fix="look at the data (agnews eda) and at the learning rate, or choose another model")  # fmt: skip
 def _majority(run: CheckedRun) -> Answer:
     if str(run.result["model"]).startswith("dummy"):
         return NotApplicable("a dummy is meant to be that bad")
@@ -367,29 +339,21 @@ def _majority(run: CheckedRun) -> Answer:
     return f"validation accuracy {right / len(labels):.4f}, the most frequent class has {most / len(labels):.4f}"
 
 
-def _gap(run: CheckedRun) -> tuple[float, float] | NotApplicable:
-    found = run.metrics.get("train/macro_f1"), run.metrics.get("val/macro_f1")
-    return NotApplicable("training rows were not scored") if None in found else found  # type: ignore[return-value]
-
-
-@check(
-    "T2", "Overfitting", "tip", of="run", fix="more regularisation, fewer features, earlier stopping, or more rows"
-)  # fmt: skip
+@check("T2", "Overfitting", "tip", fix="more regularisation, fewer features, earlier stopping, or more rows")
 def _overfitting(run: CheckedRun) -> Answer:
-    found = _gap(run)
-    if isinstance(found, NotApplicable):
-        return found
-    train, val = found
+    train, val = (run.metrics.get(f"{split}/macro_f1") for split in ("train", "val"))
+    if train is None or val is None:
+        return NotApplicable("training rows were not scored")
     return f"macro-F1 {train:.4f} on training rows, {val:.4f} on validation" if train - val > 0.15 else None
 
 
-@check("T3", "The optimiser did not converge", "warning", of="run", fix="raise max_iter, or scale the features")
+@check("T3", "The optimiser did not converge", "warning", fix="raise max_iter, or scale the features")
 def _convergence(run: CheckedRun) -> Answer:
     said = [note for note in run.result.get("notes", []) if "converge" in note.lower()]
     return said[0].partition("\n")[0] if said else None
 
 
-@check("T4", "The last epoch was the best", "tip", of="run", fix="train longer: trainer.max_epochs")
+@check("T4", "The last epoch was the best", "tip", fix="train longer: trainer.max_epochs")
 def _stopped_early(run: CheckedRun) -> Answer:
     scores = [point["curve/val_macro_f1"] for point in run.history if "curve/val_macro_f1" in point]
     if len(scores) < 2:
@@ -398,9 +362,7 @@ def _stopped_early(run: CheckedRun) -> Answer:
     return f"macro-F1 on validation still rose by {rising:.4f}" if rising > 0.005 else None
 
 
-@check(
-    "T5", "A class is never answered", "warning", of="run", fix="class_weight=balanced, more rows of it, or merge it"
-)  # fmt: skip
+@check("T5", "A class is never answered", "warning", fix="class_weight=balanced, more rows of it, or merge it")
 def _never_answered(run: CheckedRun) -> Answer:
     labels, given = run.validation
     k = len(run.result["class_names"])
@@ -411,7 +373,7 @@ def _never_answered(run: CheckedRun) -> Answer:
     return f"{', '.join(names)} on validation" if names else None
 
 
-@check("T6", "Probabilities say less than none", "warning", of="run", fix="agnews calibrate <run>")
+@check("T6", "Probabilities say less than none", "warning", fix="agnews calibrate <run>")
 def _useless_probabilities(run: CheckedRun) -> Answer:
     loss, k = run.metrics.get("val/log_loss"), len(run.result["class_names"])
     if loss is None or str(run.result["model"]).startswith("dummy"):
@@ -421,10 +383,8 @@ def _useless_probabilities(run: CheckedRun) -> Answer:
     )
 
 
-@check(
-    "T7", "Calibration made it worse", "warning", of="run",
-    fix="leave the probabilities alone, or give calibration more validation rows",
-)  # fmt: skip
+@check("T7", "Calibration made it worse", "warning",
+       fix="leave the probabilities alone, or give calibration more validation rows")  # fmt: skip
 def _worse_calibration(run: CheckedRun) -> Answer:
     figures = [run.metrics.get(f"test/{name}_{when}") for name in ("ece", "nll") for when in ("before", "after")]
     if None in figures:
@@ -435,10 +395,8 @@ def _worse_calibration(run: CheckedRun) -> Answer:
     return f"on test, {' and '.join(names)}" if names else None
 
 
-@check(
-    "T8", "Test is far below validation", "warning", of="run",
-    fix="see D7 and D8; validation rows may have been used up by many choices",
-)  # fmt: skip
+@check("T8", "Test is far below validation", "warning",
+       fix="see D7 and D8; validation rows may have been used up by many choices")  # fmt: skip
 def _test_below_validation(run: CheckedRun) -> Answer:
     val, test = (run.metrics.get(f"{split}/accuracy") for split in ("val", "test"))
     if val is None or test is None:
@@ -467,10 +425,8 @@ def _same_group(runs: Runs) -> dict[str, list[CheckedRun]]:
     return groups
 
 
-@check(
-    "C1", "Seeds that change nothing", "warning", of="runs",
-    fix="one seed is enough of this model; subset_seed=1,2,3 varies its training rows",
-)  # fmt: skip
+@check("C1", "Seeds that change nothing", "warning",
+       fix="one seed is enough of this model; subset_seed=1,2,3 varies its training rows")  # fmt: skip
 def _idle_seeds(runs: Runs) -> Answer:
     several = [g for g in _same_group(runs).values() if len({run.result["seed"] for run in g}) > 1]
     if not several:
@@ -480,18 +436,14 @@ def _idle_seeds(runs: Runs) -> Answer:
     return f"{names} answers alike with every seed: no proof comes of repeating it" if same else None
 
 
-@check(
-    "C2", "The test rows were looked at many times", "tip", of="runs",
-    fix="choose by validation (agnews top), and keep fresh rows for the last word",
-)  # fmt: skip
+@check("C2", "The test rows were looked at many times", "tip",
+       fix="choose by validation (agnews top), and keep fresh rows for the last word")  # fmt: skip
 def _looks_at_test(runs: Runs) -> Answer:
     n = sum("test/macro_f1" in run.metrics for run in runs)
     return f"{n} runs have a test score" if n >= 20 else None
 
 
-@check(
-    "C3", "The best of many is flattered", "tip", of="runs", fix="quote the test score of the chosen run, not this one"
-)  # fmt: skip
+@check("C3", "The best of many is flattered", "tip", fix="quote the test score of the chosen run, not this one")
 def _winners_curse(runs: Runs) -> Answer:
     systems = _clean(runs)
     if len(systems) < 3:
@@ -504,10 +456,7 @@ def _winners_curse(runs: Runs) -> Answer:
     return said if optimism > 0.003 else None
 
 
-@check(
-    "C4", "Too few rows to tell the best two apart", "tip", of="runs",
-    fix="more validation rows, or take the cheaper one",
-)  # fmt: skip
+@check("C4", "Too few rows to tell the best two apart", "tip", fix="more validation rows, or take the cheaper one")
 def _no_power(runs: Runs) -> Answer:
     best = list({str(run.result["group_fingerprint"]): run for run in reversed(_clean(runs))}.values())[::-1][:2]
     if len(best) < 2:
@@ -521,19 +470,15 @@ def _no_power(runs: Runs) -> Answer:
     return f"{said} {len(labels):,} validation rows show {found.detectable_primary:.4f} with a chance of 80 %"
 
 
-@check(
-    "C5", "A blend fitted on validation rows leads the list", "warning", of="runs",
-    fix="compare it on test rows, once, or by folds; its validation score flatters it",
-)  # fmt: skip
+@check("C5", "A blend fitted on validation rows leads the list", "warning",
+       fix="compare it on test rows, once, or by folds; its validation score flatters it")  # fmt: skip
 def _blend_leads(runs: Runs) -> Answer:
     scores = [run for run in runs if "val/macro_f1" in run.metrics]
     best = max(scores, key=lambda run: run.metrics["val/macro_f1"], default=None)
     return best.given_name if best is not None and best.result.get("family") == "cascade" else None
 
 
-@check(
-    "C6", "A network has one seed", "tip", of="runs", fix="-m seed=1,2,3 shows how much of the score is luck"
-)  # fmt: skip
+@check("C6", "A network has one seed", "tip", fix="-m seed=1,2,3 shows how much of the score is luck")
 def _one_seed(runs: Runs) -> Answer:
     groups = [g for g in _same_group(runs).values() if g[0].result.get("family") == "transformer"]
     if not groups:
@@ -542,10 +487,8 @@ def _one_seed(runs: Runs) -> Answer:
     return best[0].given_name if len({run.result["seed"] for run in best}) == 1 else None
 
 
-@check(
-    "C7", "A network does not beat a bag of words", "warning", of="runs",
-    fix="take the cheaper model, or train the network longer, with more rows, or from pretrained weights",
-)  # fmt: skip
+@check("C7", "A network does not beat a bag of words", "warning",
+       fix="take the cheaper one, or train longer, with more rows, from pretrained weights")  # fmt: skip
 def _bag_of_words(runs: Runs) -> Answer:
     best = {}
     for run in reversed(_clean(runs)):
@@ -566,9 +509,7 @@ def _bag_of_words(runs: Runs) -> Answer:
     return f"{network.given_name} minus {words.given_name} is {found.difference:+.4f} macro-F1 on validation{cost}"
 
 
-@check(
-    "C8", "The best value lies at the edge of those tried", "tip", of="runs", fix="try values beyond it"
-)  # fmt: skip
+@check("C8", "The best value lies at the edge of those tried", "tip", fix="try values beyond it")
 def _edge(runs: Runs) -> Answer:
     said, applies = [], False
     families: dict[tuple[Any, ...], list[CheckedRun]] = defaultdict(list)

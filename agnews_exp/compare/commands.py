@@ -261,7 +261,7 @@ def _check(options: argparse.Namespace) -> None:
     with console.status("checking"):
         if len(words) < len(options.words):  # data were named
             checked = check_config(compose_config(overrides))
-            results += perform_checks("data", load_splits(checked, Stages()), checked.run.data.name)
+            results += perform_checks("D", load_splits(checked, Stages()), checked.run.data.name)
         if words or not options.words:
             plain = _plain()
             folders = find_runs(plain, words) if words else finished_runs(Path(plain["paths"]["output_dir"]))
@@ -270,7 +270,7 @@ def _check(options: argparse.Namespace) -> None:
             for run in {run.rows: run for run in runs}.values():
                 name = str(run.result["data"]["name"])
                 try:
-                    results += perform_checks("data", FinishedRun(run.record).splits, name)
+                    results += perform_checks("D", FinishedRun(run.record).splits, name)
                 except AgnewsError as error:
                     console.print(
                         f"[yellow]note   the data of {run.name} are not checked: {first_line(error)}[/yellow]"

@@ -22,6 +22,7 @@ from agnews_exp.evaluation.metrics import (
     score_choice,
 )
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics.bootstrap import MARGIN
 from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
 from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
 from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
@@ -252,6 +253,7 @@ def compare_runs(
     metrics: Sequence[str] = (),
     against: str | None = None,
     alpha: float = 0.05,
+    margin: float = MARGIN,
     **options: Any,
 ) -> Comparison:
     """Compare every pair (or all with a baseline) of loaded runs over items, and over folds or seeds.
@@ -262,6 +264,7 @@ def compare_runs(
             verdicts are about the first. None given: the runs' primary metric, macro-F1 and accuracy.
         against: Name of a baseline.
         alpha: Level.
+        margin: A smaller difference counts as none.
         options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
     """
     metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", "accuracy")))
@@ -273,6 +276,7 @@ def compare_runs(
         metrics=metrics,
         against=against,
         alpha=alpha,
+        margin=margin,
         **options,
     )
     agreements = [
@@ -281,18 +285,21 @@ def compare_runs(
         )
         for p in pairs
     ]
-    blocks = [block for metric in metrics if (block := _blocks(compared, metric, against, alpha)) is not None]
+    found = (_blocks(compared, metric, against, alpha, margin) for metric in metrics)
+    blocks = [block for block in found if block is not None]
     return Comparison(pairs, blocks, agreements)
 
 
-def _blocks(compared: ComparedRuns, metric: str, against: str | None, alpha: float) -> BlockComparison | None:
+def _blocks(
+    compared: ComparedRuns, metric: str, against: str | None, alpha: float, margin: float
+) -> BlockComparison | None:
     names = compared.class_names
     if compared.folds is None:
         if not compared.seeds:
             return None
         return compare_seeds(
-            compared.labels, compared.seeds, metric, class_names=names, own=compared.own, alpha=alpha,
-            against=against if against in compared.seeds else None,
+            compared.labels, compared.seeds, metric, class_names=names, own=compared.own,
+            against=against if against in compared.seeds else None, alpha=alpha, margin=margin,
         )  # fmt: skip
     choice = find_metric(metric, names, compared.own)
 
@@ -304,4 +311,4 @@ def _blocks(compared: ComparedRuns, metric: str, against: str | None, alpha: flo
     held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]
     by_fold = {name: [score(p, rows) for rows in held_out] for name, p in compared.answers.items()}
     higher = choice.metric.greater_is_better
-    return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha)
+    return compare_folds(by_fold, metric, higher_is_better=higher, against=against, alpha=alpha, margin=margin)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agnews_exp.config.validation import flat
+from agnews_exp.evaluation.statistics.mcnemar import paired_counts
 from agnews_exp.evaluation.stored_answers import read_table
 from agnews_exp.tracking.record import ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
@@ -70,12 +71,10 @@ def _answers(one: RunFolder, other: RunFolder) -> dict[str, dict[str, int]]:
         a, b = (table[table["split"] == split].reset_index(drop=True) for table in tables)
         if a.empty or b.empty or not np.array_equal(a["row_id"], b["row_id"]):
             continue
-        right_a, right_b = (t["label"].to_numpy() == t["prediction"].to_numpy() for t in (a, b))
+        first, second = (t["prediction"].to_numpy() for t in (a, b))
+        n = paired_counts(a["label"].to_numpy(), first, second)
         found[split] = {
-            "both right": int((right_a & right_b).sum()),
-            "only the first": int((right_a & ~right_b).sum()),
-            "only the second": int((~right_a & right_b).sum()),
-            "neither": int((~right_a & ~right_b).sum()),
-            "answers differ": int((a["prediction"].to_numpy() != b["prediction"].to_numpy()).sum()),
-        }
+            "both right": n.both_right, "only the first": n.only_a, "only the second": n.only_b,
+            "neither": n.both_wrong, "answers differ": int((first != second).sum()),
+        }  # fmt: skip
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,8 +117,7 @@ def _orders(
         if pair.p_holm <= alpha:
             told.append(f"{a} > {b}" if difference > 0 else f"{b} > {a}")
         else:
-            equivalent = getattr(pair, "outcome", "") == "equivalent"
-            (same if equivalent else alike).append(f"{a} {b}")
+            (same if pair.p_equivalent <= alpha else alike).append(f"{a} {b}")
     apart, equal, together = (", ".join(names) or "none" for names in (told, same, alike))
     return f"{what}: different (Holm, {alpha:g}): {apart}; equivalent: {equal}; not told apart: {together}."
 
@@ -138,10 +138,10 @@ def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
             cells.setdefault((pair.name_a, metric), m.bootstrap.a)
             cells.setdefault((pair.name_b, metric), m.bootstrap.b)
     rows = tuple(
-        (letters[name], name, metric, Number(of.estimate, "metric", *of.bca))
+        (letters[name], name, metric, Number(of.estimate, "metric", *of.percentile))
         for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
     )
-    return Table("models", "Models", ("", "model", "metric", "value [95 %, BCa]"), rows)
+    return Table("models", "Models", ("", "model", "metric", "value [95 %]"), rows)
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
@@ -149,8 +149,10 @@ def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
     for pair in pairs:
         for metric, m in pair.metrics.items():
             d = m.bootstrap.difference
-            rows.append((_pair(pair, letters), metric, Number(d.estimate, "change", *d.bca), m.randomisation.p_value))
-    columns = ("pair", "metric", "difference [95 %, BCa]", Column("randomisation p", "p"))
+            rows.append(
+                (_pair(pair, letters), metric, Number(d.estimate, "change", *d.percentile), m.randomisation.p_value)
+            )
+    columns = ("pair", "metric", "difference [95 %]", Column("randomisation p", "p"))
     return Table("differences", "Differences", columns, tuple(rows))
 
 
@@ -209,11 +211,12 @@ def _agreement(
     if len(class_names) <= MOST_CLASSES:
         answers = tuple((f"{a}: {n}", *row) for n, row in zip(class_names, table.answers.tolist(), strict=True))
         blocks.append(Table("answers", "Answers", ("answers", *(f"{b}: {name}" for name in class_names)), answers))
-    said = (
-        f"Cohen's kappa of the answers {table.kappa:.3f}. Of the items that either gets wrong,"
-        f" {table.shared_errors:.1%} are wrong in both"
-        f" ({table.shared_errors_by_chance:.1%} if errors were independent)."
-    )
+    said = f"Cohen's kappa of the answers {table.kappa:.3f}."
+    if math.isfinite(table.shared_errors):
+        said += (
+            f" Of the items that either gets wrong, {table.shared_errors:.1%} are wrong in both"
+            f" ({table.shared_errors_by_chance:.1%} if errors were independent)."
+        )
     return [*blocks, Text(said)]
 
 
@@ -234,9 +237,13 @@ def _block(block: BlockComparison, letters: Letters) -> list[Block]:
     for pair in block.pairs:
         difference = Number(pair.test.difference, "change", *pair.test.interval)
         cells = (_pair(pair, letters), difference, pair.test.statistic, pair.test.p_value, pair.p_holm)
-        wilcoxon = (pair.wilcoxon.p_value if pair.wilcoxon else None,) if over_folds else ()
-        tests.append((*cells, pair.p_benjamini_hochberg, *wilcoxon))
-    names = ("Nadeau-Bengio p" if over_folds else "p", "Holm", "BH", *(["Wilcoxon p"] if over_folds else []))
+        tests.append((*cells, pair.p_benjamini_hochberg, pair.p_equivalent))
+    names = (
+        "Nadeau-Bengio p" if over_folds else "p",
+        "Holm",
+        "BH",
+        "equivalent",
+    )
     test_columns: Columns = ("pair", "difference [95 %]", Column("t", ".2f"), *(Column(name, "p") for name in names))
     blocks: list[Block] = [
         Table(f"{key}_scores", title, columns, tuple(rows)),

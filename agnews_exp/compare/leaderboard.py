@@ -80,6 +80,8 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.
     """
+    for word in filters:
+        _parsed(word)  # refused also where there is no run yet
     groups: dict[str, list[Entry]] = {}
     known: set[str] = set()
     own: dict[str, bool] = {}

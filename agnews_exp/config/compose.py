@@ -10,9 +10,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -23,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command
+from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path
 from agnews_exp.core.suggestions import Known, suggest, suggest_choice
 
 
@@ -92,6 +94,7 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydr
     from hydra.core.global_hydra import GlobalHydra
 
     register()
+    refuse_several(overrides, folder, extra)
     GlobalHydra.instance().clear()
     words = list(overrides)
     if extra and not any(word.startswith("hydra.searchpath=") for word in words):
@@ -164,20 +167,29 @@ def explain_composition(
     if isinstance(error, MissingConfigException):
         return _explain_choice(error, overrides, folder, extra)
     if isinstance(error, OverrideParseException):
-        return _explain_grammar(str(error.override), text)
+        return _explain_grammar(str(error.override), text, list_groups(folder, extra))
     if "hydra.mode changed" in text:  # an experiment file asks for MULTIRUN, which only the command line can grant
         return ConfigError(
-            "This experiment is a sweep of many runs, and a sweep is asked for with -m.", fix=_command("-m", *overrides)
+            "This experiment is a sweep of many runs, and a sweep is asked for with -m.",
+            fix=_command(overrides, extra, sweep=True),
         )
-    if found := re.search(r"Ambiguous value for argument '(.+)'", text):
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", text):
+        key, _, value = found.group(1).partition("=")
+        other = ""
+        if re.search(r"[A-Za-z]", value) and "(" not in value and key not in list_groups(folder, extra):
+            text = shlex.quote(f'{key}="{value}"' if '"' not in value else f"{key}={quoted(value)}")
+            other = f"\n  one text with a comma: {_short(text)}; a list: '{key}=[{_short(value)}]'"
         return ConfigError(
-            f"'{_short(found.group(1))}' has several values, and a sweep over them is asked for with -m.",
-            fix=_command("-m", *overrides),
+            f"'{_short(found.group(1))}' has several values, and a sweep over them is asked for with -m.{other}",
+            fix=_command(overrides, extra, sweep=True),
         )
     if text.startswith("Multiple values for"):
         group = text.split()[3].rstrip(".")
         plain = [word.lstrip("+") if word.lstrip("+").startswith(f"{group}=") else word for word in overrides]
-        return ConfigError(f"{group} is chosen twice; write it without +.", fix=_command(*plain))
+        return ConfigError(f"{group} is chosen twice; write it without +.", fix=_command(plain, extra))
+    if found := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        plain = [word.lstrip("+") if word.lstrip("+").startswith(f"{found[1]}=") else word for word in overrides]
+        return ConfigError(f"{found[1]} is there already; write it without +.", fix=_command(plain, extra))
     if found := re.search(r"Could not override '([^']+)'", text):
         return _explain_key(found.group(1), overrides, folder, extra, text)
     if found := re.search(r"(?:Error merging override|full_key:)\s+(\S+)", text):
@@ -189,8 +201,10 @@ def explain_composition(
     return ConfigError(text.splitlines()[0] + cause if text else type(error).__name__)
 
 
-def _command(*words: str) -> str:
-    return f"{run_command()} {shlex.join(words)}"
+def _command(words: Sequence[str], extra: Sequence[Path], *, sweep: bool = False) -> str:
+    """Return the whole command to type."""
+    flags = [*(["-m"] if sweep else []), *(f"--config-dir={shown_path(place)}" for place in extra)]
+    return f"{run_command()} {shlex.join([*flags, *words])}"
 
 
 def _short(text: str) -> str:
@@ -206,13 +220,7 @@ def _explain_choice(
     options = list(error.options or list_groups(folder, extra).get(group, []))
     if not options:
         return ConfigError(str(error).splitlines()[0])
-    for word in overrides:
-        if word.startswith(f"{group}=["):
-            several = [word.replace("[", "").replace("]", "").replace(" ", "") if w == word else w for w in overrides]
-            return ConfigError(
-                f"'{_short(word)}': a run has one {group}; several are a sweep, written with commas and -m.",
-                fix=_command("-m", *several),
-            )
+    refuse_several(overrides, folder, extra)
     guess = suggest_choice(group, choice, options)
     hint = f" Did you mean '{guess}'?" if guess else ""
     return ConfigError(
@@ -221,19 +229,51 @@ def _explain_choice(
     )
 
 
-def _explain_grammar(override: str, text: str) -> ConfigError:
+def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> None:
+    """Refuse a list of choices of one group, such as ``model=[a,b]``, which Hydra would lay one over the other.
+
+    Args:
+        words: Overrides.
+        folder: The conf/ folder; the project's own by default.
+        extra: Further configuration folders.
+
+    Raises:
+        ConfigError: Has the command for a sweep over them.
+    """
+    lists = {word.partition("=")[0]: word for word in words if re.match(r"\w+=\[", word)}
+    for group in lists.keys() & (list_groups(folder, extra).keys() - {"experiment"}) if lists else ():
+        choices = re.sub(r"[\[\]\s'\"]", "", lists[group].partition("=")[2])
+        several = [f"{group}={choices}" if word == lists[group] else word for word in words]
+        raise ConfigError(
+            f"'{_short(lists[group])}': a run has one {group}; several are a sweep, written with commas and -m.",
+            fix=_command(several, extra, sweep="," in choices),
+        )
+
+
+def _explain_grammar(override: str, text: str, groups: Mapping[str, Sequence[str]]) -> ConfigError:
     """Explain an override that Hydra's grammar does not take, with one that it does."""
-    key, _, value = override.partition("=")
+    key, sign, value = override.partition("=")
     bare = value.strip("\"'")
-    candidates = [f"{key}={quoted(bare)}" if '"' in bare or "\\" in bare else f'{key}="{bare}"']
+    if not sign:
+        left, colon, right = (part.strip() for part in override.partition(":"))
+        candidates = [f"{left}={right}"] if colon and right else []
+        candidates += [f"{group}={left}" for group, names in groups.items() if left in names and "/" not in group]
+    elif value.startswith("="):
+        candidates = [f"{key}={value.lstrip('= ')}"]
+    else:
+        candidates = [f"{key}={quoted(bare)}" if '"' in bare or "\\" in bare else f'{key}="{bare}"']
     if choices := re.fullmatch(r"choice\((.*)\)", value):  # its types do not take null
         candidates.insert(0, f"{key}={choices[1].replace(' ', '')}")
     reason = text.splitlines()[1] if "\n" in text else text
+    if re.search(r"Error parsing|Exception: |mismatched|extraneous|no viable", reason):
+        reason = "it is no key=value" if not sign else "it holds signs that must stand between quotes"
     unclosed = value.startswith(("{", "[")) and not value.endswith(("}", "]"))
     fix = None if unclosed else next((shlex.quote(word) for word in candidates if _parses(word)), None)
     return ConfigError(
         f"Cannot read the override '{_short(override)}': {_short(reason)}",
-        fix=fix or "write key=value; quote the whole override for the shell when it holds spaces, braces or brackets",
+        fix=fix
+        or "write key=value, without spaces around =; quote the whole override for the shell when it holds "
+        "spaces, braces or brackets",
     )
 
 
@@ -289,7 +329,7 @@ def _explain_key(
     if not walked:
         names += [group for group in groups if group not in names]
     value = next((o.partition("=")[2] for o in overrides if o.lstrip("+~").startswith(f"{key}=")), None)
-    found = suggest(key, value, _known(config, groups, folder, extra))
+    found = suggest(key, value, known_overrides(config, folder, extra))
     where = f"key in {'.'.join(walked)}" if walked else "key or group"
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     listed = ", ".join(sorted(names))
@@ -299,11 +339,18 @@ def _explain_key(
     )
 
 
-def _known(
-    config: DictConfig, groups: Mapping[str, Sequence[str]], folder: Path | None, extra: Sequence[Path]
-) -> Known:
-    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring."""
-    keys = dict.fromkeys(_leaves(config))
+def known_overrides(config: DictConfig, folder: Path | None = None, extra: Sequence[Path] = ()) -> Known:
+    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring.
+
+    Args:
+        config: The configuration.
+        folder: The conf/ folder; the project's own by default.
+        extra: Further configuration folders.
+    """
+    groups = list_groups(folder, extra)
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    keys = dict.fromkeys(_leaves(plain))
     keys |= dict.fromkeys(f"hydra.sweeper.{k}" for k in ("n_trials", "direction", "study_name", "params", "storage"))
     keys |= dict.fromkeys(f"hydra.launcher.{k}" for k in ("n_jobs", "timeout", "gpus_per_job"))
     brings: dict[str, str] = {}
@@ -313,8 +360,7 @@ def _known(
                 path = root / group / f"{name}.yaml"
                 if "/" in group or not path.is_file() or group in _NOT_CHOICES:
                     continue
-                loaded = OmegaConf.load(path)
-                for key in _leaves(loaded) if isinstance(loaded, DictConfig) else ():
+                for key in _keys_in(path, path.stat().st_mtime_ns):
                     whole = f"{group}.{key}"
                     if key != "defaults" and "." not in key and whole not in keys:
                         keys[whole] = None
@@ -322,16 +368,16 @@ def _known(
     return Known(list(keys), groups, brings)
 
 
-def _leaves(node: DictConfig) -> Iterator[str]:
+@cache
+def _keys_in(path: Path, _modified_ns: int) -> tuple[str, ...]:
+    content = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+    return tuple(_leaves(content)) if isinstance(content, dict) else ()
+
+
+def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     """Yield the keys of all values, with dots between levels; an empty mapping is a value."""
-
-    def walk(content: Mapping[Any, Any], prefix: str) -> Iterator[str]:
-        for key, child in content.items():
-            if isinstance(child, Mapping) and child:
-                yield from walk(child, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}"
-
-    plain = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(plain, dict)
-    yield from walk(plain, "")
+    for key, child in content.items():
+        if isinstance(child, Mapping) and child:
+            yield from _leaves(child, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

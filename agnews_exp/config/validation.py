@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
                 raise unknown_name(
                     f"key in {'.'.join(parents) or 'the config'}", word, _known(plain, parents)
                 ) from error
-        raise ConfigError(explain_validation(error)) from error
+        raise ConfigError(explain_validation(error), fix=_quoted_text(error)) from error
     seeded = _follow_seed(cfg, plain, run.seed)
     plain = _merged(plain, run.model_dump(by_alias=True))
     _check_kinds(run)
@@ -115,6 +116,15 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
             resolve_target(path, key)
     plain = _merged(plain, _check_components(CheckedConfig(run, plain)))
     return CheckedConfig(run, plain, seeded)
+
+
+def _quoted_text(error: Any) -> str | None:
+    """Return the override to type where a number, true or null stands in the place of a text."""
+    for item in error.errors():
+        if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+            value = str(item["input"]).lower() if isinstance(item["input"], bool) else item["input"]
+            return shlex.quote(f'{".".join(map(str, item["loc"]))}="{value}"')
+    return None
 
 
 def _merged(one: Any, other: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import masked
@@ -37,6 +38,25 @@ class DataError(AgnewsError):
 
 class MissingDependencyError(AgnewsError):
     """An optional package is needed; the fix names the extra to install."""
+
+
+@contextmanager
+def needs(package: str, what: str, install: str) -> Iterator[None]:
+    """Turn a failed import into the error that says what the package is needed for.
+
+    Args:
+        package: Its name.
+        what: The subject of the sentence, such as ``Energy``.
+        install: What to give to ``pip install``.
+
+    Raises:
+        MissingDependencyError: The import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        message = f"{what} needs the package '{package}', which is not installed."
+        raise MissingDependencyError(message, fix=f"pip install {install}") from error
 
 
 class StorageError(AgnewsError):

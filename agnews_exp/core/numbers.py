@@ -10,7 +10,8 @@ DASH: Final = "–"
 """The sign for a number that is missing."""
 
 
-def _seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
+    """Return seconds as ``12.3 ms``, ``8.5 s``, ``12 min`` or ``3 h 05 min``."""
     if value < 1:
         return f"{1000 * value:.3g} ms"
     if value < 120:
@@ -27,7 +28,7 @@ FORMS: Final[dict[str, Callable[[float], str]]] = {
     "count": lambda value: f"{value:,.0f}",
     "id": lambda value: f"{value:.0f}",
     "p": lambda value: "< 1e-16" if value < 1e-16 else f"{value:.2g}",
-    "time": _seconds,
+    "time": format_seconds,
     "number": lambda value: f"{value:.4g}",
 }
 """Ways of writing a number by name. ``points`` is a difference of shares in percentage points, ``time`` takes seconds,

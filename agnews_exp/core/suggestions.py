@@ -36,7 +36,7 @@ KEY_ALIASES: Mapping[str, str] = {
         "model.schedule": "scheduler lr_scheduler lr_scheduler_type",
         "model.warmup_ratio": "warmup warmup_steps warmup_proportion",
         "model.weight_decay": "wd decay",
-        "model.pretrained": "model_name_or_path checkpoint pretrained_model model_id",
+        "model.pretrained": "model_name_or_path checkpoint pretrained_model model_id revision model_revision",
         "model.label_smoothing": "label_smoothing_factor smoothing",
         "seed": "random_state random_seed seed_everything manual_seed",
         "split_seed": "split_random_state",

@@ -93,8 +93,8 @@ def cached_model(repository: str, revision: str | None) -> Path | None:
     return Path(found[0]).parent if all(isinstance(path, str) for path in found) else None  # type: ignore[arg-type]
 
 
-def unreachable_model(repository: str, revision: str | None) -> str | None:
-    """Return the reason why the hub does not give a model's config.json, or None when it does.
+def ask_for_model(repository: str, revision: str | None) -> str:
+    """Return the commit at which the hub has a model's config.json; offline, a revision that the cache has.
 
     Asked once before transformers tries: its own attempts are repeated with growing pauses, which takes a minute when
     nobody answers and has no end when name resolution hangs.
@@ -102,19 +102,50 @@ def unreachable_model(repository: str, revision: str | None) -> str | None:
     Args:
         repository: Such as ``"distilbert/distilbert-base-uncased"``.
         revision: Commit, tag or branch; None is the default branch.
+
+    Raises:
+        DataError: The hub does not answer in time, refuses (a gated model), or has no such model or revision.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     if constants.HF_HUB_OFFLINE:
-        return None  # transformers looks into its cache only, and says so
+        if revision and isinstance(try_to_load_from_cache(repository, "config.json", revision=revision), str):
+            return revision
+        raise DataError(f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids asking the hub.")
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
     seconds = 10.0
+    found = _call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
+    return found.commit_hash or revision or ""
+
+
+def newest_revision(repository: str) -> str:
+    """Return the commit of a model's default branch, or where the hub cannot be asked the newest one in its cache.
+
+    Raises:
+        DataError: The hub does not give it, and the cache has none.
+    """
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+
     try:
-        _call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
-    except (DataError, StorageError) as error:
-        return error.message
-    return None
+        if commit := ask_for_model(repository, None):
+            return commit
+        reason = DataError(f"The Hugging Face hub names no commit of {repository}.")
+    except DataError as error:
+        reason = error
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        raise reason from None
+    kept = [
+        r
+        for found in repositories
+        if (found.repo_type, found.repo_id) == ("model", repository)
+        for r in found.revisions
+    ]
+    if not kept:
+        raise reason
+    return max(kept, key=lambda found: (found.last_modified, found.commit_hash)).commit_hash
 
 
 def _from_cache(repository: str, revision: str, filename: str, sha256: str | None, cache_dir: Path) -> Path | None:

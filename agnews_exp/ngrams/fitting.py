@@ -58,23 +58,14 @@ def portable_log(values: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Weighting:
-    """The weighting that turns counts into values.
+    """The weighting that turns counts into values."""
 
-    Attributes:
-        binary: Every count becomes one first.
-        tfidf: Whether the other attributes apply; without it the values are counts.
-        sublinear: tf becomes 1 + ln(tf).
-        idf: float64 (n_columns,), or None for no factor.
-        norm: ``l1``, ``l2`` or None.
-        factor: Number that every value is multiplied with in the end.
-    """
-
-    binary: bool = False
-    tfidf: bool = False
-    sublinear: bool = False
-    idf: NDArray[np.float64] | None = None
-    norm: str | None = None
-    factor: float = 1.0
+    binary: bool = False  # every count becomes one first
+    tfidf: bool = False  # whether the other attributes apply; without it the values are counts
+    sublinear: bool = False  # tf becomes 1 + ln(tf)
+    idf: NDArray[np.float64] | None = None  # float64 (n_columns,), or None for no factor
+    norm: str | None = None  # ``l1``, ``l2`` or None
+    factor: float = 1.0  # number that every value is multiplied with in the end
 
     def weights(self) -> Weights:
         """Return what the kernel needs."""
@@ -96,17 +87,11 @@ class Weights(NamedTuple):
 
 
 class SortedBlock(NamedTuple):
-    """A block of rows in the order of columns.
+    """A block of rows in the order of columns."""
 
-    Attributes:
-        bucket: int32 (n_columns + 1,): where each column's rows end in ``rows``.
-        rows: uint16: the row of every occurrence, by column.
-        sizes: int64 (rows of the block,): number of distinct columns of each row.
-    """
-
-    bucket: NDArray[np.int32]
-    rows: NDArray[np.uint16]
-    sizes: NDArray[np.int64]
+    bucket: NDArray[np.int32]  # (n_columns + 1,): where each column's rows end in ``rows``
+    rows: NDArray[np.uint16]  # the row of every occurrence, by column
+    sizes: NDArray[np.int64]  # (rows of the block,): number of distinct columns of each row
 
 
 def _index_type(stored: int) -> type:
@@ -177,21 +162,14 @@ class _Output:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some columns of a matrix: the n-grams of one vectoriser.
+    """Some columns of a matrix: the n-grams of one vectoriser."""
 
-    Attributes:
-        block_at: Gives block i (called from any thread) and the column of each of its numbers, -1 for none.
-        n_blocks: Number of blocks.
-        n_columns: Number of columns.
-        stored: Number of stored values, or None where it is not known.
-        weighting: How counts become values.
-    """
-
+    # gives block i (called from any thread) and the column of each of its numbers, -1 for none
     block_at: Callable[[int], tuple[Block, NDArray[np.int32]]]
-    n_blocks: int
-    n_columns: int
-    stored: int | None
-    weighting: Weighting
+    n_blocks: int  # number of blocks
+    n_columns: int  # number of columns
+    stored: int | None  # number of stored values, or None where it is not known
+    weighting: Weighting  # how counts become values
 
 
 class _PartFiller:
@@ -300,11 +278,7 @@ class Vocabulary:
         """Return the part of a matrix that these texts make; see :func:`build_matrix`."""
         todo = chunks(texts)
         return Part(
-            lambda i: (self._find(texts[todo[i][0] : todo[i][1]]), self._numbers),
-            len(todo),
-            self.size,
-            None,
-            weighting,
+            lambda i: (self._find(texts[todo[i][0] : todo[i][1]]), self._numbers), len(todo), self.size, None, weighting
         )
 
     def _find(self, texts: Sequence[str]) -> Block:
@@ -319,25 +293,13 @@ class Vocabulary:
         return Block(stream[:used], np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a vocabulary, as the parameters of scikit-learn's CountVectorizer.
-
-    Attributes:
-        min_df: Least number (int) or share (float) of rows.
-        max_df: Most.
-        max_features: Most terms; those with the most occurrences stay, of equal ones the first in alphabetical order.
-    """
-
-    min_df: float | int
-    max_df: float | int
-    max_features: int | None
-
-
-def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArray[np.intp]:
+def select(
+    counted: Counts | CorpusRows, min_df: Any, max_df: Any, max_features: int | None, binary: bool
+) -> NDArray[np.intp]:
     """Return the numbers, shape (m,), of the n-grams that form the vocabulary, in alphabetical order.
 
-    ``binary`` counts an n-gram once per row.
+    The bounds are those of scikit-learn's CountVectorizer; ``binary`` counts an n-gram once per row. Of equally
+    frequent terms at the cut of ``max_features`` the first in alphabetical order stay.
 
     Raises:
         ValueError: No n-gram at all, contradictory bounds, or none left: scikit-learn's own messages.
@@ -347,12 +309,13 @@ def select(counted: Counts | CorpusRows, limits: Limits, binary: bool) -> NDArra
     if not present.any():
         raise ValueError("empty vocabulary; perhaps the documents only contain stop words")
     n_rows = counted.n_rows
-    most, least = _in_rows(limits.max_df, n_rows), _in_rows(limits.min_df, n_rows)
+    bounds: list[Any] = [bound if isinstance(bound, Integral) else bound * n_rows for bound in (min_df, max_df)]
+    least, most = bounds
     if most < least:
         raise ValueError("max_df corresponds to < documents than min_df")
     kept = counted.alphabetical(present & (df <= most) & (df >= least))
-    if limits.max_features is not None and len(kept) > limits.max_features:
-        kept = kept[most_frequent((df if binary else counted.tf)[kept], limits.max_features)]
+    if max_features is not None and len(kept) > max_features:
+        kept = kept[most_frequent((df if binary else counted.tf)[kept], max_features)]
     if len(kept) == 0:
         raise ValueError("After pruning, no terms remain. Try a lower min_df or a higher max_df.")
     return kept
@@ -364,11 +327,6 @@ def most_frequent(totals: NDArray[Any], limit: int) -> NDArray[np.intp]:
     scikit-learn sorts unstably here, so what it keeps at a tie depends on the processor.
     """
     return np.sort(np.argsort(-totals, kind="stable")[:limit])
-
-
-def _in_rows(bound: Any, n_rows: int) -> Any:
-    """Return a bound as a number of rows: an integer is one already, a float is a share."""
-    return bound if isinstance(bound, Integral) else bound * n_rows
 
 
 _VERSION = 2
@@ -547,39 +505,14 @@ def find_counted(texts: Sequence[str], spec: NgramSpec, n_jobs: int) -> tuple[Co
 
 
 @dataclass(frozen=True, eq=False)
-class FitRequest:
-    """The settings of a fit, which depends on them and the texts alone.
-
-    Attributes:
-        spec: The kind of n-grams.
-        limits: Bounds of the vocabulary.
-        binary: Whether an n-gram counts once per row.
-        weigh: Given document frequencies and number of rows, how counts become values.
-    """
-
-    spec: NgramSpec
-    limits: Limits
-    binary: bool
-    weigh: Callable[[NDArray[np.int64], int], Weighting]
-
-
-@dataclass(frozen=True, eq=False)
 class Learned:
-    """The result of a fit.
+    """The result of a fit."""
 
-    Attributes:
-        term_text: See :func:`pack_terms`.
-        term_lengths: Likewise.
-        df: int64, rows of the fit that hold each term.
-        lookup: Finds the terms in other texts.
-        part: The part that the matrix of these rows can be built from; None when not asked for.
-    """
-
-    term_text: NDArray[np.uint8]
-    term_lengths: NDArray[np.int32]
-    df: NDArray[np.int64]
-    lookup: Lookup
-    part: Part | None = None
+    term_text: NDArray[np.uint8]  # see :func:`pack_terms`
+    term_lengths: NDArray[np.int32]  # likewise
+    df: NDArray[np.int64]  # rows of the fit that hold each term
+    lookup: Lookup  # finds the terms in other texts
+    part: Part | None = None  # the part that the matrix of these rows can be built from; None when not asked for
 
 
 class Lookup:
@@ -618,14 +551,20 @@ class Lookup:
         return self._vocabulary.part(texts, weighting)
 
 
-def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: bool) -> Learned:
-    """Fit a vocabulary on texts, and with ``want_part`` keep what the matrix of these rows needs.
+Weigh = Callable[[NDArray[np.int64], int], Weighting]
+"""Given document frequencies, shape (n,), and the number of rows: how counts become values."""
+
+
+def learn(
+    texts: Sequence[str], spec: NgramSpec, bounds: tuple[float, float, int | None, bool], weigh: Weigh, n_jobs: int,
+    want_part: bool,
+) -> Learned:  # fmt: skip
+    """Fit a vocabulary within the bounds of :func:`select`, and with ``want_part`` keep what the matrix needs.
 
     Raises:
         KeyTooWideError: scikit-learn has to do it.
         ValueError: As :func:`select`.
     """
-    spec = request.spec
     found = find_counted(texts, spec, n_jobs)
     counted: Counts | CorpusRows
     # Without a matrix to fill, the occurrences need not be kept.
@@ -633,7 +572,7 @@ def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: boo
         counted = count_texts(texts, spec, n_jobs, keep=None if want_part else False)
     else:
         counted = CorpusRows(*found, n_jobs)
-    kept = select(counted, request.limits, request.binary)
+    kept = select(counted, *bounds)
     columns = np.full(len(counted.df), -1, np.int32)
     columns[kept] = np.arange(len(kept), dtype=np.int32)
     text, lengths = pack_terms(counted.terms(kept))
@@ -641,7 +580,7 @@ def learn(texts: Sequence[str], request: FitRequest, n_jobs: int, want_part: boo
     lookup = Lookup(spec, text, lengths, None if found is None else (found[0], columns))
     part = None
     if want_part:
-        weighting = request.weigh(df, len(texts))
+        weighting = weigh(df, len(texts))
         blocks: list[Any] | None = counted.take_rows(columns)
         # A term is stored once for every row that holds it, so the matrix has its final size from the start.
         stored = int(df.sum())

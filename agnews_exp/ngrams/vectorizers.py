@@ -24,13 +24,12 @@ from agnews_exp.ngrams.counting import KeyTooWideError, NgramSpec
 from agnews_exp.ngrams.fitting import (
     Arrays,
     CorpusRows,
-    FitRequest,
     Learned,
-    Limits,
     Lookup,
     Part,
     SharedCounts,
     Vocabulary,
+    Weigh,
     Weighting,
     build_matrix,
     learn,
@@ -231,7 +230,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
             raise KeyTooWideError
         return texts
 
-    def _learn(self, documents: Sequence[Any], spec: NgramSpec, weigh: Any, want_part: bool) -> Learned:
+    def _learn(self, documents: Sequence[Any], spec: NgramSpec, weigh: Weigh, want_part: bool) -> Learned:
         """Fit in compiled code.
 
         Raises:
@@ -241,8 +240,8 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
         self._warn_for_unused_params()
         self._validate_vocabulary()
         self.build_analyzer()  # checks pattern and stop words, and warns as scikit-learn does
-        request = FitRequest(spec, Limits(self.min_df, self.max_df, self.max_features), bool(self.binary), weigh)
-        learned = learn(self._decoded(documents), request, usable_jobs(self.n_jobs), want_part)
+        bounds = self.min_df, self.max_df, self.max_features, bool(self.binary)
+        learned = learn(self._decoded(documents), spec, bounds, weigh, usable_jobs(self.n_jobs), want_part)
         self._set_terms(learned.term_text, learned.term_lengths)
         self._lookup = learned.lookup
         return learned

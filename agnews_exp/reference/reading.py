@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.evaluation.inputs import Result
+from agnews_exp.evaluation.metrics import column_key
 
 SOURCE, RESULTS = "source.yaml", "results.csv"
 REPRODUCED, CONTRADICTED, UNJUDGED = "reproduced", "contradicted", "cannot be judged with these data"
@@ -29,28 +31,18 @@ _OF_MACHINE = ("throughput_batch", "fit_seconds", "latency_single_ms", "peak_mem
 
 @dataclass(frozen=True)
 class Published:
-    """One published number.
+    """One published number."""
 
-    Attributes:
-        system: As its authors call it.
-        settings: What a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``;
-            empty where nothing here corresponds.
-        split: ``val``, ``test``, ``cv``, ``external``, or empty for what belongs to no split.
-        metric: As in a run's record, such as ``macro_f1``.
-        value: The number.
-        rows: Rows that it was computed on, where known.
-        seeds: Runs that it is the mean of, where known.
-        where: The place in the source.
-    """
-
-    system: str
+    system: str  # as its authors call it
+    # what a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``; empty where
+    # nothing here corresponds
     settings: Mapping[str, str]
-    split: str
-    metric: str
-    value: float
-    rows: int | None = None
-    seeds: int | None = None
-    where: str = ""
+    split: str  # ``val``, ``test``, ``cv``, ``external``, or empty for what belongs to no split
+    metric: str  # as in a run's record, such as ``macro_f1``
+    value: float  # the number
+    rows: int | None = None  # rows that it was computed on, where known
+    seeds: int | None = None  # runs that it is the mean of, where known
+    where: str = ""  # the place in the source
 
     @property
     def key(self) -> str:
@@ -60,29 +52,19 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class OwnResult:
-    """A finished run, or a model over its seeds, as far as published numbers are set beside it.
+    """A finished run, or a model over its seeds, as far as published numbers are set beside it."""
 
-    Attributes:
-        name: As a reader knows it.
-        family: ``classical``, ``transformer`` or ``cascade``.
-        corpus: The source of its data, such as ``ag_news:csv``.
-        rows: Rows by split.
-        config: Its flat configuration, with ``model`` and ``features`` for the names of these groups.
-        metrics: Means over its seeds.
-        interval: Returns the 95 % interval of a metric, or None.
-        findings: The findings.json of its analyses, by name.
-        folds: Folds of its cross-validation; 0 without.
-    """
-
-    name: str
-    family: str
-    corpus: str
-    rows: Mapping[str, int]
-    config: Mapping[str, Any]
-    metrics: Mapping[str, float]
+    name: str  # as a reader knows it
+    family: str  # ``classical``, ``transformer`` or ``cascade``
+    corpus: str  # the source of its data, such as ``ag_news:csv``
+    rows: Mapping[str, int]  # rows by split
+    config: Mapping[str, Any]  # its flat configuration, with ``model`` and ``features`` for the names of these groups
+    metrics: Mapping[str, float]  # means over its seeds
+    # returns the 95 % interval of a metric, or None
     interval: Callable[[str], tuple[float, float] | None] = lambda _: None
+    # the findings.json of its analyses, by name
     findings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    folds: int = 0
+    folds: int = 0  # folds of its cross-validation; 0 without
 
     @property
     def model(self) -> str:
@@ -110,17 +92,11 @@ class OwnResult:
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on a published number or sentence.
+    """The verdict on a published number or sentence."""
 
-    Attributes:
-        verdict: ``reproduced``, ``contradicted`` or ``cannot be judged with these data``.
-        said: The own finding, with its split.
-        needed: The runs or data that a judgement would need, where there is none.
-    """
-
-    verdict: str
-    said: str
-    needed: str = ""
+    verdict: str  # ``reproduced``, ``contradicted`` or ``cannot be judged with these data``
+    said: str  # the own finding, with its split
+    needed: str = ""  # the runs or data that a judgement would need, where there is none
 
 
 def unjudged(needed: str, said: str = "") -> Judged:
@@ -130,19 +106,12 @@ def unjudged(needed: str, said: str = "") -> Judged:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Published results and where they are from.
+    """Published results and where they are from."""
 
-    Attributes:
-        name: How it was chosen.
-        folder: Its files.
-        source: The content of source.yaml.
-        results: Its numbers.
-    """
-
-    name: str
-    folder: Path
-    source: Mapping[str, Any]
-    results: tuple[Published, ...]
+    name: str  # how it was chosen
+    folder: Path  # its files
+    source: Mapping[str, Any]  # the content of source.yaml
+    results: tuple[Published, ...]  # its numbers
 
     @property
     def introduction(self) -> str:
@@ -337,3 +306,80 @@ def _own_output(line: Mapping[str, str], _: Reference, own: Sequence[OwnResult])
 
 def _unjudged(line: Mapping[str, str], _: Reference, own: Sequence[OwnResult]) -> Judged:
     return unjudged(line["argument"])
+
+
+@dataclass(frozen=True)
+class Measure(Result):
+    """One published number about a corpus beside the own one."""
+
+    id: str  # its name
+    what: str  # its meaning in words
+    source: str  # the place in the publication
+    published: str  # the published number, list or order
+    ours: str  # the own one; empty where the part was left out
+    verdict: str  # ``reproduced``, ``contradicted`` or ``cannot be judged with these data``
+    reason: str  # how it was compared, or why it was not
+
+
+def judge_measures(reference: Reference, parts: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
+    """Judge a reference's numbers about a corpus by the parts of a finished exploration.
+
+    A line of a reference's ``measures.csv`` has ``id``, ``what``, ``source``, ``published``, ``ours``
+    (``part:metric``), ``rule``, ``tolerance``, ``needs`` (a package without which the number is another one) and
+    ``reason``. Rules: ``relative`` and ``absolute`` (within the tolerance), ``at_most``, ``order`` (names from high
+    to low), ``list`` (this share of the terms is on both lists) and ``none`` (shown, not judged).
+    """
+    found = []
+    for row in reference.table("measures"):
+        ours, verdict, how = _judge(row, parts)
+        reason = "; ".join(" ".join(part.split()) for part in (how, row["reason"]) if part)
+        found.append(Measure(row["id"], row["what"], row["source"], row["published"], ours, verdict, reason))
+    return found
+
+
+def _judge(row: Mapping[str, str], parts: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
+    """Return the own number in words, the verdict, and how it was reached."""
+    name, _, key = row["ours"].partition(":")
+    part = parts.get(name)
+    if part is None or part.get("status") != "finished":
+        return "", UNJUDGED, f"{name}: {(part or {}).get('reason') or 'the part is switched off'}"
+    metrics: Mapping[str, Any] = part["metrics"]
+    left_out: Mapping[str, str] = part["details"].get("left_out", {})
+    missing = left_out.get(row["needs"], "") if row["needs"] else ""
+    if row["rule"] == "order":
+        ours, verdict, how = _order(row["published"].split(" > "), metrics, key)
+    elif row["rule"] == "list":
+        ours, verdict, how = _list(row, part["details"]["lists"][key])
+    elif metrics.get(key) is None:
+        return "", UNJUDGED, "; ".join(left_out.values()) or "it was not computed"
+    else:
+        ours, verdict, how = _number(row, float(metrics[key]))
+    return (ours, UNJUDGED, missing) if missing else (ours, verdict, how)
+
+
+def _number(row: Mapping[str, str], ours: float) -> tuple[str, str, str]:
+    shown = f"{ours:.4g}" if abs(ours) < 100 else f"{ours:.1f}"
+    if row["rule"] == "none":
+        return shown, UNJUDGED, ""
+    theirs = float(row["published"])
+    if row["rule"] == "at_most":
+        return shown, REPRODUCED if ours <= theirs else CONTRADICTED, "at most"
+    tolerance, relative = float(row["tolerance"]), row["rule"] == "relative"
+    reach = f"within {tolerance:.0%}" if relative else f"within {tolerance:g}" if tolerance else "exactly"
+    holds = abs(ours - theirs) <= (tolerance * abs(theirs) if relative else tolerance) + 1e-12
+    return shown, REPRODUCED if holds else CONTRADICTED, reach
+
+
+def _order(names: list[str], metrics: Mapping[str, Any], prefix: str) -> tuple[str, str, str]:
+    keys = {name: prefix + column_key(name, names) for name in names}
+    if any(metrics.get(key) is None for key in keys.values()):
+        return "", UNJUDGED, "the classes are others"
+    ours = sorted(names, key=lambda name: -float(metrics[keys[name]]))
+    return " > ".join(ours), REPRODUCED if ours == names else CONTRADICTED, "the same order"
+
+
+def _list(row: Mapping[str, str], ours: list[str]) -> tuple[str, str, str]:
+    theirs = [term.strip() for term in row["published"].split(";")]
+    common, wanted = sum(term in ours for term in theirs), float(row["tolerance"])
+    verdict = REPRODUCED if common / len(theirs) >= wanted else CONTRADICTED
+    return "; ".join(ours), verdict, f"{common} of {len(theirs)} are on both lists; {wanted:.0%} wanted"

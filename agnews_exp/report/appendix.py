@@ -8,8 +8,7 @@ from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table, Te
 from agnews_exp.analyses.performing import FINDINGS, stored_findings, title_of
 from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import StorageError
-from agnews_exp.reference.measures import judge_measures
-from agnews_exp.reference.reading import MARGIN, judge_claims
+from agnews_exp.reference.reading import MARGIN, judge_claims, judge_measures
 from agnews_exp.report.blocks import Section, origin, renamed, slug
 from agnews_exp.report.inputs import Inputs
 from agnews_exp.report.systems import StoredRun

@@ -20,19 +20,12 @@ WILSON = "Bars: 95 % Wilson intervals."
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report.
+    """A part of the report."""
 
-    Attributes:
-        name: Of its anchor.
-        title: Its heading.
-        blocks: What is shown.
-        more: What is folded away behind it.
-    """
-
-    name: str
-    title: str
-    blocks: tuple[Block, ...]
-    more: tuple[Block, ...] = ()
+    name: str  # of its anchor
+    title: str  # its heading
+    blocks: tuple[Block, ...]  # what is shown
+    more: tuple[Block, ...] = ()  # what is folded away behind it
 
 
 def score(system: System, metric: str) -> Number:

@@ -24,21 +24,14 @@ STUDIES, SWEEP, BEST = "studies", "sweep.json", "best.json"
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A sweep whose jobs are in the report.
+    """A sweep whose jobs are in the report."""
 
-    Attributes:
-        path: Its folder.
-        info: sweep.json.
-        best: best.json of a search, empty otherwise.
-        jobs: The runs in the report that answer its jobs, by job number; one may be another sweep's, or answer two.
-        overrides: What each job was told, by job number.
-    """
-
-    path: Path
-    info: Mapping[str, Any]
-    best: Mapping[str, Any]
+    path: Path  # its folder
+    info: Mapping[str, Any]  # sweep.json
+    best: Mapping[str, Any]  # best.json of a search, empty otherwise
+    # the runs in the report that answer its jobs, by job number; one may be another sweep's, or answer two
     jobs: Mapping[int, StoredRun]
-    overrides: Mapping[int, Sequence[str]]
+    overrides: Mapping[int, Sequence[str]]  # what each job was told, by job number
 
     @property
     def runs(self) -> tuple[StoredRun, ...]:
@@ -53,33 +46,20 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that a report is made of.
+    """All that a report is made of."""
 
-    Attributes:
-        output_dir: The project's output root.
-        name: Of a study, or ``all``.
-        study: study.json, empty where all runs are taken.
-        runs: Finished runs, in an order that does not depend on when they ran.
-        left_out: Other finished runs: short name, run's name, reason.
-        sweeps: Sweeps with jobs among ``runs``.
-        eda: Folders of the audit of the data.
-        names: What runs are called wherever their folders are named.
-        comparisons: Contents of comparison.json whose runs are all among ``runs``, with their folders.
-        reference: Published results to stand beside, where they were chosen.
-        notes: Files that could not be read.
-    """
-
-    output_dir: Path
-    name: str
-    study: Mapping[str, Any]
-    runs: tuple[StoredRun, ...]
-    left_out: tuple[tuple[str, str, str], ...]
-    sweeps: tuple[Sweep, ...]
-    eda: tuple[Path, ...]
-    names: RunNames
+    output_dir: Path  # the project's output root
+    name: str  # of a study, or ``all``
+    study: Mapping[str, Any]  # study.json, empty where all runs are taken
+    runs: tuple[StoredRun, ...]  # finished runs, in an order that does not depend on when they ran
+    left_out: tuple[tuple[str, str, str], ...]  # other finished runs: short name, run's name, reason
+    sweeps: tuple[Sweep, ...]  # sweeps with jobs among ``runs``
+    eda: tuple[Path, ...]  # folders of the audit of the data
+    names: RunNames  # what runs are called wherever their folders are named
+    # contents of comparison.json whose runs are all among ``runs``, with their folders
     comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
-    reference: Reference | None = None
-    notes: list[str] = field(default_factory=list)
+    reference: Reference | None = None  # published results to stand beside, where they were chosen
+    notes: list[str] = field(default_factory=list)  # files that could not be read
 
     @cached_property
     def systems(self) -> tuple[System, ...]:

@@ -24,19 +24,12 @@ from agnews_exp.report.blocks import Section
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report.
+    """A whole report."""
 
-    Attributes:
-        title: Its heading.
-        subtitle: Data and runs in a line.
-        date: The one line that differs between two reports of the same runs.
-        sections: Its parts.
-    """
-
-    title: str
-    subtitle: str
-    date: str
-    sections: tuple[Section, ...]
+    title: str  # its heading
+    subtitle: str  # data and runs in a line
+    date: str  # the one line that differs between two reports of the same runs
+    sections: tuple[Section, ...]  # its parts
 
     @property
     def blocks(self) -> list[Block]:

@@ -36,17 +36,11 @@ def stable_name(run: RunFolder, fingerprint: str, output_dir: Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A run's answers for one split, in the order of the row numbers.
+    """A run's answers for one split, in the order of the row numbers."""
 
-    Attributes:
-        row_ids: Shape (n,), int64.
-        labels: Shape (n,), int64, true class indices.
-        given: Labels, and where stored scores and probabilities.
-    """
-
-    row_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    given: Predictions
+    row_ids: NDArray[np.int64]  # shape (n,), int64
+    labels: NDArray[np.int64]  # shape (n,), true class indices
+    given: Predictions  # labels, and where stored scores and probabilities
 
 
 def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answers | None:
@@ -236,15 +230,10 @@ def differences(one: Answers, other: Answers, n_classes: int) -> tuple[float, ND
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A model, over its seeds.
+    """A model, over its seeds."""
 
-    Attributes:
-        label: Its name, with what tells it from others of that name.
-        runs: Its runs, lowest seed first.
-    """
-
-    label: str
-    runs: tuple[StoredRun, ...]
+    label: str  # its name, with what tells it from others of that name
+    runs: tuple[StoredRun, ...]  # its runs, lowest seed first
 
     @property
     def first(self) -> StoredRun:

@@ -26,7 +26,7 @@ from agnews_exp.data.tokens import CorpusTokens, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.metrics import find_objective, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import predictions_of
-from agnews_exp.models.encoders import load_tokenizer, merge_adapters
+from agnews_exp.models.encoders import load_tokenizer, merge_adapters, settled
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.runners.callbacks import CheckpointFolder
@@ -106,6 +106,7 @@ class LightningRunner:
         hardware = choose_hardware(self._settings, large=self._recipe.large)
         set_threads(self._settings.n_jobs, 1)
         with self._stage(stages, "features", f"tokenising {len(splits.train) + len(splits.validation):,} texts"):
+            self._recipe = settled(self._recipe)
             tokenizer = load_tokenizer(self._recipe, splits.train.texts)
             if splits.corpus is not None and isinstance(self._recipe, PretrainedEncoder):
                 # A vocabulary made from the training texts is another one for every fraction and fold.
@@ -113,7 +114,7 @@ class LightningRunner:
                 self._corpus = CorpusTokens(texts, tokenizer, self._cache_dir, progress=self._progress)
             frame = frame_of(tokenizer)
             train_rows, validation_rows = (
-                EncodedRows(self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.max_length)
+                EncodedRows(self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.longest)
                 for rows in (splits.train, splits.validation)
             )
             train_rows = replace(train_rows, soft=self._soft)
@@ -196,7 +197,7 @@ class LightningRunner:
             network,
             job.tokenizer,
             job.class_names,
-            self._recipe.max_length,
+            self._recipe.longest,
             job.hardware.device(),
             job.hardware.precision,
             self._settings.evaluation_batch_size,

@@ -71,7 +71,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
     if checked.run.model.family == "transformer":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens
-        if budget is None or (longest is not None and settings.batch_size * longest <= budget):
+        if budget is None or (isinstance(longest, int) and settings.batch_size * longest <= budget):
             check_batches(settings, -(-len(splits.train) // settings.batch_size), None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.explanation.methods import Budget, Method, find_methods
+from agnews_exp.analyses.explanation.methods import Method, find_methods
 from agnews_exp.analyses.explanation.words import Explainer, Explanation
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.answers import FittedModel
@@ -39,7 +39,7 @@ def word_explainer(model: FittedModel) -> WordExplainer:
         raise ConfigError(f"--explain: {what}.\n  can be explained: {_CAN}", fix=fix)
     method = wanted[model.family]
     try:
-        return find_methods(model, [method], Budget()).explainers[method]
+        return find_methods(model, [method]).explainers[method]
     except ConfigError as error:
         raise ConfigError(
             f"--explain: {error.message}\n  can be explained: {_CAN}",

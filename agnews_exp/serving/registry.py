@@ -199,7 +199,7 @@ def promote(
 ) -> Promotion:
     """Register a run as challenger and make it champion only if it is better than the one there is.
 
-    Better means: the 95 % BCa bootstrap interval of its metric minus the champion's, over the same rows, is above zero.
+    Better means: the 95 % bootstrap interval of its metric minus the champion's, over the same rows, is above zero.
 
     Args:
         plain: The resolved config.
@@ -229,8 +229,8 @@ def promote(
     found = bootstrap_difference(
         compared.labels, ours, theirs, metric, seed=seed, class_names=compared.class_names
     ).difference
-    low, high = found.bca
-    facts = f"{split}/{metric} {found.estimate:+.4f}, 95 % BCa [{low:+.4f}, {high:+.4f}] over {len(ours):,} rows"
+    low, high = found.percentile
+    facts = f"{split}/{metric} {found.estimate:+.4f}, 95 % [{low:+.4f}, {high:+.4f}] over {len(ours):,} rows"
     if low <= 0:
         return Promotion(False, f"not shown to be better: {facts}", version)
     client.set_registered_model_alias(name, CHAMPION, version)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import AgnewsError
+from agnews_exp.core.numbers import format_seconds
 from agnews_exp.core.process import ERROR_FILE, Terminated, explain_exit, own_environment
 from agnews_exp.core.processes import die_with_parent
 from agnews_exp.study.plan import Command, Planner
 from agnews_exp.study.settings import AskedStudy, Machine, ask, choose_transformer
 from agnews_exp.study.state import StudyFile
-from agnews_exp.sweeps.results import clock, table_console
+from agnews_exp.sweeps.results import table_console
 from agnews_exp.sweeps.state import WorkLock
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import JOB_REPORT
@@ -88,7 +89,9 @@ class StudySession:
                         self._console.print(f"        left out: {command.missing}")
         left = sum(self._left(stage) for stage in self._stages)
         guessed = "first guess, corrected as stages end" if self._pace() is None else "at this machine's pace"
-        self._console.print(f"about {clock(left)} ({guessed}); the same command goes on where it was interrupted\n")
+        self._console.print(
+            f"about {format_seconds(left)} ({guessed}); the same command goes on where it was interrupted\n"
+        )
 
     def _planned(self, stage: str) -> tuple[str, str]:
         """Return the number of a stage's commands, and the remark on it in the plan."""
@@ -99,8 +102,8 @@ class StudySession:
         if all(command.left_out for command in commands):
             return count, f"left out: {commands[0].missing}"
         if not self._undone(stage, commands):
-            return count, f"finished, took {clock(self.state.seconds(stage))}"
-        return count, f"about {clock(self._left(stage))}"
+            return count, f"finished, took {format_seconds(self.state.seconds(stage))}"
+        return count, f"about {format_seconds(self._left(stage))}"
 
     def _undone(self, stage: str, commands: Sequence[Command]) -> list[Command]:
         """Return the commands that are still to do; a stage that sums up is done again after all others."""
@@ -174,7 +177,9 @@ class StudySession:
         seconds, left = self._left(stage), sum(self._left(name) for name in [*self._stages][number - 1 :])
         title = f"[{number}/{len(self._stages)}] {self._stages[stage].title}"
         self._console.print()
-        self._console.rule(f"{title}: about {clock(seconds)}; {clock(left)} left in all", align="left")
+        self._console.rule(
+            f"{title}: about {format_seconds(seconds)}; {format_seconds(left)} left in all", align="left"
+        )
         self.state.set_stage(stage, "running")
         if not self._worked:
             self._worked = True
@@ -253,7 +258,7 @@ class StudySession:
             table.add_column(name, justify="left" if name in ("stage", "status") else "right", no_wrap=True)
         for name, settings in self._stages.items():
             seconds, runs = self.state.seconds(name), len(self.state.runs(name))
-            took = clock(seconds) if seconds else ""
+            took = format_seconds(seconds) if seconds else ""
             table.add_row(settings.title, self.state.status(name).replace("_", " "), took, str(runs or ""))
         self._console.print()
         self._console.print(table)

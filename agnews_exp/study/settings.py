@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agnews_exp.config.compose import explain_composition, header_of
 from agnews_exp.config.schema import Fraction
-from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import config_folder
 from agnews_exp.core.processes import cpu_count, visible_gpus
 from agnews_exp.sweeps.state import override_key
@@ -41,7 +40,6 @@ _SHARED = (
 """Keys that a study hands on to its runs; every other key is a stage's own choice."""
 _NOT_IDENTITY = ("study.leave_out", "study.jobs", "study.name", "reference", "tracking", "tags", "hydra.launcher")
 """Keys that change how a study is carried out, and nothing in its results."""
-_HUB_SECONDS = 10.0
 _GIB_A_JOB = 2.0
 """Memory of one classical job on a corpus of 100,000 short texts, with room to spare."""
 
@@ -316,24 +314,14 @@ def _refusal(candidate: TransformerSettings, machine: Machine) -> str | None:
 
 
 def _missing_weights(words: str) -> str | None:
-    """Ask the local cache for a model's weights, then the hub; return why they cannot be had."""
+    """Return why a model's weights can be had neither from the local cache nor from the hub, or None."""
     from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.targets import safe_instantiate
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.models.recipes import locate
 
     try:
-        model = compose_config(words.split()).model
-    except ConfigError as error:
+        locate(safe_instantiate(check_config(compose_config(words.split())).component("model"), "model"))
+    except (ConfigError, MissingDependencyError) as error:
         return error.message.splitlines()[0]
-    if model.get("pretrained_path"):
-        return None
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    repository, revision, file = str(model.pretrained), str(model.revision), "model.safetensors"
-    if isinstance(try_to_load_from_cache(repository, file, revision=revision), str | os.PathLike):
-        return None
-    if constants.HF_HUB_OFFLINE:
-        return f"the weights of {repository} are not here, and HF_HUB_OFFLINE is set"
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=_HUB_SECONDS)
-    except Exception as error:  # whatever a network can do
-        return f"the weights of {repository} cannot be had ({type(error).__name__})"
     return None

@@ -105,7 +105,7 @@ def work_through(
         context: Hydra's context, whose configuration is switched to the sweep's copy.
         batch: How many jobs are handed over at once.
     """
-    compose_from(context, session.snapshots)
+    compose_from(context, session.folder.snapshots)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(session.folder.path)
     if "submitit_folder" in getattr(launcher, "params", {}):

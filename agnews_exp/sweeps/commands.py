@@ -80,7 +80,7 @@ def _list(options: argparse.Namespace) -> None:
         info, states = folder.info(), folder.states()
         done, pruned, failed = (sum(s.status in names for s in states) for names in (SETTLED, ("pruned",), ("failed",)))
         state = str(info.get("status", "unknown"))
-        if state == "running" and not folder.active:
+        if state == "running" and not folder.lock.active:
             state = "interrupted"
         best = best_job(folder, states)
         of = f"{done} of {info.get('total', len(states))}" + (f" ({pruned} pruned)" if pruned else "")

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.numbers import format_seconds
 from agnews_exp.core.paths import shown_path
 from agnews_exp.core.text import markdown_cell, spreadsheet_cell
 from agnews_exp.drawing import Chart, Series, save
@@ -25,6 +26,7 @@ from agnews_exp.sweeps.state import (
     SWEEP,
     JobState,
     SweepFolder,
+    best_of,
     log_path,
     numbers_of,
     override_key,
@@ -273,15 +275,6 @@ def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Ch
 log = logging.getLogger(__name__)
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as ``12 s``, ``3:05`` or ``1:02:03``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 class LiveTable:
     """Shows how far a sweep is; use as a context manager.
 
@@ -337,7 +330,7 @@ class LiveTable:
         if self._live is None:
             value = "" if state.objective is None else f"  {state.objective:.4f}"
             reason = f"  {state.reason}" if state.status == "failed" else ""
-            seconds = f"  {clock(state.seconds)}" if state.seconds is not None else ""
+            seconds = f"  {format_seconds(state.seconds)}" if state.seconds is not None else ""
             words = state.words(self._swept)
             log.info(
                 "[%d/%d] #%d %s%s%s%s  %s",
@@ -353,14 +346,6 @@ class LiveTable:
         pace = (time.monotonic() - self._start) / done
         return pace * max(0, self._total - len(self._done))
 
-    def best(self) -> JobState | None:
-        """Return the finished job with the best objective so far."""
-        scored = [s for s in self._done.values() if s.status == "finished" and s.objective is not None]
-        if not scored or self._maximise is None:
-            return None
-        pick = max if self._maximise else min
-        return pick(scored, key=lambda s: s.objective or 0.0)
-
     def _render(self) -> Any:
         from rich.console import Group
         from rich.table import Table
@@ -374,15 +359,17 @@ class LiveTable:
             f"{self._name}: {len(states) - failed} of {self._total} done"
             + (f" ({pruned} pruned)" if pruned else "")
             + f", {len(self._running)} running, {failed} failed"
-            + (f", about {clock(left)} left" if left is not None else "")
+            + (f", about {format_seconds(left)} left" if left is not None else "")
         )
         table = Table(box=None, pad_edge=False, show_header=False)
         for state, since in list(self._running.values())[:12]:
-            table.add_row(f"#{state.num}", "running", clock(time.monotonic() - since), state.words(self._swept))
+            table.add_row(
+                f"#{state.num}", "running", format_seconds(time.monotonic() - since), state.words(self._swept)
+            )
         for state in states[-4:]:
             shown = state.reason if state.status == "failed" else f"{state.objective:.4f}" if state.objective else ""
             table.add_row(f"#{state.num}", state.status, shown or "", state.words(self._swept))
-        if best := self.best():
+        if best := best_of(states, self._maximise):
             table.add_row(f"#{best.num}", "best", f"{best.objective:.4f}", best.words(self._swept), style="bold")
         return Group(Text(head, style="bold"), table)
 

@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from agnews_exp import __version__
 from agnews_exp.config.fingerprint import scientific_config
 from agnews_exp.config.targets import resolve_target
+from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, first_line, refuse_password
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.drawing import Chart, Series, save
@@ -265,7 +266,7 @@ class Search:
             **science,
             "data": {**science["data"], "name": self._session.plain["data"]["name"]},  # their rows have a checksum
         }
-        given = _flat(json.loads(json.dumps(given, sort_keys=True, default=str)))
+        given = flat(json.loads(json.dumps(given, sort_keys=True, default=str)))
         given = {key: value for key, value in given.items() if key not in self.space.distributions}
         stored = study.user_attrs.get(_DETERMINED)
         if stored is None:
@@ -438,13 +439,6 @@ class Search:
             study.set_user_attr(_DATA, checksum)
         elif stored != checksum:
             raise self._another_study([f"data: their checksum was {stored}, and is {checksum} now"])
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted keys."""
-    if not isinstance(value, dict) or not value:
-        return {key: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{key}.{name}" if key else name).items()}
 
 
 def _cut(value: Any) -> str:

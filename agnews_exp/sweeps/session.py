@@ -98,7 +98,7 @@ class SweepSession:
         anew = bool(self.plain["force"]) and last.info().get("status") == "finished"
         self._take(free if anew else last)
         if (reason := self._what_changed()) is not None:
-            self.folder.release()
+            self.folder.lock.release()
             self._take(free)
             log.warning(
                 "Since the sweep '%s' ran, %s. The jobs run anew in '%s'; the old ones stay where they are.",
@@ -110,7 +110,7 @@ class SweepSession:
     def _take(self, folder: SweepFolder) -> None:
         """Lock a folder, and describe the sweep there or settle the jobs that an earlier call left running."""
         self.folder = folder
-        folder.acquire()
+        folder.lock.acquire()
         try:
             info = folder.info()
             if not info:
@@ -123,7 +123,7 @@ class SweepSession:
                 )  # fmt: skip
             self._recover()
         except BaseException:
-            folder.release()
+            folder.lock.release()
             raise
 
     def _describe(self) -> None:
@@ -195,7 +195,7 @@ class SweepSession:
     @property
     def foreign(self) -> bool:
         """Whether the sweep's copy of the configuration may be somebody else's, so that every job's is looked at."""
-        digest = config_digest(self.snapshots)
+        digest = config_digest(self.folder.snapshots)
         own = config_digest([config_folder(), *(s for s in self._sources[1:] if self.sweeps_dir not in s.parents)])
         given = not any(self.sweeps_dir.resolve() in source.resolve().parents for source in self._sources)
         return digest not in ({own, self._digest} if given else {own})
@@ -203,12 +203,7 @@ class SweepSession:
     @property
     def locks(self) -> list[int]:
         """File descriptors that the jobs hold, too: the sweep is free only when the last of them is gone."""
-        return [] if self.folder.lock is None else [self.folder.lock]
-
-    @property
-    def snapshots(self) -> list[Path]:
-        """The copied configuration folders, the main one first."""
-        return self.folder.snapshots
+        return [] if self.folder.lock.descriptor is None else [self.folder.lock.descriptor]
 
     def _recover(self) -> None:
         """Settle jobs that an earlier call left as running: their records say whether they finished before it died."""
@@ -368,7 +363,7 @@ class SweepSession:
             self.folder.update(status="killed" if killed else "failed", ended=_now())
             self._mirroring.finish(stopped=killed)
         finally:
-            self.folder.release()
+            self.folder.lock.release()
 
 
 def _without_numbers(words: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -337,7 +337,7 @@ START = f"start one: {run_command()} -m model=linear_svc,logreg data_fraction=0.
 
 
 class SweepFolder:
-    """One sweep's folder.
+    """One sweep's folder, with its ``lock``, which the fork server and the jobs inherit.
 
     Args:
         path: The folder; it may not exist yet.
@@ -345,7 +345,7 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = WorkLock(
+        self.lock = WorkLock(
             path,
             f"The sweep '{path.name}'",
             "wait for it, or end it; sweep.name=<another> starts a sweep of its own",
@@ -373,30 +373,6 @@ class SweepFolder:
     def update(self, **changes: Any) -> None:
         """Change some keys of sweep.json."""
         record.write_json(self.path / SWEEP, self.info() | changes)
-
-    def acquire(self) -> None:
-        """Take the sweep for this process and its children.
-
-        The fork server and the jobs inherit the lock, so it is free only when the last of them is gone.
-
-        Raises:
-            ConfigError: Another process works on this sweep.
-        """
-        self._lock.acquire()
-
-    @property
-    def lock(self) -> int | None:
-        """The lock's file descriptor, for child processes; None while it is not held."""
-        return self._lock.descriptor
-
-    @property
-    def active(self) -> bool:
-        """Whether a process works on this sweep now."""
-        return self._lock.active
-
-    def release(self) -> None:
-        """Give the sweep back."""
-        self._lock.release()
 
     def state(self, num: int) -> JobState | None:
         """Return a job's stored state."""
@@ -440,8 +416,17 @@ class SweepFolder:
 
 
 def best_job(folder: SweepFolder, states: Sequence[JobState]) -> JobState | None:
-    """Return the finished job with the best objective; None when none has finished, or there are several goals."""
-    maximise = folder.info().get("maximise")
+    """Return a sweep's finished job with the best objective; None as for :func:`best_of`."""
+    return best_of(states, folder.info().get("maximise"))
+
+
+def best_of(states: Iterable[JobState], maximise: bool | None) -> JobState | None:
+    """Return the finished job with the best objective; None where none has finished, or there are several goals.
+
+    Args:
+        states: Jobs.
+        maximise: Whether a higher objective is better; None where there are several.
+    """
     scored = [s for s in states if s.status == "finished" and s.objective is not None]
     if not scored or maximise is None:
         return None

@@ -74,35 +74,27 @@ def true_value(cells: FloatArray, metric: str, model: int) -> float:
 
 
 def check_bootstrap(scale: float) -> Iterator[Row]:
-    """Coverage of percentile and BCa intervals."""
+    """Coverage of percentile intervals."""
     cells, sets = population(null=False), round(1000 * scale)
     for n in (7600, 500):
         for metric in ("macro_f1", "accuracy", "mcc"):
             a, b = (true_value(cells, metric, model) for model in (0, 1))
-            held = np.zeros(4)
+            held = np.zeros(2)
             for index, arrays in enumerate(data_sets(cells, n, sets, seed=n)):
                 pair = bootstrap_difference(*arrays, metric, resamples=2000, seed=index, class_names=CLASSES)
-                intervals = (pair.difference.percentile, pair.difference.bca, pair.a.percentile, pair.a.bca)
-                held += [
-                    low <= value <= high for (low, high), value in zip(intervals, (a - b, a - b, a, a), strict=True)
-                ]
-            kinds = ("difference, percentile", "difference, BCa", "one model, percentile", "one model, BCa")
-            for kind, count in zip(kinds, held, strict=True):
+                intervals = (pair.difference.percentile, a - b), (pair.a.percentile, a)
+                held += [low <= value <= high for (low, high), value in intervals]
+            for kind, count in zip(("difference", "one model"), held, strict=True):
                 yield Row(f"bootstrap 95 % interval, {metric}, {kind}, n={n}", count / sets, sets, COVERS)
-    # Item losses as skewed as log-losses, correlated between the models. BCa estimates the skewness, and with few items
-    # and tails this heavy (kurtosis 18) the estimate does harm: scipy.stats.bootstrap covers just as often.
-    for n, allowed, note in ((7600, COVERS, ""), (500, (0.89, 0.97), "heavy tails: prefer percentile at this n")):
-        rng, held = np.random.default_rng(n), np.zeros(2)
+    for n in (7600, 500):  # item losses as skewed as log-losses (kurtosis 18), correlated between the models
+        rng, held = np.random.default_rng(n), 0
         rows = sets if n < 1000 else round(sets / 2)
         for index in range(rows):
             common, own = rng.normal(size=n), rng.normal(size=(2, n))
             losses = np.exp(1.2 * (0.8 * common + 0.6 * own) + np.array([[-1.0], [-0.8]]))
-            pair = bootstrap_mean_difference(*losses, resamples=1000, seed=index)
-            true = math.exp(-1 + 0.72) - math.exp(-0.8 + 0.72)
-            held += [low <= true <= high for low, high in (pair.difference.percentile, pair.difference.bca)]
-        what = "bootstrap 95 % interval, mean of skewed losses, difference"
-        yield Row(f"{what}, percentile, n={n}", held[0] / rows, rows, COVERS)
-        yield Row(f"{what}, BCa, n={n}", held[1] / rows, rows, allowed, note)
+            low, high = bootstrap_mean_difference(*losses, resamples=1000, seed=index).difference.percentile
+            held += low <= math.exp(-1 + 0.72) - math.exp(-0.8 + 0.72) <= high
+        yield Row(f"bootstrap 95 % interval, mean of skewed losses, difference, n={n}", held / rows, rows, COVERS)
 
 
 def check_effect_sizes(scale: float) -> Iterator[Row]:
@@ -190,18 +182,18 @@ def check_verdicts(scale: float) -> Iterator[Row]:
             truth, (a, b) = equal_models(rng, n, k, 2, lopsided)
             test = randomisation_test(truth, a, b, "macro_f1", swaps=499, seed=index, class_names=names)
             pair = bootstrap_difference(truth, a, b, "macro_f1", resamples=1000, seed=index, class_names=names)
-            low, high = pair.difference.bca
+            low, high = pair.difference.percentile
             found += [test.p_value <= 0.05, low <= 0 <= high]
         what = f"macro-F1, {k} classes, n={n}" + (", good at different classes" if lopsided else "")
         yield Row(f"verdict (paired randomisation), {what}, null", found[0] / sets, sets, REJECTS)
-        yield Row(f"its 95 % interval (BCa), {what}", found[1] / sets, sets, COVERS)
+        yield Row(f"its 95 % interval, {what}", found[1] / sets, sets, COVERS)
     cells, sets = population(null=False), round(2000 * scale)
     true = true_value(cells, "macro_f1", 0) - true_value(cells, "macro_f1", 1)
     for n in (500, 7600):
         claimed = 0
         for index, (truth, a, b) in enumerate(data_sets(cells, n, sets, seed=n + 2)):
             pair = bootstrap_difference(
-                truth, a, b, "macro_f1", resamples=1000, seed=index, class_names=CLASSES, margin=true, jackknife=False
+                truth, a, b, "macro_f1", resamples=1000, seed=index, class_names=CLASSES, margin=true
             )
             claimed += max(pair.p_equivalent, difference_p_equivalent(paired_counts(truth, a, b), true)) <= 0.05
         what = f"equivalence (TOST) of macro-F1 claimed at the margin itself ({true:.4f}), n={n}"

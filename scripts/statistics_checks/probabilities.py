@@ -1,4 +1,4 @@
-"""Tests of calibration."""
+"""Calibration and prediction sets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from agnews_exp.evaluation.calibration import calibration_test
+from agnews_exp.evaluation.conformal import METHODS, prediction_sets, set_thresholds
 from agnews_exp.evaluation.reliability import consistency_bars, reliability_curve
 from statistics_checks.rows import COVERS, REJECTS, Row
 
@@ -32,3 +33,24 @@ def check_calibration(scale: float) -> Iterator[Row]:
         inside += int(np.sum((low <= curve.frequency)[used] & (curve.frequency <= high)[used]))
         bins += int(used.sum())
     yield Row("consistency bars, bins of a calibrated model, n=1000", inside / bins, bins, COVERS)
+
+
+def check_conformal(scale: float) -> Iterator[Row]:
+    """How often conformal sets of 95 % hold the true class of new rows, over calibration sets of a model too sure."""
+    rng, sets, n, k = np.random.default_rng(29), round(1000 * scale), 600, 4
+    for method in METHODS:
+        held = np.zeros(2)
+        for index in range(sets):
+            labels = rng.choice(k, 2 * n, p=np.arange(1, k + 1) / 10)
+            scores = rng.normal(size=(2 * n, k)) * (1 + np.arange(k)) / 2
+            scores[np.arange(2 * n), labels] += 1.5
+            odds = np.exp(3 * scores)
+            probabilities = odds / odds.sum(axis=1, keepdims=True)
+            thresholds = set_thresholds(labels[:n], probabilities[:n], 0.95, method)
+            right = prediction_sets(probabilities[n:], thresholds, method, index + 1)[np.arange(n), labels[n:]]
+            held += right.mean(), right[labels[n:] == 0].mean()
+        allowed = (0.94, 0.97 if method == "class" else 0.96)
+        yield Row(f"conformal sets of 95 %, {method}, {n} rows to calibrate on", held[0] / sets, sets, allowed)
+        note = "the promise is of each class" if method == "class" else "no promise of single classes"
+        only = (0.94, 0.99) if method == "class" else None
+        yield Row(f"   of the rarest class, {method}", held[1] / sets, sets, only, note)

@@ -18,6 +18,8 @@ from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, vega
+from agnews_exp.evaluation.calibrators import softmax
+from agnews_exp.evaluation.conformal import prediction_sets
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import load_calibrator
 from agnews_exp.runners.protocol import Stages
@@ -74,6 +76,18 @@ def test_the_stored_calibrator_gives_the_reported_numbers(svc):
     assert findings.details["chosen"] == chosen.name
 
 
+def test_prediction_sets_are_measured_on_test_and_their_thresholds_are_stored(svc):
+    context, findings = svc
+    labels = context.splits.test.labels
+    stored = findings.details["sets"]["lac"]
+    sets = prediction_sets(softmax(context.answers["test"].scores), stored["thresholds"], "lac")
+    assert findings.metrics["test/set_coverage_lac"] == pytest.approx(sets[np.arange(len(labels)), labels].mean())
+    assert findings.metrics["test/set_size_lac"] == pytest.approx(sets.sum(axis=1).mean())
+    assert 0.9 < findings.metrics["test/set_coverage_lac"] < 1
+    table = next(block for block in findings.blocks if getattr(block, "name", "") == "prediction_sets")
+    assert [row[0] for row in table.rows] == ["lac", "class", "aps"]
+
+
 def test_rows_of_validation_are_divided_by_split_seed_and_not_by_seed(svc):
     context, findings = svc
     assert findings.details["seed"] == context.checked.run.split_seed
@@ -84,11 +98,12 @@ def test_rows_of_validation_are_divided_by_split_seed_and_not_by_seed(svc):
 
 def test_a_models_own_probabilities_are_the_before(tmp_path):
     context = context_of("multinomial_nb", tmp_path / "nb")
-    findings = analyse(context, **FAST, calibrators=("temperature",))
+    findings = analyse(context, **FAST, calibrators=("temperature",), sets=None)
     own = log_loss(context.splits.test.labels, context.answers["test"].probabilities)
     assert findings.metrics["test/nll_before"] == pytest.approx(own)
     assert findings.details["before_is"] == "the model's probabilities"
     assert "test/nll_platt" not in findings.metrics
+    assert "test/set_size_lac" not in findings.metrics
 
 
 def test_a_model_with_labels_only_is_refused_with_a_way_out(svc, tmp_path):

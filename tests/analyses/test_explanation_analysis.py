@@ -148,6 +148,7 @@ def test_method_that_does_not_fit_the_model_is_refused(context):
 
 def test_method_without_its_package_is_refused_and_auto_tells_of_it(context, tmp_path, hide):
     hide("lime")
+    hide("shap")  # takes long to import
     with pytest.raises(MissingDependencyError, match="lime"):
         analyse(context, methods=("lime",))
     options = QUICK | {"methods": "auto", "n_faithfulness": 0, "permutation_repeats": 0}

@@ -78,7 +78,7 @@ DATA = {
 
 
 def test_checks_of_data_fire_on_what_is_built_in_and_are_silent_without() -> None:
-    clean = {result.check.code: result.answer for result in perform_checks("data", splits(), "built")}
+    clean = {result.check.code: result.answer for result in perform_checks("D", splits(), "built")}
     assert clean == dict.fromkeys(DATA)
     for code, change in DATA.items():
         assert isinstance(CHECKS[code].function(splits(**change)), str), code

@@ -21,6 +21,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = [(group, choice) for group, choices in list_groups().items() for choice in choices]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 OF_COMPONENTS = ("model", "model/members", "features", "features/select", "features/reduce", "features/scale")
+NEEDS_MORE = {("model", "hf"): ["model.pretrained=someone/model"], ("model", "answers"): ["features=text"]}
 ABOUT = {"name", "family", "accepts", "kind"}
 OF_THE_RUNNER = {"teacher", "unlabelled", "unlabelled_rows", "fast", "accurate"}
 """Keys that name runs and rows: the runner reads them."""
@@ -45,6 +46,8 @@ def partner(group: str, choice: str) -> list[str]:
         return ["features=word_tfidf"]
     if group == "features":
         return ["model=tiny"] if own_values(group, choice)["kind"] == "text" else ["model=ridge"]
+    if (group, choice) in NEEDS_MORE:
+        return NEEDS_MORE[group, choice]
     if group == "model" and (values := own_values(group, choice))["family"] == "classical":
         kinds = {"dense": "features=svd", "text": "features=text", "sparse": "features=word_tfidf"}
         return [] if "student" in str(values) else [kinds[values["accepts"][0]]]

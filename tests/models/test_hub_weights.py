@@ -19,11 +19,11 @@ from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import PretrainedEncoder, ScratchEncoder
 
 REPOSITORY, REVISION = "someone/tiny", "a" * 40
-RECIPE = PretrainedEncoder(pretrained=REPOSITORY, revision=REVISION, max_length=16)
+RECIPE = PretrainedEncoder(pretrained=f"{REPOSITORY}@{REVISION}", max_length=16)
 LOAD = f"""
 from agnews_exp.models.encoders import build_network, load_tokenizer
 from agnews_exp.models.recipes import PretrainedEncoder
-recipe = PretrainedEncoder(pretrained={REPOSITORY!r}, revision={REVISION!r}, max_length=16)
+recipe = PretrainedEncoder(pretrained={f"{REPOSITORY}@{REVISION}"!r}, max_length=16)
 network = build_network(recipe, load_tokenizer(recipe, []), ("x", "y"))
 print(float(network.encoder.distilbert.embeddings.word_embeddings.weight.detach().double().sum()))
 """
@@ -113,6 +113,6 @@ def test_model_that_the_hub_does_not_have_is_named(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub[0])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    recipe = PretrainedEncoder(pretrained="someone/else", revision=REVISION)
+    recipe = PretrainedEncoder(pretrained=f"someone/else@{REVISION}")
     with pytest.raises(ConfigError, match=r"someone/else.*The Hugging Face hub has no"):
         load_tokenizer(recipe, [])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
-from agnews_exp.models.encoders import build_network, load_tokenizer, locate
+from agnews_exp.models.encoders import build_network, load_tokenizer, locate, settled
 from agnews_exp.models.inference import TextPredictor, load_predictor, save_predictor
 from agnews_exp.models.recipes import BiLSTM, PretrainedEncoder, ScratchEncoder, TextCNN, read_recipe
 from agnews_exp.models.transformer import MovingAverage, learning_rate_factor, parameter_groups
@@ -197,7 +197,7 @@ def test_unreachable_hub_says_what_else_can_be_done(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    recipe = PretrainedEncoder(pretrained="nobody/nothing-here", revision="0" * 40)
+    recipe = PretrainedEncoder(pretrained="nobody/nothing-here@" + "0" * 40)
     with pytest.raises(ConfigError, match=r"(?s)model\.pretrained=nobody/nothing-here.*pretrained_path"):
         load_tokenizer(recipe, [])
 
@@ -214,7 +214,7 @@ def test_too_long_texts_for_the_encoder_are_refused(tmp_path):
     save_predictor(predictor(RECIPES[0]), RECIPES[0], tmp_path)
     recipe = PretrainedEncoder(pretrained_path=str(tmp_path), max_length=64)
     with pytest.raises(ConfigError, match=r"max_length=64 is longer than the 16"):
-        build_network(recipe, load_tokenizer(recipe, []), ("a", "b"))
+        settled(recipe)
 
 
 def test_minilm_answers_and_starts_from_its_pretrained_weights():

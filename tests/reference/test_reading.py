@@ -11,7 +11,6 @@ from agnews_exp.compare.beside import results_table
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.statistics.mcnemar import mcnemar_test
 from agnews_exp.reference.ag_news_notebooks.claims import RULES, paired_counts
-from agnews_exp.reference.measures import judge_measures
 from agnews_exp.reference.reading import (
     CONTRADICTED,
     REPRODUCED,
@@ -20,6 +19,7 @@ from agnews_exp.reference.reading import (
     compared,
     find_reference,
     judge_claims,
+    judge_measures,
 )
 
 NOTEBOOKS = find_reference("ag_news_notebooks")

@@ -164,6 +164,11 @@ def test_weights_that_are_neither_here_nor_on_the_hub_refuse_a_transformer(monke
     large = TransformerSettings(words="model=distilbert", gpu=True, hub=True)
     name, refused = choose_transformer(settings(large=large), Machine(2, ("0",)))
     assert name is None
-    assert "distilbert-base-uncased are not here" in refused["large"]
-    local = TransformerSettings(words="model=distilbert model.pretrained_path=/weights", gpu=True, hub=True)
+    assert "distilbert-base-uncased is not in the cache" in refused["large"]
+    local = TransformerSettings(words=f"model=distilbert model.pretrained_path={tmp_path}", gpu=True, hub=True)
+    name, refused = choose_transformer(settings(large=local), Machine(2, ("0",)))
+    assert name is None
+    assert "lacks config.json and model.safetensors" in refused["large"]
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).touch()
     assert choose_transformer(settings(large=local), Machine(2, ("0",))) == ("large", {})

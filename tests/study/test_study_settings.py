@@ -146,8 +146,8 @@ def test_estimates_follow_the_pace_of_the_stages_that_have_ended(tmp_path, capsy
         capsys.readouterr()
         StudySession(ask("full", []), tmp_path, rows, Machine(cores, ())).show_plan()
         said = capsys.readouterr().out
-        hours = re.search(r"about ([\d:]+) \((.*?)[,)]", said)
-        return sum(int(part) * 60**place for place, part in enumerate(reversed(hours[1].split(":")))), hours[2]
+        hours, minutes, guess = re.search(r"about (?:(\d+) h )?(\d+)(?: min)? \((.*?)[,)]", said).groups()
+        return 60 * int(hours or 0) + int(minutes), guess
 
     first, guessed = left(10_000, 2)
     assert guessed == "first guess"

@@ -118,13 +118,11 @@ def test_a_sweep_of_an_older_version_starts_anew_beside_it_with_this_versions_co
     assert folder.states() == []
 
 
-def test_an_error_after_a_command_has_become_another_has_no_traceback_unless_its_user_asks(project):
-    stored(project.root / "outputs" / "sweeps" / "mine", "data=sample", "model=dummy,logreg")
-    words = ("-m", "sweep.resume=mine", "hydra.launcher.n_jobs=abc")
-    done = project.run(*words)
+def test_an_error_after_a_command_has_become_another_has_no_traceback(project):
+    stored(project.root / "outputs" / "sweeps" / "mine", "data=csv", "data.train_file=gone.csv", "tracking=none")
+    done = project.agnews("sweeps", "best", "mine", "--run")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: hydra.launcher.n_jobs='abc'")
-    assert "Traceback" in project.run(*words, env={"HYDRA_FULL_ERROR": "1"}).stderr
+    assert done.stderr.startswith("error: There is no file gone.csv")
 
 
 @pytest.mark.slow

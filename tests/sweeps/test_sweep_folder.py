@@ -60,33 +60,34 @@ def test_a_name_that_belongs_to_another_command_is_refused(tmp_path):
 
 def test_the_lock_is_held_until_the_last_process_that_inherited_it_is_gone(tmp_path):
     folder = SweepFolder(tmp_path / "s")
-    folder.acquire()
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[folder.lock])
-    folder.release()
-    assert folder.active
+    folder.lock.acquire()
+    held = [folder.lock.descriptor]
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
+    folder.lock.release()
+    assert folder.lock.active
     child.communicate(b"\n")
-    assert not folder.active
+    assert not folder.lock.active
 
 
 def test_a_sweep_that_a_living_process_works_on_is_refused(tmp_path):
     folder = SweepFolder(tmp_path / "s")
-    folder.acquire()
+    folder.lock.acquire()
     with pytest.raises(ConfigError, match=f"process {os.getpid()}"):
-        SweepFolder(tmp_path / "s").acquire()
-    folder.release()
+        SweepFolder(tmp_path / "s").lock.acquire()
+    folder.lock.release()
     again = SweepFolder(tmp_path / "s")
-    again.acquire()
-    again.release()
+    again.lock.acquire()
+    again.lock.release()
 
 
 def test_a_lock_whose_owner_has_given_its_number_to_another_process_is_that_of_leftovers(tmp_path, monkeypatch):
     monkeypatch.setattr("agnews_exp.sweeps.state.LOCK_SECONDS", 0.2)
     holder, folder = SweepFolder(tmp_path / "s"), SweepFolder(tmp_path / "s")
-    holder.acquire()
+    holder.lock.acquire()
     (tmp_path / "s" / ".lock").write_text(json.dumps({"pid": os.getpid(), "started": 1.0}))
     with pytest.raises(ConfigError, match="worked on by processes of an earlier call"):
-        folder.acquire()
-    holder.release()
+        folder.lock.acquire()
+    holder.lock.release()
 
 
 def test_a_job_is_settled_only_with_its_record(tmp_path):

@@ -16,15 +16,14 @@ from agnews_exp.analyses.errors import slices as slicing
 from agnews_exp.analyses.errors.confusions import (
     Confusion,
     Rate,
+    confusions,
     contrasts,
-    directed_confusions,
     find_label_noise,
     hardest_rows,
     item_losses,
     rate,
     rates_by_group,
     true_class_margins,
-    undirected_confusions,
 )
 from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, Table, Text
 from agnews_exp.analyses.performing import AnalysisContext, analysis
@@ -131,7 +130,7 @@ def _confusions(found: _Found) -> str:
     test, answer = found.rows["test"], found.context.answers["test"]
     matrix = confusion_matrix(test.labels, answer.labels, len(found.names))
     overall = rate("all", int(found.wrong["test"].sum()), len(test))
-    directed, undirected = directed_confusions(matrix, found.names), undirected_confusions(matrix, found.names)
+    directed, undirected = (confusions(matrix, found.names, directed=way) for way in (True, False))
     found.metrics["test/errors"] = float(overall.count)
     found.details |= {"overall": overall, "directed": directed, "undirected": undirected}
 
@@ -248,9 +247,7 @@ def _label_noise(found: _Found) -> None:
 def _duplicates(found: _Found, wanted: bool, settings: dict[str, Any], resamples: int) -> None:
     splits = found.context.splits
     parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
-    every = [text for rows in parts.values() for text in rows.texts]
-    ends = np.cumsum([len(rows) for rows in parts.values()]).tolist()
-    places = {name: slice(end - len(rows), end) for (name, rows), end in zip(parts.items(), ends, strict=True)}
+    every, places = near.joined(parts)
     pairs = near.exact_duplicates(every)
     counts = {"same words": near.count_across(pairs, places)}
     if wanted:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.core.errors import needs
 from agnews_exp.evaluation.calibrators import log_probabilities
 from agnews_exp.evaluation.inputs import FloatArray, Result, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
@@ -61,17 +61,11 @@ def hardest_rows(labels: NDArray[np.int64], predictions: Predictions, n: int) ->
 
 @dataclass(frozen=True, eq=False)
 class LabelNoise(Result):
-    """Candidates for wrong labels.
+    """Candidates for wrong labels."""
 
-    Attributes:
-        rows: Shape (m,), positions, most doubtful first.
-        self_confidence: Shape (m,), the probability of the label that each of these rows has.
-        share: m / n: an estimate of the share of wrong labels that is as good as the model.
-    """
-
-    rows: NDArray[np.int64]
-    self_confidence: FloatArray
-    share: float
+    rows: NDArray[np.int64]  # shape (m,), positions, most doubtful first
+    self_confidence: FloatArray  # shape (m,), the probability of the label that each of these rows has
+    share: float  # m / n: an estimate of the share of wrong labels that is as good as the model
 
 
 def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> LabelNoise:
@@ -82,13 +76,8 @@ def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> La
     Raises:
         MissingDependencyError: cleanlab is not installed.
     """
-    try:
+    with needs("cleanlab", "Finding doubtful labels", "'agnews-exp[errors]'"):
         from cleanlab.filter import find_label_issues
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Label-noise candidates need the package 'cleanlab', which is not installed.",
-            fix="pip install 'agnews-exp[errors]'",
-        ) from error
     matrix = probability_matrix(probabilities, len(labels))
     # cleanlab wants every class among the labels; one that no row has can have no wrong label either.
     present = np.unique(labels)
@@ -109,40 +98,24 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rate(Result):
-    """A share with its interval.
+    """A share with its interval."""
 
-    Attributes:
-        name: What is counted, such as the group's name.
-        count: Errors.
-        total: Rows, at least 1.
-        rate: ``count / total``.
-        low: Lower end of Wilson's score interval (1927).
-        high: Upper end.
-    """
-
-    name: str
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
+    name: str  # what is counted, such as the group's name
+    count: int  # errors
+    total: int  # rows, at least 1
+    rate: float  # ``count / total``
+    low: float  # lower end of Wilson's score interval (1927)
+    high: float  # upper end
 
 
 @dataclass(frozen=True)
 class Contrast(Result):
-    """The error rates of the rows that have an attribute and of those that have not.
+    """The error rates of the rows that have an attribute and of those that have not."""
 
-    Attributes:
-        name: The attribute.
-        inside: Rows that have it.
-        outside: The other rows.
-        p_value: Fisher's exact test, two-sided, unadjusted.
-    """
-
-    name: str
-    inside: Rate
-    outside: Rate
-    p_value: float
+    name: str  # the attribute
+    inside: Rate  # rows that have it
+    outside: Rate  # the other rows
+    p_value: float  # Fisher's exact test, two-sided, unadjusted
 
 
 def rate(name: str, count: int, total: int) -> Rate:
@@ -176,49 +149,29 @@ def contrasts(wrong: BoolArray, attributes: Mapping[str, BoolArray]) -> tuple[Co
 
 @dataclass(frozen=True)
 class Confusion(Result):
-    """Errors of one pair of classes.
+    """Errors of one pair of classes."""
 
-    Attributes:
-        first: The true class; of an undirected pair, the class with the lower index.
-        second: The class given instead; of an undirected pair, the other class.
-        of_rows: The errors among the rows that could have it: those of the true class, or of both classes.
-        share_of_errors: The errors among all errors.
-    """
-
-    first: str
-    second: str
-    of_rows: Rate
-    share_of_errors: float
+    first: str  # the true class; of an undirected pair, the class with the lower index
+    second: str  # the class given instead; of an undirected pair, the other class
+    of_rows: Rate  # the errors among the rows that could have it: those of the true class, or of both classes
+    share_of_errors: float  # the errors among all errors
 
 
-def directed_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Confusion, ...]:
-    """Return the pairs (true class, class given) that occur, most frequent first.
+def confusions(matrix: NDArray[np.int64], class_names: Sequence[str], *, directed: bool) -> tuple[Confusion, ...]:
+    """Return the pairs of classes that are confused in a matrix (K, K), most frequent first.
 
-    Args:
-        matrix: Shape (K, K); rows are true classes, columns those given.
-        class_names: K names.
+    Directed pairs are (true class, class given); else errors both ways are one pair's.
     """
     support = matrix.sum(axis=1)
-    cells = [(i, j, int(matrix[i, j]), int(support[i])) for i, j in np.ndindex(*matrix.shape) if i != j]
-    return _ranked(cells, class_names, " -> ")
-
-
-def undirected_confusions(matrix: NDArray[np.int64], class_names: Sequence[str]) -> tuple[Confusion, ...]:
-    """Return the pairs of classes that are taken for each other, most frequent first; ``matrix`` has shape (K, K)."""
-    support = matrix.sum(axis=1)
-    cells = [
-        (i, j, int(matrix[i, j] + matrix[j, i]), int(support[i] + support[j]))
-        for i, j in np.ndindex(*matrix.shape)
-        if i < j
-    ]
-    return _ranked(cells, class_names, " <-> ")
-
-
-def _ranked(cells: list[tuple[int, int, int, int]], names: Sequence[str], arrow: str) -> tuple[Confusion, ...]:
+    if directed:
+        arrow, cells = " -> ", [(i, j, matrix[i, j], support[i]) for i, j in np.ndindex(*matrix.shape) if i != j]
+    else:
+        both, rows = matrix + matrix.T, support[:, None] + support
+        arrow, cells = " <-> ", [(i, j, both[i, j], rows[i, j]) for i, j in np.ndindex(*matrix.shape) if i < j]
     errors = sum(count for _, _, count, _ in cells)
     found = [
-        Confusion(names[i], names[j], rate(f"{names[i]}{arrow}{names[j]}", count, total), count / errors)
-        for i, j, count, total in cells
+        Confusion(one, other, rate(f"{one}{arrow}{other}", int(count), int(total)), float(count / errors))
+        for one, other, count, total in ((class_names[i], class_names[j], c, t) for i, j, c, t in cells)
         if count
     ]
     return tuple(sorted(found, key=lambda pair: -pair.of_rows.count))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rate
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
-from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.core.errors import needs
+from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.drift import split_words
 from agnews_exp.evaluation.inputs import FloatArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
@@ -27,32 +28,20 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class NearDuplicates:
-    """Groups of texts with equal words and pairs of similar ones, among n texts.
+    """Groups of texts with equal words and pairs of similar ones, among n texts."""
 
-    Attributes:
-        keys: Shape (n,), 0..m-1; texts with the same words in the same order have the same key.
-        first: Shape (p,), key of one of each pair of near-duplicates.
-        second: Shape (p,), key of the other one, greater than ``first``.
-        similarity: Shape (p,), Jaccard similarity of the pair's shingles, below 1 or, rarely, 1.
-    """
-
-    keys: IntArray
-    first: IntArray
-    second: IntArray
-    similarity: FloatArray
+    keys: IntArray  # shape (n,), 0..m-1; texts with the same words in the same order have the same key
+    first: IntArray  # shape (p,), key of one of each pair of near-duplicates
+    second: IntArray  # shape (p,), key of the other one, greater than ``first``
+    similarity: FloatArray  # shape (p,), Jaccard similarity of the pair's shingles, below 1 or, rarely, 1
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The most similar text of another split, for each of the r rows of one split.
+    """The most similar text of another split, for each of the r rows of one split."""
 
-    Attributes:
-        position: Shape (r,), position in the other split; -1 where no text is similar enough.
-        similarity: Shape (r,), 0 where there is none.
-    """
-
-    position: IntArray
-    similarity: FloatArray
+    position: IntArray  # shape (r,), position in the other split; -1 where no text is similar enough
+    similarity: FloatArray  # shape (r,), 0 where there is none
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -89,13 +78,8 @@ def find_near_duplicates(
     Raises:
         MissingDependencyError: datasketch is not installed.
     """
-    try:
+    with needs("datasketch", "Finding near-duplicates", "'agnews-exp[errors]'"):
         from datasketch import MinHash, MinHashLSH
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Near-duplicates need the package 'datasketch', which is not installed.",
-            fix="pip install 'agnews-exp[errors]'",
-        ) from error
     keys, different = exact_keys(texts)
     sets = [shingles(words, shingle_words) for words in different]
     # Candidates are checked exactly, so a missed pair is worse than a needless one.
@@ -157,6 +141,16 @@ def count_across(found: NearDuplicates, parts: Mapping[str, slice]) -> dict[str,
     }
 
 
+def joined(parts: Mapping[str, TextRows]) -> tuple[list[str], dict[str, slice]]:
+    """Return the texts of all splits, one after the other, and where each split's lie among them."""
+    every: list[str] = []
+    places = {}
+    for name, rows in parts.items():
+        places[name] = slice(len(every), len(every) + len(rows))
+        every += rows.texts
+    return every, places
+
+
 def best_matches(found: NearDuplicates, rows: slice, others: slice) -> Matches:
     """Return the most similar of ``others`` for each of ``rows``; the first one among equals."""
     n_keys = int(found.keys.max(initial=-1)) + 1
@@ -178,25 +172,17 @@ def best_matches(found: NearDuplicates, rows: slice, others: slice) -> Matches:
 
 @dataclass(frozen=True)
 class DuplicateEffect(Result):
-    """The metrics of a split with and without the rows that have a near-duplicate among the training rows.
+    """The metrics of a split with and without the rows that have a near-duplicate among the training rows."""
 
-    Attributes:
-        n_rows: Rows of the split.
-        n_near: Those with a near-duplicate in train.
-        all_rows: Metrics of all rows, by name.
-        without: Metrics of the rows that have none; None where there are no such rows.
-        errors: Error rates of both kinds of rows; None where there is only one kind.
-        conflicts: Of the rows with a near-duplicate, those that bear another label than it does; None without any.
-        follows_train: Of the conflicting rows, those to which the model gives the training row's label.
-    """
-
-    n_rows: int
-    n_near: int
-    all_rows: dict[str, BootstrapInterval]
+    n_rows: int  # rows of the split
+    n_near: int  # those with a near-duplicate in train
+    all_rows: dict[str, BootstrapInterval]  # metrics of all rows, by name
+    # metrics of the rows that have none; None where there are no such rows
     without: dict[str, BootstrapInterval] | None
-    errors: Contrast | None
+    errors: Contrast | None  # error rates of both kinds of rows; None where there is only one kind
+    # of the rows with a near-duplicate, those that bear another label than it does; None without any
     conflicts: Rate | None
-    follows_train: Rate | None
+    follows_train: Rate | None  # of the conflicting rows, those to which the model gives the training row's label
 
 
 def duplicate_effect(

@@ -26,60 +26,37 @@ REDUNDANT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Yes-or-no features of n rows.
+    """Yes-or-no features of n rows."""
 
-    Attributes:
-        matrix: Shape (n, m), sparse, 0 or 1 (int64).
-        names: m names.
-        families: m names of families, such as ``word``; two features of a family other than ``word`` exclude each
-            other or overlap by definition, so they make no pair.
-    """
-
-    matrix: Any
-    names: tuple[str, ...]
+    matrix: Any  # shape (n, m), sparse, 0 or 1 (int64)
+    names: tuple[str, ...]  # m names
+    # m names of families, such as ``word``; two features of a family other than ``word`` exclude each other or overlap
+    # by definition, so they make no pair
     families: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Slice(Result):
-    """A group of rows with too many errors.
+    """A group of rows with too many errors."""
 
-    Attributes:
-        features: Names of the one or two features that its rows share.
-        found: Error rate where it was found.
-        p_found: One-sided p-value there, unadjusted.
-        q_found: Adjusted over all slices tested.
-        confirmed: Error rate on the other rows; None where none of them is in the slice.
-        p_confirmed: One-sided p-value there, unadjusted.
-        q_confirmed: Adjusted over the slices that were found.
-    """
-
-    features: tuple[str, ...]
-    found: Rate
-    p_found: float
-    q_found: float
-    confirmed: Rate | None
-    p_confirmed: float
-    q_confirmed: float
+    features: tuple[str, ...]  # names of the one or two features that its rows share
+    found: Rate  # error rate where it was found
+    p_found: float  # one-sided p-value there, unadjusted
+    q_found: float  # adjusted over all slices tested
+    confirmed: Rate | None  # error rate on the other rows; None where none of them is in the slice
+    p_confirmed: float  # one-sided p-value there, unadjusted
+    q_confirmed: float  # adjusted over the slices that were found
 
 
 @dataclass(frozen=True)
 class SliceSearch(Result):
-    """The result of a search for slices.
+    """The result of a search for slices."""
 
-    Attributes:
-        slices: Those found, strongest first; redundant ones left out.
-        n_tested: Slices tested, all of which the adjustment counts.
-        n_significant: Slices with too many errors before redundant ones were left out.
-        overall: Error rate of all rows searched.
-        overall_confirming: Error rate of all rows that confirm.
-    """
-
-    slices: tuple[Slice, ...]
-    n_tested: int
-    n_significant: int
-    overall: Rate
-    overall_confirming: Rate
+    slices: tuple[Slice, ...]  # those found, strongest first; redundant ones left out
+    n_tested: int  # slices tested, all of which the adjustment counts
+    n_significant: int  # slices with too many errors before redundant ones were left out
+    overall: Rate  # error rate of all rows searched
+    overall_confirming: Rate  # error rate of all rows that confirm
 
 
 def make_features(texts: Sequence[str], attributes: Mapping[str, Mapping[str, BoolArray]], words: Sequence[str]) -> Any:

@@ -24,7 +24,6 @@ from agnews_exp.analyses.explanation.faithfulness import (
 from agnews_exp.analyses.explanation.linear import Term, linear_view, top_terms
 from agnews_exp.analyses.explanation.methods import (
     DESCRIPTIONS,
-    Budget,
     Method,
     Methods,
     described_probabilities,
@@ -64,7 +63,7 @@ def analyse(
         ``test/comprehensiveness_<method>``, ``test/sufficiency_<method>``, and the same for ``random``.
     """
     wanted = None if methods == "auto" else methods
-    found = find_methods(context.model, wanted, Budget(samples, integration_steps, seed))
+    found = find_methods(context.model, wanted, samples=samples, integration_steps=integration_steps, seed=seed)
     blocks, details = _over_all_texts(context, n_terms, permutation_repeats, seed)
     with steps(len(found.explainers) * (2 if n_faithfulness else 1), "explaining") as advance:
         articles = _articles(context, found, _choose(context, n_articles, n_wrong, seed), advance)
@@ -186,25 +185,15 @@ def _family_blocks(untouched: float, families: Sequence[importance.FamilyImporta
 
 @dataclass(frozen=True, eq=False)
 class Article:
-    """One explained test row.
+    """One explained test row."""
 
-    Attributes:
-        row_id: Its row in the source file.
-        label: Name of the true class.
-        predicted: Name of the predicted class, which is explained.
-        probability: Of the predicted class.
-        probability_is: The kind of probability, such as the softmax of decision scores.
-        explanations: One a method.
-        terms: The n-grams that add most to the score; empty for models that are not linear.
-    """
-
-    row_id: int
-    label: str
-    predicted: str
-    probability: float
-    probability_is: str
-    explanations: Sequence[Explanation]
-    terms: Sequence[Term] = ()
+    row_id: int  # its row in the source file
+    label: str  # name of the true class
+    predicted: str  # name of the predicted class, which is explained
+    probability: float  # of the predicted class
+    probability_is: str  # the kind of probability, such as the softmax of decision scores
+    explanations: Sequence[Explanation]  # one a method
+    terms: Sequence[Term] = ()  # the n-grams that add most to the score; empty for models that are not linear
 
     def highlights(self) -> list[Highlight]:
         """Return the text shaded by each method."""

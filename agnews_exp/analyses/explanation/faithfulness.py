@@ -32,17 +32,11 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Erasure:
-    """The effect of removed words on the probability of the explained class, article by article.
+    """The effect of removed words on the probability of the explained class, article by article."""
 
-    Attributes:
-        comprehensiveness: Shape (n, len(shares)), p(whole) - p(without the top words): high is faithful.
-        sufficiency: Shape (n, len(shares)), p(whole) - p(only the top words): low is faithful.
-        shares: Shares of the words.
-    """
-
-    comprehensiveness: FloatArray
-    sufficiency: FloatArray
-    shares: tuple[float, ...]
+    comprehensiveness: FloatArray  # shape (n, len(shares)), p(whole) - p(without the top words): high is faithful
+    sufficiency: FloatArray  # shape (n, len(shares)), p(whole) - p(only the top words): low is faithful
+    shares: tuple[float, ...]  # shares of the words
 
 
 @dataclass(frozen=True)
@@ -94,25 +88,15 @@ def interval_of_mean(values: FloatArray, *, seed: int = 0) -> Interval:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """A method's scores over n articles.
+    """A method's scores over n articles."""
 
-    Attributes:
-        method: Its name.
-        n_articles: n.
-        comprehensiveness: Mean over articles and shares (AOPC).
-        sufficiency: The same.
-        comprehensiveness_gain: Paired difference to random orders; above 0 is better than chance.
-        sufficiency_gain: Paired difference, random less method; above 0 is better than chance.
-        by_share: For each share: comprehensiveness and sufficiency.
-    """
-
-    method: str
-    n_articles: int
-    comprehensiveness: Interval
-    sufficiency: Interval
-    comprehensiveness_gain: Interval
-    sufficiency_gain: Interval
-    by_share: dict[float, tuple[float, float]]
+    method: str  # its name
+    n_articles: int  # n
+    comprehensiveness: Interval  # mean over articles and shares (AOPC)
+    sufficiency: Interval  # the same
+    comprehensiveness_gain: Interval  # paired difference to random orders; above 0 is better than chance
+    sufficiency_gain: Interval  # paired difference, random less method; above 0 is better than chance
+    by_share: dict[float, tuple[float, float]]  # for each share: comprehensiveness and sufficiency
 
 
 def score(method: str, erasure: Erasure, baseline: Erasure, *, seed: int = 0) -> Faithfulness:

@@ -19,32 +19,20 @@ FAMILY_METRIC = "macro_f1"
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """A named feature with its weight for one class.
+    """A named feature with its weight for one class."""
 
-    Attributes:
-        block: Feature block.
-        class_name: The class.
-        term: The feature's name; n-grams as they are, with their spaces.
-        weight: Its weight in the class's score.
-        effect: What it adds to that score in validation texts of the class more than in the others, on average: the
-            weight times the difference of the feature's mean values.
-        share: Share of the validation texts that have the feature.
-    """
-
-    block: str
-    class_name: str
-    term: str
-    weight: float
+    block: str  # feature block
+    class_name: str  # the class
+    term: str  # the feature's name; n-grams as they are, with their spaces
+    weight: float  # its weight in the class's score
+    # what it adds to that score in validation texts of the class more than in the others, on average: the weight times
+    # the difference of the feature's mean values
     effect: float
-    share: float
+    share: float  # share of the validation texts that have the feature
 
 
 def named_weights(
-    view: LinearView,
-    class_names: Sequence[str],
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
-    n_terms: int,
+    view: LinearView, class_names: Sequence[str], texts: Sequence[str], labels: NDArray[np.int64], n_terms: int
 ) -> list[WeightedTerm]:
     """Return for each block and class the features of the ``n_terms`` highest and lowest weights and largest effects.
 
@@ -80,21 +68,13 @@ Score = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class FamilyImportance:
-    """The worth of a family of columns to a fitted model.
+    """The worth of a family of columns to a fitted model."""
 
-    Attributes:
-        family: Its name.
-        n_columns: Its columns.
-        permuted: Mean loss of score when the family's part of each row comes from another row.
-        permuted_sd: Standard deviation of that loss over the repetitions.
-        dropped: Loss of score when the family's columns are all zero; the model is not fitted again.
-    """
-
-    family: str
-    n_columns: int
-    permuted: float
-    permuted_sd: float
-    dropped: float
+    family: str  # its name
+    n_columns: int  # its columns
+    permuted: float  # mean loss of score when the family's part of each row comes from another row
+    permuted_sd: float  # standard deviation of that loss over the repetitions
+    dropped: float  # loss of score when the family's columns are all zero; the model is not fitted again
 
 
 def family_importance(

@@ -26,15 +26,10 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class Mapped:
-    """A text made from another one, with the place in the original of each of its characters.
+    """A text made from another one, with the place in the original of each of its characters."""
 
-    Attributes:
-        text: Of n characters.
-        positions: n places in the original, or ``NOWHERE``.
-    """
-
-    text: str
-    positions: Sequence[int]
+    text: str  # of n characters
+    positions: Sequence[int]  # n places in the original, or ``NOWHERE``
 
     def slice(self, begin: int, end: int) -> Mapped:
         """Return a part of the text with its places."""
@@ -134,19 +129,12 @@ _PROBE = "a text to count columns with"
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One feature block of a pipeline.
+    """One feature block of a pipeline."""
 
-    Attributes:
-        name: Its key under ``features.blocks``, or ``word`` and ``char`` where it is the only one.
-        transformer: Fitted.
-        begin: Its first column.
-        end: Behind its last column.
-    """
-
-    name: str
-    transformer: Any
-    begin: int
-    end: int
+    name: str  # its key under ``features.blocks``, or ``word`` and ``char`` where it is the only one
+    transformer: Any  # fitted
+    begin: int  # its first column
+    end: int  # behind its last column
 
     def names(self) -> NDArray[np.object_]:
         """Return the names of the block's V columns, shape (V,); hashed columns have numbers only."""
@@ -219,21 +207,14 @@ class _Scores:
 
 @dataclass(frozen=True, eq=False)
 class LinearView:
-    """A fitted pipeline seen as one linear map from its feature blocks to class scores.
+    """A fitted pipeline seen as one linear map from its feature blocks to class scores."""
 
-    Attributes:
-        weights: Shape (K, V), in the space of the blocks: selection, reduction and scaling are folded in. For models
-            whose scores count relative to each other only (softmax, naive Bayes) the classes' mean is taken off.
-        intercept: Shape (K,).
-        relative: Whether that was done.
-        blocks: The blocks, whose columns make up V.
-        pipeline: The pipeline.
-    """
-
+    # shape (K, V), in the space of the blocks: selection, reduction and scaling are folded in. For models whose scores
+    # count relative to each other only (softmax, naive Bayes) the classes' mean is taken off.
     weights: FloatArray
-    intercept: FloatArray
-    relative: bool
-    blocks: tuple[Block, ...]
+    intercept: FloatArray  # shape (K,)
+    relative: bool  # whether that was done
+    blocks: tuple[Block, ...]  # the blocks, whose columns make up V
     pipeline: Any
     threshold: float | None = None
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.explanation.words import Explanation, from_characters
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import ConfigError, needs
 from agnews_exp.data.batching import padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encodable, frame_of, plain_backend
 from agnews_exp.models.inference import TextPredictor
@@ -95,13 +95,8 @@ def integrated_gradients(
     Raises:
         MissingDependencyError: captum is not installed.
     """
-    try:
+    with needs("captum", "The explanation method 'integrated_gradients'", "'agnews-exp[explain]'"):
         from captum.attr import LayerIntegratedGradients
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Integrated gradients need the package 'captum', which is not installed.",
-            fix="pip install 'agnews-exp[explain]', or leave integrated_gradients out of the methods",
-        ) from error
     explainer = LayerIntegratedGradients(predictor.network, _embedding(predictor.network))
 
     def attribute(ids: torch.Tensor, mask: torch.Tensor, baseline: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

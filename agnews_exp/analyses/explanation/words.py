@@ -29,27 +29,20 @@ def word_spans(text: str) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a model gives a text the score that it gives one class, as one method sees it.
+    """Why a model gives a text the score that it gives one class, as one method sees it."""
 
-    Attributes:
-        method: Name of the method, such as ``occlusion``.
-        text: The text.
-        target: Index of the class that is explained.
-        weights: Shape (m,), one for each word of :func:`word_spans`; positive speaks for the class. Methods without
-            direction (attention) give non-negative weights that say how much, not whether for or against.
-        elsewhere: The weight that falls on no word: special tokens, white space, features that are no n-grams.
-        base: For additive methods the score of an empty text, so that base + weights + elsewhere is the score; None
-            for the others.
-        signed: False for methods without direction.
-    """
-
-    method: str
+    method: str  # name of the method, such as ``occlusion``
     text: str
-    target: int
+    target: int  # index of the class that is explained
+    # shape (m,), one for each word of :func:`word_spans`; positive speaks for the class. Methods without direction
+    # (attention) give non-negative weights that say how much, not whether for or against.
     weights: FloatArray
+    # the weight that falls on no word: special tokens, white space, features that are no n-grams
     elsewhere: float = 0.0
+    # for additive methods the score of an empty text, so that base + weights + elsewhere is the score; None for the
+    # others
     base: float | None = None
-    signed: bool = True
+    signed: bool = True  # false for methods without direction
 
     @property
     def spans(self) -> NDArray[np.int64]:
@@ -65,11 +58,6 @@ class Explanation:
     def order(self) -> NDArray[np.int64]:
         """Shape (m,), word positions from the strongest support of the class to the strongest opposition."""
         return np.argsort(-self.weights, kind="stable")
-
-    @property
-    def total(self) -> float:
-        """Base, words and the rest together; the explained score where the method is additive."""
-        return float((self.base or 0.0) + self.weights.sum() + self.elsewhere)
 
 
 def from_characters(

@@ -19,6 +19,7 @@ from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Numbe
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.drawing import Chart, Series, heat_map
+from agnews_exp.evaluation.metrics import confusion_matrix
 
 _MORE: Final[dict[str, re.Pattern[str]]] = {
     "escaped bracket lt; gt;": re.compile(r"&?[lg]t;"),
@@ -59,26 +60,16 @@ def find_sources(texts: Sequence[str], min_rows: int) -> dict[str, BoolArray]:
 
 @dataclass(frozen=True)
 class Probe:
-    """How well artefacts alone predict the class.
+    """How well artefacts alone predict the class."""
 
-    Attributes:
-        accuracy: Cross-validated accuracy of a logistic regression on the artefacts.
-        macro_f1: Its macro-F1.
-        majority: Accuracy of naming the most frequent class.
-        accuracy_with_any: Accuracy on the texts that hold at least one artefact; NaN where there are none.
-        share_with_any: Share of the texts that hold at least one.
-        folds: Folds of the cross-validation.
-        rows: Texts.
-        pull: For each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists.
-    """
-
-    accuracy: float
-    macro_f1: float
-    majority: float
-    accuracy_with_any: float
-    share_with_any: float
-    folds: int
-    rows: int
+    accuracy: float  # cross-validated accuracy of a logistic regression on the artefacts
+    macro_f1: float  # its macro-F1
+    majority: float  # accuracy of naming the most frequent class
+    accuracy_with_any: float  # accuracy on the texts that hold at least one artefact; NaN where there are none
+    share_with_any: float  # share of the texts that hold at least one
+    folds: int  # folds of the cross-validation
+    rows: int  # texts
+    # for each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists
     pull: dict[str, list[float]]
 
 
@@ -121,15 +112,6 @@ def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, f
 _KINDS: Final = {"exact": "same words", "near": "near-duplicates", "strict": "nearly identical"}
 
 
-def _places(corpus: ExploredCorpus) -> tuple[list[str], dict[str, slice]]:
-    """Return the texts of all splits and where each split's lie."""
-    every = [text for rows in corpus.parts.values() for text in rows.texts]
-    ends = np.cumsum([len(rows) for rows in corpus.parts.values()]).tolist()
-    return every, {
-        name: slice(end - len(rows), end) for (name, rows), end in zip(corpus.parts.items(), ends, strict=True)
-    }
-
-
 @analysis("duplicates", title="Duplicates")
 def duplicates(
     corpus: ExploredCorpus,
@@ -147,7 +129,7 @@ def duplicates(
         duplicate in the other, and ``exact_share/...`` and their like; ``near_conflicts/<split>-train``: those whose
         nearest one bears another label.
     """
-    every, places = _places(corpus)
+    every, places = near.joined(corpus.parts)
     found = near.exact_duplicates(every)
     counts = {"exact": near.count_across(found, places)}
     left_out: dict[str, str] = {}
@@ -232,7 +214,7 @@ def artefacts(
         ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``,
         ``probe/sources_accuracy`` (named sources alone), ``probe/residue_accuracy`` (the rest alone).
     """
-    every, places = _places(corpus)
+    every, places = near.joined(corpus.parts)
     every_mark = find_artefacts(every) | find_sources(every, min_source_rows)
     metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in every_mark.items()}
     found = {name: v for name, v in every_mark.items() if v.any()}
@@ -258,13 +240,8 @@ def artefacts(
         for k, label in enumerate(corpus.names)
     )
     title, x_title = "What feeds left in the texts, by class", "share of the class's training texts [%]"
-    columns: Columns = (
-        "artefact",
-        "split",
-        "rows",
-        Column("share", ".2%"),
-        *(Column(name, "share") for name in corpus.names),
-    )
+    by_name = (Column(name, "share") for name in corpus.names)
+    columns: Columns = ("artefact", "split", "rows", Column("share", ".2%"), *by_name)
     blocks: list[Block] = [
         Table("artefacts", title, columns, tuple(rows), shown=len(shown)),
         Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
@@ -351,8 +328,7 @@ def label_noise(
         probabilities = cross_val_predict(model, texts, labels, cv=splitter, method="predict_proba")
     noise = find_label_noise(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((corpus.n_classes, corpus.n_classes), dtype=np.int64)
-    np.add.at(matrix, (labels[noise.rows], predicted[noise.rows]), 1)
+    matrix = confusion_matrix(labels[noise.rows], predicted[noise.rows], corpus.n_classes)
     listed = tuple(
         (int(corpus.train.row_ids[i]), names[labels[i]], names[predicted[i]], float(p), *corpus.shown(texts[i]))
         for i, p in zip(noise.rows[:n_listed].tolist(), noise.self_confidence.tolist(), strict=False)
@@ -364,13 +340,8 @@ def label_noise(
         "candidates to read: where the model is wrong with confidence, it doubts a right label."
     )
     title = "Labels that are probably wrong"
-    columns: Columns = (
-        Column("row_id", "id"),
-        "label",
-        "suggested",
-        Column("label_probability", "metric"),
-        *corpus.text_column,
-    )
+    probability = Column("label_probability", "metric")
+    columns: Columns = (Column("row_id", "id"), "label", "suggested", probability, *corpus.text_column)
     blocks = (
         Table("label_noise_rows", title, columns, listed, note=note, shown=10),
         heat_map("label_noise", title, matrix, [f"labelled {n}" for n in names], [f"looks like {n}" for n in names],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -31,15 +31,10 @@ TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "
 
 @dataclass(frozen=True, eq=False)
 class WordTable:
-    """The words of n texts.
+    """The words of n texts."""
 
-    Attributes:
-        table: Ids of the words, text after text.
-        terms: The V distinct words, id i at position i, in the order of their first occurrence.
-    """
-
-    table: TokenTable
-    terms: tuple[str, ...]
+    table: TokenTable  # ids of the words, text after text
+    terms: tuple[str, ...]  # the V distinct words, id i at position i, in the order of their first occurrence
 
     @property
     def ids(self) -> IntArray:
@@ -67,15 +62,6 @@ class WordTable:
         counts = np.bincount(flat, minlength=n_classes * len(self.terms))
         return counts.reshape(n_classes, len(self.terms)).astype(np.int64)
 
-    def without(self, dropped: Iterable[str]) -> WordTable:
-        """Return the table without some words and without words of a single character."""
-        unwanted = frozenset(dropped)
-        keep = np.array([len(term) > 1 and term not in unwanted for term in self.terms], dtype=bool)
-        mask = keep[self.ids] if len(self.ids) else np.zeros(0, dtype=bool)
-        lengths = np.bincount(self.documents[mask], minlength=len(self.table))
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return WordTable(TokenTable(self.ids[mask], offsets), self.terms)
-
 
 def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_words) -> WordTable:
     """Find the words of texts; ``str.split`` cuts them at blanks and keeps letter case."""
@@ -91,15 +77,10 @@ def index_words(texts: Sequence[str], split: Callable[[str], list[str]] = split_
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """TF-IDF of the training rows.
+    """TF-IDF of the training rows."""
 
-    Attributes:
-        matrix: Shape (n, m), sparse, rows of length 1.
-        names: m terms.
-    """
-
-    matrix: Any
-    names: tuple[str, ...]
+    matrix: Any  # shape (n, m), sparse, rows of length 1
+    names: tuple[str, ...]  # m terms
 
     @cached_property
     def content_columns(self) -> IntArray:
@@ -114,19 +95,12 @@ class Weighted:
 
 @dataclass(eq=False)
 class ExploredCorpus:
-    """A corpus with what several parts of its exploration need, each found when first asked for.
+    """A corpus with what several parts of its exploration need, each found when first asked for."""
 
-    Attributes:
-        splits: Its rows.
-        cache_dir: The project's cache.
-        seed: Of every random choice.
-        show_texts: Whether tables may hold texts of the corpus.
-    """
-
-    splits: Splits
-    cache_dir: Path
-    seed: int
-    show_texts: bool = True
+    splits: Splits  # its rows
+    cache_dir: Path  # the project's cache
+    seed: int  # of every random choice
+    show_texts: bool = True  # whether tables may hold texts of the corpus
 
     @property
     def train(self) -> TextRows:
@@ -152,13 +126,6 @@ class ExploredCorpus:
     def words(self) -> WordTable:
         """The words of the training rows, in lower case."""
         return index_words(self.train.texts)
-
-    @cached_property
-    def content_words(self) -> WordTable:
-        """The same without single characters and English stop words."""
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-        return self.words.without(ENGLISH_STOP_WORDS)
 
     @cached_property
     def tfidf(self) -> Weighted:
@@ -202,9 +169,13 @@ class ExploredCorpus:
         """Return a text as the cell of :meth:`text_column`."""
         return (text,) if self.show_texts else ()
 
-    def by_class(self, positions: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return the finite values (n,), one for each of these training rows, of each class that has any."""
-        labels, keep = self.train.labels[positions], np.isfinite(values)
+    def draw(self, n: int, purpose: str) -> TextRows:
+        """Return the rows of :meth:`sample`."""
+        return self.train.take(self.sample(n, purpose))
+
+    def by_class(self, labels: IntArray, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the finite ones of values, shape (n,), of texts with these labels, for each class that has any."""
+        keep = np.isfinite(values)
         groups = {name: values[keep & (labels == k)] for k, name in enumerate(self.names)}
         return {name: own for name, own in groups.items() if len(own)}
 
@@ -241,11 +212,8 @@ def boxes(
         (group, len(values), float(values.mean()), float(values.std()), *np.percentile(values, shares).tolist())
         for group, values in groups.items()
     ]
-    columns: Columns = (
-        "class",
-        "texts",
-        *(Column(said, ".4g") for said in ("mean", "sd", *(f"{share} %" for share in shares))),
-    )
+    numbers = ("mean", "sd", *(f"{share} %" for share in shares))
+    columns: Columns = ("class", "texts", *(Column(said, ".4g") for said in numbers))
     series = tuple(box_series(group, values) for group, values in groups.items())
     caption = "Box: quartiles; line: median; whiskers: 5th to 95th percentile; dot: mean."
     chart = Chart(name, title, "box", x_title, "", series, caption=caption, x_range=x_range)

@@ -71,8 +71,8 @@ def languages(
         MissingDependencyError: py3langid is not installed.
     """
     identify = _identifier()
-    positions = corpus.sample(n_documents, "languages")
-    raw = [corpus.train.texts[i] for i in positions.tolist()]
+    drawn = corpus.draw(n_documents, "languages")
+    raw, labels = drawn.texts, drawn.labels
     texts = perturb(raw, range(len(raw)), make_variant("html_removed", 1.0), seed=0)
     found = [identify(text) if text.strip() else ("", 0.0) for text in texts]
     sure = np.array([probability >= min_probability for _, probability in found])
@@ -83,7 +83,6 @@ def languages(
         return Findings(said.text, (said,), {"documents": float(len(raw)), "uncertain": 1.0})
     main = counts.most_common(1)[0][0]
     other = sure & (language_of != main)
-    labels = corpus.train.labels[positions]
     uncertain = float(1 - sure.mean())
     metrics = {"documents": float(len(raw)), "uncertain": uncertain, "other_share": float(other.mean())}
     metrics |= {f"share/{language}": n / len(raw) for language, n in counts.items()}
@@ -92,7 +91,7 @@ def languages(
         by_class = np.bincount(labels[sure & (language_of == language)], minlength=corpus.n_classes)
         rows.append((language, n, n / len(raw), *by_class.tolist()))
     listed = tuple(
-        (int(corpus.train.row_ids[positions[i]]), corpus.names[labels[i]], *found[i], *corpus.shown(raw[i]))
+        (int(drawn.row_ids[i]), corpus.names[labels[i]], *found[i], *corpus.shown(raw[i]))
         for i in np.flatnonzero(other)[:n_listed].tolist()
     )
     note = (
@@ -139,8 +138,8 @@ def readability(
     Returns:
         ``flesch/<class>``, the mean.
     """
-    positions = corpus.sample(n_documents, "readability")
-    texts = [corpus.train.texts[i] for i in positions.tolist()]
+    drawn = corpus.draw(n_documents, "readability")
+    texts = drawn.texts
     left_out, used = {}, "syllables by groups of vowels"
     scores: FloatArray | None = None
     if method != "rules":
@@ -152,12 +151,12 @@ def readability(
             left_out["textstat"] = str(error)
     if scores is None:
         scores = np.array([flesch_reading_ease(text) for text in texts])
-    groups = corpus.by_class(positions, scores)
+    groups = corpus.by_class(drawn.labels, scores)
     means = {name: float(values.mean()) for name, values in groups.items()}
     text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
-    drawn = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
+    shown = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
     metrics = corpus.class_metrics("flesch", means)
-    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
+    return Findings(extremes(means), (Text(text), *shown), metrics, {"left_out": left_out})
 
 
 def _textstat(texts: list[str]) -> FloatArray:
@@ -183,16 +182,16 @@ def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)]
         MissingDependencyError: Neither is installed with its word list.
     """
     score, method = _polarity()
-    positions = corpus.sample(n_documents, "polarity")
-    values = np.array([score(corpus.train.texts[i]) for i in positions.tolist()], dtype=np.float64)
-    groups = corpus.by_class(positions, values)
+    drawn = corpus.draw(n_documents, "polarity")
+    values = np.array([score(text) for text in drawn.texts], dtype=np.float64)
+    groups = corpus.by_class(drawn.labels, values)
     means = {name: float(own.mean()) for name, own in groups.items()}
     zeros = ", ".join(f"{name} {(own == 0).mean():.1%}" for name, own in groups.items())
     text = f"{method} on {len(values):,} training texts, from -1 to 1. Exactly 0: {zeros}."
-    drawn = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
+    shown = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
     metrics = corpus.class_metrics("polarity", means)
-    return Findings(extremes(means), (Text(text), *drawn), metrics, {"left_out": left_out})
+    return Findings(extremes(means), (Text(text), *shown), metrics, {"left_out": left_out})
 
 
 def _polarity() -> tuple[Callable[[str], float], str]:

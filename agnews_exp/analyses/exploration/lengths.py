@@ -121,7 +121,7 @@ def _length_chart(corpus: ExploredCorpus, words: IntArray, limit: float, percent
     top = int(np.ceil(np.percentile(words, 99.7)))
     edges = np.arange(int(words.min()), max(top, int(words.min()) + 2) + 1)
     series = []
-    for name, own in corpus.by_class(np.arange(len(words)), words).items():
+    for name, own in corpus.by_class(corpus.train.labels, words).items():
         shares = 100 * np.histogram(own, edges)[0] / len(own)
         series.append(Series(name, tuple(edges[:-1].tolist()), tuple(shares.tolist())))
     return Chart(
@@ -133,5 +133,5 @@ def _length_chart(corpus: ExploredCorpus, words: IntArray, limit: float, percent
 def _document_features(corpus: ExploredCorpus, n: int) -> dict[str, float]:
     if n == 0:
         return {}
-    rows = [document_features(corpus.train.texts[i]) for i in corpus.sample(n, "documents").tolist()]
+    rows = [document_features(text) for text in corpus.draw(n, "documents").texts]
     return dict(zip(DOCUMENT_FEATURES, np.mean(rows, axis=0).tolist(), strict=True))

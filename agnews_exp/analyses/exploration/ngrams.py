@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray, WordTable
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import ranked_bars
@@ -18,65 +18,31 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class NgramCounts:
-    """How often each class uses the n-grams of one length.
+    """How often each class uses the n-grams of one length."""
 
-    Attributes:
-        keys: Shape (m,), each n-gram's word ids as digits of a number whose base is the size of the vocabulary.
-        size: Words of an n-gram.
-        vocabulary: The words.
-        counts: Shape (K, m).
-    """
-
-    keys: IntArray
-    size: int
-    vocabulary: tuple[str, ...]
-    counts: IntArray
-
-    def spell(self, position: int) -> str:
-        """Return an n-gram, its words joined by one blank."""
-        key, base, parts = int(self.keys[position]), max(1, len(self.vocabulary)), []
-        for _ in range(self.size):
-            key, last = divmod(key, base)
-            parts.append(self.vocabulary[last])
-        return " ".join(reversed(parts))
-
-    @cached_property
-    def terms(self) -> tuple[str, ...]:
-        """The m n-grams."""
-        return tuple(map(self.spell, range(len(self.keys))))
-
-    @property
-    def totals(self) -> IntArray:
-        """Shape (m,), occurrences in all classes."""
-        totals: IntArray = self.counts.sum(axis=0)
-        return totals
+    terms: tuple[str, ...]  # m n-grams in alphabetical order, words joined by one blank
+    counts: IntArray  # shape (K, m)
 
     def top(self, n: int, of: int | None = None) -> list[tuple[str, int]]:
         """Return the n most frequent with their occurrences, of all classes or of one; equals by name."""
-        counts = self.totals if of is None else self.counts[of]
-        n = min(n, len(counts))
-        if n == 0:
-            return []
-        least = max(1, int(np.partition(counts, -n)[-n]))
-        found = [(self.spell(i), int(counts[i])) for i in np.flatnonzero(counts >= least).tolist()]
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:n]
+        counts = self.counts.sum(axis=0) if of is None else self.counts[of]
+        order = np.argsort(-counts, kind="stable")[:n].tolist()
+        return [(self.terms[i], int(counts[i])) for i in order if counts[i]]
 
 
-def count_ngrams(words: WordTable, labels: IntArray, n_classes: int, size: int, min_count: int = 1) -> NgramCounts:
-    """Count n-grams of 1 to 3 words within n texts; those rarer than ``min_count`` are left out."""
-    ids, documents, base = words.ids, words.documents, max(1, len(words.terms))
-    keys, of = ids, documents
-    for step in range(1, size):
-        keys, of = keys[:-1] * base + ids[step:], of[:-1]
-    inside = documents[size - 1 :] == of
-    found, where, totals = np.unique(keys[inside], return_inverse=True, return_counts=True)
-    frequent = totals >= min_count
-    renumbered = np.cumsum(frequent) - 1
-    kept = frequent[where]
-    m = int(frequent.sum())
-    flat = labels[of[inside][kept]] * m + renumbered[where[kept]]
-    counts = np.bincount(flat, minlength=n_classes * m).reshape(n_classes, m).astype(np.int64)
-    return NgramCounts(found[frequent], size, words.terms, counts)
+def count_ngrams(texts: Sequence[str], labels: IntArray, n_classes: int, size: int, min_count: int = 1) -> NgramCounts:
+    """Count n-grams within texts, without stop words and single characters; those below ``min_count`` are left out."""
+    from agnews_exp.ngrams import CountVectorizer
+
+    vectorizer = CountVectorizer(ngram_range=(size, size), stop_words="english")
+    try:
+        matrix = vectorizer.fit_transform(texts)
+    except ValueError:  # no word at all
+        return NgramCounts((), np.zeros((n_classes, 0), dtype=np.int64))
+    sums = [np.asarray(matrix[np.flatnonzero(labels == k)].sum(axis=0)).ravel() for k in range(n_classes)]
+    counts = np.array(sums, dtype=np.int64)
+    kept = np.flatnonzero(counts.sum(axis=0) >= min_count)
+    return NgramCounts(tuple(vectorizer.get_feature_names_out()[kept].tolist()), counts[:, kept])
 
 
 def weighted_log_odds(counts: IntArray, prior_words: float) -> FloatArray:
@@ -121,13 +87,13 @@ def ngrams(
     lists: dict[str, list[tuple[str, int]]] = {}
     rows: list[tuple[str, str, str, int]] = []
     for size, kind in _SIZES.items():
-        counted = count_ngrams(corpus.content_words, labels, n_classes, size, min_count=2)
+        counted = count_ngrams(corpus.train.texts, labels, n_classes, size, min_count=2)
         lists[kind] = counted.top(n_top)
         rows += [("all", kind, ngram, count) for ngram, count in lists[kind]]
         for k, name in enumerate(corpus.names):
             rows += [(name, kind, ngram, count) for ngram, count in counted.top(n_top, of=k)]
-    sample = corpus.sample(bigram_documents, "bigrams")
-    part = count_ngrams(corpus.content_words.take(sample), labels[sample], n_classes, 2)
+    sample = corpus.draw(bigram_documents, "bigrams")
+    part = count_ngrams(sample.texts, sample.labels, n_classes, 2)
     title = "Most frequent n-grams without stop words"
     blocks = (
         ranked_bars("ngrams", title, "occurrences in the training texts", lists, columns=3),
@@ -148,7 +114,7 @@ def discriminative(
 ) -> Findings:
     """Rank words and bigrams that tell a class from the others, by log-odds with a Dirichlet prior and by chi2."""
     labels = corpus.train.labels
-    both = [count_ngrams(corpus.content_words, labels, corpus.n_classes, size, min_count) for size in (1, 2)]
+    both = [count_ngrams(corpus.train.texts, labels, corpus.n_classes, size, min_count) for size in (1, 2)]
     terms = both[0].terms + both[1].terms
     counts = np.hstack([b.counts for b in both])
     by_class: dict[str, list[tuple[str, float]]] = {}

@@ -13,12 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from agnews_exp.analyses.errors.attributes import AGENCIES
-from agnews_exp.analyses.exploration.corpus import (
-    ExploredCorpus,
-    boxes,
-    class_pairs,
-    extremes,
-)
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, class_pairs, extremes
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
@@ -116,9 +111,8 @@ def entities(
             find, method, n = _spacy(spacy_model), f"spaCy {spacy_model}", spacy_documents
         except MissingDependencyError as error:
             left_out["spaCy entities"] = str(error)
-    positions = corpus.sample(n, "entities")
-    found = find([corpus.train.texts[i] for i in positions.tolist()])
-    labels = corpus.train.labels[positions]
+    drawn = corpus.draw(n, "entities")
+    found, labels = find(drawn.texts), drawn.labels
     per_class: list[Counter[str]] = [Counter() for _ in corpus.names]
     types: Counter[str] = Counter()
     for label, names in zip(labels.tolist(), found, strict=True):
@@ -130,12 +124,12 @@ def entities(
     n_texts = np.maximum(np.bincount(labels, minlength=corpus.n_classes), 1).tolist()
     totals = zip(corpus.names, per_class, n_texts, strict=True)
     rates = {name: counts.total() / texts for name, counts, texts in totals}
-    metrics = {"documents": float(len(positions))} | {f"entities/{kind}": float(v) for kind, v in types.items()}
+    metrics = {"documents": float(len(drawn))} | {f"entities/{kind}": float(v) for kind, v in types.items()}
     metrics |= corpus.class_metrics("names_per_text", rates)
     metrics |= corpus.pair_metrics("names_jaccard", class_pairs(corpus.names, shared))
     lists = _most_frequent(corpus.names, per_class, n_top)
     title = "Most frequent names by class"
-    note = f"Found by {method} in {len(positions):,} training texts."
+    note = f"Found by {method} in {len(drawn):,} training texts."
     columns = ("class", Column("names a text", ".2f"), Column("most frequent", width=120))
     blocks = (
         Table("names", "Names by class", columns,
@@ -197,11 +191,10 @@ def dependencies(
             f"spaCy's pipeline '{spacy_model}' has no dependency parser.",
             fix="eda.dependencies.spacy_model=en_core_web_sm",
         )
-    positions = corpus.sample(n_documents, "dependencies")
-    labels = corpus.train.labels[positions]
-    depths, n_sentences = np.zeros(len(positions)), np.zeros(len(positions))
+    drawn = corpus.draw(n_documents, "dependencies")
+    texts, labels = drawn.texts, drawn.labels
+    depths, n_sentences = np.zeros(len(texts)), np.zeros(len(texts))
     verbs: list[Counter[str]] = [Counter() for _ in corpus.names]
-    texts = [corpus.train.texts[i] for i in positions.tolist()]
     for number, document in enumerate(pipeline.pipe(texts, batch_size=64)):
         depths[number] = tree_depth([token.head.i for token in document])
         roots = [sentence.root for sentence in document.sents]
@@ -209,7 +202,7 @@ def dependencies(
         verbs[labels[number]].update(
             str(root.lemma_ or root.lower_).lower() for root in roots if root.pos_ in ("VERB", "AUX", "")
         )
-    groups = corpus.by_class(positions, depths)
+    groups = corpus.by_class(labels, depths)
     means = {name: float(values.mean()) for name, values in groups.items()}
     lists = _most_frequent(corpus.names, verbs, n_top)
     text = (

@@ -40,17 +40,11 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True, eq=False)
 class EdaConfig:
-    """A checked exploration.
+    """A checked exploration."""
 
-    Attributes:
-        checked: The configuration of data and split, as a run has it.
-        settings: ``name``, ``folder``, ``seed``, ``texts``.
-        parts: ``_target_`` and checked arguments of each part that is on, by name.
-    """
-
-    checked: CheckedConfig
-    settings: Mapping[str, Any]
-    parts: Mapping[str, dict[str, Any]]
+    checked: CheckedConfig  # the configuration of data and split, as a run has it
+    settings: Mapping[str, Any]  # ``name``, ``folder``, ``seed``, ``texts``
+    parts: Mapping[str, dict[str, Any]]  # ``_target_`` and checked arguments of each part that is on, by name
 
     @property
     def folder(self) -> Path:

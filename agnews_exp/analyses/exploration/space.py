@@ -11,32 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import (
-    BoolArray,
-    ExploredCorpus,
-    IntArray,
-    boxes,
-    class_pairs,
-)
+from agnews_exp.analyses.exploration.corpus import BoolArray, ExploredCorpus, IntArray, boxes, class_pairs
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
-from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.core.errors import MissingDependencyError, needs
 from agnews_exp.drawing import Chart, Series, heat_map
 from agnews_exp.evaluation.inputs import FloatArray
 
 
 def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:
     """Return the mean row of each class of a matrix (n, m), of length 1, shape (K, m); zeros for an empty class."""
-    from scipy.sparse import csr_array
+    from sklearn.preprocessing import normalize
 
-    rows = np.arange(len(labels))
-    member = csr_array((np.ones(len(labels)), (labels, rows)), shape=(n_classes, len(labels)))
-    sums = member @ matrix
-    dense = np.asarray(sums.toarray() if hasattr(sums, "toarray") else sums, dtype=np.float64)
-    lengths = np.linalg.norm(dense, axis=1, keepdims=True)
-    centroids: FloatArray = dense / np.where(lengths > 0, lengths, 1)
-    return centroids
+    sums = [np.asarray(matrix[np.flatnonzero(labels == k)].sum(axis=0)).ravel() for k in range(n_classes)]
+    return np.asarray(normalize(np.array(sums, dtype=np.float64)))
 
 
 def merge_tree(similarity: FloatArray) -> FloatArray:
@@ -52,19 +41,12 @@ def merge_tree(similarity: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """How embeddings lie in their space.
+    """How embeddings lie in their space."""
 
-    Attributes:
-        isotropy: Mean cosine of random pairs of texts: 0 where directions are used evenly, near 1 in a narrow cone.
-        within: Mean cosine of random pairs of the same class.
-        between: Mean cosine of random pairs of different classes.
-        spread: Mean Euclidean distance of each class's embeddings to their centroid, by class.
-    """
-
-    isotropy: float
-    within: float
-    between: float
-    spread: dict[str, float]
+    isotropy: float  # mean cosine of random pairs of texts: 0 where directions are used evenly, near 1 in a narrow cone
+    within: float  # mean cosine of random pairs of the same class
+    between: float  # mean cosine of random pairs of different classes
+    spread: dict[str, float]  # mean Euclidean distance of each class's embeddings to their centroid, by class
 
 
 def describe_space(
@@ -93,18 +75,12 @@ def describe_space(
 
 def row_cosines(one: Any, other: Any) -> FloatArray:
     """Return the cosine of row i of one matrix and row i of the other, shape (n,); 0 where a row is all zeros."""
-    from scipy.sparse import csr_array, issparse
+    from scipy.sparse import issparse
+    from sklearn.preprocessing import normalize
 
-    if issparse(one):
-        a, b = csr_array(one), csr_array(other)
-        product = np.asarray((a * b).sum(axis=1)).ravel()
-        norms = [np.sqrt(np.asarray((m * m).sum(axis=1)).ravel()) for m in (a, b)]
-    else:
-        product = (one * other).sum(axis=1)
-        norms = [np.linalg.norm(m, axis=1) for m in (one, other)]
-    scale = norms[0] * norms[1]
-    cosines: FloatArray = np.divide(product, scale, out=np.zeros(len(product)), where=scale > 0)
-    return cosines
+    a, b = normalize(one), normalize(other)
+    products = a.multiply(b) if issparse(a) else a * b
+    return np.asarray(products.sum(axis=1), dtype=np.float64).ravel()
 
 
 @analysis("similarity", title="Similar classes")
@@ -183,14 +159,12 @@ def document_map(
     umap = None
     if method != "tsne":
         try:
-            umap = import_module("umap")
-        except ImportError as error:
-            missing = MissingDependencyError(
-                "UMAP needs the package 'umap-learn', which is not installed.", fix="pip install umap-learn"
-            )
+            with needs("umap-learn", "UMAP", "umap-learn"):
+                umap = import_module("umap")
+        except MissingDependencyError as error:
             if method == "umap":
-                raise missing from error
-            left_out["UMAP"] = str(missing)
+                raise
+            left_out["UMAP"] = str(error)
     if umap is not None:
         plane, used = umap.UMAP(n_components=2, n_jobs=1, random_state=corpus.seed).fit_transform(reduced), "UMAP"
     else:
@@ -254,10 +228,9 @@ def embeddings(
     Raises:
         MissingDependencyError: The extra ``minilm`` is not installed.
     """
-    positions = corpus.sample(n_documents, "embeddings")
-    labels = corpus.train.labels[positions]
-    vectors = corpus.sentence_embeddings.transform([corpus.train.texts[i] for i in positions.tolist()])
-    space, cosines, same = describe_space(vectors, labels, corpus.names, n_pairs, corpus.seed)
+    drawn = corpus.draw(n_documents, "embeddings")
+    vectors = corpus.sentence_embeddings.transform(drawn.texts)
+    space, cosines, same = describe_space(vectors, drawn.labels, corpus.names, n_pairs, corpus.seed)
     edges = np.linspace(-0.3, 1.0, 53)
     middles = tuple(((edges[:-1] + edges[1:]) / 2).tolist())
     series = []
@@ -266,7 +239,7 @@ def embeddings(
             shares = 100 * np.histogram(cosines[mask], edges)[0] / mask.sum()
             series.append(Series(f"{name}, mean {cosines[mask].mean():.3f}", middles, tuple(shares.tolist())))
     text = (
-        f"all-MiniLM-L6-v2, {len(positions):,} training texts, {n_pairs:,} random pairs: mean cosine "
+        f"all-MiniLM-L6-v2, {len(drawn):,} training texts, {n_pairs:,} random pairs: mean cosine "
         f"{space.isotropy:.4f} (0: all directions are used), {space.within:.4f} within a class, {space.between:.4f} "
         "between classes."
     )
@@ -294,9 +267,8 @@ def perturbation(
     Returns:
         ``similarity/swap``, ``similarity/synonyms`` and their standard deviations.
     """
-    positions = corpus.sample(n_documents, "perturbation")
-    texts = [corpus.train.texts[i] for i in positions.tolist()]
-    row_ids = corpus.train.row_ids[positions].tolist()
+    drawn = corpus.draw(n_documents, "perturbation")
+    texts, row_ids = drawn.texts, drawn.row_ids.tolist()
     embed, used, left_out = _embedding(corpus, space)
     original = embed(texts)
     metrics, groups, rows = {"documents": float(len(texts))}, {}, []

@@ -14,24 +14,18 @@ from pydantic import Field
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
-from agnews_exp.core.errors import MissingDependencyError
+from agnews_exp.core.errors import MissingDependencyError, needs
 from agnews_exp.drawing import heat_map
 from agnews_exp.evaluation.inputs import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class Topics:
-    """Topics of n documents.
+    """Topics of n documents."""
 
-    Attributes:
-        words: Most weighted words of each of T topics, heaviest first.
-        assigned: Shape (n,), each document's heaviest topic; -1 for a document without any weight.
-        iterations: Iterations that the factorisation took.
-    """
-
-    words: tuple[tuple[str, ...], ...]
-    assigned: IntArray
-    iterations: int
+    words: tuple[tuple[str, ...], ...]  # most weighted words of each of T topics, heaviest first
+    assigned: IntArray  # shape (n,), each document's heaviest topic; -1 for a document without any weight
+    iterations: int  # iterations that the factorisation took
 
 
 def find_topics(matrix: Any, names: Sequence[str], *, n_topics: int, n_words: int, max_iter: int, seed: int) -> Topics:
@@ -88,13 +82,9 @@ def cv_coherence(documents: Sequence[Sequence[str]], topics: Sequence[Sequence[s
     Raises:
         MissingDependencyError: gensim is not installed.
     """
-    try:
+    with needs("gensim", "c_v coherence", "'agnews-exp[nlp]'"):
         from gensim.corpora import Dictionary
         from gensim.models import CoherenceModel
-    except ImportError as error:
-        raise MissingDependencyError(
-            "c_v coherence needs the package 'gensim', which is not installed.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
 
     texts = [list(words) for words in documents]
     model = CoherenceModel(
@@ -113,11 +103,12 @@ def topic_table(assigned: IntArray, labels: IntArray, n_topics: int, n_classes: 
 
 def conditional_entropy_bits(table: IntArray) -> float:
     """Return H(class | topic) in bits of counts (T, K): 0 where a topic tells the class, at most log2 K."""
-    totals = table.sum(axis=1, keepdims=True)
-    shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
-    logs = np.log2(shares, out=np.zeros(table.shape), where=shares > 0)
-    by_topic = -(shares * logs).sum(axis=1)
-    return float((by_topic * totals[:, 0]).sum() / max(1, table.sum()))
+    from scipy.stats import entropy
+
+    totals = table.sum(axis=1)
+    used = totals > 0
+    by_topic = entropy(table[used], base=2, axis=1)
+    return float((by_topic * totals[used]).sum() / max(1, table.sum()))
 
 
 @analysis("topics", title="Topics")
@@ -171,9 +162,7 @@ def topics(
         except MissingDependencyError as error:
             left_out["BERTopic"] = str(error)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    order = np.lexsort(
-        (-table.sum(axis=1), table.argmax(axis=1))
-    ).tolist()  # those of one class together, largest first
+    order = np.lexsort((-table.sum(axis=1), table.argmax(axis=1))).tolist()  # one class's together, largest first
     rows = tuple(
         (number, int(table[t].sum()), corpus.names[int(table[t].argmax())], float(shares[t].max()), float(coherence[t]),
          None if windows is None else float(windows[t]), " ".join(found.words[t]))
@@ -209,13 +198,9 @@ def _documents(corpus: ExploredCorpus, positions: IntArray) -> list[list[str]]:
 
 def _bertopic(corpus: ExploredCorpus, n: int) -> dict[str, float]:
     """Return BERTopic's numbers."""
-    try:
+    with needs("bertopic", "BERTopic", "bertopic"):
         maker = import_module("bertopic").BERTopic
-    except ImportError as error:
-        raise MissingDependencyError(
-            "BERTopic needs the package 'bertopic', which is not installed.", fix="pip install bertopic"
-        ) from error
-    texts = [corpus.train.texts[i] for i in corpus.sample(n, "bertopic").tolist()]
+    texts = corpus.draw(n, "bertopic").texts
     vectors = corpus.sentence_embeddings.transform(texts)
     assigned = np.array(maker(calculate_probabilities=False).fit_transform(texts, vectors)[0])
     return {

@@ -9,13 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import (
-    BoolArray,
-    ExploredCorpus,
-    IntArray,
-    class_pairs,
-    index_words,
-)
+from agnews_exp.analyses.exploration.corpus import BoolArray, ExploredCorpus, IntArray, class_pairs, index_words
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series, heat_map
@@ -24,21 +18,13 @@ from agnews_exp.evaluation.inputs import FloatArray
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A straight line in doubly logarithmic axes: ``y = constant * x ** exponent``.
+    """A straight line in doubly logarithmic axes: ``y = constant * x ** exponent``."""
 
-    Attributes:
-        exponent: Slope, by least squares of logarithms.
-        constant: Value at x = 1.
-        r_squared: Share of the variance of log y that the line explains.
-        low: Smallest x that was fitted.
-        high: Largest x that was fitted.
-    """
-
-    exponent: float
-    constant: float
-    r_squared: float
-    low: float
-    high: float
+    exponent: float  # slope, by least squares of logarithms
+    constant: float  # value at x = 1
+    r_squared: float  # share of the variance of log y that the line explains
+    low: float  # smallest x that was fitted
+    high: float  # largest x that was fitted
 
     def at(self, x: FloatArray | IntArray) -> FloatArray:
         """Return the line's values at x, both of one shape."""
@@ -50,12 +36,11 @@ def fit_power_law(x: FloatArray | IntArray, y: FloatArray | IntArray) -> PowerLa
     """Fit a power law to positive x and y, shape (n,), by least squares of the logarithms; None below three points."""
     if len(x) < 3:
         return None
-    log_x, log_y = np.log(x), np.log(y)
-    slope, intercept = np.polyfit(log_x, log_y, 1)
-    left = log_y - (slope * log_x + intercept)
-    total = float(((log_y - log_y.mean()) ** 2).sum())
-    r_squared = 1 - float((left**2).sum()) / total if total else 1.0
-    return PowerLaw(float(slope), float(np.exp(intercept)), r_squared, float(np.min(x)), float(np.max(x)))
+    from scipy.stats import linregress
+
+    line = linregress(np.log(x), np.log(y))
+    r_squared = float(line.rvalue) ** 2 if np.ptp(y) else 1.0
+    return PowerLaw(float(line.slope), float(np.exp(line.intercept)), r_squared, float(np.min(x)), float(np.max(x)))
 
 
 def log_spaced(low: int, high: int, n: int) -> IntArray:
@@ -98,9 +83,9 @@ def entropy_bits(frequencies: IntArray) -> float:
 
     It is the plug-in estimate, which is too low on average.
     """
-    counts = frequencies[frequencies > 0]
-    shares = counts / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
+    from scipy.stats import entropy
+
+    return float(entropy(frequencies[frequencies > 0], base=2))
 
 
 def corrected_entropy_bits(frequencies: IntArray) -> float:

@@ -209,7 +209,7 @@ def compare_predictions(
         by_metric[metric] = MetricComparison(
             bootstrap_difference(
                 truth, one, other, entry, resamples=calls, level=level, seed=seed, class_names=names,
-                jackknife=isinstance(entry, str), margin=margin,
+                margin=margin,
             ),
             randomisation_test(truth, one, other, entry, swaps=calls, seed=seed, class_names=names),
         )  # fmt: skip
@@ -222,7 +222,7 @@ def compare_predictions(
         test, p_value = "McNemar, mid-p", tests[chosen].p_value
         interval = effect.risk_difference.low, effect.risk_difference.high
     else:
-        test, p_value, interval = "paired randomisation", first.randomisation.p_value, found.bca
+        test, p_value, interval = "paired randomisation", first.randomisation.p_value, found.percentile
         p_equivalent = max(p_equivalent, first.bootstrap.p_equivalent)
     detectable = None
     if counts.discordant:
@@ -355,9 +355,6 @@ def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison]) -> list[s
             "A model without errors: its interval ends where an error rate at Clopper and Pearson's limit, on the class"
             " that it hurts most, would take it."
         )
-    undefined = [name for name, metric in metrics.items() if not metric.bootstrap.difference.bca_defined]
-    if undefined:
-        notes.append(f"BCa is not defined for {', '.join(undefined)}; the percentile interval stands in its place.")
     tests = {name: metric.randomisation for name, metric in metrics.items()}
     for swaps in sorted({test.swaps for test in tests.values()}, reverse=True):
         at_floor = [n for n, t in tests.items() if t.swaps == swaps and t.p_value * (swaps + 1) < 1.5]

@@ -193,9 +193,7 @@ def metric_interval(
     if metric in ("accuracy", "micro_f1"):
         found = accuracy_interval(int(np.sum(np.asarray(y_true) == np.asarray(y_pred))), len(np.asarray(y_true)))
         return found.low, found.high
-    return bootstrap_metric(
-        y_true, y_pred, metric, resamples=resamples, class_names=class_names, jackknife=False
-    ).percentile
+    return bootstrap_metric(y_true, y_pred, metric, resamples=resamples, class_names=class_names).percentile
 
 
 def difference_p_equivalent(counts: PairedCounts, margin: float) -> float:

@@ -1,9 +1,8 @@
-"""Tests of models by their scores over folds, seeds and rows, or blocks: t-tests, Wilcoxon's, Friedman's, Nemenyi's.
+"""Tests of models by their scores over folds, seeds and rows, or blocks: t-tests, Friedman's, Nemenyi's.
 
 The training sets of different folds overlap, so the fold scores are correlated and the plain paired t-test rejects
 far too often. Nadeau and Bengio (2003) enlarge the variance: with J fold differences of mean d and variance s^2,
-t = d / sqrt((1/J + n_test/n_train) s^2) with J - 1 degrees of freedom. The Bayesian correlated t-test (Corani and
-Benavoli 2015) reads the same distribution as the posterior of the difference.
+t = d / sqrt((1/J + n_test/n_train) s^2) with J - 1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from agnews_exp.core.numbers import format_p
 from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval
 from agnews_exp.evaluation.metrics import Own
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap, scored
+from agnews_exp.evaluation.statistics.bootstrap import MARGIN, joint_bootstrap, scored
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class SeedTest(Result):
         p_value: Two-sided.
         interval: Interval of the difference at ``level``.
         level: Nominal coverage.
+        p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
         rows_error: Standard error of the difference over test rows, seeds fixed (paired bootstrap).
         seeds_error: Standard error over seeds, beyond what the rows alone make seeds differ.
     """
@@ -51,12 +51,17 @@ class SeedTest(Result):
     p_value: float
     interval: tuple[float, float]
     level: float
+    p_equivalent: float
     rows_error: float
     seeds_error: float
 
 
 def seed_test(
-    scores: tuple[FloatArray, FloatArray], resampled: tuple[FloatArray, FloatArray], *, level: float = 0.95
+    scores: tuple[FloatArray, FloatArray],
+    resampled: tuple[FloatArray, FloatArray],
+    *,
+    level: float = 0.95,
+    margin: float = MARGIN,
 ) -> SeedTest:
     """Test that two models, each trained with several seeds and judged on the same rows, score equally in the mean.
 
@@ -69,6 +74,7 @@ def seed_test(
         scores: Shapes (S_a,) and (S_b,), each model's score by seed, two seeds or more.
         resampled: Shapes (S_a, R) and (S_b, R), the same on R resamples of the rows, equal ones for all.
         level: Nominal coverage of the interval.
+        margin: A smaller difference counts as none.
     """
     open_interval(level, "level")
     difference = float(scores[0].mean() - scores[1].mean())
@@ -81,18 +87,12 @@ def seed_test(
     spread = sum(v**2 / (len(score) - 1) for v, score in zip(own, scores, strict=True))
     df, error = variance**2 / spread if spread > 0 else math.inf, math.sqrt(variance)
     if error == 0:  # every row is answered alike by all: nothing to judge by
-        return SeedTest(difference, 0.0, df, 1.0, (difference, difference), level, 0.0, 0.0)
-    reach = float(stats.t.ppf((1 + level) / 2, df)) * error
+        return SeedTest(difference, 0.0, df, 1.0, (difference, difference), level, 1.0, 0.0, 0.0)
+    reach, t = float(stats.t.ppf((1 + level) / 2, df)) * error, difference / error
     return SeedTest(
-        difference=difference,
-        statistic=difference / error,
-        degrees_of_freedom=df,
-        p_value=float(2 * stats.t.sf(abs(difference) / error, df)),
-        interval=(difference - reach, difference + reach),
-        level=level,
-        rows_error=math.sqrt(rows),
-        seeds_error=math.sqrt(sum(own)),
-    )
+        difference, t, df, float(2 * stats.t.sf(abs(t), df)), (difference - reach, difference + reach), level,
+        _equivalence(difference, error, df, margin), math.sqrt(rows), math.sqrt(sum(own)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,26 +128,6 @@ class FriedmanTest(Result):
     groups: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
-class WilcoxonTest(Result):
-    """Wilcoxon's signed-rank test of two models.
-
-    Attributes:
-        statistic: The smaller sum of ranks.
-        p_value: Two-sided.
-        n_used: Blocks in which the two differ.
-        smallest_p_value: The least p-value that ``n_used`` differences without ties can give, 2 / 2^n: with five
-            blocks or fewer the test cannot reach .05.
-        rank_biserial: Effect size, (sum of ranks for A - sum for B) / all ranks, from -1 to 1.
-    """
-
-    statistic: float
-    p_value: float
-    n_used: int
-    smallest_p_value: float
-    rank_biserial: float
-
-
 def critical_difference(n_models: int, n_blocks: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference of mean ranks, q sqrt(k (k + 1) / (6 N)) (Demsar 2006, section 3.2.2)."""
     quantile = float(stats.studentized_range.isf(alpha, n_models, np.inf)) / math.sqrt(2)
@@ -179,7 +159,7 @@ def friedman_test(
     if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 3 or not np.isfinite(values).all():
         raise DataError(
             f"scores must be finite with 2 or more rows (blocks) and 3 or more columns (models), got {values.shape}",
-            fix="compare two models with wilcoxon_test or corrected_t_test",
+            fix="compare two models with corrected_t_test",
         )
     open_interval(alpha, "alpha")
     n, k = values.shape
@@ -236,54 +216,18 @@ def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> 
     return tuple(groups)
 
 
-def wilcoxon_test(
-    scores_a: ArrayLike, scores_b: ArrayLike, *, zeros: Literal["drop", "split"] = "drop"
-) -> WilcoxonTest:
-    """Test that two models' paired scores differ symmetrically about zero.
-
-    The blocks must be independent: seeds or data sets, not classes of one test set, whose scores share their
-    confusions; folds of one cross-validation only approximately.
-
-    Args:
-        scores_a: Shape (N,), model A's score in each block.
-        scores_b: Shape (N,), model B's score in the same blocks.
-        zeros: ``drop`` leaves out blocks without difference; ``split`` shares their ranks between the two sides.
-    """
-    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.isfinite(a - b).all():
-        raise DataError(
-            f"scores_a and scores_b must be finite and hold one score for each block, got {a.shape}, {b.shape}"
-        )
-    differences = a - b
-    n_used = int(np.count_nonzero(differences))
-    if n_used == 0:
-        return WilcoxonTest(0.0, 1.0, 0, 1.0, 0.0)
-    result = stats.wilcoxon(differences, zero_method="wilcox" if zeros == "drop" else "zsplit")
-    kept = differences[differences != 0] if zeros == "drop" else differences
-    ranks = stats.rankdata(np.abs(kept))
-    rank_biserial = float(np.sum(ranks * np.sign(kept)) / ranks.sum())
-    return WilcoxonTest(
-        float(result.statistic), float(result.pvalue), n_used, min(1.0, 2.0 ** (1 - n_used)), rank_biserial
-    )
-
-
 @dataclass(frozen=True)
 class CorrectedTTest(Result):
-    """Nadeau-Bengio corrected resampled t-test, with the Bayesian reading of the same numbers.
+    """Nadeau-Bengio corrected resampled t-test.
 
     Attributes:
         difference: Mean of A minus B over the J folds.
         statistic: Corrected t.
         degrees_of_freedom: J - 1.
         p_value: Two-sided; 1 where all folds differ by the same amount, which leaves no variance to judge by.
-        interval: Interval of the difference at ``level``; also the posterior's central interval.
+        interval: Interval of the difference at ``level``.
         level: Nominal coverage.
-        naive_statistic: t of the plain paired t-test, for comparison only.
-        naive_p_value: Its p-value: too small, because it takes the folds as independent.
-        probability_a_better: Posterior probability that A minus B exceeds ``rope``.
-        probability_equivalent: Posterior probability that the difference lies within plus or minus ``rope``.
-        probability_b_better: Posterior probability that B minus A exceeds ``rope``.
-        rope: Half width of the region of practical equivalence, in units of the score.
+        p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
     """
 
     difference: float
@@ -292,12 +236,7 @@ class CorrectedTTest(Result):
     p_value: float
     interval: tuple[float, float]
     level: float
-    naive_statistic: float
-    naive_p_value: float
-    probability_a_better: float
-    probability_equivalent: float
-    probability_b_better: float
-    rope: float
+    p_equivalent: float
 
 
 def correct_t_statistic(naive_statistic: float, n_folds: int, test_train_ratio: float) -> tuple[float, float]:
@@ -319,7 +258,7 @@ def corrected_t_test(
     *,
     test_train_ratio: float | None = None,
     level: float = 0.95,
-    rope: float = 0.01,
+    margin: float = MARGIN,
 ) -> CorrectedTTest:
     """Test that two models score equally over the same folds.
 
@@ -329,7 +268,7 @@ def corrected_t_test(
         test_train_ratio: n_test / n_train of one fold. Left out, J is taken for the number of folds of one
             cross-validation, 1 / (J - 1); give 1 / (k - 1) for repeated k-fold cross-validation.
         level: Nominal coverage of the interval.
-        rope: Half width of the region of practical equivalence.
+        margin: A smaller difference counts as none.
 
     Raises:
         DataError: Lengths differ, fewer than two folds, scores that are not finite, or a bad ratio.
@@ -340,37 +279,22 @@ def corrected_t_test(
             f"scores_a and scores_b must be finite and hold one score for each fold, got shapes {a.shape}, {b.shape}"
         )
     open_interval(level, "level")
-    if rope < 0:
-        raise DataError(f"rope must be >= 0, got {rope}")
     n_folds = len(a)
     ratio = 1 / (n_folds - 1) if test_train_ratio is None and n_folds > 1 else test_train_ratio or 0.0
     _check(n_folds, ratio)
     differences = a - b
-    mean, variance = float(differences.mean()), float(differences.var(ddof=1))
-    df = n_folds - 1
+    mean, variance, df = float(differences.mean()), float(differences.var(ddof=1)), n_folds - 1
     scale = math.sqrt((1 / n_folds + ratio) * variance)
-    naive_scale = math.sqrt(variance / n_folds)
     if scale == 0:  # the differences say nothing about how much they could vary: no proof, whatever they are
-        ends, unknown = (mean, mean) if mean == 0 else (-math.inf, math.inf), math.nan
-        return CorrectedTTest(mean, 0.0, df, 1.0, ends, level, 0.0, 1.0, unknown, unknown, unknown, rope)
-    t, naive_t = mean / scale, mean / naive_scale
-    reach = float(stats.t.ppf((1 + level) / 2, df)) * scale
-    a_better = float(stats.t.sf((rope - mean) / scale, df))
-    b_better = float(stats.t.cdf((-rope - mean) / scale, df))
-    return CorrectedTTest(
-        difference=mean,
-        statistic=t,
-        degrees_of_freedom=df,
-        p_value=float(2 * stats.t.sf(abs(t), df)),
-        interval=(mean - reach, mean + reach),
-        level=level,
-        naive_statistic=naive_t,
-        naive_p_value=float(2 * stats.t.sf(abs(naive_t), df)),
-        probability_a_better=a_better,
-        probability_equivalent=max(0.0, 1 - a_better - b_better),
-        probability_b_better=b_better,
-        rope=rope,
-    )
+        ends = (mean, mean) if mean == 0 else (-math.inf, math.inf)
+        return CorrectedTTest(mean, 0.0, df, 1.0, ends, level, 1.0)
+    reach, t = float(stats.t.ppf((1 + level) / 2, df)) * scale, mean / scale
+    p_value, p_equivalent = float(2 * stats.t.sf(abs(t), df)), _equivalence(mean, scale, df, margin)
+    return CorrectedTTest(mean, t, df, p_value, (mean - reach, mean + reach), level, p_equivalent)
+
+
+def _equivalence(difference: float, error: float, df: float, margin: float) -> float:
+    return float(stats.t.sf((margin - abs(difference)) / error, df))
 
 
 def _check(n_folds: int, test_train_ratio: float) -> None:
@@ -394,17 +318,17 @@ class BlockPair(Result):
         name_a: Name of model A.
         name_b: Name of model B.
         test: Nadeau and Bengio's corrected t-test over folds, the joint test over seeds and rows.
-        wilcoxon: Signed-rank test over folds; None over seeds, which are not paired.
         p_holm: The t-test's p-value adjusted over the pairs (Holm).
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
+        p_equivalent: The test's, adjusted over the pairs (Holm).
     """
 
     name_a: str
     name_b: str
     test: CorrectedTTest | SeedTest
-    wilcoxon: WilcoxonTest | None
     p_holm: float
     p_benjamini_hochberg: float
+    p_equivalent: float
 
 
 @dataclass(frozen=True)
@@ -419,6 +343,7 @@ class BlockComparison(Result):
         friedman: Test of all models over folds with Nemenyi's comparisons; None for fewer than 3 models, and over
             seeds, which are no independent blocks.
         alpha: Level of verdicts and groups.
+        margin: A smaller difference counts as none.
         notes: Reservations about the numbers.
     """
 
@@ -428,6 +353,7 @@ class BlockComparison(Result):
     pairs: tuple[BlockPair, ...]
     friedman: FriedmanTest | None
     alpha: float
+    margin: float
     notes: tuple[str, ...]
 
     def verdict(self, pair: BlockPair) -> str:
@@ -439,6 +365,9 @@ class BlockComparison(Result):
         if isinstance(pair.test, SeedTest):
             errors = f"rows {pair.test.rows_error:.4f}, seeds {pair.test.seeds_error:.4f}"
             over += f" and the judged rows together (standard errors: {errors})"
+        if pair.p_holm > self.alpha >= pair.p_equivalent:
+            within = f"equivalent within {self.margin:g} ({format_p(pair.p_equivalent, 'adjusted p')}, TOST)"
+            return f"Trained anew, {pair.name_a} and {pair.name_b} are {within}: {figures} {over}."
         if pair.p_holm > self.alpha:
             return f"Trained anew, {pair.name_a} and {pair.name_b} are not told apart: {figures} {over}."
         better, worse = (pair.name_a, pair.name_b) if pair.test.difference > 0 else (pair.name_b, pair.name_a)
@@ -454,6 +383,7 @@ def compare_folds(
     higher_is_better: bool = True,
     against: str | None = None,
     alpha: float = 0.05,
+    margin: float = MARGIN,
 ) -> BlockComparison:
     """Compare models over the folds of one k-fold cross-validation.
 
@@ -463,6 +393,7 @@ def compare_folds(
         higher_is_better: Which of its values rank first.
         against: Compare all with this model only, it being model B.
         alpha: Level.
+        margin: A smaller difference counts as none.
 
     Raises:
         DataError: Fewer than two models, two folds, or models with other numbers of folds.
@@ -471,22 +402,17 @@ def compare_folds(
     if len({folds.shape for folds in values.values()}) > 1:
         listed = ", ".join(f"{name} has {len(folds)}" for name, folds in values.items())
         raise DataError(f"the models were cross-validated with different numbers of folds: {listed}")
-    tests = {
-        (a, b): (corrected_t_test(values[a], values[b]), wilcoxon_test(values[a], values[b]))
-        for a, b in _pairs(list(values), against)
-    }
+    tests = {(a, b): corrected_t_test(values[a], values[b], margin=margin) for a, b in _pairs(list(values), against)}
     names = [str(fold) for fold in range(len(next(iter(values.values()))))]
     table = {name: dict(zip(names, folds.tolist(), strict=True)) for name, folds in values.items()}
     friedman = _friedman(values, alpha, higher_is_better)
     notes = [
         "Folds share training rows, so their scores hang together. The t-test is corrected for it (Nadeau and Bengio"
-        " 2003); Wilcoxon, Friedman and Nemenyi take the folds as independent and may find differences too easily.",
+        " 2003); Friedman and Nemenyi take the folds as independent and may find differences too easily.",
     ]
-    if stuck := [f"{a} and {b}" for (a, b), (test, _) in tests.items() if test.statistic == 0 and test.difference]:
+    if stuck := [f"{a} and {b}" for (a, b), test in tests.items() if test.statistic == 0 and test.difference]:
         notes.append(f"All folds differ by the same amount, so nothing is tested: {', '.join(stuck)}.")
-    if 2.0 ** (1 - len(names)) > alpha:
-        notes.append(f"With {len(names)} folds the Wilcoxon test cannot get below p = {2.0 ** (1 - len(names)):.2g}.")
-    return _comparison("folds", metric, table, tests, friedman, alpha, notes)
+    return _comparison("folds", metric, table, tests, friedman, (alpha, margin), notes)
 
 
 def compare_seeds(
@@ -498,6 +424,7 @@ def compare_seeds(
     own: Own = (),
     against: str | None = None,
     alpha: float = 0.05,
+    margin: float = MARGIN,
     resamples: int = 2000,
     seed: int = 0,
 ) -> BlockComparison:
@@ -511,6 +438,7 @@ def compare_seeds(
         own: The user's own metrics.
         against: Compare all with this model only, it being model B.
         alpha: Level.
+        margin: A smaller difference counts as none.
         resamples: Of the rows, of which a variance is taken; a tenth for metrics that counts do not determine.
         seed: Seed of the resampling.
 
@@ -535,12 +463,12 @@ def compare_seeds(
         differing[name] = float(np.mean(np.any([np.reshape(o != mine[0], (len(o), -1)).any(axis=1) for o in mine], 0)))
         start += len(runs)
     fixed = [name for name, share in differing.items() if share == 0]
-    tests: dict[tuple[str, str], tuple[SeedTest, None]] = {}
+    tests: dict[tuple[str, str], SeedTest] = {}
     for a, b in pairs:
         if a not in fixed or b not in fixed:
             one, other = places[a], places[b]
             found = joint.estimates[one], joint.estimates[other]
-            tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other])), None
+            tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other]), margin=margin)
     varying = ", ".join(f"{name} {share:.1%} of the answers" for name, share in differing.items() if share)
     notes = []
     if varying:
@@ -553,7 +481,7 @@ def compare_seeds(
             f"{', '.join(fixed)} answers the same with every seed: such seeds repeat one training and prove nothing."
             " Pairs of such models are not tested over seeds; subset_seed=1,2,3 draws other training rows."
         )
-    return _comparison("seeds", metric, scores, tests, None, alpha, notes)
+    return _comparison("seeds", metric, scores, tests, None, (alpha, margin), notes)
 
 
 def _pairs(names: Sequence[str], against: str | None) -> list[tuple[str, str]]:
@@ -577,15 +505,15 @@ def _comparison(
     kind: BlockKind,
     metric: str,
     table: dict[str, dict[str, float]],
-    tests: Mapping[tuple[str, str], tuple[CorrectedTTest | SeedTest, WilcoxonTest | None]],
+    tests: Mapping[tuple[str, str], CorrectedTTest | SeedTest],
     friedman: FriedmanTest | None,
-    alpha: float,
+    level: tuple[float, float],
     notes: Sequence[str],
 ) -> BlockComparison:
-    p_values = [test.p_value for test, _ in tests.values()]
-    holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
+    p_values = [test.p_value for test in tests.values()]
+    equivalent = adjust([test.p_equivalent for test in tests.values()])
+    adjusted = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg"), equivalent
     pairs = tuple(
-        BlockPair(a, b, test, wilcoxon, float(holm[row]), float(benjamini_hochberg[row]))
-        for row, ((a, b), (test, wilcoxon)) in enumerate(tests.items())
+        BlockPair(a, b, test, *(float(p[row]) for p in adjusted)) for row, ((a, b), test) in enumerate(tests.items())
     )
-    return BlockComparison(kind, metric, table, pairs, friedman, alpha, tuple(notes))
+    return BlockComparison(kind, metric, table, pairs, friedman, *level, tuple(notes))

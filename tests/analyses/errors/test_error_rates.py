@@ -9,14 +9,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from agnews_exp.analyses.errors.attributes import agencies, agency, artefacts, length_bins, length_edges, word_counts
 from agnews_exp.analyses.errors.confusions import (
+    confusions,
     contrasts,
-    directed_confusions,
     hardest_rows,
     item_losses,
     rate,
     rates_by_group,
     true_class_margins,
-    undirected_confusions,
 )
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -26,8 +25,9 @@ STUDY_SVC = np.array([[1738, 51, 67, 44], [13, 1865, 16, 6], [53, 12, 1692, 143]
 
 
 def test_confusions_of_the_study_come_out_as_counted_there():
-    directed = directed_confusions(STUDY_SVC, NAMES)
-    undirected = {(c.first, c.second): c.of_rows.count for c in undirected_confusions(STUDY_SVC, NAMES)}
+    directed = confusions(STUDY_SVC, NAMES, directed=True)
+    pairs = confusions(STUDY_SVC, NAMES, directed=False)
+    undirected = {(c.first, c.second): c.of_rows.count for c in pairs}
     assert [(c.first, c.second, c.of_rows.count) for c in directed[:2]] == [
         ("Business", "Sci/Tech", 143), ("Sci/Tech", "Business", 109),
     ]  # fmt: skip
@@ -40,8 +40,9 @@ def test_confusions_of_the_study_come_out_as_counted_there():
 
 
 def test_pairs_that_never_occur_are_left_out_and_a_faultless_model_has_none():
-    assert directed_confusions(np.diag([5, 6]), ("a", "b")) == ()
-    assert [c.of_rows.name for c in directed_confusions(np.array([[5, 1], [0, 6]]), ("a", "b"))] == ["a -> b"]
+    assert confusions(np.diag([5, 6]), ("a", "b"), directed=True) == ()
+    (found,) = confusions(np.array([[5, 1], [0, 6]]), ("a", "b"), directed=True)
+    assert found.of_rows.name == "a -> b"
 
 
 def test_intervals_are_wilsons():

@@ -37,13 +37,9 @@ def test_character_weights_are_summed_by_word_and_nothing_is_lost():
     assert explanation.words == ["it's", "up", "."]
     np.testing.assert_allclose(explanation.weights, [1 + 2 + 3 + 4, 7 + 8, 9])
     assert explanation.elsewhere == pytest.approx(0.5 + 5 + 6)
-    assert explanation.total == pytest.approx(2 + 0.5 + weights.sum())
+    assert explanation.weights.sum() + explanation.elsewhere == pytest.approx(0.5 + weights.sum())
 
 
 def test_order_goes_from_support_to_opposition():
     explanation = Explanation("m", "a b c", 0, np.array([-3.0, 2.0, 0.1]))
     assert explanation.order.tolist() == [1, 2, 0]
-
-
-def test_without_a_base_the_total_is_that_of_the_words():
-    assert Explanation("m", "a b", 0, np.array([1.0, 2.0])).total == pytest.approx(3.0)

@@ -1,6 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
+from agnews_exp.analyses.explanation import methods
 from agnews_exp.analyses.explanation.faithfulness import (
     erase,
     interval_of_mean,
@@ -8,20 +11,22 @@ from agnews_exp.analyses.explanation.faithfulness import (
     random_order,
     score,
 )
-from agnews_exp.analyses.explanation.perturbation import occlusion
+from agnews_exp.analyses.explanation.methods import occlusion
 from agnews_exp.analyses.explanation.words import Explanation
+from agnews_exp.core.errors import MissingDependencyError
 
 WORTH = {"good": 0.4, "fine": 0.2, "bad": -0.1}
 
 
 def answer(texts):
     """A model whose probability of class 1 is .3 plus the worth of the words in the text."""
-    p = np.array([0.3 + sum(WORTH.get(word, 0.0) for word in text.split()) for text in texts])
+    p = np.array([0.3 + sum(WORTH.get(word, 0.0) for word in re.findall(r"\w+", text)) for text in texts])
     return np.column_stack([1 - p, p])
 
 
 TEXT = "good fine bad so so so so so so so"
 TARGETS = np.array([1])
+SAID = "so good, so bad; so so"
 
 
 def test_occlusion_finds_what_each_word_is_worth():
@@ -82,3 +87,34 @@ def test_interval_of_mean_agrees_with_scipy():
     assert found.estimate == pytest.approx(values.mean())
     assert found.low == pytest.approx(expected.low, abs=0.015)
     assert found.high == pytest.approx(expected.high, abs=0.015)
+
+
+@pytest.mark.parametrize("name", ["lime", "shap"])
+def test_missing_package_is_named_with_its_extra(name, hide):
+    hide(name)
+    with pytest.raises(MissingDependencyError, match=name) as caught:
+        getattr(methods, name)(answer, [SAID], np.array([1]))
+    assert "agnews-exp[explain]" in str(caught.value)
+
+
+@pytest.mark.slow  # the packages take seconds to import
+@pytest.mark.parametrize("name", ["lime", "shap"])
+def test_words_that_decide_get_their_worth(name):
+    pytest.importorskip(name)
+    texts, targets = [SAID, "", "bad"], np.array([1, 1, 0])
+    explained, empty, single = getattr(methods, name)(answer, texts, targets, samples=200, seed=0)
+    found = dict(zip(explained.words, explained.weights, strict=True))
+    # LIME's linear model is a ridge regression, so its weights are a little too small.
+    assert found["good"] == pytest.approx(0.4, abs=0.04)
+    assert found["bad"] == pytest.approx(-0.1, abs=0.04)
+    assert all(abs(weight) < 0.02 for word, weight in found.items() if word not in WORTH)
+    assert len(empty.weights) == 0
+    assert single.weights[0] > 0
+
+
+@pytest.mark.slow
+def test_shap_adds_up_to_the_probability():
+    pytest.importorskip("shap")
+    (explained,) = methods.shap(answer, [SAID], np.array([1]), samples=50)
+    assert explained.base == pytest.approx(0.3)
+    assert explained.base + explained.weights.sum() == pytest.approx(0.6)

@@ -15,7 +15,6 @@ from agnews_exp.evaluation.statistics.resampled import (
     corrected_t_test,
     friedman_test,
     seed_test,
-    wilcoxon_test,
 )
 
 FOLDS = {
@@ -30,12 +29,10 @@ def test_folds_are_compared_pair_by_pair_with_adjusted_p_values():
     assert [(p.name_a, p.name_b) for p in found.pairs] == [("svc", "sgd"), ("svc", "nb"), ("sgd", "nb")]
     for pair in found.pairs:
         assert pair.test == corrected_t_test(FOLDS[pair.name_a], FOLDS[pair.name_b])
-        assert pair.wilcoxon == wilcoxon_test(FOLDS[pair.name_a], FOLDS[pair.name_b])
     p_values = [pair.test.p_value for pair in found.pairs]
     assert [p.p_holm for p in found.pairs] == pytest.approx(multipletests(p_values, method="holm")[1])
     assert [p.p_benjamini_hochberg for p in found.pairs] == pytest.approx(multipletests(p_values, method="fdr_bh")[1])
     assert found.friedman == friedman_test(np.stack(list(FOLDS.values()), axis=1), list(FOLDS))
-    assert "cannot get below p = 0.062" in " ".join(found.notes)
     assert found.verdict(found.pairs[1]).startswith("Trained anew, svc scores higher than nb: svc minus nb is +0.029")
     assert "not told apart" in found.verdict(found.pairs[0])
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["scores"]["nb"]["4"] == 0.89
@@ -85,7 +82,7 @@ def test_a_difference_over_seeds_and_rows_is_found_with_its_components_named():
     assert pair.test.rows_error == pytest.approx(np.std(means[0] - means[1]) / np.sqrt(2000), rel=0.06)
     assert pair.p_holm < 0.05
     assert "standard errors: rows 0.0" in found.verdict(pair)
-    assert (pair.wilcoxon, found.friedman) == (None, None)
+    assert found.friedman is None
     assert "the training rows and the judged rows do not" in " ".join(found.notes)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from agnews_exp.evaluation.inputs import adjust
 from agnews_exp.evaluation.metrics import class_f1, confusion_matrix, count_metric, margins_of, margins_of_confusion
@@ -15,7 +16,7 @@ from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
 from agnews_exp.evaluation.statistics.comparison import compare_predictions
 from agnews_exp.evaluation.statistics.effect_size import pooled_cohens_d
 from agnews_exp.evaluation.statistics.mcnemar import mcnemar_by_class
-from agnews_exp.evaluation.statistics.resampled import correct_t_statistic, wilcoxon_test
+from agnews_exp.evaluation.statistics.resampled import correct_t_statistic
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 BERT = np.array([[1803, 14, 47, 36], [10, 1877, 7, 6], [36, 5, 1744, 115], [28, 9, 126, 1737]])
@@ -49,8 +50,7 @@ def test_class_scores_are_four_numbers_that_wilcoxon_cannot_judge():
     bert, svc = (class_f1(margins_of_confusion(confusion)) for confusion in (BERT, SVC))
     assert bert.mean() == pytest.approx(0.94228, abs=5e-6)
     assert svc.mean() == pytest.approx(0.92328, abs=5e-6)
-    test = wilcoxon_test(bert, svc)
-    assert test.p_value == pytest.approx(0.125) == test.smallest_p_value
+    assert stats.wilcoxon(bert, svc).pvalue == pytest.approx(0.125)  # the smallest that four differences can give
     assert pooled_cohens_d(bert, svc) == pytest.approx(0.547, abs=5e-4)
 
 
@@ -96,7 +96,6 @@ def test_bootstrap_of_macro_f1(study):
         (pair.difference, (0.0137, 0.0243), 0.00271),
     ):
         assert ours.percentile == pytest.approx(ends, abs=2e-4)
-        assert ours.bca == pytest.approx(ends, abs=3e-4)
         assert ours.standard_error == pytest.approx(error, abs=4e-5)
     assert pair.correlation == pytest.approx(0.55, abs=0.015)
 
