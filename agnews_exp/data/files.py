@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import lzma
-import re
 import shlex
 import zipfile
 import zlib
@@ -299,16 +298,11 @@ def fixed(key: str, value: object) -> str:
     if key.startswith("--"):
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         return f"{key} {shlex.quote(text)}"
+    from agnews_exp.config.compose import quoted
+
     values = value if isinstance(value, list) else [value]
-    words = [str(one) if _is_plain(str(one)) else _hydra_quoted(str(one)) for one in values]
+    words = [str(one) if _is_plain(str(one)) else quoted(str(one)) for one in values]
     return shlex.quote(f"{key}=[{','.join(words)}]" if isinstance(value, list) else f"{key}={words[0]}")
-
-
-def _hydra_quoted(text: str) -> str:
-    """Return a text as a quoted value of Hydra's grammar, where only backslashes before a quote are escaped."""
-    mark = "'" if '"' in text and "'" not in text else '"'
-    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
-    return f"{mark}{escaped}{mark}"
 
 
 def _is_plain(word: str) -> bool:

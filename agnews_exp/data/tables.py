@@ -706,7 +706,7 @@ def _open_folder(path: Path, how: Reading) -> Table:
             encoding = find_encoding(content, name, how.encoding, how.remembered)
             check_encoding(encoding, how.key("encoding"))
             try:
-                text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding).strip()
+                text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
             except UnicodeError as error:
                 yield number, None, f"{name} is not {encoding.upper()}: {getattr(error, 'reason', error)}"
                 continue

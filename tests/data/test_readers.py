@@ -85,11 +85,6 @@ def test_line_ends_quotes_and_byte_order_mark_are_handled(file, content):
     assert found.labels.tolist() == [0, 1]
 
 
-def test_gzipped_files_are_read(tmp_path):
-    found = read(tmp_path / "rows.csv.gz", gzip.compress(b'"4","a","b"\n'))
-    assert (found.texts, found.labels.tolist()) == (["a b"], [3])
-
-
 GOOD = b'"1","a","b"\n'
 
 
