@@ -307,7 +307,7 @@ def fixed(key: str, value: object) -> str:
 
 def _is_plain(word: str) -> bool:
     """Return whether Hydra takes a word as it is, for a text."""
-    ends_well = word[:1].isalpha() and word.lower() not in ("true", "false", "null", "nan", "inf")
+    ends_well = (word[:1].isalpha() or word[:1] in "/.") and word.lower() not in ("true", "false", "null", "nan", "inf")
     return word.isdigit() or (ends_well and all(c.isalnum() or c in "_-./" for c in word) and word.isascii())
 
 
