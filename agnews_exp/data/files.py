@@ -14,9 +14,11 @@ import shlex
 import zipfile
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -162,6 +164,36 @@ def read_head(path: Path) -> bytes:
         if head.startswith(magic):
             raise DataError(f"{path} is no text; it looks like {suffix}.", fix="give it the name of what it is")
     return head
+
+
+class Lines:
+    """Iterates over lines; those of the current record can be pushed back, and some be looked at ahead."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self.file = iter(file)
+        self.pending: deque[str] = deque()
+        self.record: list[str] = []
+        self.next_line = 1
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.pending.popleft() if self.pending else next(self.file)
+        self.next_line += 1
+        self.record.append(line)
+        return line
+
+    def resume_at(self, position: int) -> None:
+        """Push back the record's lines from ``position`` on."""
+        back = self.record[position:]
+        self.pending.extendleft(reversed(back))
+        self.next_line -= len(back)
+
+    def ahead(self, n: int) -> list[str]:
+        """Return up to ``n`` lines to come."""
+        self.pending.extend(islice(self.file, max(0, n - len(self.pending))))
+        return list(islice(self.pending, n))
 
 
 _MARKS = {

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.files import (
     LONGEST_LINE,
     BoundedStream,
+    Lines,
     check_encoding,
     content_suffix,
     empty_file,
@@ -138,6 +139,8 @@ def open_table(path: Path | None, how: Reading, wanted: Sequence[ColumnName] = (
     with ExitStack() as stack:
         if path is not None:
             stack.enter_context(reading(path))
+        if format == "json" and path is not None and b"[" not in read_head(path)[:_BEFORE_ARRAY].split(b"{")[0]:
+            format = "jsonl"
         if format in ("csv", "tsv"):
             yield _open_csv(stack, path, replace(how, format=format), wanted)
         elif format in ("jsonl", "text"):
@@ -154,6 +157,10 @@ def open_table(path: Path | None, how: Reading, wanted: Sequence[ColumnName] = (
             from agnews_exp.data.spreadsheets import sheet_rows
 
             yield _grid(path, replace(how, format=format), sheet_rows(path, format))
+
+
+_BEFORE_ARRAY = 1000
+"""First bytes of a JSON file among which its array begins, or else an object: then it has one on each line."""
 
 
 def column_position(path: Path | None, names: Sequence[ColumnName], wanted: ColumnName, key: str) -> int:
@@ -196,43 +203,13 @@ def column_position(path: Path | None, names: Sequence[ColumnName], wanted: Colu
     )
 
 
-class _Lines:
-    """Iterates over lines; those of the current record can be pushed back, and some be looked at ahead."""
-
-    def __init__(self, file: Iterable[str]) -> None:
-        self.file = iter(file)
-        self.pending: deque[str] = deque()
-        self.record: list[str] = []
-        self.next_line = 1
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.pending.popleft() if self.pending else next(self.file)
-        self.next_line += 1
-        self.record.append(line)
-        return line
-
-    def resume_at(self, position: int) -> None:
-        """Push back the record's lines from ``position`` on."""
-        back = self.record[position:]
-        self.pending.extendleft(reversed(back))
-        self.next_line -= len(back)
-
-    def ahead(self, n: int) -> list[str]:
-        """Return up to ``n`` lines to come."""
-        self.pending.extend(islice(self.file, max(0, n - len(self.pending))))
-        return list(islice(self.pending, n))
-
-
 def _open_csv(stack: ExitStack, path: Path | None, how: Reading, wanted: Sequence[ColumnName]) -> Table:
     stack.enter_context(field_limit())
     file, how, head = _open_stream(stack, path, how, bounded_lines=True)
     how = replace(how, delimiter=_find_delimiter(path, head, how, wanted))
     if how.quoting not in QUOTING:
         raise ConfigError(f"{how.key('quoting')}={shown(how.quoting)}: allowed are {', '.join(QUOTING)}.")
-    lines = _Lines(file)
+    lines = Lines(file)
     reader = csv.reader(lines, **_csv_options(how))
     with _located(path, how):
         first = _first_record(path, lines, reader, how)
@@ -297,7 +274,7 @@ def _csv_options(how: Reading, *, plain: bool = False) -> dict[str, Any]:
     return {"delimiter": how.delimiter, "quoting": quoting, "strict": True}
 
 
-def _first_record(path: Path | None, lines: _Lines, reader: Iterator[list[str]], how: Reading) -> list[str]:
+def _first_record(path: Path | None, lines: Lines, reader: Iterator[list[str]], how: Reading) -> list[str]:
     """Return the fields of the first row that is not blank."""
     where = path or "standard input"
     while True:
@@ -335,7 +312,7 @@ def _plain_rows(lines: Iterable[str], how: Reading) -> list[list[str]]:
 
 
 def csv_records(
-    lines: _Lines, header: Sequence[str] | None, n_fields: int, how: Reading, table: Table | None = None
+    lines: Lines, header: Sequence[str] | None, n_fields: int, how: Reading, table: Table | None = None
 ) -> Iterator[tuple[int, list[str] | None, str | None]]:
     """Yield every record of a CSV file, the bad ones too, and go on behind a missing quote.
 
@@ -404,7 +381,7 @@ def csv_records(
 _SAMPLE = 500
 
 
-def _joins_rows(row: list[str], record: list[str], how: Reading, sample: list[list[str]], lines: _Lines) -> bool:
+def _joins_rows(row: list[str], record: list[str], how: Reading, sample: list[list[str]], lines: Lines) -> bool:
     """Return whether a record of several lines seems to be several rows, joined by quotes that enclose nothing.
 
     Rows that are joined into one with the right number of fields leave a delimiter beside a line's end in a field.
@@ -568,14 +545,10 @@ def _values(item: Any, columns: Sequence[ColumnName]) -> tuple[Sequence[Any] | N
 
 
 def _open_json(path: Path, how: Reading) -> Table:
-    """Open a file with one array of objects, or with one object a line whatever its name says."""
-    head = read_head(path)
-    how = replace(how, encoding=find_encoding(head, str(path), how.encoding, how.remembered))
-    check_encoding(how.encoding, how.key("encoding"))
-    text = head.decode(how.encoding, "replace").removeprefix("\ufeff").lstrip()
-    if not text.startswith("["):
-        # One stack for all: the caller's ends when the file is no longer needed.
-        return _lines_of_json(path, how)
+    """Open a file with one array of objects."""
+    encoding = find_encoding(read_head(path), str(path), how.encoding, how.remembered)
+    check_encoding(encoding, how.key("encoding"))
+    how = replace(how, encoding=encoding)
     with open_bytes(path) as stream:
         content = stream.read()
     try:
@@ -613,17 +586,6 @@ def _open_json(path: Path, how: Reading) -> Table:
     for _, item in islice(items(), 20):
         names |= dict.fromkeys(item) if isinstance(item, dict) else {}
     return Table(path, list(names), how, rows)
-
-
-def _lines_of_json(path: Path, how: Reading) -> Table:
-    with ExitStack() as stack:
-        names = _open_lines(stack, path, replace(how, format="jsonl")).names
-
-    def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
-        with ExitStack() as own:
-            yield from _open_lines(own, path, replace(how, format="jsonl")).rows(columns)
-
-    return Table(path, names, how, rows)
 
 
 def _open_parquet(path: Path, how: Reading) -> Table:
@@ -692,7 +654,11 @@ def _open_folder(path: Path, how: Reading) -> Table:
             fix="name one file, or sort the files into sub-folders",
         )
 
+    names: list[ColumnName] = ["text", "label"] if folders else ["text"]
+
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
+        for name in columns:
+            column_position(path, names, name, how.key("columns"))
         files = [f for child in folders or [path] for f in sorted(child.iterdir()) if not f.name.startswith(".")]
         for number, file in enumerate(files, start=1):
             name = file.relative_to(path).as_posix()
@@ -711,15 +677,9 @@ def _open_folder(path: Path, how: Reading) -> Table:
                 yield number, None, f"{name} is not {encoding.upper()}: {getattr(error, 'reason', error)}"
                 continue
             found = {"text": text, "label": file.parent.name}
-            yield number, [found[_folder_column(name, how)] for name in columns], None
+            yield number, [found[str(name)] for name in columns], None
 
-    return Table(path, ["text", "label"] if folders else ["text"], how, rows)
-
-
-def _folder_column(name: ColumnName, how: Reading) -> str:
-    if name not in ("text", "label"):
-        raise ConfigError(f"{how.key('columns')} {shown(name)}: a folder of texts has the columns text and label.")
-    return str(name)
+    return Table(path, names, how, rows)
 
 
 def joined_text(values: Sequence[Any]) -> str:
