@@ -244,10 +244,10 @@ def test_without_the_token_nothing_is_answered_but_the_probes(given):
     assert answered(b"", settings, path="/health", method="GET", headers=headers).status == 200
 
 
-def test_with_the_token_requests_are_answered():
-    assert (
-        answered(ask(["a"]), ServeSettings(token="secret"), headers=[("authorization", "Bearer secret")]).status == 200
-    )
+def test_with_the_token_requests_are_answered_however_the_scheme_is_written():
+    for scheme in ("Bearer", "bearer", "BEARER "):
+        headers = [("authorization", f"{scheme} secret")]
+        assert answered(ask(["a"]), ServeSettings(token="secret"), headers=headers).status == 200
 
 
 def test_unknown_paths_and_methods_are_refused_as_json():
