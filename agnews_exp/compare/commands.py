@@ -92,7 +92,7 @@ def _top(options: argparse.Namespace) -> None:
     for group in groups:
         data = group[0].result["data"]
         rows = ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if name != "train")
-        title = f"{data['source']}, rows: {rows}, by {options.metric}"
+        title = f"{data['name']}, rows: {rows}, by {options.metric}"
         table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
         table.add_column("#", justify="right")
         table.add_column("run", overflow="fold", ratio=1)

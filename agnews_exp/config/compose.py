@@ -116,9 +116,6 @@ def extra_folders(words: Sequence[str]) -> list[Path]:
 
     Args:
         words: The command's words, in any of the forms that Hydra takes.
-
-    Raises:
-        ConfigError: A folder is not there.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[])
@@ -238,9 +235,6 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
         words: Overrides.
         folder: The conf/ folder; the project's own by default.
         extra: Further configuration folders.
-
-    Raises:
-        ConfigError: Has the command for a sweep over them.
     """
     lists = {word.partition("=")[0]: word for word in words if re.match(r"\w+=\[", word)}
     for group in lists.keys() & (list_groups(folder, extra).keys() - {"experiment"}) if lists else ():

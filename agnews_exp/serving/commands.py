@@ -224,6 +224,7 @@ def _drift(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.core.numbers import format_number
     from agnews_exp.evaluation.drift import REFERENCE
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.registry import find_drift, write_reference
@@ -240,7 +241,7 @@ def _drift(options: argparse.Namespace) -> None:
     for column in ("", "PSI", "p", "reference", "now", ""):
         table.add_column(column, justify="left" if not column else "right")
     for shift in shifts:
-        numbers = f"{shift.psi:.3f}", f"{shift.p_value:.2g}", f"{shift.before:.3f}", f"{shift.now:.3f}"
+        numbers = f"{shift.psi:.3f}", format_number(shift.p_value, "p"), f"{shift.before:.3f}", f"{shift.now:.3f}"
         table.add_row(shift.name, *numbers, shift.verdict)
     Console(highlight=False).print(table)
     print("PSI: below .1 stable, from .25 on moved. p: Kolmogorov-Smirnov, for classes chi-squared.")

@@ -33,7 +33,7 @@ def test_a_sweep_ends_with_published_numbers_only_where_a_reference_was_chosen(
 
 
 def test_students_stand_behind_their_teacher_and_other_runs_are_left_out() -> None:
-    data = {"source": "here", "rows": {"train": 100}}
+    data = {"name": "x", "source": "here", "rows": {"train": 100}}
     metrics = {"val/macro_f1": 0.9, "test/macro_f1": 0.8, "model_size_mb": 1.0}
     taught = metrics | {"distil/teacher_val_macro_f1": 0.95, "distil/val_agreement": 0.97}
     student = {"student": {"name": "linear"}, "teacher": "minilm", "alpha": 0.5, "temperature": 2.0}
