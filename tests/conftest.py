@@ -237,7 +237,7 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
         metrics |= {f"{split}/f1/{column_key(c, names)}": float(v) for c, v in zip(names, f1, strict=True)}
     folder = RunFolder(output / "runs" / f"20260101-000000-{number:06d}-{number:06x}")
     folder.path.mkdir(parents=True)
-    seed = more.get("seed", 42)
+    seed, source = more.get("seed", 42), more.get("source", "ag_news:csv")
     folder.start(
         {"model": {"name": model} | more.get("parameters", {}), "seed": seed},
         {"cpu": "test", "command": ["run.py", f"model={model}"]},
@@ -251,7 +251,7 @@ def _store_run(output: Path, number: int, model: str, val: float, test: float, *
             "split_seed": 42, "objective": metrics["val/macro_f1"], "fingerprint": f"{number:016x}",
             "group_fingerprint": more.get("group", f"group{number}"),
             "data": {
-                "name": "ag_news", "source": more.get("source", "ag_news:csv"), "location": "here", "checksum": "c",
+                "name": source.partition(":")[0], "source": source, "location": "here", "checksum": "c",
                 "evaluation_checksum": more.get("checksum", "rows"),
                 "rows": {"train": more.get("n_train", 1000), "val": N, "test": N},
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -185,13 +185,13 @@ def read_external(
         DataError: There is nothing at the path, or the file has bad lines.
         ConfigError: A column does not exist.
     """
+    labels = Labels()
+    how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=group)
     if path.is_dir():
-        found = _read_folder(path)
+        rows = read_file(path, ["text"], "label", labels, replace(how, encoding=_FOLDER_ENCODING))
     else:
-        labels = Labels()
         rows = read_file(path, text_columns, label_column, labels, how)
-        found = ExternalRows(rows.texts, rows.labels, list(labels.index))
-    texts = found.texts
+    texts = rows.texts
     if strip:
         # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
         from sklearn.datasets import _twenty_newsgroups as posts
@@ -199,23 +199,7 @@ def read_external(
         for part, name in (("headers", "header"), ("footers", "footer"), ("quotes", "quoting")):  # in its order
             if part in strip:
                 texts = list(map(getattr(posts, f"strip_newsgroup_{name}"), texts))
-    return ExternalRows(texts, found.labels, found.label_names)
-
-
-def _read_folder(folder: Path) -> ExternalRows:
-    texts, labels = [], []
-    names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    for index, name in enumerate(names):
-        for file in sorted((folder / name).iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                texts.append(file.read_text(_FOLDER_ENCODING))
-                labels.append(index)
-    if not texts:
-        raise DataError(
-            f"{folder} holds no texts: a folder must have one sub-folder a label, with one file a text.",
-            fix="give a CSV, TSV or JSON-lines file, or such a folder",
-        )
-    return ExternalRows(texts, np.array(labels, dtype=np.int64), names)
+    return ExternalRows(texts, rows.labels, list(labels.index))
 
 
 _UNITS = {

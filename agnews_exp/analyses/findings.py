@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agnews_exp.core.errors import StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import DASH, format_interval, format_number
-from agnews_exp.core.text import spreadsheet_cell, visible
+from agnews_exp.core.text import markdown_table, spreadsheet_cell, visible
 from agnews_exp.drawing import Chart, read_chart, without_defaults
 
 if TYPE_CHECKING:
@@ -315,10 +315,9 @@ def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
     head = [f"{mark} {markdown_text(table.title)}" if table.title else ""]
     if not rows:
         return [*head, table.cut_note(0) or "None.", markdown_text(table.note)]
-    rule = ["---:" if table.is_numeric(i) else "---" for i in range(len(table.columns))]
-    lines = [[markdown_text(column.heading) for column in table.all_columns], rule]
-    lines += [[markdown_text(cell) for cell in row] for row in rows]
-    drawn = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    heads = [markdown_text(column.heading) for column in table.all_columns]
+    numeric = [table.is_numeric(i) for i in range(len(heads))]
+    drawn = markdown_table(heads, ([markdown_text(cell) for cell in row] for row in rows), numeric)
     said = f"<sub>{markdown_text(table.provenance)}</sub> [CSV]({tables}{table.name}.csv)" if table.provenance else ""
     return [*head, drawn, markdown_text(table.cut_note(len(rows))), markdown_text(table.note), said]
 

@@ -59,7 +59,7 @@ def _unlabelled(result: Mapping[str, Any]) -> int:
 def _note(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "No student has been trained yet."
-    sources = ", ".join(sorted({str(r["data"]["source"]) for r in results}))
+    sources = ", ".join(sorted({str(r["data"]["name"]) for r in results}))
     rows = ", ".join(f"{n:,}" for n in sorted({int(r["data"]["rows"]["train"]) for r in results}))
     return (
         f"{sources}; students learned from {rows} labelled rows. The teacher's speed is that of its own run. Agreement "
@@ -92,14 +92,9 @@ def print_tables(
 ) -> dict[str, Any]:
     """Print and write the tables that a sweep's runs make: students and teachers, and a chosen reference beside them.
 
-    Args:
-        folder: The sweep's, where the tables are written.
-        runs: Its finished runs.
-        reference: The scalar ``reference`` of the configuration.
-        root: The project's folder.
-
     Returns:
-        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no table.
+        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no
+        table.
     """
     from rich.console import Console
 

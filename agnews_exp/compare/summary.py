@@ -42,7 +42,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(table)
     speed = f"{metrics['throughput_batch']:,.0f} texts/s" if "throughput_batch" in metrics else "not measured"
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in timings.items() if value >= 0.05)
-    console.print(f"data   {data['source']} ({data['location']})")
+    console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
     console.print(f"cost   {seconds}; prediction {speed}{size}")
     if "distil/val_agreement" in metrics:

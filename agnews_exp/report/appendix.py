@@ -82,9 +82,9 @@ def checks(inputs: Inputs) -> Section:
     """Return what the checks of the runs and of their comparison found; those of the data are `agnews check`'s."""
     from agnews_exp.compare.checks import CheckedRun, check_runs, results_table
 
-    return Section(
-        "checks", "Checks", (results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs])),)
-    )
+    table = results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs]))
+    found = table if table.rows else Text(f"Nothing was found: {table.note}.")
+    return Section("checks", "Checks", (found, Text("Checks of the data, and what a code means: agnews check --all.")))
 
 
 def sources(inputs: Inputs) -> Section:

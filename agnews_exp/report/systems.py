@@ -96,7 +96,7 @@ class StoredRun:
         self.folds: Mapping[str, list[float]] = result.get("folds") or {}
         self.class_names = tuple(str(name) for name in result["class_names"])
         data = result["data"]
-        self.checksum, self.source = str(data["evaluation_checksum"]), str(data["source"])
+        self.checksum, self.source = str(data["evaluation_checksum"]), str(data["name"])
         self.rows: Mapping[str, int] = data["rows"]
         self.group, self.fingerprint = str(result["group_fingerprint"]), str(result["fingerprint"])
         self._answers: dict[str, Answers | None] = {}

@@ -43,7 +43,8 @@ def store(tmp_path):
         run.finish({
             "name": name, "seed": seed, "split_seed": split_seed, "data_fraction": fraction,
             "group_fingerprint": f"{name}/{fraction}", "class_names": list(CLASSES),
-            "data": {"checksum": "c", "evaluation_checksum": "e", "source": "s", "rows": {"val": 9, "test": N}} | data,
+            "data": {"checksum": "c", "evaluation_checksum": "e", "name": "s", "source": "s",
+                     "rows": {"val": 9, "test": N}} | data,
         })  # fmt: skip
         return run
 
