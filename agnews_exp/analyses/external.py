@@ -186,7 +186,6 @@ def read_external(
         ConfigError: A column does not exist.
     """
     labels = Labels()
-    how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=group)
     if path.is_dir():
         rows = read_file(path, ["text"], "label", labels, replace(how, encoding=_FOLDER_ENCODING))
     else:
