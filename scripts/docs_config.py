@@ -101,7 +101,7 @@ def inherited(group: str, choice: str) -> tuple[dict[str, Any], dict[str, str]]:
     path = CONF / group / f"{choice}.yaml"
     content, comments = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, key_comments(path)
     for entry in content.get("defaults", []):
-        if isinstance(entry, str) and entry != "_self_" and not entry.startswith("/"):
+        if isinstance(entry, str) and (CONF / group / f"{entry}.yaml").is_file():
             earlier, said = inherited(group, entry)
             content, comments = earlier | content, said | comments
     return content, comments
