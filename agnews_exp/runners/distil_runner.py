@@ -69,11 +69,7 @@ def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: P
 
 
 class _Teacher:
-    """A teacher's model, loaded when the cache does not know an answer.
-
-    Args:
-        run: The finished run.
-    """
+    """A teacher's model, loaded when the cache does not know an answer."""
 
     def __init__(self, run: SourceRun) -> None:
         self._run = run
@@ -101,10 +97,6 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
     Args:
         teacher: A finished run with ``evaluation=cv``.
         rows: n rows, all of them among the teacher's training rows.
-
-    Raises:
-        ConfigError: The run has no such answers, or none with probabilities.
-        DataError: It was not trained on all these rows.
     """
     stored = stored_answers(teacher.predictions, "cv", teacher.class_names, ordered=False)
     row_ids, found = stored.row_ids, stored.given.probabilities
