@@ -25,13 +25,10 @@ Predict = Callable[[list[str]], Any]
 
 
 def measure_throughput(predict: Predict, texts: Sequence[str], repeats: int) -> dict[str, float]:
-    """Measure prediction speed, features included.
+    """Measure prediction speed, features included, of the first 1,000 texts in a batch and of the first 5 one by one.
 
-    Args:
-        predict: Answers a list of texts.
-        texts: At least one text; the first 1,000 form the batch, the first 5 are sent one by one.
-        repeats: Repetitions at most, fewer when they take more than ``ENOUGH_SECONDS``; the median counts. One
-            unmeasured call warms up.
+    The median of ``repeats`` counts, of fewer when they take more than ``ENOUGH_SECONDS``; one unmeasured call warms
+    up.
 
     Returns:
         throughput_batch (texts/s), throughput_single (texts/s), latency_single_ms.
@@ -85,14 +82,8 @@ def measure_latency(
 ) -> Latency:
     """Measure calls of one batch size, each with other texts, one after the other (no concurrency).
 
-    Args:
-        predict: Answers a list of texts, features included; returns when the answers are there.
-        texts: Taken in order, from the start again when they run out, so that calls differ in length as texts do.
-        batch_size: Texts in a call.
-        seconds: Measure for so long at least,
-        min_calls: and so many calls,
-        max_calls: but not more.
-        warm_up: Calls before the measurement.
+    Texts are taken in order, from the start again when they run out, so that calls differ in length as texts do. Calls
+    are measured for so many ``seconds`` and ``min_calls`` at least, but no more than ``max_calls``.
     """
     n = len(texts)
 
@@ -112,10 +103,7 @@ def measure_latency(
 def cost_per_million(price_per_hour: float, throughput: float, utilisation: float) -> float:
     """Return the price of a million answers: price per hour * 1,000,000 / (throughput * 3,600 * utilisation).
 
-    Args:
-        price_per_hour: Of the machine on which the throughput was measured.
-        throughput: Texts per second.
-        utilisation: Share of the paid hours in which the machine answers, in (0, 1].
+    ``utilisation`` is the share of the paid hours in which the machine answers, in (0, 1].
     """
     return price_per_hour * 1e6 / (throughput * 3600 * utilisation)
 

@@ -109,23 +109,6 @@ def macro_f1(margins: Margins) -> FloatArray:
     return value
 
 
-def weighted_f1(margins: Margins) -> FloatArray:
-    """Return the mean of the classes' F1 weighted by support, shape (...,)."""
-    return _ratio((class_f1(margins) * margins.support).sum(axis=-1), margins.total)
-
-
-def macro_precision(margins: Margins) -> FloatArray:
-    """Return the mean of the K classes' precision, shape (...,)."""
-    value: FloatArray = class_precision(margins).mean(axis=-1)
-    return value
-
-
-def macro_recall(margins: Margins) -> FloatArray:
-    """Return the mean of the K classes' recall (balanced accuracy), shape (...,)."""
-    value: FloatArray = class_recall(margins).mean(axis=-1)
-    return value
-
-
 def cohen_kappa(margins: Margins) -> FloatArray:
     """Return Cohen's kappa (1960), the agreement beyond chance as a share of what is possible beyond chance.
 
@@ -194,10 +177,16 @@ def _register(*metrics: Metric) -> Mapping[str, Metric]:
 METRICS = _register(
     Metric("macro_f1", "macro-F1", "counts", macro_f1, tracked=True),
     Metric("accuracy", "accuracy", "counts", accuracy, tracked=True),
-    Metric("weighted_f1", "weighted F1", "counts", weighted_f1, tracked=True),
+    Metric(
+        "weighted_f1",
+        "weighted F1",
+        "counts",
+        lambda m: _ratio((class_f1(m) * m.support).sum(-1), m.total),
+        tracked=True,
+    ),
     Metric("micro_f1", "micro-F1", "counts", accuracy),  # the same thing when each item has exactly one label
-    Metric("macro_precision", "macro precision", "counts", macro_precision),
-    Metric("macro_recall", "macro recall (balanced accuracy)", "counts", macro_recall),
+    Metric("macro_precision", "macro precision", "counts", lambda m: class_precision(m).mean(-1)),
+    Metric("macro_recall", "macro recall (balanced accuracy)", "counts", lambda m: class_recall(m).mean(-1)),
     Metric("cohen_kappa", "Cohen's kappa", "counts", cohen_kappa, tracked=True),
     Metric("mcc", "Matthews' correlation", "counts", mcc, tracked=True),
     Metric("log_loss", "log-loss", "probabilities", log_loss, greater_is_better=False, tracked=True),

@@ -29,3 +29,17 @@ def test_a_long_name_gives_way_and_nothing_else_does(store_run, tmp_path, monkey
     store_run(outputs, 3, "multinomial_nb", 0.8, 0.8, seed=7)
     run_command(["top"])
     assert "seed" in capsys.readouterr().out.splitlines()[1].split()
+
+
+def test_blends_are_marked_and_a_run_without_errors_is_not_certain(store_run, tmp_path, monkeypatch, capsys):
+    store_run(tmp_path / "outputs", 1, "blend", 1.0, 0.8, family="cascade", name="mixed")
+    store_run(tmp_path / "outputs", 2, "logreg", 0.9, 0.8, name="plain")
+    monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
+    for metric in ("val/macro_f1", "val/accuracy"):
+        run_command(["top", "--metric", metric])
+        shown = capsys.readouterr().out
+        assert "mixed *" in shown
+        assert "plain *" not in shown
+        assert "* fitted on validation rows" in shown
+        assert "[1.0000" not in shown
+        assert "1.0000]" in shown

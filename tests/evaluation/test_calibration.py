@@ -49,6 +49,7 @@ def test_the_published_bins_give_the_published_ece():
     assert curve.maximum_error == pytest.approx(0.104, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l1", "max"])
 @pytest.mark.parametrize("n_bins", [7, 15])
 def test_ece_and_mce_equal_torchmetrics(norm, n_bins):

@@ -30,6 +30,7 @@ def environment(tmp_path):
     return {"AGNEWS_COMPONENTS": "my_metrics", "PYTHONPATH": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_in_the_result_the_leaderboard_the_comparison_and_the_report(project, environment):
     metrics = "evaluation.metrics=[my_metrics.worst_recall,my_metrics.misses]"
     for name in ("logreg", "linear_svc"):
