@@ -27,25 +27,16 @@ OTHER = "other"
 
 @dataclass
 class Intake:
-    """The treatment of doubtful rows, and what was found of them.
+    """The treatment of doubtful rows, and what was found of them."""
 
-    Attributes:
-        empty_texts: Rows without text.
-        duplicate_rows: Rows whose text and class stand in an earlier row; ``drop`` keeps the first.
-        conflicting_labels: Rows whose text stands in another class too; ``drop`` drops them all.
-        counts: How many of each there were, by the key's name.
-        notes: Remarks for people.
-        short: Columns' values of the rows that were kept, where they are short; gathered for several text columns.
-        how: The way the last file was read.
-    """
-
-    empty_texts: Treatment = "refuse"
-    duplicate_rows: Treatment = "keep"
-    conflicting_labels: Treatment = "keep"
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    empty_texts: Treatment = "refuse"  # rows without text
+    duplicate_rows: Treatment = "keep"  # rows whose text and class stand in an earlier row; ``drop`` keeps the first
+    conflicting_labels: Treatment = "keep"  # rows whose text stands in another class too; ``drop`` drops them all
+    counts: Counter[str] = field(default_factory=Counter)  # how many of each there were, by the key's name
+    notes: list[str] = field(default_factory=list)  # remarks for people
+    # Columns' values of the rows that were kept, where they are short; gathered for several text columns.
     short: dict[str, list[str | None]] = field(default_factory=dict)
-    how: Reading = field(default_factory=Reading)
+    how: Reading = field(default_factory=Reading)  # the way the last file was read
 
     def count(self, path: Path, name: str, n: int, treatment: Treatment, what: str) -> None:
         """Count doubtful rows and say what becomes of them."""

@@ -24,15 +24,10 @@ _CHUNK = 2000
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Token ids of n texts, one after the other.
+    """Token ids of n texts, one after the other."""
 
-    Attributes:
-        ids: Shape (total,), uint16 or int32, token ids without special tokens.
-        offsets: Shape (n + 1,), int64; text i has ids[offsets[i]:offsets[i + 1]].
-    """
-
-    ids: NDArray[Any]
-    offsets: NDArray[np.int64]
+    ids: NDArray[Any]  # shape (total,), uint16 or int32, token ids without special tokens
+    offsets: NDArray[np.int64]  # shape (n + 1,), int64; text i has ids[offsets[i]:offsets[i + 1]]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

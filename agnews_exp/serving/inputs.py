@@ -19,53 +19,33 @@ MAX_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True)
 class Item:
-    """One row of the input.
+    """One row of the input."""
 
-    Attributes:
-        line: Where it begins: a line number (1-based), for Parquet and folders the row number (1-based).
-        text: The text, or None for a row that cannot be answered.
-        reason: Why not.
-    """
-
-    line: int
-    text: str | None
-    reason: str | None = None
+    line: int  # where it begins: a line number (1-based), for Parquet and folders the row number (1-based)
+    text: str | None  # the text, or None for a row that cannot be answered
+    reason: str | None = None  # why not
 
 
 @dataclass(frozen=True)
 class Source:
-    """The place and the format of texts.
+    """The place and the format of texts."""
 
-    Attributes:
-        path: The file; None is standard input.
-        how: The way it is read.
-        columns: Names of the columns (without header: positions from 0) that are joined with one space.
-    """
-
-    path: Path | None
-    how: Reading
+    path: Path | None  # the file; None is standard input
+    how: Reading  # the way it is read
+    # Names of the columns (without header: positions from 0) that are joined with one space.
     columns: tuple[ColumnName, ...] = ("text",)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of a command about its input; None is what the model was trained with, or else found out.
+    """The options of a command about its input; None is what the model was trained with, or else found out."""
 
-    Attributes:
-        format: A format of :data:`agnews_exp.data.tables.FORMATS`.
-        columns: Names or positions.
-        delimiter: One character, ``tab`` or ``auto``.
-        quoting: ``auto``, ``csv`` or ``none``.
-        encoding: An encoding or ``auto``.
-        header: Whether the first row names the columns.
-    """
-
-    format: str | None = None
-    columns: Sequence[str] | None = None
-    delimiter: str | None = None
-    quoting: str | None = None
-    encoding: str | None = None
-    header: bool | None = None
+    format: str | None = None  # a format of :data:`agnews_exp.data.tables.FORMATS`
+    columns: Sequence[str] | None = None  # names or positions
+    delimiter: str | None = None  # one character, ``tab`` or ``auto``
+    quoting: str | None = None  # ``auto``, ``csv`` or ``none``
+    encoding: str | None = None  # an encoding or ``auto``
+    header: bool | None = None  # whether the first row names the columns
 
 
 def recall_reading(folder: Path) -> Mapping[str, Any]:

@@ -79,17 +79,11 @@ _FOLDER_TAG = "run_folder"
 
 @dataclass(frozen=True)
 class Promotion:
-    """The outcome of a challenge of the champion.
+    """The outcome of a challenge of the champion."""
 
-    Attributes:
-        promoted: Whether the challenger is champion now.
-        reason: Why, or why not.
-        version: The version that was registered.
-    """
-
-    promoted: bool
-    reason: str
-    version: str
+    promoted: bool  # whether the challenger is champion now
+    reason: str  # why, or why not
+    version: str  # the version that was registered
 
 
 def open_registry(plain: Mapping[str, Any]) -> Any:
