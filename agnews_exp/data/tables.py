@@ -582,7 +582,8 @@ def _open_parquet(path: Path, how: Reading) -> Table:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} {what}: {shown(str(error).splitlines()[0], 200)}.") from error
+            reason = shown(str(error).splitlines()[0], 200)
+            raise DataError(f"{path} {what}: {reason}.", fix="delete it and get it again") from error
 
     if not path.is_file():
         raise FileNotFoundError(path)
