@@ -101,8 +101,10 @@ class Corpus:
         return [text for rows in parts if rows is not None for text in rows.texts]
 
     def checksum(self) -> str:
-        """Return the SHA-256 of all rows: equal exactly when texts, labels and classes are equal."""
+        """Return the SHA-256 of all rows, and of which classes stay uncut: equal exactly when all of it is equal."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
+        if self.uncut_below:
+            digest.update(f"\x1euncut below {self.uncut_below}".encode())
         for name, rows in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             digest.update(f"\x1e{name}\x1e".encode())
             if rows is not None:
