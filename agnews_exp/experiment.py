@@ -63,9 +63,6 @@ class Outcome:
 def run(cfg: DictConfig) -> float:
     """Run one composed configuration as Hydra's task.
 
-    Args:
-        cfg: The composed config, without Hydra's own node.
-
     Returns:
         The objective (``evaluation.primary``), for a sweeper to maximise.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from agnews_exp.analyses.commands import VERBS
 from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table, Text
 from agnews_exp.analyses.performing import FINDINGS, stored_findings, title_of
 from agnews_exp.compare.beside import results_table
@@ -13,11 +14,6 @@ from agnews_exp.report.blocks import Section, origin, renamed, slug
 from agnews_exp.report.inputs import Inputs
 from agnews_exp.report.systems import StoredRun
 from agnews_exp.tracking.record import STATUS, TRACKING, read_json
-
-_COMMANDS = {
-    "calibration": "calibrate", "errors": "errors", "explanation": "explain", "robustness": "robustness",
-    "external": "external", "efficiency": "bench",
-}  # fmt: skip
 
 
 def analyses(inputs: Inputs) -> Section:
@@ -31,8 +27,8 @@ def analyses(inputs: Inputs) -> Section:
         for run in best.values():
             blocks += _found(run, name)
     blocks += [
-        Missing(f"No run has been looked into for {name}.", f"agnews {command} {inputs.chosen.first.short}")
-        for name, command in _COMMANDS.items()
+        Missing(f"No run has been looked into for {name}.", f"agnews {verb} {inputs.chosen.first.short}")
+        for verb, (name, _) in VERBS.items()
         if name not in names
     ]
     return Section("analyses", "Analyses of single runs", (), tuple(blocks))

@@ -93,7 +93,7 @@ def open_registry(plain: Mapping[str, Any]) -> Any:
         plain: The resolved config: ``paths`` and ``tracking``.
     """
     settings = plain["tracking"]
-    uri, _ = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], settings["experiment"])
+    uri, _ = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], None)
     import mlflow
     from mlflow.tracking import MlflowClient
 
