@@ -226,14 +226,16 @@ def _drift(options: argparse.Namespace) -> None:
     from agnews_exp.analyses.performing import FinishedRun
     from agnews_exp.core.numbers import format_number
     from agnews_exp.evaluation.drift import REFERENCE
-    from agnews_exp.serving.models import find_model, one_run
+    from agnews_exp.serving.models import find_model
     from agnews_exp.serving.registry import find_drift, write_reference
+    from agnews_exp.tracking.runs import find_runs
 
     plain = _plain()
     found = find_model(plain, options.model)
     source = _source(options, found.folder)
     if not (found.folder / REFERENCE).is_file():
-        write_reference(FinishedRun(one_run(plain, options.model)), found.folder)
+        (run,) = find_runs(plain, [options.model])
+        write_reference(FinishedRun(run), found.folder)
     shifts, n, rejected = find_drift(found.load(), found.folder, source)
     table = Table(title=f"{found.name}: {n:,} texts ({rejected:,} rejected)", box=None, title_justify="left")
     for column in ("", "PSI", "p", "reference", "now", ""):

@@ -11,16 +11,21 @@ from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, read_manifest
-from agnews_exp.tracking.record import MODEL, RunFolder
+from agnews_exp.tracking.record import MODEL
 from agnews_exp.tracking.runs import find_runs
 
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """A model folder and the name by which it was asked for."""
+    """A model folder and the name by which it was asked for.
 
-    folder: Path  # the model folder
-    name: str  # its name for people
+    Attributes:
+        folder: The model folder.
+        name: Its name for people.
+    """
+
+    folder: Path
+    name: str
 
     @property
     def identity(self) -> str:
@@ -47,23 +52,13 @@ def find_model(plain: Mapping[str, Any], word: str) -> FoundModel:
     path = Path(word).expanduser()
     if (path / MANIFEST).is_file():
         return FoundModel(path, path.parent.name if path.name == MODEL else path.name)
-    run = one_run(plain, word)
-    folder = run.path / MODEL
-    if not (folder / MANIFEST).is_file():
-        raise ConfigError(f"{run.path} has no model folder.", fix="train it again (force=true)")
-    return FoundModel(folder, str((run.result() or {}).get("name", run.path.name)))
-
-
-def one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
-    """Return the one run that a word means.
-
-    Raises:
-        ConfigError: It means none, or several.
-    """
     runs = find_runs(plain, [word])
     if len(runs) != 1:
-        raise ConfigError(f"{len(runs)} runs answer '{word}'; one is needed.", fix="give one run's name")
-    return runs[0]
+        raise ConfigError(f"{len(runs)} runs answer '{word}'; one model is needed.", fix="give one run's name")
+    folder = runs[0].path / MODEL
+    if not (folder / MANIFEST).is_file():
+        raise ConfigError(f"{runs[0].path} has no model folder.", fix="train it again (force=true)")
+    return FoundModel(folder, str((runs[0].result() or {}).get("name", runs[0].path.name)))
 
 
 def _registered(plain: Mapping[str, Any], uri: str) -> Path:

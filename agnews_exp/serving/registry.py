@@ -18,9 +18,9 @@ from agnews_exp.evaluation.drift import REFERENCE, Shift, describe, model_refere
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.persistence import add_json
 from agnews_exp.serving.inputs import Source, read_items
-from agnews_exp.serving.models import one_run
 from agnews_exp.tracking.mlflow_mirror import mlflow_run_of
 from agnews_exp.tracking.record import RunFolder
+from agnews_exp.tracking.runs import find_runs
 from agnews_exp.tracking.store import prepare_store
 
 _BATCH = 2048
@@ -119,7 +119,7 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
     """
     from mlflow.exceptions import MlflowException
 
-    run = one_run(plain, word)
+    run = _one_run(plain, word)
     client, run_id = mlflow_run_of(plain, run.path)
     models = [output.model_id for output in client.get_run(run_id).outputs.model_outputs]
     if not models:
@@ -149,6 +149,13 @@ def _place(plain: Mapping[str, Any], run: RunFolder) -> str:
     outputs = Path(plain["paths"]["output_dir"]).resolve()
     path = run.path.resolve()
     return path.relative_to(outputs).as_posix() if path.is_relative_to(outputs) else str(path)
+
+
+def _one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
+    runs = find_runs(plain, [word])
+    if len(runs) != 1:
+        raise ConfigError(f"{len(runs)} runs answer '{word}'; one is needed.", fix="give one run's name")
+    return runs[0]
 
 
 def champion_run(plain: Mapping[str, Any], client: Any, name: str) -> RunFolder | None:
@@ -193,7 +200,7 @@ def promote(
     from agnews_exp.compare.comparison import load_comparable
     from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
 
-    run = one_run(plain, word)
+    run = _one_run(plain, word)
     client = open_registry(plain)
     champion = champion_run(plain, client, name)
     if champion is not None and champion.path.resolve() == run.path.resolve():
