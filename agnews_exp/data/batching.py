@@ -119,12 +119,6 @@ def padded_ids(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ids and mask of some rows, padded to the longest of them.
 
-    Args:
-        table: Token ids.
-        rows: Positions in the table.
-        frame: Special tokens.
-        max_length: Tokens of a text at most, special tokens included; the text's end is cut off.
-
     Returns:
         Two int64 arrays of shape (len(rows), T); the mask is 1 for a token and 0 for padding.
     """

@@ -67,13 +67,6 @@ class Corpus:
     ) -> Corpus:
         """Build a corpus from (text, class name) pairs; class names are sorted.
 
-        Args:
-            train: The training rows.
-            validation: As in :class:`Corpus`.
-            test: As in :class:`Corpus`.
-            source: As in :class:`Corpus`.
-            location: As in :class:`Corpus`.
-
         Raises:
             DataError: Fewer than two classes, or a class that the training rows do not have.
         """

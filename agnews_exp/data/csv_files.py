@@ -16,9 +16,28 @@ from pydantic import Field
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.files import BadLines, Labels, as_rows, empty_file, fixed, label_text, listed, reading, shown
+from agnews_exp.data.files import (
+    EMPTY,
+    BadLines,
+    Labels,
+    as_rows,
+    empty_file,
+    fixed,
+    label_text,
+    listed,
+    reading,
+    shown,
+)
 from agnews_exp.data.inspection import SHORT, find_leaks, guess_columns
-from agnews_exp.data.tables import ColumnName, Reading, Table, column_position, format_of, joined_text, open_table
+from agnews_exp.data.tables import (
+    ColumnName,
+    Reading,
+    Table,
+    column_position,
+    format_of,
+    joined_text,
+    open_table,
+)
 
 Treatment = Literal["refuse", "drop", "keep"]
 OTHER = "other"
@@ -95,7 +114,7 @@ def read_file(
                 if not text or text.isspace():
                     empty += 1
                     if intake.empty_texts == "refuse":
-                        raise ValueError("the text is empty")
+                        raise ValueError(EMPTY)
                     if intake.empty_texts == "drop":
                         continue
                 indices.append(find(label))
@@ -104,7 +123,7 @@ def read_file(
                 continue
             except ValueError as error:
                 bad.add(line, str(error))
-                if str(error) == "the text is empty" and given is not None:
+                if str(error) == EMPTY and given is not None:
                     bad.fix = f"{how.key('empty_texts')}=drop, or correct these lines"
                 continue
             texts.append(text)

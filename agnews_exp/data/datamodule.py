@@ -161,15 +161,7 @@ class TrainLoader:
 
 
 class EvaluationLoader:
-    """Validation batches of one process: every row is in exactly one process's batches, none is padded in or dropped.
-
-    Args:
-        rows: Rows to answer.
-        batch_size: Rows in a batch at most.
-        token_budget: See :class:`~agnews_exp.data.batching.BatchPlan`.
-        rank: This process.
-        world_size: Number of processes.
-    """
+    """Validation batches of one process: every row is in exactly one process's batches, none is made up or left out."""
 
     def __init__(
         self,

@@ -452,6 +452,10 @@ def field_limit() -> Iterator[None]:
         csv.field_size_limit(previous)
 
 
+EMPTY = "the text is empty"
+"""The reason of a row without text."""
+
+
 def label_text(value: object) -> str:
     """Return a label of a typed file as text, as JSON spells it.
 

@@ -58,11 +58,7 @@ class Guess:
 
 
 def guess_columns(table: Table) -> Guess:
-    """Return which columns of an open table seem to be texts and which the class.
-
-    Args:
-        table: A table with names; some of its rows are read.
-    """
+    """Return which columns of an open table seem to be texts and which the class."""
     names = list(table.names)
     values: list[list[str]] = [[] for _ in names]
     for row in islice(_good(table, names), _ROWS):

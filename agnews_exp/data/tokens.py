@@ -89,14 +89,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
 
 
 class CorpusTokens:
-    """The token ids of a whole corpus, from which those of its splits, fractions and folds are taken.
-
-    Args:
-        texts: Every text of the corpus.
-        tokenizer: See :func:`tokenize`.
-        cache_dir: See :func:`tokenize`: one entry, whatever part of the corpus is asked for.
-        progress: See :func:`tokenize`.
-    """
+    """The token ids of a whole corpus, from which those of its splits, fractions and folds are taken."""
 
     def __init__(self, texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, progress: bool = False) -> None:
         self._table = tokenize(texts, tokenizer, cache_dir, progress=progress)

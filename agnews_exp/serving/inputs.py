@@ -10,7 +10,8 @@ from typing import Any
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.files import reading
-from agnews_exp.data.tables import FORMATS, ColumnName, Reading, column_position, format_of, joined_text, open_table
+from agnews_exp.data.tables import FORMATS, ColumnName, Reading, format_of
+from agnews_exp.data.unlabelled import texts_of
 from agnews_exp.models.persistence import READING, read_manifest
 
 MAX_CHARACTERS = 1_000_000
@@ -49,11 +50,7 @@ class Asked:
 
 
 def recall_reading(folder: Path) -> Mapping[str, Any]:
-    """Return how the training files of a model were read; empty where they were no files.
-
-    Args:
-        folder: The model folder.
-    """
+    """Return how the training files of a model were read; empty where they were no files."""
     if READING not in read_manifest(folder)["sha256"]:
         return {}
     found = json.loads((folder / READING).read_text(encoding="utf-8"))
@@ -110,23 +107,8 @@ def read_items(source: Source) -> Iterator[Item]:
         ConfigError: A column does not exist.
         DataError: The file cannot be read at all.
     """
-    with open_table(source.path, source.how, source.columns) as table:
-        format = table.how.format
-        columns: Sequence[ColumnName] = ["text"] if format == "text" else source.columns
-        if format not in ("text", "jsonl", "json"):
-            for name in columns:
-                column_position(source.path, table.names, name, "--columns")
-        for line, values, reason in table.rows(columns):
-            yield Item(line, None, reason) if values is None else _item(line, values)
-
-
-def _item(line: int, values: Sequence[Any]) -> Item:
-    try:
-        text = joined_text(values)
-    except ValueError as error:
-        return Item(line, None, str(error))
-    if not text.strip():
-        return Item(line, None, "the text is empty")
-    if len(text) > MAX_CHARACTERS:
-        return Item(line, None, f"the text has {len(text):,} characters, more than {MAX_CHARACTERS:,}")
-    return Item(line, text)
+    for line, text, reason in texts_of(source.path, source.how, source.columns, "--columns"):
+        if text is not None and len(text) > MAX_CHARACTERS:
+            reason = f"the text has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+            text = None
+        yield Item(line, text, reason)

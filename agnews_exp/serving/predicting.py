@@ -63,14 +63,7 @@ def confidences(answer: Predictions) -> NDArray[np.float64]:
 def answer_rows(
     items: Sequence[Item], model: FittedModel, answering: Answering, explainer: WordExplainer | None = None
 ) -> list[dict[str, Any]]:
-    """Answer a batch of good rows.
-
-    Args:
-        items: Rows with texts.
-        model: Answers them.
-        answering: The content of the answers.
-        explainer: Of the model, where answers hold words.
-    """
+    """Answer a batch of good rows."""
     texts = [item.text or "" for item in items]
     answer = model.predict(texts)
     names = model.class_names
