@@ -25,21 +25,14 @@ def derive_seed(*parts: int | str) -> int:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """A plan of the training rows that share a batch, for every epoch.
+    """A plan of the training rows that share a batch, for every epoch."""
 
-    Attributes:
-        batch_size: Rows in a batch at most.
-        token_budget: Rows times the longest row's tokens at most; None is no limit. One row always fits.
-        group_by_length: Whether batches hold rows of like length.
-        seed: Seed of the order.
-        epochs: Epochs that are planned: all of them get the same number of batches.
-    """
-
-    batch_size: int
+    batch_size: int  # rows in a batch at most
+    # Rows times the longest row's tokens at most; None is no limit. One row always fits.
     token_budget: int | None
-    group_by_length: bool
-    seed: int
-    epochs: int
+    group_by_length: bool  # whether batches hold rows of like length
+    seed: int  # seed of the order
+    epochs: int  # epochs that are planned: all of them get the same number of batches
 
     def n_batches(self, lengths: Rows) -> int:
         """Return the number of batches of every epoch, which is that of the epoch that needs most.
@@ -125,12 +118,6 @@ def padded_ids(
     table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ids and mask of some rows, padded to the longest of them.
-
-    Args:
-        table: Token ids.
-        rows: Positions in the table.
-        frame: Special tokens.
-        max_length: Tokens of a text at most, special tokens included; the text's end is cut off.
 
     Returns:
         Two int64 arrays of shape (len(rows), T); the mask is 1 for a token and 0 for padding.

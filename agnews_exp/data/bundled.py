@@ -7,10 +7,9 @@ import logging
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
-from agnews_exp.core.errors import AgnewsError, DataError, StorageError
+from agnews_exp.core.errors import AgnewsError, DataError
 from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Corpus, TextRows
 from agnews_exp.data.csv_files import read_file
@@ -159,7 +158,7 @@ def _load_from_hub(repository: str, revision: str, timeout: float, cache_dir: Pa
             cache_dir=cache_dir,
             timeout=timeout,
         )
-        rows[split] = _read_parquet(path)
+        rows[split] = read_file(path, ["text"], "label", Labels(("0", "1", "2", "3")), Reading("parquet"))
         if pinned and len(rows[split]) != OFFICIAL_ROWS[split]:
             raise DataError(f"{path} has {len(rows[split]):,} rows instead of {OFFICIAL_ROWS[split]:,}.")
     if not pinned:
@@ -172,25 +171,6 @@ def _load_from_hub(repository: str, revision: str, timeout: float, cache_dir: Pa
         source="ag_news:hub",
         location=f"https://huggingface.co/datasets/{repository}@{revision}",
     )
-
-
-def _read_parquet(path: Path) -> TextRows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["text", "label"])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise StorageError(f"{path} is not readable parquet: {error}", fix=f"delete {path}") from error
-    if table.column_names != ["text", "label"] or any(column.null_count for column in table.columns):
-        raise DataError(f"{path}: expected columns text and label without missing values.")
-    texts: list[str] = table.column("text").to_pylist()
-    labels = np.asarray(table.column("label").to_numpy(), dtype=np.int64)
-    unknown = sorted(set(labels.tolist()) - set(range(len(CLASS_NAMES))))
-    empty = sum(not text.strip() for text in texts)
-    if unknown or empty or not texts:
-        raise DataError(f"{path}: {len(texts):,} rows, {empty} empty texts, unknown classes {unknown}.")
-    return TextRows(texts, labels, np.arange(len(texts), dtype=np.int64))
 
 
 def load_sample() -> Corpus:

@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-commands."""
     inspect = commands.add_parser(
         "inspect", help="columns, classes and faults of a file, and the command to train on it"
     )

@@ -15,17 +15,12 @@ from agnews_exp.core.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class TextRows:
-    """Rows of one split.
+    """Rows of one split."""
 
-    Attributes:
-        texts: The n texts, exactly as the source gives them (no cleaning).
-        labels: Shape (n,), int64, class indices 0..K-1.
-        row_ids: Shape (n,), int64, position of each row in its source file (0-based): a row's identity across
-            splits, fractions and machines.
-    """
-
-    texts: list[str]
-    labels: NDArray[np.int64]
+    texts: list[str]  # the n texts, exactly as the source gives them (no cleaning)
+    labels: NDArray[np.int64]  # shape (n,), int64, class indices 0..K-1
+    # Shape (n,), int64, position of each row in its source file (0-based): a row's identity across splits, fractions
+    # and machines.
     row_ids: NDArray[np.int64]
 
     def __post_init__(self) -> None:
@@ -46,31 +41,19 @@ class TextRows:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The rows that a data source returns, before any split is made.
+    """The rows that a data source returns, before any split is made."""
 
-    Attributes:
-        train: The training file's rows.
-        validation: The source's own validation rows, or None to cut them from ``train``.
-        test: The source's own test rows, or None to cut them from ``train``.
-        class_names: Name of class i at index i.
-        source: Which source answered, such as ``"ag_news:csv"``.
-        location: Where the rows came from, for people to read (a folder, a repository at a revision).
-        notes: Remarks on the rows, which are said before training and stand in the result.
-        counts: Doubtful rows by kind, whatever became of them.
-        reading: The way that the files were read, for later files of their kind; None where there were none.
-        uncut_below: Classes with fewer training rows than this stay in training when rows are cut off.
-    """
-
-    train: TextRows
-    validation: TextRows | None
-    test: TextRows | None
-    class_names: tuple[str, ...]
-    source: str
-    location: str
-    notes: tuple[str, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
+    train: TextRows  # the training file's rows
+    validation: TextRows | None  # the source's own validation rows, or None to cut them from ``train``
+    test: TextRows | None  # the source's own test rows, or None to cut them from ``train``
+    class_names: tuple[str, ...]  # name of class i at index i
+    source: str  # which source answered, such as ``"ag_news:csv"``
+    location: str  # where the rows came from, for people to read (a folder, a repository at a revision)
+    notes: tuple[str, ...] = ()  # remarks on the rows, which are said before training and stand in the result
+    counts: Mapping[str, int] = field(default_factory=dict)  # doubtful rows by kind, whatever became of them
+    # The way that the files were read, for later files of their kind; None where there were none.
     reading: Mapping[str, Any] | None = None
-    uncut_below: int = 0
+    uncut_below: int = 0  # classes with fewer training rows than this stay in training when rows are cut off
 
     @classmethod
     def from_pairs(
@@ -83,13 +66,6 @@ class Corpus:
         location: str,
     ) -> Corpus:
         """Build a corpus from (text, class name) pairs; class names are sorted.
-
-        Args:
-            train: The training rows.
-            validation: As in :class:`Corpus`.
-            test: As in :class:`Corpus`.
-            source: As in :class:`Corpus`.
-            location: As in :class:`Corpus`.
 
         Raises:
             DataError: Fewer than two classes, or a class that the training rows do not have.
@@ -118,8 +94,10 @@ class Corpus:
         return [text for rows in parts if rows is not None for text in rows.texts]
 
     def checksum(self) -> str:
-        """Return the SHA-256 of all rows: equal exactly when texts, labels and classes are equal."""
+        """Return the SHA-256 of all rows, and of which classes stay uncut: equal exactly when all of it is equal."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
+        if self.uncut_below:
+            digest.update(f"\x1euncut below {self.uncut_below}".encode())
         for name, rows in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             digest.update(f"\x1e{name}\x1e".encode())
             if rows is not None:
@@ -134,26 +112,16 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The training, validation and test rows of a corpus, the same ones for all models that are compared.
+    """The training, validation and test rows of a corpus, the same ones for all models that are compared."""
 
-    Attributes:
-        train: Training rows after ``data_fraction``.
-        validation: Validation rows; chooses models and thresholds.
-        test: Test rows; scored once, at the end.
-        class_names: Name of class i at index i.
-        source: See :class:`Corpus`.
-        location: See :class:`Corpus`.
-        data_checksum: :meth:`Corpus.checksum` of the corpus the rows come from.
-        corpus: That corpus, for work that is done once for all its rows and fractions, where it is at hand.
-    """
-
-    train: TextRows
-    validation: TextRows
-    test: TextRows
-    class_names: tuple[str, ...]
-    source: str
-    location: str
-    data_checksum: str
+    train: TextRows  # training rows after ``data_fraction``
+    validation: TextRows  # validation rows; chooses models and thresholds
+    test: TextRows  # test rows; scored once, at the end
+    class_names: tuple[str, ...]  # name of class i at index i
+    source: str  # see :class:`Corpus`
+    location: str  # see :class:`Corpus`
+    data_checksum: str  # :meth:`Corpus.checksum` of the corpus the rows come from
+    # That corpus, for work that is done once for all its rows and fractions, where it is at hand.
     corpus: Corpus | None = None
 
     def digest(self, rows: TextRows) -> str:

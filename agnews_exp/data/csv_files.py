@@ -16,9 +16,28 @@ from pydantic import Field
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Corpus, TextRows
-from agnews_exp.data.files import BadLines, Labels, as_rows, empty_file, fixed, label_text, listed, reading, shown
+from agnews_exp.data.files import (
+    EMPTY,
+    BadLines,
+    Labels,
+    as_rows,
+    empty_file,
+    fixed,
+    label_text,
+    listed,
+    reading,
+    shown,
+)
 from agnews_exp.data.inspection import SHORT, find_leaks, guess_columns
-from agnews_exp.data.tables import ColumnName, Reading, Table, column_position, format_of, joined_text, open_table
+from agnews_exp.data.tables import (
+    ColumnName,
+    Reading,
+    Table,
+    column_position,
+    format_of,
+    joined_text,
+    open_table,
+)
 
 Treatment = Literal["refuse", "drop", "keep"]
 OTHER = "other"
@@ -27,25 +46,16 @@ OTHER = "other"
 
 @dataclass
 class Intake:
-    """The treatment of doubtful rows, and what was found of them.
+    """The treatment of doubtful rows, and what was found of them."""
 
-    Attributes:
-        empty_texts: Rows without text.
-        duplicate_rows: Rows whose text and class stand in an earlier row; ``drop`` keeps the first.
-        conflicting_labels: Rows whose text stands in another class too; ``drop`` drops them all.
-        counts: How many of each there were, by the key's name.
-        notes: Remarks for people.
-        short: Columns' values of the rows that were kept, where they are short; gathered for several text columns.
-        how: The way the last file was read.
-    """
-
-    empty_texts: Treatment = "refuse"
-    duplicate_rows: Treatment = "keep"
-    conflicting_labels: Treatment = "keep"
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    empty_texts: Treatment = "refuse"  # rows without text
+    duplicate_rows: Treatment = "keep"  # rows whose text and class stand in an earlier row; ``drop`` keeps the first
+    conflicting_labels: Treatment = "keep"  # rows whose text stands in another class too; ``drop`` drops them all
+    counts: Counter[str] = field(default_factory=Counter)  # how many of each there were, by the key's name
+    notes: list[str] = field(default_factory=list)  # remarks for people
+    # Columns' values of the rows that were kept, where they are short; gathered for several text columns.
     short: dict[str, list[str | None]] = field(default_factory=dict)
-    how: Reading = field(default_factory=Reading)
+    how: Reading = field(default_factory=Reading)  # the way the last file was read
 
     def count(self, path: Path, name: str, n: int, treatment: Treatment, what: str) -> None:
         """Count doubtful rows and say what becomes of them."""
@@ -104,7 +114,7 @@ def read_file(
                 if not text or text.isspace():
                     empty += 1
                     if intake.empty_texts == "refuse":
-                        raise ValueError("the text is empty")
+                        raise ValueError(EMPTY)
                     if intake.empty_texts == "drop":
                         continue
                 indices.append(find(label))
@@ -113,7 +123,7 @@ def read_file(
                 continue
             except ValueError as error:
                 bad.add(line, str(error))
-                if str(error) == "the text is empty" and given is not None:
+                if str(error) == EMPTY and given is not None:
                     bad.fix = f"{how.key('empty_texts')}=drop, or correct these lines"
                 continue
             texts.append(text)

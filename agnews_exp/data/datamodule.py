@@ -31,21 +31,13 @@ tokens: how many are no padding. With a teacher also soft: (n, K), share: (n,), 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets.
+    """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets."""
 
-    Attributes:
-        table: Token ids of the n rows.
-        labels: Shape (n,), int64, class indices.
-        frame: The tokenizer's special tokens.
-        max_length: Tokens of a row at most, special tokens included.
-        soft: Soft targets of the n rows, or None.
-    """
-
-    table: TokenTable
-    labels: NDArray[np.int64]
-    frame: Frame
-    max_length: int
-    soft: SoftTargets | None = None
+    table: TokenTable  # token ids of the n rows
+    labels: NDArray[np.int64]  # shape (n,), int64, class indices
+    frame: Frame  # the tokenizer's special tokens
+    max_length: int  # tokens of a row at most, special tokens included
+    soft: SoftTargets | None = None  # soft targets of the n rows, or None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -169,15 +161,7 @@ class TrainLoader:
 
 
 class EvaluationLoader:
-    """Validation batches of one process: every row is in exactly one process's batches, none is padded in or dropped.
-
-    Args:
-        rows: Rows to answer.
-        batch_size: Rows in a batch at most.
-        token_budget: See :class:`~agnews_exp.data.batching.BatchPlan`.
-        rank: This process.
-        world_size: Number of processes.
-    """
+    """Validation batches of one process: every row is in exactly one process's batches, none is made up or left out."""
 
     def __init__(
         self,

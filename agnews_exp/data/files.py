@@ -387,17 +387,11 @@ class Labels:
 
 @dataclass
 class BadLines:
-    """The number of bad lines of a file, and the reasons of the first ten.
+    """The number of bad lines of a file, and the reasons of the first ten."""
 
-    Attributes:
-        total: How many.
-        shown: ``line 3: reason`` of the first ten.
-        fix: The next thing to do.
-    """
-
-    total: int = 0
-    shown: list[str] = field(default_factory=list)
-    fix: str = "correct or remove these lines; nothing was read from this file"
+    total: int = 0  # how many
+    shown: list[str] = field(default_factory=list)  # ``line 3: reason`` of the first ten
+    fix: str = "correct or remove these lines; nothing was read from this file"  # the next thing to do
 
     def add(self, line: int, reason: str) -> None:
         """Count a bad line (1-based)."""
@@ -456,6 +450,10 @@ def field_limit() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(previous)
+
+
+EMPTY = "the text is empty"
+"""The reason of a row without text."""
 
 
 def label_text(value: object) -> str:

@@ -36,24 +36,15 @@ _LABEL_NAMES = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column's content.
+    """A column's content."""
 
-    Attributes:
-        name: Its name or position.
-        kind: ``text``, ``class``, ``id``, ``number``, ``empty`` or ``other``.
-        filled: Rows with a value.
-        distinct: Different values.
-        characters: Mean length of a value.
-        example: The first value, cut.
-        gives_away: Share of rows whose class the column alone tells, where that is nearly all; else None.
-    """
-
-    name: ColumnName
-    kind: str
-    filled: int
-    distinct: int
-    characters: float
-    example: str
+    name: ColumnName  # its name or position
+    kind: str  # ``text``, ``class``, ``id``, ``number``, ``empty`` or ``other``
+    filled: int  # rows with a value
+    distinct: int  # different values
+    characters: float  # mean length of a value
+    example: str  # the first value, cut
+    # Share of rows whose class the column alone tells, where that is nearly all; else None.
     gives_away: float | None = None
 
 
@@ -67,11 +58,7 @@ class Guess:
 
 
 def guess_columns(table: Table) -> Guess:
-    """Return which columns of an open table seem to be texts and which the class.
-
-    Args:
-        table: A table with names; some of its rows are read.
-    """
+    """Return which columns of an open table seem to be texts and which the class."""
     names = list(table.names)
     values: list[list[str]] = [[] for _ in names]
     for row in islice(_good(table, names), _ROWS):
@@ -262,33 +249,19 @@ def _telling_words(texts: Sequence[str], labels: NDArray[np.int64], class_names:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The content of a file.
+    """The content of a file."""
 
-    Attributes:
-        path: The file.
-        how: The way it was read, as found.
-        rows: Rows that could be read.
-        guess: The columns.
-        classes: Rows of each class, most first; empty without a class.
-        empty: Rows whose text is empty.
-        duplicates: Rows whose text stands in an earlier row.
-        lengths: Words of a text: the 5th, 50th and 95th percentile.
-        bad: Rows that could not be read.
-        notes: Remarks.
-        command: Trains on it.
-    """
-
-    path: Path
-    how: Reading
-    rows: int
-    guess: Guess
-    classes: list[tuple[str, int]]
-    empty: int
-    duplicates: int
-    lengths: tuple[int, int, int]
-    bad: BadLines
-    notes: list[str] = field(default_factory=list)
-    command: str | None = None
+    path: Path  # the file
+    how: Reading  # the way it was read, as found
+    rows: int  # rows that could be read
+    guess: Guess  # the columns
+    classes: list[tuple[str, int]]  # rows of each class, most first; empty without a class
+    empty: int  # rows whose text is empty
+    duplicates: int  # rows whose text stands in an earlier row
+    lengths: tuple[int, int, int]  # words of a text: the 5th, 50th and 95th percentile
+    bad: BadLines  # rows that could not be read
+    notes: list[str] = field(default_factory=list)  # remarks
+    command: str | None = None  # trains on it
 
 
 def inspect_file(path: Path, how: Reading) -> Inspection:

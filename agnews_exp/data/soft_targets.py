@@ -17,16 +17,12 @@ class SoftTargets:
 
     The loss of row i with logits z is (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network")
     ``share_i T^2 KL(p_i || softmax(z / T)) + (1 - share_i) CE(label_i, softmax(z))``.
-
-    Attributes:
-        probabilities: Shape (n, K), float32: the teacher's probabilities p at the temperature T.
-        share: Shape (n,), float32: weight of the teacher's part, in [0, 1]; 1 for a row without a label.
-        temperature: T > 0.
     """
 
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32]  # shape (n, K), float32: the teacher's probabilities p at the temperature T
+    # Shape (n,), float32: weight of the teacher's part, in [0, 1]; 1 for a row without a label.
     share: NDArray[np.float32]
-    temperature: float
+    temperature: float  # T > 0
 
     def __post_init__(self) -> None:
         if self.probabilities.ndim != 2 or self.share.shape != (len(self.probabilities),):

@@ -30,10 +30,6 @@ def sheet_rows(path: Path, format: str) -> Iterator[tuple[int, list[str]]]:
 
     Numbers are written as the file holds them, dates of Excel as days since 1900, truth values as true and false.
 
-    Args:
-        path: The workbook.
-        format: ``xlsx`` or ``ods``.
-
     Raises:
         DataError: The file is damaged or encrypted.
     """

@@ -56,30 +56,19 @@ QUOTING = ("auto", "csv", "none")
 
 @dataclass(frozen=True)
 class Reading:
-    """The way a file is read, as it is asked for or as it was found to be.
+    """The way a file is read, as it is asked for or as it was found to be."""
 
-    Attributes:
-        format: A value of :data:`FORMATS`, ``folder``, or None to go by the name.
-        delimiter: One character, ``tab``, or ``auto``.
-        quoting: ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: they enclose fields, and
-            a row that seems to be several is refused.
-        encoding: An encoding, or ``auto``: UTF-8 unless the first bytes say otherwise.
-        has_header: Whether the first row of a table names its columns.
-        group: Where these options are: a group of the configuration, or ``--`` for those of a command.
-        remembered: The encoding of earlier files of its kind, for ``auto``.
-        usual: The delimiter of earlier files of its kind, which ``auto`` tries first.
-        width: Fields of a row without header; None goes by the first row.
-    """
-
-    format: str | None = None
-    delimiter: str = "auto"
+    format: str | None = None  # a value of :data:`FORMATS`, ``folder``, or None to go by the name
+    delimiter: str = "auto"  # one character, ``tab``, or ``auto``
+    # ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: they enclose fields, and a row that
+    # seems to be several is refused.
     quoting: str = "auto"
-    encoding: str = "auto"
-    has_header: bool = True
-    group: str = "data"
-    remembered: str | None = None
-    usual: str | None = None
-    width: int | None = None
+    encoding: str = "auto"  # an encoding, or ``auto``: UTF-8 unless the first bytes say otherwise
+    has_header: bool = True  # whether the first row of a table names its columns
+    group: str = "data"  # where these options are: a group of the configuration, or ``--`` for those of a command
+    remembered: str | None = None  # the encoding of earlier files of its kind, for ``auto``
+    usual: str | None = None  # the delimiter of earlier files of its kind, which ``auto`` tries first
+    width: int | None = None  # fields of a row without header; None goes by the first row
 
     def key(self, name: str) -> str:
         """Return how one of these options is written."""
@@ -96,21 +85,15 @@ class Reading:
 
 @dataclass
 class Table:
-    """An open file.
+    """An open file."""
 
-    Attributes:
-        path: The file; None is standard input.
-        names: Of the columns, or their positions where there is no header. Of JSON: the keys of the first row.
-        how: The way it is read, with what was found out.
-        rows: Takes columns, and yields every row with the values of these.
-        joined: Rows of several lines so far.
-    """
-
-    path: Path | None
+    path: Path | None  # the file; None is standard input
+    # Of the columns, or their positions where there is no header. Of JSON: the keys of the first row.
     names: list[ColumnName]
-    how: Reading
+    how: Reading  # the way it is read, with what was found out
+    # Takes columns, and yields every row with the values of these.
     rows: Callable[[Sequence[ColumnName]], Iterator[Row]]
-    joined: int = 0
+    joined: int = 0  # rows of several lines so far
 
 
 def format_of(path: Path) -> str | None:
@@ -599,7 +582,8 @@ def _open_parquet(path: Path, how: Reading) -> Table:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} {what}: {shown(str(error).splitlines()[0], 200)}.") from error
+            reason = shown(str(error).splitlines()[0], 200)
+            raise DataError(f"{path} {what}: {reason}.", fix="delete it and get it again") from error
 
     if not path.is_file():
         raise FileNotFoundError(path)

@@ -24,15 +24,10 @@ _CHUNK = 2000
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Token ids of n texts, one after the other.
+    """Token ids of n texts, one after the other."""
 
-    Attributes:
-        ids: Shape (total,), uint16 or int32, token ids without special tokens.
-        offsets: Shape (n + 1,), int64; text i has ids[offsets[i]:offsets[i + 1]].
-    """
-
-    ids: NDArray[Any]
-    offsets: NDArray[np.int64]
+    ids: NDArray[Any]  # shape (total,), uint16 or int32, token ids without special tokens
+    offsets: NDArray[np.int64]  # shape (n + 1,), int64; text i has ids[offsets[i]:offsets[i + 1]]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -94,14 +89,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, pr
 
 
 class CorpusTokens:
-    """The token ids of a whole corpus, from which those of its splits, fractions and folds are taken.
-
-    Args:
-        texts: Every text of the corpus.
-        tokenizer: See :func:`tokenize`.
-        cache_dir: See :func:`tokenize`: one entry, whatever part of the corpus is asked for.
-        progress: See :func:`tokenize`.
-    """
+    """The token ids of a whole corpus, from which those of its splits, fractions and folds are taken."""
 
     def __init__(self, texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, progress: bool = False) -> None:
         self._table = tokenize(texts, tokenizer, cache_dir, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.files import sha256_of
 from agnews_exp.data.corpus import Splits
-from agnews_exp.data.files import BadLines, reading
-from agnews_exp.data.tables import Reading, column_position, format_of, joined_text, open_table
+from agnews_exp.data.files import EMPTY, BadLines, reading
+from agnews_exp.data.tables import ColumnName, Reading, column_position, format_of, joined_text, open_table
 
 REST = "rest"
 """The source that is the training rows left out by ``data_fraction``."""
@@ -66,6 +66,36 @@ def left_out(splits: Splits) -> list[str]:
     return corpus.train.take(free).texts
 
 
+def texts_of(
+    path: Path | None, how: Reading, columns: Sequence[ColumnName], key: str
+) -> Iterator[tuple[int, str | None, str | None]]:
+    """Yield line, text and, where there is none, the reason, of every row of a file.
+
+    Args:
+        path: The file; None is standard input.
+        how: The way it is read.
+        columns: Those that are joined into the text; not looked at where each line is a text.
+        key: The key or option that names the columns.
+
+    Raises:
+        ConfigError: A column does not exist.
+        DataError: The file cannot be read at all.
+    """
+    with open_table(path, how, columns) as table:
+        chosen: Sequence[ColumnName] = ["text"] if table.how.format == "text" else columns
+        if table.how.format not in ("text", "jsonl", "json"):
+            for name in chosen:
+                column_position(path, table.names, name, key)
+        for line, values, reason in table.rows(chosen):
+            try:
+                text = None if values is None else joined_text(values)
+            except ValueError as error:
+                text, reason = None, str(error)
+            if text is not None and not text.strip():
+                text, reason = None, EMPTY
+            yield line, text, reason
+
+
 def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
     """Read the texts of a file: a table or JSON (see :data:`agnews_exp.data.tables.FORMATS`), or one text a line.
 
@@ -80,20 +110,11 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
     with reading(path):
         format = format_of(path) or "text"
     texts, bad = [], BadLines()
-    how = Reading(format, group="model")
-    with open_table(path, how, columns) as table:
-        if table.how.format not in ("text", "jsonl", "json"):
-            for name in columns:
-                column_position(path, table.names, name, "model.unlabelled_columns")
-        for line, values, reason in table.rows(["text"] if format == "text" else list(columns)):
-            try:
-                text = joined_text(values) if values is not None else ""
-            except ValueError as error:
-                values, reason = None, str(error)
-            if values is None or (not text.strip() and format != "text"):
-                bad.add(line, reason or "the text is empty")
-            elif text.strip():
-                texts.append(text.strip() if format == "text" else text)
+    for line, text, reason in texts_of(path, Reading(format, group="model"), columns, "model.unlabelled_columns"):
+        if text is not None:
+            texts.append(text.strip() if format == "text" else text)
+        elif format != "text" or reason != EMPTY:
+            bad.add(line, reason or "")
     if bad.total:
         raise bad.error(path)
     if not texts:

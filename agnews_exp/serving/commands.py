@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-commands."""
     _add_export_parser(commands)
     _add_registry_parsers(commands)
     _add_answering_parsers(commands)

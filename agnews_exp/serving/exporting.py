@@ -33,42 +33,25 @@ _CALLS = {1: 30, 32: 4}
 
 @dataclass(frozen=True)
 class Engine:
-    """Measurements of one of both models: time, size, score.
+    """Measurements of one of both models: time, size, score."""
 
-    Attributes:
-        name: ``original`` or ``onnx``.
-        size_mb: Of its folder.
-        milliseconds: Of a call, tokenising included, by batch size: the median.
-        macro_f1: Against the true classes, or None where those are not known.
-    """
-
-    name: str
-    size_mb: float
-    milliseconds: dict[int, float]
-    macro_f1: float | None
+    name: str  # ``original`` or ``onnx``
+    size_mb: float  # of its folder
+    milliseconds: dict[int, float]  # of a call, tokenising included, by batch size: the median
+    macro_f1: float | None  # against the true classes, or None where those are not known
 
 
 @dataclass(frozen=True)
 class Parity:
-    """An exported model beside its original.
+    """An exported model beside its original."""
 
-    Attributes:
-        precision: ``float32`` or ``int8``.
-        rows: Texts that both answered.
-        labels_equal: Share of them with the same label.
-        max_difference: Largest difference of a probability.
-        mean_difference: Mean one.
-        original: The model that was exported.
-        exported: The new one.
-    """
-
-    precision: str
-    rows: int
-    labels_equal: float
-    max_difference: float
-    mean_difference: float
-    original: Engine
-    exported: Engine
+    precision: str  # ``float32`` or ``int8``
+    rows: int  # texts that both answered
+    labels_equal: float  # share of them with the same label
+    max_difference: float  # largest difference of a probability
+    mean_difference: float  # mean one
+    original: Engine  # the model that was exported
+    exported: Engine  # the new one
 
     @property
     def problems(self) -> list[str]:

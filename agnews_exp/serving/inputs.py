@@ -10,7 +10,8 @@ from typing import Any
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.files import reading
-from agnews_exp.data.tables import FORMATS, ColumnName, Reading, column_position, format_of, joined_text, open_table
+from agnews_exp.data.tables import FORMATS, ColumnName, Reading, format_of
+from agnews_exp.data.unlabelled import texts_of
 from agnews_exp.models.persistence import READING, read_manifest
 
 MAX_CHARACTERS = 1_000_000
@@ -19,61 +20,37 @@ MAX_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True)
 class Item:
-    """One row of the input.
+    """One row of the input."""
 
-    Attributes:
-        line: Where it begins: a line number (1-based), for Parquet and folders the row number (1-based).
-        text: The text, or None for a row that cannot be answered.
-        reason: Why not.
-    """
-
-    line: int
-    text: str | None
-    reason: str | None = None
+    line: int  # where it begins: a line number (1-based), for Parquet and folders the row number (1-based)
+    text: str | None  # the text, or None for a row that cannot be answered
+    reason: str | None = None  # why not
 
 
 @dataclass(frozen=True)
 class Source:
-    """The place and the format of texts.
+    """The place and the format of texts."""
 
-    Attributes:
-        path: The file; None is standard input.
-        how: The way it is read.
-        columns: Names of the columns (without header: positions from 0) that are joined with one space.
-    """
-
-    path: Path | None
-    how: Reading
+    path: Path | None  # the file; None is standard input
+    how: Reading  # the way it is read
+    # Names of the columns (without header: positions from 0) that are joined with one space.
     columns: tuple[ColumnName, ...] = ("text",)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of a command about its input; None is what the model was trained with, or else found out.
+    """The options of a command about its input; None is what the model was trained with, or else found out."""
 
-    Attributes:
-        format: A format of :data:`agnews_exp.data.tables.FORMATS`.
-        columns: Names or positions.
-        delimiter: One character, ``tab`` or ``auto``.
-        quoting: ``auto``, ``csv`` or ``none``.
-        encoding: An encoding or ``auto``.
-        header: Whether the first row names the columns.
-    """
-
-    format: str | None = None
-    columns: Sequence[str] | None = None
-    delimiter: str | None = None
-    quoting: str | None = None
-    encoding: str | None = None
-    header: bool | None = None
+    format: str | None = None  # a format of :data:`agnews_exp.data.tables.FORMATS`
+    columns: Sequence[str] | None = None  # names or positions
+    delimiter: str | None = None  # one character, ``tab`` or ``auto``
+    quoting: str | None = None  # ``auto``, ``csv`` or ``none``
+    encoding: str | None = None  # an encoding or ``auto``
+    header: bool | None = None  # whether the first row names the columns
 
 
 def recall_reading(folder: Path) -> Mapping[str, Any]:
-    """Return how the training files of a model were read; empty where they were no files.
-
-    Args:
-        folder: The model folder.
-    """
+    """Return how the training files of a model were read; empty where they were no files."""
     if READING not in read_manifest(folder)["sha256"]:
         return {}
     found = json.loads((folder / READING).read_text(encoding="utf-8"))
@@ -130,23 +107,8 @@ def read_items(source: Source) -> Iterator[Item]:
         ConfigError: A column does not exist.
         DataError: The file cannot be read at all.
     """
-    with open_table(source.path, source.how, source.columns) as table:
-        format = table.how.format
-        columns: Sequence[ColumnName] = ["text"] if format == "text" else source.columns
-        if format not in ("text", "jsonl", "json"):
-            for name in columns:
-                column_position(source.path, table.names, name, "--columns")
-        for line, values, reason in table.rows(columns):
-            yield Item(line, None, reason) if values is None else _item(line, values)
-
-
-def _item(line: int, values: Sequence[Any]) -> Item:
-    try:
-        text = joined_text(values)
-    except ValueError as error:
-        return Item(line, None, str(error))
-    if not text.strip():
-        return Item(line, None, "the text is empty")
-    if len(text) > MAX_CHARACTERS:
-        return Item(line, None, f"the text has {len(text):,} characters, more than {MAX_CHARACTERS:,}")
-    return Item(line, text)
+    for line, text, reason in texts_of(source.path, source.how, source.columns, "--columns"):
+        if text is not None and len(text) > MAX_CHARACTERS:
+            reason = f"the text has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+            text = None
+        yield Item(line, text, reason)

@@ -41,12 +41,7 @@ def partial(path: Path) -> Path:
 
 
 def holds(path: Path, position: int) -> bool:
-    """Return whether an unfinished output is as long as an earlier call noted.
-
-    Args:
-        path: Of the output.
-        position: What :meth:`Output.position` returned.
-    """
+    """Return whether an unfinished output is as long as an earlier call noted."""
     if path.suffix.lower() == ".parquet":
         return all(ParquetOutput.part(path, number).is_file() for number in range(position))
     return not position or (partial(path).is_file() and partial(path).stat().st_size >= position)
@@ -164,11 +159,6 @@ class ParquetOutput:
 
 def open_output(path: Path | None, columns: Sequence[str], position: int | None = None) -> Output:
     """Open an output by its name.
-
-    Args:
-        path: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output as JSON lines.
-        columns: Columns of a row.
-        position: What :meth:`Output.position` returned, to go on there.
 
     Raises:
         ConfigError: Another format.

@@ -28,38 +28,23 @@ _SAVE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Answering:
-    """The content of an answer, and how many texts are answered at once.
+    """The content of an answer, and how many texts are answered at once."""
 
-    Attributes:
-        top_k: So many most likely classes, the label included.
-        probabilities: Whether every class' probability is given.
-        with_text: Whether the text is given back.
-        batch_size: Texts in a batch.
-        explain: So many words with their weights; 0 gives none.
-    """
-
-    top_k: int = 1
-    probabilities: bool = False
-    with_text: bool = False
-    batch_size: int = 2048
-    explain: int = 0
+    top_k: int = 1  # so many most likely classes, the label included
+    probabilities: bool = False  # whether every class' probability is given
+    with_text: bool = False  # whether the text is given back
+    batch_size: int = 2048  # texts in a batch
+    explain: int = 0  # so many words with their weights; 0 gives none
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The counts of an answered stream.
+    """The counts of an answered stream."""
 
-    Attributes:
-        answered: Texts that were answered.
-        rejected: Rows that were not, see the rejects file.
-        resumed_at: Rows that an earlier call had done.
-        seconds: Time spent.
-    """
-
-    answered: int
-    rejected: int
-    resumed_at: int
-    seconds: float
+    answered: int  # texts that were answered
+    rejected: int  # rows that were not, see the rejects file
+    resumed_at: int  # rows that an earlier call had done
+    seconds: float  # time spent
 
 
 def confidences(answer: Predictions) -> NDArray[np.float64]:
@@ -78,14 +63,7 @@ def confidences(answer: Predictions) -> NDArray[np.float64]:
 def answer_rows(
     items: Sequence[Item], model: FittedModel, answering: Answering, explainer: WordExplainer | None = None
 ) -> list[dict[str, Any]]:
-    """Answer a batch of good rows.
-
-    Args:
-        items: Rows with texts.
-        model: Answers them.
-        answering: The content of the answers.
-        explainer: Of the model, where answers hold words.
-    """
+    """Answer a batch of good rows."""
     texts = [item.text or "" for item in items]
     answer = model.predict(texts)
     names = model.class_names

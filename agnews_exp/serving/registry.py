@@ -27,12 +27,7 @@ _BATCH = 2048
 
 
 def write_reference(run: FinishedRun, folder: Path) -> None:
-    """Write the reference of an older run, which has none, into its model folder, and take it into the manifest.
-
-    Args:
-        run: The run that the model is of.
-        folder: The model folder.
-    """
+    """Write the reference of an older run, which has none, into its model folder, and take it into the manifest."""
     splits = run.splits
     answers = run.context("drift").answers["val"]
     reference = model_reference(splits.train.texts, splits.validation.texts, answers, len(splits.class_names))
@@ -41,11 +36,6 @@ def write_reference(run: FinishedRun, folder: Path) -> None:
 
 def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[Shift], int, int]:
     """Compare the texts of a source with a model's reference.
-
-    Args:
-        model: The loaded model.
-        folder: Its folder, with a reference.
-        source: The new texts.
 
     Returns:
         The shifts, and how many rows were looked at and rejected.
@@ -79,17 +69,11 @@ _FOLDER_TAG = "run_folder"
 
 @dataclass(frozen=True)
 class Promotion:
-    """The outcome of a challenge of the champion.
+    """The outcome of a challenge of the champion."""
 
-    Attributes:
-        promoted: Whether the challenger is champion now.
-        reason: Why, or why not.
-        version: The version that was registered.
-    """
-
-    promoted: bool
-    reason: str
-    version: str
+    promoted: bool  # whether the challenger is champion now
+    reason: str  # why, or why not
+    version: str  # the version that was registered
 
 
 def open_registry(plain: Mapping[str, Any]) -> Any:

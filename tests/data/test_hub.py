@@ -135,9 +135,9 @@ def test_a_file_the_hub_does_not_have_is_named(hub, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        ([None, "b"], [0, 1], "missing values"),
-        (["a", " "], [0, 1], "1 empty texts"),
-        (["a"], [4], r"unknown classes \[4\]"),
+        ([None, "b"], [0, 1], "line 1: the text is missing"),
+        (["a", " "], [0, 1], "line 2: the text is empty"),
+        (["a"], [4], "line 1: unknown class '4'"),
     ],
 )
 def test_parquet_with_unusable_rows_is_refused(hub, tmp_path, texts, labels, message):
@@ -148,7 +148,7 @@ def test_parquet_with_unusable_rows_is_refused(hub, tmp_path, texts, labels, mes
 
 def test_what_is_not_parquet_is_refused(hub, tmp_path):
     hub.files = {"data/train-00000-of-00001.parquet": b"<html>a captive portal</html>"}
-    with pytest.raises(StorageError, match="not readable parquet"):
+    with pytest.raises(DataError, match="not readable Parquet"):
         load_ag_news(repository=REPOSITORY, revision=REVISION, cache_dir=tmp_path)
 
 

@@ -90,6 +90,8 @@ def test_a_kept_rare_class_leaves_the_split_of_the_others_as_it_was(file):
     whole = split(corpus_with_rare(file, rare_classes="keep"))
     without = split(corpus_with_rare(file, rare_classes="drop"))
     assert whole.validation.texts == without.validation.texts
+    checksums = {corpus_with_rare(file, rare_classes="keep", rare_rows=n).checksum() for n in (3, 7)}
+    assert len({*checksums, corpus_with_rare(file).checksum()}) == 3, "another split is another run"
     assert whole.test.texts == without.test.texts
 
 

@@ -143,13 +143,7 @@ PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
 
 
 def create_app(model: FittedModel, name: str, settings: ServeSettings | None = None) -> App:
-    """Return the ASGI application that answers with a model.
-
-    Args:
-        model: Answers texts.
-        name: Its name for people.
-        settings: Limits.
-    """
+    """Return the ASGI application that answers with a model."""
     limits = settings or ServeSettings()
     batcher = Batcher(model.predict, batch_size=limits.batch_size, max_waiting=limits.max_waiting)
     metrics = Metrics(PATHS, lambda: batcher.waiting)
@@ -216,14 +210,7 @@ def create_app(model: FittedModel, name: str, settings: ServeSettings | None = N
 
 
 class Predictor:
-    """Answers the body of a request for answers.
-
-    Args:
-        batcher: Answers texts.
-        name: The model's name for people.
-        class_names: K names.
-        limits: Limits of a request.
-    """
+    """Answers the body of a request for answers."""
 
     def __init__(self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings) -> None:
         self._batcher = batcher
@@ -325,14 +312,6 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
 def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, port: int, quiet: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
-
-    Args:
-        model: Answers texts.
-        name: Its name for people.
-        settings: Limits.
-        host: Address to bind.
-        port: Port; 0 takes a free one.
-        quiet: No access log.
 
     Raises:
         AgnewsError: The port is taken.

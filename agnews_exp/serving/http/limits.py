@@ -17,28 +17,18 @@ from agnews_exp.core.errors import MissingDependencyError
 
 
 class ServeSettings(BaseModel):
-    """Limits of a server; every request is inside all of them or refused with the reason.
-
-    Attributes:
-        max_body_bytes: Of a request.
-        max_texts: Of a request.
-        max_characters: Of a text.
-        max_waiting: Requests at work or waiting; the next gets 503.
-        timeout_s: A request that takes longer gets 504.
-        batch_size: Texts that the model answers at once.
-        drain_s: Time that accepted requests have to end after SIGTERM.
-        token: Bearer token that every request for answers must carry; None asks for none.
-    """
+    """Limits of a server; every request is inside all of them or refused with the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_body_bytes: int = Field(1 << 20, ge=1)
-    max_texts: int = Field(256, ge=1)
-    max_characters: int = Field(100_000, ge=1)
-    max_waiting: int = Field(512, ge=1)
-    timeout_s: float = Field(30.0, gt=0)
-    batch_size: int = Field(64, ge=1)
-    drain_s: float = Field(30.0, gt=0)
+    max_body_bytes: int = Field(1 << 20, ge=1)  # of a request
+    max_texts: int = Field(256, ge=1)  # of a request
+    max_characters: int = Field(100_000, ge=1)  # of a text
+    max_waiting: int = Field(512, ge=1)  # requests at work or waiting; the next gets 503
+    timeout_s: float = Field(30.0, gt=0)  # a request that takes longer gets 504
+    batch_size: int = Field(64, ge=1)  # texts that the model answers at once
+    drain_s: float = Field(30.0, gt=0)  # time that accepted requests have to end after SIGTERM
+    # Bearer token that every request for answers must carry; None asks for none.
     token: str | None = Field(None, min_length=1)
 
 
@@ -147,17 +137,11 @@ class _TooLargeError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP response: status, headers, body.
+    """An HTTP response: status, headers, body."""
 
-    Attributes:
-        status: HTTP status.
-        body: JSON.
-        headers: Beyond content type and length.
-    """
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    status: int  # HTTP status
+    body: bytes  # JSON
+    headers: tuple[tuple[str, str], ...] = ()  # beyond content type and length
 
     @classmethod
     def problem(cls, status: int, error: str, detail: str, *headers: tuple[str, str]) -> Reply:
