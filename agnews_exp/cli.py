@@ -26,9 +26,6 @@ def _explain(error: Exception) -> AgnewsError | None:
 def run_command(arguments: Sequence[str]) -> None:
     """Parse and run one sub-command.
 
-    Args:
-        arguments: The words after ``agnews``.
-
     Raises:
         AgnewsError: The command cannot do what was asked.
     """
@@ -192,7 +189,9 @@ def _ui(options: argparse.Namespace) -> None:
     from agnews_exp.config.validation import to_plain
     from agnews_exp.tracking.store import open_ui
 
-    open_ui(to_plain(compose_config(options.overrides)), options.host, options.port)
+    plain = to_plain(compose_config(options.overrides))
+    named = any(word.startswith(("data", "tracking.experiment=")) for word in options.overrides)
+    open_ui(plain, options.host, options.port, plain["tracking"]["experiment"] if named else None)
 
 
 def _sync(options: argparse.Namespace) -> None:

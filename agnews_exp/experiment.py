@@ -63,9 +63,6 @@ class Outcome:
 def run(cfg: DictConfig) -> float:
     """Run one composed configuration as Hydra's task.
 
-    Args:
-        cfg: The composed config, without Hydra's own node.
-
     Returns:
         The objective (``evaluation.primary``), for a sweeper to maximise.
     """
@@ -372,7 +369,7 @@ def _judge_and_write(
         "confusion": {k: m.tolist() for k, m in matrices.items()},
         "data": {
             "name": checked.run.data.name,
-            "source": splits.source,
+            "source": checked.run.data.name if splits.source == "csv" else splits.source,
             "location": splits.location,
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),

@@ -23,6 +23,7 @@ from agnews_exp.core.errors import ConfigError, DataError, unknown_name
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.paths import shown_path
 from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.tables import Reading, open_table
 from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.experiment import Answers, Outcome, execute
@@ -203,7 +204,7 @@ class AnswersFile:
     """A file of answers, matched to the rows of a split by ``split`` and ``row_id``, or by text.
 
     Attributes:
-        path: .csv, .tsv, .jsonl or .parquet.
+        path: Of any format that data may have.
         column: The column with the class names.
     """
 
@@ -292,38 +293,22 @@ def _number(value: Any, column: str) -> float:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a CSV, TSV, JSON-lines or Parquet file by column.
+    """Yield the rows of a file of any format that data may have, by column.
 
     Raises:
-        DataError: The file is missing, or cannot be read.
+        DataError: The file is missing, or a row cannot be read.
     """
-    if not path.is_file():
-        raise DataError(f"There is no file {path} (from {Path.cwd()}).")
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            yield from pq.read_table(path).to_pylist()
-            return
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix in (".jsonl", ".json", ".ndjson"):
-                yield from (json.loads(line) for line in file if line.strip())
-            else:
-                yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", fix="write .csv, .tsv, .jsonl or .parquet in UTF-8"
-        ) from error
+    with open_table(path, Reading(group="--")) as table:
+        for line, values, reason in table.rows(table.names):
+            if values is None:
+                raise DataError(f"{path}, line {line}: {reason}")
+            yield dict(zip(map(str, table.names), values, strict=True))
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-command."""
     command = commands.add_parser("evaluate", help="judge the answers of a model trained elsewhere on the same rows")
-    command.add_argument("file", nargs="?", type=Path, help="answers: .csv, .tsv, .jsonl or .parquet")
+    command.add_argument("file", nargs="?", type=Path, help="answers: CSV, TSV, JSON lines, Parquet, spreadsheets")
     command.add_argument(
         "overrides", nargs="*", help="name=rival; data=... and split_seed=... where no run is to be followed"
     )

@@ -83,15 +83,20 @@ def stored_runs(root: Path) -> tuple[str, list[str]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlruns' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("agnews-exp")
-    if experiment is None:
+    latest = client.search_runs(
+        [known.experiment_id for known in client.search_experiments()],
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    if not latest:
         raise SystemExit(f"{root}: no runs in the store")
-    found = client.search_runs([experiment.experiment_id], order_by=["metrics.`val/macro_f1` DESC"], max_results=500)
+    experiment = latest[0].info.experiment_id
+    found = client.search_runs([experiment], order_by=["metrics.`val/macro_f1` DESC"], max_results=500)
     best: dict[str, Any] = {}
     for run in found:
         if "val/macro_f1" in run.data.metrics:
             best.setdefault(run.data.params.get("model", ""), run)
-    return experiment.experiment_id, [run.info.run_id for run in best.values()][:4]
+    return experiment, [run.info.run_id for run in best.values()][:4]
 
 
 def ui_pages(root: Path, port: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agnews_exp.core.errors import StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import DASH, format_interval, format_number
-from agnews_exp.core.text import spreadsheet_cell, visible
+from agnews_exp.core.text import markdown_table, spreadsheet_cell, visible
 from agnews_exp.drawing import Chart, read_chart, without_defaults
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Column:
     name: str  # its heading, in the CSV file too; a column of scores names its split
     form: str = ""  # how its plain numbers are written; empty: whole ones with separators, others with four digits
     unit: str = ""  # in the heading, in brackets
-    # texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
+    # Texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
     width: int = 0
 
     @property
@@ -165,7 +165,7 @@ class Findings:
 
     headline: str = ""  # the answer in one sentence
     blocks: tuple[Block, ...] = ()  # the evidence, in the order of reading
-    # numbers for result.json and MLflow, such as ``test/ece_temperature``
+    # Numbers for result.json and MLflow, such as ``test/ece_temperature``.
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # everything else, JSON-able
 
@@ -315,10 +315,9 @@ def _markdown_table(table: Table, mark: str, tables: str) -> list[str]:
     head = [f"{mark} {markdown_text(table.title)}" if table.title else ""]
     if not rows:
         return [*head, table.cut_note(0) or "None.", markdown_text(table.note)]
-    rule = ["---:" if table.is_numeric(i) else "---" for i in range(len(table.columns))]
-    lines = [[markdown_text(column.heading) for column in table.all_columns], rule]
-    lines += [[markdown_text(cell) for cell in row] for row in rows]
-    drawn = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    heads = [markdown_text(column.heading) for column in table.all_columns]
+    numeric = [table.is_numeric(i) for i in range(len(heads))]
+    drawn = markdown_table(heads, ([markdown_text(cell) for cell in row] for row in rows), numeric)
     said = f"<sub>{markdown_text(table.provenance)}</sub> [CSV]({tables}{table.name}.csv)" if table.provenance else ""
     return [*head, drawn, markdown_text(table.cut_note(len(rows))), markdown_text(table.note), said]
 
@@ -477,7 +476,8 @@ def _terminal_block(block: Block) -> list[Any]:
         case Table(folded=True):
             return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
-            rows, numeric = block.texts(_MOST_TERMINAL_ROWS), [block.is_numeric(i) for i in range(len(block.all_columns))]
+            rows = block.texts(_MOST_TERMINAL_ROWS)
+            numeric = [block.is_numeric(i) for i in range(len(block.columns))]
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
                 side: Any = "right" if numeric[i] else "left"

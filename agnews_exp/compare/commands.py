@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable
@@ -82,6 +83,8 @@ def _top(options: argparse.Namespace) -> None:
         print(json.dumps([{"run": str(e.folder.path)} | {k: e.result.get(k) for k in keys} for e in entries], indent=1))
         return
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 400
     if not groups:
         asked = f" that answers {' '.join(options.filter)}" if options.filter else ""
         console.print(
@@ -92,25 +95,37 @@ def _top(options: argparse.Namespace) -> None:
     for group in groups:
         data = group[0].result["data"]
         rows = ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if name != "train")
-        title = f"{data['name']}, rows: {rows}, by {options.metric}"
+        shown = group[: options.limit]
+        facts = {
+            "fraction": [f"{entry.result['data_fraction']:g}" for entry in shown],
+            "seed": [str(entry.result["seed"]) for entry in shown],
+        }
+        same = "".join(f", {name} {values[0]}" for name, values in facts.items() if len(set(values)) == 1)
+        facts = {name: values for name, values in facts.items() if len(set(values)) > 1}
+        title = f"{data['name']}, rows: {rows}{same}, by {options.metric}"
         table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
         table.add_column("#", justify="right")
-        table.add_column("run", overflow="fold", ratio=1)
+        table.add_column("run", no_wrap=True)
         table.add_column(f"{options.metric} [95 %]", justify="right", no_wrap=True)
         for name in more:
             table.add_column(name, justify="right", no_wrap=True)
-        for name in ("fraction", "seed"):
-            table.add_column(name, justify="right")
+        for name in facts:
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column("id", no_wrap=True)
-        for rank, entry in enumerate(group[: options.limit], start=1):
+        lines = []
+        for rank, entry in enumerate(shown, start=1):
             low, high = entry.interval(options.metric) or (None, None)
             value = _number(entry.value) if low is None else format_interval(entry.value, low, high, "metric")
             values = [value, *(_number(entry.result["metrics"].get(name)) for name in more)]
-            facts = [f"{entry.result['data_fraction']:g}", str(entry.result["seed"])]
+            values += [several[rank - 1] for several in facts.values()]
             name = f"{entry.result['name']}{' *' if entry.fits_on_validation else ''}"
-            table.add_row(str(rank), name, *values, *facts, short_name(entry.folder, output_dir))
+            lines.append([str(rank), name, *values, short_name(entry.folder, output_dir)])
+        taken = [[column.header, *cells] for column, cells in zip(table.columns, zip(*lines, strict=True), strict=True)]
+        room = console.width - sum(max(map(len, map(str, cells))) + 2 for cells in (taken[0], *taken[2:])) - 1
+        for number, name, *cells in lines:
+            table.add_row(number, _cut(name, max(12, room)), *cells)
         console.print(table)
-        if any(entry.fits_on_validation for entry in group[: options.limit]):
+        if any(entry.fits_on_validation for entry in shown):
             console.print("* fitted on validation rows, which flatters its validation score", style="dim")
         if len(group) > options.limit:
             console.print(f"... and {len(group) - options.limit:,} more (--limit)", style="dim")
@@ -122,6 +137,11 @@ def _top(options: argparse.Namespace) -> None:
     if len(best) > 1:
         words = " ".join(short_name(entry.folder, output_dir) for entry in best[:2])
         console.print(f"next   agnews compare {words}", soft_wrap=True)
+
+
+def _cut(name: str, room: int) -> str:
+    """Return a name without its middle where it is longer than there is room."""
+    return name if len(name) <= room else f"{name[: room - room // 3 - 1]}…{name[-(room // 3) :]}"
 
 
 def _number(value: float | None) -> str:
@@ -334,11 +354,15 @@ def _compare(options: argparse.Namespace) -> None:
 def _log(plain: dict[str, Any], folder: Path, found: Comparison, compared: ComparedRuns) -> str:
     """Log a comparison's files, and its figures as metrics, as a run of its own."""
     from agnews_exp.tracking.mlflow_mirror import Store
+    from agnews_exp.tracking.record import RunFolder
 
     tags = {"kind": "comparison", "mlflow.note.content": (folder / "comparison.md").read_text(encoding="utf-8")}
     params = {"split": compared.split, "n_items": str(len(compared.labels))}
     params |= {f"run_{number}": path.name for number, path in enumerate(compared.folders.values())}
-    return Store(plain).log_folder("comparison", folder, tags=tags, params=params, metrics=_metrics(found))
+    experiment = RunFolder(next(iter(compared.folders.values()))).config()["tracking"]["experiment"]
+    return Store(plain).log_folder(
+        "comparison", folder, tags=tags, params=params, metrics=_metrics(found), experiment=experiment
+    )
 
 
 def _metrics(found: Comparison) -> dict[str, float]:

@@ -105,8 +105,10 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydr
 
 
 def quoted(text: str) -> str:
-    """Return a text as one quoted value of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Return a text as one quoted value of Hydra's grammar, where only backslashes before a quote are escaped."""
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
+    return f"{mark}{escaped}{mark}"
 
 
 def extra_folders(words: Sequence[str]) -> list[Path]:

@@ -264,7 +264,7 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
 def _report_stop(stop: BaseException) -> int:
     terminated = any(isinstance(link, Terminated) for link in _chain(stop))
     how = "Terminated (SIGTERM)" if terminated else "Interrupted"
-    _say(f"{how}. Finished work is kept; the same command starts again.")
+    _say(f"{how}. Finished work is kept; the same command starts again, a network's training goes on with resume=auto.")
     return TERMINATED if terminated else INTERRUPTED
 
 

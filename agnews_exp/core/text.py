@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
@@ -48,6 +49,19 @@ _PASSWORD = re.compile(
 def masked(text: str) -> str:
     """Return a text whose addresses (``scheme://user:password@host/...?password=...``) show no passwords."""
     return _PASSWORD.sub(lambda m: f"{m.group(1) or m.group(2)}***", text)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[bool] = ()) -> str:
+    """Return a Markdown table whose cells show foreign text as it is.
+
+    Args:
+        head: The names of the columns.
+        rows: Cells, as many a row.
+        right: Which columns stand flush right; by default none.
+    """
+    rule = ["---:" if flush else "---" for flush in (*right, *[False] * (len(head) - len(right)))]
+    lines = [[markdown_cell(str(cell)) for cell in row] for row in (head, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [lines[0], rule, *lines[1:]])
 
 
 LONGEST_NAME = 1000

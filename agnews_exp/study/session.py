@@ -349,11 +349,7 @@ The same command goes on where it was interrupted; what has finished is not repe
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-command.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-command."""
     study = commands.add_parser(
         "study",
         help="run or resume a study: a list of stages from the data audit to the report",

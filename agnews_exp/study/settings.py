@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agnews_exp.config.compose import explain_composition, header_of
+from agnews_exp.config.compose import explain_composition
 from agnews_exp.config.schema import Fraction
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, unknown_name
 from agnews_exp.core.paths import config_folder
@@ -156,10 +156,9 @@ class AskedStudy:
         return shlex.join(["agnews", "study", self.profile, *self.given])
 
 
-def profiles() -> dict[str, str]:
-    """Return every profile with the first line of its YAML."""
-    found = sorted(path.stem for path in (config_folder() / GROUP).glob("*.yaml"))
-    return {name: header_of(GROUP, name) for name in found}
+def profiles() -> list[str]:
+    """Return the names of all profiles."""
+    return sorted(path.stem for path in (config_folder() / GROUP).glob("*.yaml"))
 
 
 def ask(profile: str, given: Sequence[str]) -> AskedStudy:
@@ -173,7 +172,7 @@ def ask(profile: str, given: Sequence[str]) -> AskedStudy:
         ConfigError: An unknown profile, key or stage, a bad value, or an override that stages choose themselves.
     """
     if profile not in profiles():
-        raise unknown_name("study", profile, list(profiles()))
+        raise unknown_name("study", profile, profiles())
     own = [word for word in given if override_key(word).startswith(f"{GROUP}.")]
     shared = [word for word in given if word not in own]
     for word in shared:
@@ -289,12 +288,7 @@ def missing_package(package: str | None, extra: str | None) -> str | None:
 
 
 def choose_transformer(settings: StudySettings, machine: Machine) -> tuple[str | None, dict[str, str]]:
-    """Return the first candidate that can be had, or None, and why those before it cannot.
-
-    Args:
-        settings: The study's; ``transformer`` may name one candidate.
-        machine: This machine.
-    """
+    """Return the first candidate that can be had, or None, and why those before it cannot."""
     names = [*settings.transformers] if settings.transformer == "auto" else [settings.transformer]
     refused: dict[str, str] = {}
     for name in names:

@@ -70,8 +70,7 @@ def _list(options: argparse.Namespace) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in ("sweep", "state", "done", "failed", "best", "", "created", "swept"):
-        no_wrap = column != "swept"
-        table.add_column(column, no_wrap=no_wrap, overflow="fold", justify="right" if column in _NUMBERS else "left")
+        table.add_column(column, no_wrap=True, overflow="ellipsis", justify="right" if column in _NUMBERS else "left")
     for folder in sorted(found, key=lambda f: (str(f.info().get("created", "")), f.name)):
         info, states = folder.info(), folder.states()
         done, pruned, failed = (sum(s.status in names for s in states) for names in (SETTLED, ("pruned",), ("failed",)))

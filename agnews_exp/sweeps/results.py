@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import format_seconds
 from agnews_exp.core.paths import shown_path
-from agnews_exp.core.text import markdown_cell, spreadsheet_cell
+from agnews_exp.core.text import markdown_table, spreadsheet_cell
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.sweeps.replay import repeat_command
 from agnews_exp.sweeps.state import (
@@ -216,11 +216,9 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
     if not rows:
         return "No job has finished."
     head, *body = aggregate(rows, maximise=maximise)
-    lines = [head, ["---"] * len(head), *([markdown_cell(label), *cells] for label, *cells in body)]
-    drawn = ["| " + " | ".join(line) + " |" for line in lines]
-    if any(len(members) > 1 for members in groups(rows).values()):
-        drawn += ["", f"Mean ± standard deviation [{LEVEL:.0%} t interval] (seeds)."]
-    return "\n".join(drawn)
+    repeated = any(len(members) > 1 for members in groups(rows).values())
+    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else ""
+    return markdown_table(head, body) + note
 
 
 _PREFERRED = ("data_fraction",)
@@ -451,11 +449,8 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
 
 
 def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
-    lines = ["| job | overrides | reason |", "| --- | --- | --- |"]
-    for state in failed:
-        reason = (state.reason or state.status).replace("|", "\\|")
-        lines.append(f"| {state.num} | `{state.words(swept)}` | {reason} |")
-    return "\n".join(lines)
+    rows = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
+    return markdown_table(["job", "overrides", "reason"], rows)
 
 
 def table_console() -> Console:

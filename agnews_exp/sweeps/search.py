@@ -36,6 +36,7 @@ from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, first_line, refuse_password, unknown_name
 from agnews_exp.core.suggestions import nearest
+from agnews_exp.core.text import markdown_table
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.evaluation.metrics import MEASURED, METRICS, direction
 from agnews_exp.sweeps.session import SweepSession
@@ -490,12 +491,15 @@ def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
     ]
     write_json(folder.path / BEST, {"objectives": search.settings.objectives, "best": content})
     lines = [f"### {'Best trial' if len(search.settings.objectives) == 1 else 'Pareto set'}", ""]
-    lines += ["| trial | " + " | ".join(search.settings.objectives) + " | parameters |"]
-    lines += ["| --- | " + "--- | " * len(search.settings.objectives) + "--- |"]
-    for entry in content:
-        values = " | ".join(f"{v:.4f}" for v in entry["values"].values())
-        params = ", ".join(f"{k}={_short(v)}" for k, v in entry["params"].items())
-        lines.append(f"| {entry['trial']} | {values} | {params} |")
+    rows = [
+        [
+            entry["trial"],
+            *(f"{v:.4f}" for v in entry["values"].values()),
+            ", ".join(f"{k}={_short(v)}" for k, v in entry["params"].items()),
+        ]
+        for entry in content
+    ]
+    lines += [markdown_table(["trial", *search.settings.objectives, "parameters"], rows)]
     if content:
         job = "" if len(search.settings.objectives) == 1 else " --job N"
         lines += ["", "The trials did not score the test set. Fit one again and score it there: "]

@@ -35,11 +35,7 @@ _PACKAGES = (
 
 
 def describe_environment(root: Path) -> dict[str, Any]:
-    """Return versions, git state and hardware; asks package metadata, so nothing heavy is imported.
-
-    Args:
-        root: The folder whose git state counts.
-    """
+    """Return versions, git state and hardware; asks package metadata, so nothing heavy is imported."""
     import psutil
 
     return {

@@ -114,11 +114,7 @@ class SavedModel:
 
 
 def trusted_types(folder: Path) -> list[str]:
-    """Return the types that a loader of a classical model must trust, read from its manifest without scikit-learn.
-
-    Args:
-        folder: The model folder.
-    """
+    """Return the types that a loader of a classical model must trust, read from its manifest without scikit-learn."""
     manifest = read_manifest(folder)
     if "types" not in manifest:
         return named_types(folder / MODEL_FILE)

@@ -25,6 +25,7 @@ from typing import Any
 from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.paths import HISTORY
 from agnews_exp.core.process import check_terminated, is_gone
+from agnews_exp.core.text import markdown_cell, markdown_table
 from agnews_exp.tracking import record
 from agnews_exp.tracking.record import RunFolder, read_json
 from agnews_exp.tracking.store import flatten, prepare_store
@@ -92,6 +93,16 @@ class Store:
         self.output_dir = Path(plain["paths"]["output_dir"])
         self.client: Any = None
 
+    def connect(self, experiment: str | None = None) -> str:
+        """Make the client; return the id of an experiment, which is made where it is missing, or of none."""
+        uri, experiment_id = prepare_store(self.mlruns, self._settings["uri"], experiment)
+        import mlflow
+        from mlflow.tracking import MlflowClient
+
+        mlflow.set_tracking_uri(uri)  # a logged model is looked up in the global store, whatever the client's
+        self.client = MlflowClient(tracking_uri=uri)
+        return experiment_id
+
     def experiment(self, name: str | None = None) -> tuple[str, str]:
         """Return an experiment's id, and the key under which folders note their MLflow runs in it.
 
@@ -103,21 +114,11 @@ class Store:
         """
         name = name or self.default
         if name not in self._experiments:
-            uri, experiment_id = prepare_store(self.mlruns, self._settings["uri"], name)
-            import mlflow
-            from mlflow.tracking import MlflowClient
-
-            mlflow.set_tracking_uri(uri)  # a logged model is looked up in the global store, whatever the client's
-            self.client = MlflowClient(tracking_uri=uri)
+            experiment_id = self.connect(name)
             made = self.client.get_experiment(experiment_id).creation_time
             self._experiments[name] = experiment_id, f"{experiment_id}-{made}"
             self.progress()
         return self._experiments[name]
-
-    @property
-    def experiment_ids(self) -> list[str]:
-        """The experiments that were asked for."""
-        return [experiment_id for experiment_id, _ in self._experiments.values()]
 
     def log(
         self,
@@ -147,6 +148,7 @@ class Store:
         tags: Mapping[str, str],
         params: Mapping[str, str],
         metrics: Mapping[str, float],
+        experiment: str | None = None,
     ) -> str:
         """Log a folder of results that is no run's, such as a comparison's, as a finished MLflow run.
 
@@ -156,13 +158,14 @@ class Store:
             tags: Its tags; the note is one of them.
             params: Its parameters.
             metrics: Its numbers.
+            experiment: Where to; None takes the configured one.
 
         Returns:
             The MLflow run's id.
         """
         from mlflow.entities import Metric
 
-        experiment_id, _ = self.experiment()
+        experiment_id, _ = self.experiment(experiment)
         run_id = str(self.client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
         now = round(time.time() * 1000)
         self.log(run_id, params=params, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
@@ -447,18 +450,17 @@ def headline_note(result: Mapping[str, Any]) -> str:
     data, metrics = result["data"], result["metrics"]
     rows = data["rows"]
     splits = {split: title for split, title in (("val", "validation"), ("test", "test")) if split in rows}
-    lines = [f"| | {' | '.join(splits.values())} |", "| --- |" + " --- |" * len(splits)]
-    for name in headline(_own(result)):
-        if f"val/{name}" in metrics:
-            values = " | ".join(f"{metrics[f'{split}/{name}']:.4f}" for split in splits)
-            lines.append(f"| {name} | {values} |")
-    tested = f"{rows['test']:,} test rows" if "test" in rows else "test rows not scored"
-    lines += [
-        "",
-        f"{data['source']}, {rows['train']:,} training, {rows['val']:,} validation, {tested}; "
-        f"seed {result['seed']}, split seed {result['split_seed']}.",
+    table = [
+        [name, *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits)]
+        for name in headline(_own(result))
+        if f"val/{name}" in metrics
     ]
-    return "\n".join(lines)
+    tested = f"{rows['test']:,} test rows" if "test" in rows else "test rows not scored"
+    said = (
+        f"{data['source']}, {rows['train']:,} training, {rows['val']:,} validation, {tested}; "
+        f"seed {result['seed']}, split seed {result['split_seed']}."
+    )
+    return f"{markdown_table(['', *splits.values()], table)}\n\n{markdown_cell(said)}"
 
 
 def _log_dataset(run_id: str, data: Mapping[str, Any], store: Store) -> None:
@@ -657,9 +659,6 @@ def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
     """Mirror every folder that the configured store does not have as it is now.
 
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where from and where to.
-
     Returns:
         How many runs were mirrored, and how many could not be.
 
@@ -667,7 +666,7 @@ def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
         MlflowException: The store itself cannot be reached.
     """
     store = Store(plain)
-    store.experiment()
+    store.connect()
     done = failed = 0
     for root in sorted(_roots(store.output_dir)):
         with watched(root, wait=not _at_work(root)) as free:
@@ -681,8 +680,7 @@ def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
                     check_terminated()
                     log.warning("%s: %s", folder.name, first_line(error))
                     failed += 1
-    for experiment_id in store.experiment_ids:
-        close_stale_runs(store, experiment_id)
+    close_stale_runs(store)
     return done, failed
 
 
@@ -708,15 +706,17 @@ def _roots(output_dir: Path) -> list[Path]:
     return runs + [path.parent for path in output_dir.glob(f"sweeps/*/{SWEEP}")]
 
 
-def close_stale_runs(store: Store, experiment_id: str) -> int:
+def close_stale_runs(store: Store) -> int:
     """Mark runs KILLED that say RUNNING though their process on this machine is gone; return how many.
 
     These are runs whose folder is gone as well; of all others the folder says how they ended.
     """
     closed = 0
-    for run in store.client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000):
+    everywhere = [found.experiment_id for found in store.client.search_experiments()]
+    for run in store.client.search_runs(everywhere, "attributes.status = 'RUNNING'", max_results=1000):
         tags = run.data.tags
-        if tags.get("host") != platform.node() or not tags.get("pid", "").isdigit():
+        ours = "run_folder" in tags and tags.get("host") == platform.node()
+        if not ours or not tags.get("pid", "").isdigit():
             continue
         # A sweep that goes on is older than the process that works on it now.
         started = int(tags.get("resumed") or run.info.start_time) / 1000

@@ -280,12 +280,8 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
     if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise AgnewsError(f"There is no MLflow store at {uri}.", fix="agnews sync")
     client = MlflowClient(tracking_uri=uri)
-    name = plain["tracking"]["experiment"]
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        raise ConfigError(f"MLflow has no experiment '{name}'.", fix="tracking.experiment=<name>")
     try:
-        stored = client.search_runs([experiment.experiment_id], query, max_results=200)
+        stored = client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=200)
     except MlflowException as error:
         raise ConfigError(f"MLflow cannot read the filter {query!r}: {first_line(error)}") from error
     known = runs(plain)

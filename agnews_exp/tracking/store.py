@@ -11,11 +11,12 @@ import logging
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.process import find_os_error
@@ -27,8 +28,8 @@ SWEEPS_KEY = "sweeps"
 
 _COLUMNS = (
     "metrics.`val/macro_f1`",
-    "metrics.`test/macro_f1`",
-    "metrics.`test/accuracy`",
+    "metrics.`val/accuracy`",
+    "metrics.`val/log_loss`",
     "metrics.`time/fit`",
     "metrics.`throughput_batch`",
     "params.`model`",
@@ -39,8 +40,13 @@ _COLUMNS = (
 )
 _SECTION = "agnews-headline"
 _CHARTS: tuple[dict[str, object], ...] = (
+    {
+        "type": "SCATTER",
+        "xaxis": {"key": "time/fit", "type": "METRIC"},
+        "yaxis": {"key": "val/macro_f1", "type": "METRIC"},
+        "displayName": "validation macro-F1 by seconds of fitting",
+    },
     {"type": "BAR", "metricKey": "val/macro_f1", "displayName": "validation macro-F1"},
-    {"type": "BAR", "metricKey": "test/macro_f1", "displayName": "test macro-F1"},
     {"type": "BAR", "metricKey": "time/fit", "displayName": "seconds of fitting"},
     {
         "type": "SCATTER",
@@ -113,16 +119,16 @@ def is_local(uri: str) -> bool:
     return uri.startswith("sqlite:")
 
 
-def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str) -> tuple[str, str]:
+def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str | None) -> tuple[str, str]:
     """Create store and experiment if they are missing.
 
     Args:
         mlruns_dir: Folder of mlflow.db and artifacts/.
         configured: ``tracking.uri``; None for the local store.
-        experiment: The experiment's name.
+        experiment: The experiment's name; None only looks whether the store answers.
 
     Returns:
-        The tracking URI and the experiment's id.
+        The tracking URI and the experiment's id, which is empty where none was asked for.
     """
     quieten()
     from filelock import FileLock
@@ -216,11 +222,14 @@ def _wait_within_reason() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 
-def _experiment_id(uri: str, name: str, artifacts: str | None) -> str:
+def _experiment_id(uri: str, name: str | None, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
+    if name is None:
+        client.search_experiments(max_results=1)
+        return ""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -311,35 +320,72 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: str(values)[:6000]}
 
 
-def open_ui(plain: Mapping[str, Any], host: str, port: int) -> None:
+def _latest_experiment(uri: str) -> str | None:
+    """Return the name of the experiment with the run that was started last."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    names = {found.experiment_id: str(found.name) for found in client.search_experiments()}
+    latest = client.search_runs(list(names), max_results=1, order_by=["attributes.start_time DESC"])
+    return names[latest[0].info.experiment_id] if latest else None
+
+
+def open_ui(plain: Mapping[str, Any], host: str, port: int, experiment: str | None = None) -> None:
     """Replace this process by ``mlflow server`` on the store; ends with Ctrl-C.
 
     Args:
         plain: The resolved config.
         host: Address to bind.
         port: Port to bind.
+        experiment: The one to open; None opens the one with the latest run.
 
     Raises:
         AgnewsError: The port is taken, or the store is a remote server that has a UI of its own.
     """
     settings = plain["tracking"]
     mlruns = Path(plain["paths"]["mlruns_dir"])
-    uri, experiment_id = prepare_store(mlruns, settings["uri"], settings["experiment"])
+    uri, _ = prepare_store(mlruns, settings["uri"], None)
     if not is_local(uri):
         raise AgnewsError(f"The runs are on a server, which has its own UI: {uri}", fix=f"open {uri} in a browser")
     _check_port(host, port)
+    name = experiment or _latest_experiment(uri) or settings["experiment"]
+    _, experiment_id = prepare_store(mlruns, settings["uri"], name)
     _renew_views(uri, experiment_id)
-    print(f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)")
-    print(f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}", flush=True)
+    log = mlruns / "ui.log"
+    said = (
+        f"MLflow UI: {runs_address(host, port, experiment_id)}    (Ctrl-C ends it)\n"
+        f"sweeps:    {runs_address(host, port, experiment_id, SWEEPS_KEY)}"
+    )
+    if os.fork() == 0:
+        _say_when_it_answers(host, port, said, log)
     command = [
         sys.executable, "-m", "mlflow", "server",
         "--backend-store-uri", uri,
         "--default-artifact-root", (mlruns / "artifacts").resolve().as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     # Nobody asks this server for jobs, and the workers for them take most of its start.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, fixed words
+
+
+def _say_when_it_answers(host: str, port: int, said: str, log: Path) -> NoReturn:
+    """Be the child that tells the address as soon as the server, its parent, answers there, or that it has ended."""
+    import signal
+    import socket
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the server
+    server = os.getppid()
+    while os.getppid() == server:
+        with suppress(OSError), socket.create_connection((host.replace("0.0.0.0", "127.0.0.1"), port), timeout=1):  # noqa: S104
+            print(said, flush=True)
+            os._exit(0)
+        time.sleep(0.2)
+    print(f"The server has ended before it answered; its log: {log}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _renew_views(uri: str, experiment_id: str) -> None:

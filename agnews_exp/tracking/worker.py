@@ -175,7 +175,7 @@ class Watch:
         if failure is not None:
             raise failure
         if ended and is_sweep(self._folder):
-            close_stale_runs(self._store, self._store.experiment()[0])
+            close_stale_runs(self._store)
 
     def _folders(self) -> list[Path]:
         if not is_sweep(self._folder):

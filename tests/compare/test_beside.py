@@ -46,23 +46,3 @@ def test_students_stand_behind_their_teacher_and_other_runs_are_left_out() -> No
         ("teacher: minilm", "labels"), ("linear", "labels"), ("linear", "teacher (alpha 0.5, T 2)"),
     ]  # fmt: skip
     assert table.texts()[2][5] == "97.0%"
-
-
-def test_top_shows_validation_with_its_interval_and_test_only_on_request(
-    store_run: StoreRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from agnews_exp.cli import run_command
-
-    monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
-    for number, model in enumerate(("logreg", "a_model_with_a_name_of_forty_characters_"), start=1):
-        store_run(tmp_path / "outputs", number, model, 0.9, 0.8)
-    run_command(["top"])
-    shown = capsys.readouterr().out
-    assert "test/macro_f1" not in shown
-    assert "[0.86" in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    run_command(["top", "--test"])
-    shown = capsys.readouterr().out
-    assert "test/macro_f1" in shown
-    assert "2 test scores" in shown

@@ -54,6 +54,10 @@ def test_terminal_shows_metrics_the_run_folder_and_the_next_command(project):
     assert f"{shown:.4f}" in done.stdout
     assert folder.name in done.stdout
     assert "agnews ui" in done.stdout
+    logged = next(line for line in (folder / "run.log").read_text().splitlines() if "loading" in line)
+    assert "[INFO] - loading" in logged
+    shown = next(line for line in done.stdout.splitlines() if "loading" in line)
+    assert shown == f"{logged[12:20]}{logged.partition('] -')[2]}", "a terminal gets time and message"
 
 
 def test_mlflow_run_holds_params_metrics_tags_inputs_artifacts_and_a_model_that_answers(project):

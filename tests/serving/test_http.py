@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
+import uvicorn
+
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.serving.http import app
 from agnews_exp.serving.http.app import Batcher, create_app
 from agnews_exp.serving.http.limits import ServeSettings
 
@@ -245,9 +248,28 @@ def test_without_the_token_nothing_is_answered_but_the_probes(given):
 
 
 def test_with_the_token_requests_are_answered():
-    assert (
-        answered(ask(["a"]), ServeSettings(token="secret"), headers=[("authorization", "Bearer secret")]).status == 200
-    )
+    for given in ("Bearer secret", "bearer secret", "BEARER secret"):
+        headers = [("authorization", given)]
+        assert answered(ask(["a"]), ServeSettings(token="secret"), headers=headers).status == 200, given
+
+
+def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
+    monkeypatch.setattr(app, "IDLE_SECONDS", 0.1)
+    config = uvicorn.Config(lambda scope: None, http=app.Impatient, log_config=None)
+
+    async def wait_silently():
+        config.load()
+        state = uvicorn.server.ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: app.Impatient(config, state, {}), "127.0.0.1", 0)
+        for begun in (b"", b"POST /predict HTTP/1.1\r\nhost:"):  # nothing at all, and headers without an end
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+        server.close()
+
+    asyncio.run(wait_silently())
 
 
 def test_unknown_paths_and_methods_are_refused_as_json():

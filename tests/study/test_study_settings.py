@@ -161,7 +161,7 @@ def test_estimates_follow_the_pace_of_the_stages_that_have_ended(tmp_path, capsy
     assert left(10_000, 2)[1] == "at this machine's pace"
 
 
-@pytest.mark.parametrize("profile", list(profiles()))
+@pytest.mark.parametrize("profile", profiles())
 def test_every_run_of_a_profile_composes(profile, tmp_path):
     plan, parser = planner(tmp_path, profile), OverridesParser.create()
     checked = 0

@@ -75,7 +75,7 @@ class Records:
         """A sweep's folder with the states of its jobs."""
         folder = self.outputs / "sweeps" / name
         times = {"created": "2026-01-02T03:04:05+00:00", "ended": "2026-01-02T04:04:05+00:00"}
-        own = {"experiment": "agnews-exp", "host": "elsewhere", "pid": 1, "tags": {"sweep.command": "run.py -m x"}}
+        own = {"experiment": "sample", "host": "elsewhere", "pid": 1, "tags": {"sweep.command": "run.py -m x"}}
         content = {"name": name, "status": "finished", "primary": "val/macro_f1", "tracking": own, **times, **info}
         record.write_json(folder / "sweep.json", content)
         for num, state in states.items():

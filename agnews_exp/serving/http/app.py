@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
@@ -305,6 +306,23 @@ class _JsonLines(logging.Formatter):
         return json.dumps(entry | {"message": message})
 
 
+IDLE_SECONDS = 20.0
+"""How long a new connection may take until the headers of its first request are there."""
+
+
+class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's protocol, which closes a connection that asks nothing; by itself it waits for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(IDLE_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
 def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, port: int, quiet: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
 
@@ -336,6 +354,7 @@ def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, 
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_s),
+        http=Impatient,
         h11_max_incomplete_event_size=64 * 1024,
     )
     listening = _listen(config, host, port)
