@@ -366,8 +366,13 @@ def known_overrides(config: DictConfig, folder: Path | None = None, extra: Seque
 
 @cache
 def _keys_in(path: Path, _modified_ns: int) -> tuple[str, ...]:
+    """Return the keys of a choice's file and of those choices of its group that it begins with."""
     content = yaml.load(path.read_bytes(), yaml.CSafeLoader)
-    return tuple(_leaves(content)) if isinstance(content, dict) else ()
+    if not isinstance(content, dict):
+        return ()
+    parents = [path.parent / f"{entry}.yaml" for entry in content.get("defaults", ()) if isinstance(entry, str)]
+    inherited = [key for place in parents if place.is_file() for key in _keys_in(place, place.stat().st_mtime_ns)]
+    return tuple(dict.fromkeys([*_leaves(content), *inherited]))
 
 
 def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:

@@ -178,10 +178,6 @@ def clean_text(text: str, steps: Cleaning) -> str:
 
 Tokenizer = Callable[[str], list[str]]
 
-TOKENIZERS: Final[tuple[str, ...]] = ("default", "whitespace", "regex_word", "regex_word2", "nltk", "spacy")
-"""Choices of ``features.tokenizer``: the vectoriser's own pattern; split at whitespace; ``\\w+``;
-scikit-learn's ``\\w\\w+``; NLTK's Penn Treebank rules; spaCy's English rules."""
-
 
 def _nltk() -> Tokenizer:
     with needs("nltk", "features.tokenizer=nltk", "'agnews-exp[nlp]'"):
@@ -199,35 +195,31 @@ def _spacy() -> Tokenizer:
     return lambda text: [token.text for token in tokenizer(text) if not token.is_space]
 
 
-def tokenizer(name: str) -> Tokenizer:
-    """Return the function that splits a text into tokens; no token holds whitespace or is empty.
+_TOKENIZERS: Final[dict[str, Callable[[], Tokenizer]]] = {
+    "default": lambda: re.compile(r"\b\w\w+\b").findall,
+    "whitespace": lambda: str.split,
+    "regex_word": lambda: re.compile(r"\w+").findall,
+    "regex_word2": lambda: re.compile(r"\b\w\w+\b").findall,
+    "nltk": _nltk,
+    "spacy": _spacy,
+}
+TOKENIZERS: Final = tuple(_TOKENIZERS)
+"""Choices of ``features.tokenizer``: the vectoriser's own pattern; split at whitespace; ``\\w+``;
+scikit-learn's ``\\w\\w+``; NLTK's Penn Treebank rules; spaCy's English rules."""
 
-    Args:
-        name: One of :data:`TOKENIZERS`. ``default`` gives ``regex_word2``, what a word vectoriser does by
-            itself.
+
+def tokenizer(name: str) -> Tokenizer:
+    """Return the function that splits a text into tokens, one of :data:`TOKENIZERS`; none holds whitespace or is empty.
 
     Raises:
-        ConfigError: There is no such tokeniser.
         MissingDependencyError: Its package is not installed.
     """
-    if name == "whitespace":
-        return str.split
-    if name == "regex_word":
-        return re.compile(r"\w+").findall
-    if name in ("default", "regex_word2"):
-        return re.compile(r"\b\w\w+\b").findall
-    if name == "nltk":
-        return _nltk()
-    if name == "spacy":
-        return _spacy()
-    raise unknown_name("value for features.tokenizer", name, TOKENIZERS)
+    if name not in _TOKENIZERS:
+        raise unknown_name("value for features.tokenizer", name, TOKENIZERS)
+    return _TOKENIZERS[name]()
 
 
 Stemmer = Callable[[list[str]], list[str]]
-
-STEMMERS: Final[tuple[str, ...]] = ("none", "porter", "snowball", "lancaster", "wordnet", "spacy")
-"""Choices of ``features.stemmer``: three suffix strippers (NLTK, no data), two lemmatisers (need downloaded
-data)."""
 
 _SPACY_MODEL: Final = "en_core_web_sm"
 
@@ -287,29 +279,30 @@ def _spacy_stemming() -> Stemmer:
     return lemmatise
 
 
+_WORD_STEMMERS: Final[dict[str, Callable[[], Callable[[str], str]]]] = {
+    "porter": lambda: _nltk_module("porter").PorterStemmer().stem,
+    "snowball": lambda: _nltk_module("snowball").SnowballStemmer("english").stem,
+    "lancaster": lambda: _nltk_module("lancaster").LancasterStemmer().stem,
+    "wordnet": _wordnet,
+}
+STEMMERS: Final = ("none", *_WORD_STEMMERS, "spacy")
+"""Choices of ``features.stemmer``: three suffix strippers (NLTK, no data), two lemmatisers (need downloaded
+data)."""
+
+
 def stemmer(name: str) -> Stemmer:
-    """Return the function that maps a list of tokens to as many stems or lemmas.
+    """Return the function that maps a list of tokens to as many stems or lemmas, one of :data:`STEMMERS`.
 
     Raises:
-        ConfigError: There is no such stemmer.
         MissingDependencyError: Its package or its data are not installed; the fix says how to get them.
     """
+    if name not in STEMMERS:
+        raise unknown_name("value for features.stemmer", name, STEMMERS)
     if name == "none":
         return lambda tokens: tokens
     if name == "spacy":
         return _spacy_stemming()
-    stem: Callable[[str], str]
-    if name == "porter":
-        stem = _nltk_module(name).PorterStemmer().stem
-    elif name == "snowball":
-        stem = _nltk_module(name).SnowballStemmer("english").stem
-    elif name == "lancaster":
-        stem = _nltk_module(name).LancasterStemmer().stem
-    elif name == "wordnet":
-        stem = _wordnet()
-    else:
-        raise unknown_name("value for features.stemmer", name, STEMMERS)
-    remembered = _Remembered(stem)
+    remembered = _Remembered(_WORD_STEMMERS[name]())
     return lambda tokens: [remembered[token] for token in tokens]
 
 

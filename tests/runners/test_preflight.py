@@ -78,7 +78,7 @@ def test_validate_reads_the_data_and_downloads_nothing(project, animals):
     assert needs_network(checked("data=ag_news", "data.dir=null"))
     assert not needs_network(checked("data=ag_news", "data.dir=/tmp"))
     fine = project.agnews("validate", "data=csv", animals, "model=dummy")
-    assert (fine.returncode, fine.stdout.splitlines()[0]) == (0, "valid: dummy-hybrid_tfidf on csv")
+    assert (fine.returncode, fine.stdout.splitlines()[0]) == (0, "valid: dummy-hybrid_tfidf on animals")
     wrong = project.agnews("validate", "data=csv", animals, "model=dummy", "data.label_column=lable")
     assert wrong.returncode == 2
     assert "data.label_column=label" in wrong.stderr
