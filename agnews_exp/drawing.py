@@ -55,9 +55,9 @@ class Series:
     text: tuple[str, ...] | None = None  # said of each point when pointed at
     dashed: bool = False  # draw the line dashed
     published: bool = False  # somebody's published number: drawn as an open grey mark
-    # title of the panel that the series is drawn in; charts whose series have several are drawn side by side
+    # Title of the panel that the series is drawn in; charts whose series have several are drawn side by side.
     panel: str = ""
-    # of a box: 5th, 25th, 50th, 75th, 95th percentile and mean, where ``x`` does not hold the values
+    # Of a box: 5th, 25th, 50th, 75th, 95th percentile and mean, where ``x`` does not hold the values.
     summary: tuple[float, ...] | None = None
 
 
@@ -68,7 +68,7 @@ class Chart:
     name: str  # file name without ending, unique in its folder or report
     title: str
     # ``dots``: values with intervals, one row a category; ``bars``: lying, one row a category; ``columns``: standing,
-    # over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series; ``heatmap``
+    # over numbers (a histogram) or categories; ``lines``; ``points``; ``box``: one box a series; ``heatmap``.
     kind: Kind
     x_title: str  # with unit
     y_title: str  # with unit
@@ -79,7 +79,7 @@ class Chart:
     z: tuple[tuple[float, ...], ...] = ()  # heat map: rows of shades (0 to 1; NaN is left blank), the first row on top
     labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # heat map: column names, row names
     texts: tuple[tuple[str, ...], ...] = ()  # heat map: what each cell says
-    # lines across the chart: axis, position, what it is
+    # Lines across the chart: axis, position, what it is.
     references: tuple[tuple[Literal["x", "y"], float, str], ...] = ()
     annotations: tuple[tuple[float, float, str], ...] = ()  # words in the chart: x, y, text
     diagonal: bool = False  # draw the line y = x

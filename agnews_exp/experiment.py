@@ -369,7 +369,7 @@ def _judge_and_write(
         "confusion": {k: m.tolist() for k, m in matrices.items()},
         "data": {
             "name": checked.run.data.name,
-            "source": splits.source,
+            "source": checked.run.data.name if splits.source == "csv" else splits.source,
             "location": splits.location,
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),

@@ -5,7 +5,7 @@ sets in which the interval held the true value, or in which the test rejected a 
 simulation's own standard error. "allowed" is the range that the method must keep to; methods that are known to be
 conservative have a wider one, and rows without a range are there for comparison.
 
-    python scripts/check_statistics.py            # some minutes, 1,000 to 20,000 data sets a row
+    python scripts/check_statistics.py            # half an hour and more: 1,000 to 20,000 data sets a row
     python scripts/check_statistics.py --scale 0.2
 
 Exit code 1 when a row is out of its range; with a scale below 1, out by more than three standard errors.

@@ -3,6 +3,7 @@
     pip install atheris schemathesis        # beside the project, in an environment of their own; Linux
     python scripts/fuzz.py                  # every target for a minute
     python scripts/fuzz.py --only csv serve --seconds 300 --keep corpus
+    python scripts/fuzz.py --only files --files 5000   # random files of all formats; needs neither
     python scripts/fuzz.py --list
 
 A target may take its input or refuse it with an error for people. Anything else (another exception, a broken promise,
@@ -26,6 +27,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 SERVE = "serve"
+FILES = "files"
 _INSTRUMENTED = ["agnews_exp", "json", "skops"]
 _LONGEST = 4096
 _SHOWN = 25
@@ -106,8 +108,14 @@ def _compiled() -> list[str]:
     ]
 
 
-def fuzz(name: str, seconds: int, folder: Path, seed: int) -> Found:
+def fuzz(name: str, seconds: int, folder: Path, seed: int, files: int | None = None) -> Found:
     """Fuzz a target."""
+    if name == FILES:
+        from fuzz_files import fuzz_files
+
+        began = time.monotonic()
+        tried, findings = fuzz_files(folder / name, seed, files=files, seconds=seconds)
+        return Found(tried, None, findings, time.monotonic() - began)
     if name == SERVE:
         from fuzz_serve import fuzz_serve
 
@@ -135,9 +143,11 @@ def main() -> int:
     from rich.table import Table
 
     what = {name: target.what for name, target in TARGETS.items()} | {SERVE: "requests to agnews serve (schemathesis)"}
+    what[FILES] = "random files of all formats and encodings: no row is lost or joined"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(what), metavar="NAME", help="these targets (see --list)")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default 60)")
+    parser.add_argument("--files", type=int, help="so many random files for the target files, whatever the time")
     parser.add_argument("--seed", type=int, default=1, help="makes the random choices (default 1)")
     parser.add_argument("--keep", type=Path, help="folder for corpora and findings, gone on with when it exists")
     parser.add_argument("--list", action="store_true", help="name the targets and stop")
@@ -151,7 +161,7 @@ def main() -> int:
     found = {}
     for name in options.only or what:
         console.print(f"{name}: {what[name]}", highlight=False)
-        found[name] = fuzz(name, options.seconds, folder, options.seed)
+        found[name] = fuzz(name, options.seconds, folder, options.seed, options.files)
         for finding in found[name].findings:
             console.print(f"  {finding}", highlight=False, markup=False)
     table = Table(title="fuzzing")

@@ -84,8 +84,9 @@ def analyse(
             chosen[f"{name}_minus_{part}"] = bootstrap_difference(
                 truth, answer.labels, alone.labels, name, resamples=resamples, seed=seed
             ).difference
+    own = uncalibrated(raw[0])[0][np.arange(len(truth)), raw[0].labels]
     fixed = {
-        "before calibration": _fixed(_own_confidence(raw[0]), routers, fixed_confidence),
+        "before calibration": _fixed(np.asarray(own, dtype=np.float64), routers, fixed_confidence),
         "after calibration": _fixed(confidence(first), routers, fixed_confidence),
     }
     at = routers.chosen
@@ -107,16 +108,11 @@ def analyse(
     }
     a, d = chosen["accuracy"], chosen["accuracy_minus_accurate"]
     headline = (
-        f"accuracy {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
-        f"{chosen['escalation_rate']:.1%} of the texts handed over"
+        f"The cascade's accuracy is {a.estimate:.4f}, {d.estimate:+.4f} against {routers.names[1]} alone, with "
+        f"{chosen['escalation_rate']:.1%} of the texts handed over."
     )
     blocks: tuple[Block, ...] = (*_tables(routers, chosen, fixed), *_charts(routers, coverages))
     return Findings(headline, blocks, metrics, details)
-
-
-def _own_confidence(answer: Predictions) -> FloatArray:
-    probabilities = uncalibrated(answer)[0]
-    return np.asarray(probabilities[np.arange(len(answer)), answer.labels], dtype=np.float64)
 
 
 def _routers(

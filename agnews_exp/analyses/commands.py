@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agnews_exp.analyses.exploration.performing import EdaConfig
 
-_VERBS = {
+VERBS = {
     "calibrate": ("calibration", "how far the probabilities can be trusted, before and after calibration"),
     "errors": ("errors", "where the model errs: classes, lengths, sources, artefacts, slices, near-duplicates"),
     "explain": ("explanation", "what the model looks at, for all texts and for single ones"),
@@ -25,7 +25,7 @@ _RUN = "run folder or name, MLflow run id, or an MLflow filter string"
 
 def add_parsers(commands: Any) -> None:
     """Add the sub-commands to the sub-parsers of ``agnews``."""
-    for verb, (analysis, text) in _VERBS.items():
+    for verb, (analysis, text) in VERBS.items():
         command = commands.add_parser(verb, help=text)
         _add_analysis(command, f"conf/evaluation/analyses/{analysis}.yaml")
         command.set_defaults(analysis=analysis)
@@ -157,8 +157,8 @@ def _parts_table(content: Mapping[str, Any], statuses: Mapping[str, str]) -> Any
         table.add_column(column, **options)
     for name, part in content["parts"].items():
         found = [part["headline"]] if part["status"] == "finished" else str(part["reason"]).splitlines()[:1]
-        found += [f"without {what}" for what in part["details"].get("left_out", {})]
-        table.add_row(name, _MARKS[statuses[name]], f"{part['seconds']:.1f}", escape(", ".join(found)))
+        found += [f"Without {what}." for what in part["details"].get("left_out", {})]
+        table.add_row(name, _MARKS[statuses[name]], f"{part['seconds']:.1f}", escape(" ".join(found)))
     return table
 
 
@@ -166,18 +166,8 @@ def _log_exploration(config: EdaConfig, content: Mapping[str, Any]) -> str | Non
     """Log an exploration as a run of its own; a tracker that fails costs a warning."""
     import logging
 
-    from agnews_exp.core.errors import first_line
-
-    try:
-        return _log_run(config, content)
-    except Exception as error:
-        said = "MLflow could not log the exploration: %s. Its folder is complete."
-        logging.getLogger(__name__).warning(said, first_line(error))
-        return None
-
-
-def _log_run(config: EdaConfig, content: Mapping[str, Any]) -> str:
     from agnews_exp.analyses.performing import SUMMARY
+    from agnews_exp.core.errors import first_line
     from agnews_exp.tracking.mlflow_mirror import Store
 
     data, plain = content["data"], config.checked.plain
@@ -187,10 +177,15 @@ def _log_run(config: EdaConfig, content: Mapping[str, Any]) -> str:
     }  # fmt: skip
     params = {"data": data["name"], "source": data["source"], "eda": content["choice"],
               "data_fraction": data["data_fraction"], "seed": content["settings"]["seed"]}  # fmt: skip
-    return Store(plain).log_folder(
-        f"eda-{content['name']}", config.folder, tags=tags, params={k: str(v) for k, v in params.items()},
-        metrics=_metrics(content),
-    )  # fmt: skip
+    words = {k: str(v) for k, v in params.items()}
+    try:
+        return Store(plain).log_folder(
+            f"eda-{content['name']}", config.folder, tags=tags, params=words, metrics=_metrics(content)
+        )
+    except Exception as error:
+        said = "MLflow could not log the exploration: %s. Its folder is complete."
+        logging.getLogger(__name__).warning(said, first_line(error))
+        return None
 
 
 def _metrics(content: Mapping[str, Any]) -> dict[str, float]:

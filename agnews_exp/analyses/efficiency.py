@@ -20,6 +20,7 @@ from pydantic import Field
 from agnews_exp.analyses.findings import Column, Columns, Findings, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, MissingDependencyError, needs, unknown_name
+from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
 from agnews_exp.tracking.environment import describe_environment
@@ -36,7 +37,7 @@ class Energy:
     kwh: float  # of the whole machine, CPU, GPU and memory
     seconds: float  # how long it took
     items: int  # how many items it answered
-    # whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the processor's
+    # Whether the CPU's part comes from a power meter; else codecarbon estimates it from the load and the processor's
     # nominal power. Memory is always estimated from its size.
     metered: bool
     source: str  # the meters and models that codecarbon used, in words
@@ -231,8 +232,10 @@ def analyse(
             "per_million": cost,
         },
     }  # fmt: skip
+    first = latencies[0]
     headline = (
-        f"{latencies[0].p50_ms:.2f} ms for {latencies[0].batch_size} text(s), up to {fastest.throughput:,.0f} texts/s"
+        f"{plural(first.batch_size, 'text')} in a call {'takes' if first.batch_size == 1 else 'take'} "
+        f"{first.p50_ms:.2f} ms; the highest throughput is {fastest.throughput:,.0f} texts/s."
     )
     return Findings(headline, _blocks(facts, latencies, starts, energy), metrics, facts)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -174,70 +174,31 @@ class ExternalRows:
 
 
 def read_external(
-    path: Path,
-    *,
-    text_columns: list[ColumnName],
-    label_column: ColumnName,
-    delimiter: str,
-    encoding: str,
-    has_header: bool,
-    strip: Sequence[Part],
-    group: str,
+    path: Path, text_columns: list[ColumnName], label_column: ColumnName, how: Reading, strip: Sequence[Part]
 ) -> ExternalRows:
     """Read a file as for ``data=csv``, or a folder whose sub-folders are labels with one file a text (20 Newsgroups).
 
     ``strip`` names parts of newsgroup posts to remove, as scikit-learn's ``fetch_20newsgroups(remove=...)`` does; files
-    of a folder are Latin-1; ``group`` is where the configuration holds these options, for messages.
+    of a folder are Latin-1.
 
     Raises:
         DataError: There is nothing at the path, or the file has bad lines.
         ConfigError: A column does not exist.
     """
+    labels = Labels()
     if path.is_dir():
-        found = _read_folder(path)
+        rows = read_file(path, ["text"], "label", labels, replace(how, encoding=_FOLDER_ENCODING))
     else:
-        labels = Labels()
-        how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=group)
         rows = read_file(path, text_columns, label_column, labels, how)
-        found = ExternalRows(rows.texts, rows.labels, list(labels.index))
-    if not strip:
-        return found
-    strippers = _strippers(strip)
-    texts = []
-    for text in found.texts:
-        for strip_part in strippers:
-            text = strip_part(text)
-        texts.append(text)
-    return ExternalRows(texts, found.labels, found.label_names)
+    texts = rows.texts
+    if strip:
+        # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
+        from sklearn.datasets import _twenty_newsgroups as posts
 
-
-def _read_folder(folder: Path) -> ExternalRows:
-    texts, labels = [], []
-    names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    for index, name in enumerate(names):
-        for file in sorted((folder / name).iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                texts.append(file.read_text(_FOLDER_ENCODING))
-                labels.append(index)
-    if not texts:
-        raise DataError(
-            f"{folder} holds no texts: a folder must have one sub-folder a label, with one file a text.",
-            fix="give a CSV, TSV or JSON-lines file, or such a folder",
-        )
-    return ExternalRows(texts, np.array(labels, dtype=np.int64), names)
-
-
-def _strippers(parts: Sequence[Part]) -> list[Callable[[str], str]]:
-    # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
-    from sklearn.datasets import _twenty_newsgroups as posts
-
-    # In scikit-learn's order.
-    known: dict[Part, Callable[[str], str]] = {
-        "headers": posts.strip_newsgroup_header,
-        "footers": posts.strip_newsgroup_footer,
-        "quotes": posts.strip_newsgroup_quoting,
-    }
-    return [known[part] for part in known if part in parts]
+        for part, name in (("headers", "header"), ("footers", "footer"), ("quotes", "quoting")):  # in its order
+            if part in strip:
+                texts = list(map(getattr(posts, f"strip_newsgroup_{name}"), texts))
+    return ExternalRows(texts, rows.labels, list(labels.index))
 
 
 _UNITS = {
@@ -293,12 +254,9 @@ def analyse(
     if path is None:
         return Findings("No external source is configured: set `path` to a labelled file or folder.")
     names = context.splits.class_names
-    rows = read_external(
-        Path(path).expanduser(),
-        text_columns=text_columns if isinstance(text_columns, list) else [text_columns],
-        label_column=label_column, delimiter=delimiter, encoding=encoding, has_header=has_header, strip=strip,
-        group=_GROUP,
-    )  # fmt: skip
+    columns = text_columns if isinstance(text_columns, list) else [text_columns]
+    how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=_GROUP)
+    rows = read_external(Path(path).expanduser(), columns, label_column, how, strip)
     targets = map_labels(
         rows.label_names,
         load_mapping(mapping) if isinstance(mapping, str) else {str(k): v for k, v in (mapping or {}).items()},
@@ -340,10 +298,8 @@ def analyse(
         scores_chart(own, foreign, found),
         matrix_chart("confusion_external", "Confusions on the external rows", matrix, names),
     )
-    estimates = {split: found["macro_f1"].estimate for split, found in intervals.items()}
-    headline = (
-        f"macro-F1 {estimates['external']:.4f} on {facts['kept']:,} external rows, {estimates['test']:.4f} on test"
-    )
+    there, here = (intervals[split]["macro_f1"].estimate for split in ("external", "test"))
+    headline = f"Macro-F1 is {there:.4f} on {facts['kept']:,} external rows and {here:.4f} on test."
     return Findings(headline, blocks, metrics, plain(details))
 
 

@@ -54,7 +54,7 @@ class Column:
     name: str  # its heading, in the CSV file too; a column of scores names its split
     form: str = ""  # how its plain numbers are written; empty: whole ones with separators, others with four digits
     unit: str = ""  # in the heading, in brackets
-    # texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
+    # Texts are cut to so many characters wherever they are shown; the CSV file has all of them. 0: never.
     width: int = 0
 
     @property
@@ -165,7 +165,7 @@ class Findings:
 
     headline: str = ""  # the answer in one sentence
     blocks: tuple[Block, ...] = ()  # the evidence, in the order of reading
-    # numbers for result.json and MLflow, such as ``test/ece_temperature``
+    # Numbers for result.json and MLflow, such as ``test/ece_temperature``.
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # everything else, JSON-able
 
@@ -476,10 +476,8 @@ def _terminal_block(block: Block) -> list[Any]:
         case Table(folded=True):
             return [said(f"{block.title}: {block.name}.csv", "dim")]
         case Table():
-            rows, numeric = (
-                block.texts(_MOST_TERMINAL_ROWS),
-                [block.is_numeric(i) for i in range(len(block.all_columns))],
-            )
+            rows = block.texts(_MOST_TERMINAL_ROWS)
+            numeric = [block.is_numeric(i) for i in range(len(block.columns))]
             drawn = RichTable(title=said(block.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
             for i, column in enumerate(block.all_columns):
                 side: Any = "right" if numeric[i] else "left"

@@ -61,7 +61,7 @@ class Analysis:
 
     name: str  # its key in ``evaluation.analyses``, and its folder's name
     title: str  # the question, for people
-    # called with the context and the configured arguments; returns the findings. The arguments' annotations
+    # Called with the context and the configured arguments; returns the findings. The arguments' annotations
     # (``Annotated[int, Field(ge=1)]``) say what is allowed, and are checked before any work; the comments of its YAML
     # say what they mean.
     function: Callable[..., Findings]

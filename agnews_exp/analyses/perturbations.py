@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -52,6 +52,7 @@ Kind = Literal[
 """All perturbations of a text alone."""
 
 Perturbation = Callable[[str, np.random.Generator, float], str]
+_T = TypeVar("_T")
 _WordEdit = Callable[[str, float, float], str]
 
 _PIECES = re.compile(r"\w+|\W+")
@@ -83,19 +84,15 @@ NEIGHBOURS: Final = _key_neighbours()
 """Lower-case letters and digits, with the keys that touch each."""
 
 
-def _pick(options: Sequence[str], u: float) -> str:
+def _pick(options: Sequence[_T], u: float) -> _T:
     return options[min(int(u * len(options)), len(options) - 1)]
-
-
-def _like(letter: str, model: str) -> str:
-    return letter.upper() if model.isupper() else letter
 
 
 def _swap(word: str, where: float, _: float) -> str:
     places = [i for i in range(len(word) - 1) if word[i] != word[i + 1]]
     if not places:
         return word
-    i = places[min(int(where * len(places)), len(places) - 1)]
+    i = _pick(places, where)
     return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
 
 
@@ -103,28 +100,21 @@ def _keyboard(word: str, where: float, what: float) -> str:
     places = [i for i, letter in enumerate(word) if letter.lower() in NEIGHBOURS]
     if not places:
         return word
-    i = places[min(int(where * len(places)), len(places) - 1)]
-    return word[:i] + _like(_pick(NEIGHBOURS[word[i].lower()], what), word[i]) + word[i + 1 :]
+    i = _pick(places, where)
+    typed = _pick(NEIGHBOURS[word[i].lower()], what)
+    return word[:i] + (typed.upper() if word[i].isupper() else typed) + word[i + 1 :]
 
 
 def _insert(word: str, where: float, what: float) -> str:
-    i = min(int(where * (len(word) + 1)), len(word))
-    return word[:i] + _like(_pick(_ALPHABET, what), word[i - 1] if i > 1 else "a") + word[i:]
+    i, typed = _pick(range(len(word) + 1), where), _pick(_ALPHABET, what)
+    return word[:i] + (typed.upper() if i > 1 and word[i - 1].isupper() else typed) + word[i:]
 
 
 def _delete(word: str, where: float, _: float) -> str:
     if len(word) < 2:
         return word
-    i = min(int(where * len(word)), len(word) - 1)
+    i = _pick(range(len(word)), where)
     return word[:i] + word[i + 1 :]
-
-
-def _upper(word: str, _: float, __: float) -> str:
-    return word.upper()
-
-
-def _lower(word: str, _: float, __: float) -> str:
-    return word.lower()
 
 
 def _synonym(word: str, _: float, what: float) -> str:
@@ -165,8 +155,8 @@ PERTURBATIONS: Final[dict[Kind, Perturbation]] = {
     "keyboard": partial(_by_word, edit=_keyboard),
     "insert": partial(_by_word, edit=_insert),
     "delete": partial(_by_word, edit=_delete),
-    "upper": partial(_by_word, edit=_upper),
-    "lower": partial(_by_word, edit=_lower),
+    "upper": partial(_by_word, edit=lambda word, _, __: word.upper()),
+    "lower": partial(_by_word, edit=lambda word, _, __: word.lower()),
     "synonyms": partial(_by_word, edit=_synonym),
     "html_added": partial(_by_word, edit=_tagged),
     "html_removed": _html_removed,

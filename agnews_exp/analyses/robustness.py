@@ -43,7 +43,7 @@ class Drop(Result):
     """The effect of one variant of the texts on the metrics."""
 
     variant: Variant  # the change of the texts
-    # by metric: the changed texts (a), the same rows unchanged (b), and the difference a - b
+    # By metric: the changed texts (a), the same rows unchanged (b), and the difference a - b.
     metrics: dict[str, PairedBootstrap]
     changed_texts: float  # share of texts that the perturbation changed at all
     changed_answers: float  # share of rows that get another class than unchanged
@@ -155,26 +155,13 @@ def _read_titles(context: AnalysisContext) -> TextRows | None:
 
 Strengths = dict[Kind, tuple[float, ...] | None]
 
-DEFAULT: Final[Strengths] = {
-    "swap": (0.05, 0.1, 0.2),
-    "keyboard": (0.05, 0.1, 0.2),
-    "insert": (0.05, 0.1, 0.2),
-    "delete": (0.05, 0.1, 0.2),
-    "upper": (1.0,),
-    "lower": (1.0,),
-    "synonyms": (0.5, 1.0),
-    "html_added": (0.05, 0.1, 0.2),
-    "html_removed": (1.0,),
-    "truncate": (20, 10, 5),
-}
-
 
 @analysis("robustness", title="What changed texts cost")
 def analyse(
     context: AnalysisContext,
     *,
     n_rows: Annotated[int, Field(ge=20)] = 2000,
-    perturbations: Strengths = DEFAULT,
+    perturbations: Strengths,
     parts: bool = True,
     resamples: Annotated[int, Field(ge=100)] = 2000,
     n_examples: Annotated[int, Field(ge=0, le=20)] = 1,
@@ -186,7 +173,9 @@ def analyse(
         ``test/macro_f1_change_<variant>`` and ``test/accuracy_change_<variant>``: perturbed minus unchanged.
     """
     variants = [make_variant(kind, s) for kind, strengths in perturbations.items() for s in strengths or ()]
-    rows, positions = _sample(context, n_rows, seed)
+    test = context.splits.test
+    positions = np.sort(np.random.default_rng(derive_seed("robustness", seed)).permutation(len(test))[:n_rows])
+    rows = test.take(positions)
     texts = {variant: perturb(rows.texts, rows.row_ids.tolist(), variant, seed) for variant in variants}
     notes = []
     if parts:
@@ -218,15 +207,9 @@ def analyse(
     }
     details = {"rows": len(rows), "row_ids": rows.row_ids, "variants": {d.variant.name: d for d in drops}}
     worst = min(drops, key=lambda drop: drop.metrics["macro_f1"].difference.estimate) if drops else None
-    headline = f"{worst.variant.label}: {worst.metrics['macro_f1'].difference.estimate:+.4f} macro-F1" if worst else ""
+    change = worst.metrics["macro_f1"].difference.estimate if worst else 0.0
+    headline = f"The worst change of texts ({worst.variant.label}) moves macro-F1 by {change:+.4f}." if worst else ""
     return Findings(headline, _blocks(rows, texts, drops, seed, n_examples, notes), metrics, plain(details))
-
-
-def _sample(context: AnalysisContext, n_rows: int, seed: int) -> tuple[TextRows, NDArray[np.int64]]:
-    test = context.splits.test
-    generator = np.random.default_rng(derive_seed("robustness", seed))
-    positions = np.sort(generator.permutation(len(test))[:n_rows])
-    return test.take(positions), positions
 
 
 def _parts(context: AnalysisContext, rows: TextRows, positions: NDArray[np.int64]) -> dict[Variant, list[str]]:

@@ -92,14 +92,9 @@ def print_tables(
 ) -> dict[str, Any]:
     """Print and write the tables that a sweep's runs make: students and teachers, and a chosen reference beside them.
 
-    Args:
-        folder: The sweep's, where the tables are written.
-        runs: Its finished runs.
-        reference: The scalar ``reference`` of the configuration.
-        root: The project's folder.
-
     Returns:
-        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no table.
+        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no
+        table.
     """
     from rich.console import Console
 

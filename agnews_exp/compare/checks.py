@@ -28,7 +28,7 @@ from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap
 from agnews_exp.evaluation.statistics.comparison import compare_predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
-from agnews_exp.evaluation.stored_answers import class_columns, read_table
+from agnews_exp.evaluation.stored_answers import stored_answers
 from agnews_exp.tracking.record import PREDICTIONS
 from agnews_exp.tracking.runs import Run
 
@@ -79,12 +79,8 @@ class CheckedRun(Run):
     @cached_property
     def validation(self) -> tuple[NDArray[np.int64], Predictions]:
         """True classes of the validation rows, shape (n,), and its answers, in the order of the row ids."""
-        import pyarrow.compute as pc
-
-        table = read_table(self.folder / PREDICTIONS)
-        rows = table.filter(pc.equal(table["split"].cast("string"), "val")).sort_by("row_id")
-        labels, given = (rows[column].to_numpy().astype(np.int64) for column in ("label", "prediction"))
-        return labels, Predictions(given, None, class_columns(rows, "probability", tuple(self.result["class_names"])))
+        found = stored_answers(self.folder / PREDICTIONS, "val", tuple(self.result["class_names"]))
+        return found.labels, found.given
 
 
 @dataclass(frozen=True)
@@ -164,12 +160,7 @@ def check_runs(runs: Sequence[CheckedRun]) -> list[Result]:
 
 
 def results_table(results: Sequence[Result], *, everything: bool = False) -> Table:
-    """Return what was found, the gravest first, the same finding of several runs as one row.
-
-    Args:
-        results: Of all checks.
-        everything: Also what is well, and what does not apply.
-    """
+    """Return what was found, the gravest first, the same finding of several runs as one row; or also what is well."""
     order = ("error", "warning", "tip")
     rows: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:

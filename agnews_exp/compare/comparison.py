@@ -26,7 +26,7 @@ from agnews_exp.evaluation.statistics.bootstrap import MARGIN
 from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
 from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
 from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
-from agnews_exp.evaluation.stored_answers import class_columns, read_table
+from agnews_exp.evaluation.stored_answers import StoredAnswers, read_table, stored_answers
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 
 Labels = NDArray[np.int64]
@@ -92,14 +92,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """One run's stored answers for a split, in the order of the row ids; shapes (n,)."""
+    """One run with its stored answers for a split, in the order of the row ids."""
 
     run: RunFolder
     result: dict[str, Any]
-    ids: Labels
-    labels: Labels
-    given: Predictions
-    folds: Labels | None
+    stored: StoredAnswers
 
 
 def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
@@ -145,20 +142,20 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     if models is not answers:
         repeated = {name: group for name, group in zip(names, groups.values(), strict=True) if len(group) > 1}
         if len(repeated) > 1:
-            seeds = {n: {s: a.given for s, a in sorted(group.items())} for n, group in repeated.items()}
+            seeds = {n: {s: a.stored.given for s, a in sorted(group.items())} for n, group in repeated.items()}
         for name in names:
             if name not in seeds:
                 notes.append(f"{name} is left out of the tests over seeds: two models need several seeds each.")
     return ComparedRuns(
-        labels=answers[0].labels,
-        predictions={name: model.given.labels for name, model in zip(names, models, strict=True)},
-        answers={name: model.given for name, model in zip(names, models, strict=True)},
+        labels=answers[0].stored.labels,
+        predictions={name: model.stored.given.labels for name, model in zip(names, models, strict=True)},
+        answers={name: model.stored.given for name, model in zip(names, models, strict=True)},
         own=own,
         primary=primary,
         class_names=tuple(results[0]["class_names"]),
         split=split,
         folders={name: model.run.path for name, model in zip(names, models, strict=True)},
-        folds=answers[0].folds,
+        folds=answers[0].stored.folds,
         seeds=seeds if split != "cv" else {},
         notes=tuple(notes),
     )
@@ -199,14 +196,16 @@ def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, othe
 def _check_same_answers(one: _Answers, other: _Answers, split: str) -> None:
     """Check that two runs answer the same rows, and in cross-validation in the same folds."""
     pair = f"{one.run.path.name} and {other.run.path.name}"
-    if not np.array_equal(one.ids, other.ids):
+    if not np.array_equal(one.stored.row_ids, other.stored.row_ids):
+        sizes = " and ".join(f"{len(a.stored.row_ids):,}" for a in (one, other))
         shares = " and ".join(f"{a.result['data_fraction']:g}" for a in (one, other))
         raise ConfigError(
-            f"{pair} answer different {split} rows ({len(one.ids):,} and {len(other.ids):,}; data_fraction {shares}).",
+            f"{pair} answer different {split} rows ({sizes}; data_fraction {shares}).",
             fix="run both with the same data_fraction, subset and split_seed, or compare them with --split test",
         )
-    if one.folds is not None and other.folds is not None and not np.array_equal(one.folds, other.folds):
-        numbers = [int(a.max()) + 1 for a in (one.folds, other.folds)]
+    folds = [a for a in (one.stored.folds, other.stored.folds) if a is not None]
+    if len(folds) == 2 and not np.array_equal(folds[0], folds[1]):
+        numbers = [int(a.max()) + 1 for a in folds]
         what = f"{numbers[0]} and {numbers[1]} folds" if numbers[0] != numbers[1] else "the rows were dealt otherwise"
         raise ConfigError(
             f"{pair} were cross-validated in different folds ({what}): a fold's scores do not make a pair.",
@@ -227,24 +226,15 @@ def _distinct_names(models: Sequence[_Answers]) -> list[str]:
 
 
 def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
-    table = read_table(run.path / PREDICTIONS, n_classes=len(result["class_names"]))
-    stored = np.asarray(table["split"].combine_chunks().to_numpy(zero_copy_only=False))
-    at = stored == split
-    if not at.any():
-        there = ", ".join(dict.fromkeys(stored))
+    path = run.path / PREDICTIONS
+    found = stored_answers(path, split, tuple(result["class_names"]))
+    if not len(found.labels):
+        there = ", ".join(map(str, read_table(path)["split"].cast("string").unique().to_pylist()))
         raise ConfigError(
             f"{run.path.name} has no stored answers for split '{split}'.\n  allowed: {there}",
             fix="run it again with evaluation=cv" if split == "cv" else None,
         )
-    names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" else [])]
-    columns = [table[name].filter(at).to_numpy().astype(np.int64) for name in names]
-    order = np.argsort(columns[0], kind="stable")
-    ids, labels, predictions, *folds = (column[order] for column in columns)
-    kept = table.filter(at).take(order)
-    probabilities = class_columns(kept, "probability", tuple(result["class_names"]))
-    return _Answers(
-        run, result, ids, labels, Predictions(predictions, None, probabilities), folds[0] if folds else None
-    )
+    return _Answers(run, result, found)
 
 
 def compare_runs(
@@ -258,14 +248,8 @@ def compare_runs(
 ) -> Comparison:
     """Compare every pair (or all with a baseline) of loaded runs over items, and over folds or seeds.
 
-    Args:
-        compared: The runs.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows, the runs' own ones too. The
-            verdicts are about the first. None given: the runs' primary metric, macro-F1 and accuracy.
-        against: Name of a baseline.
-        alpha: Level.
-        margin: A smaller difference counts as none.
-        options: As for :func:`~agnews_exp.evaluation.statistics.compare_all`.
+    The verdicts are about the first of ``metrics``; none given, these are the runs' primary metric, macro-F1 and
+    accuracy. The options are those of :func:`~agnews_exp.evaluation.statistics.comparison.compare_predictions`.
     """
     metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", "accuracy")))
     pairs = compare_all(

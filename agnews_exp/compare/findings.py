@@ -72,7 +72,7 @@ def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) ->
         "runs": {name: str(path) for name, path in compared.folders.items()},
         "notes": list(compared.notes),
         "pairs": [
-            pair.to_dict() | {"agreement_table": agreement.to_dict()}
+            pair.to_dict() | {"outcome": pair.outcome, "verdict": pair.verdict, "agreement_table": agreement.to_dict()}
             for pair, agreement in zip(found.pairs, found.agreements, strict=True)
         ],
         "blocks": [block.to_dict() for block in found.blocks],

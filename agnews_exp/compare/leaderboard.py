@@ -10,7 +10,7 @@ from typing import Any
 
 from agnews_exp.core.errors import AgnewsError, ConfigError, StorageError, unknown_name
 from agnews_exp.evaluation.metrics import direction, own_directions
-from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.evaluation.stored_answers import stored_answers
 from agnews_exp.tracking.record import CONFIG, PREDICTIONS, RunFolder, read_config
 
 log = logging.getLogger(__name__)
@@ -51,31 +51,26 @@ class Entry:
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return a metric's 95 % interval over the split's rows; None where the answers do not give one."""
-        import pyarrow.compute as pc
-
         from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
         split, _, name = metric.partition("/")
         try:
-            table = read_table(self.folder.path / PREDICTIONS)
-            rows = table.filter(pc.equal(table["split"].cast("string"), split))
-            labels, given = (rows[column].to_numpy() for column in ("label", "prediction"))
-            return metric_interval(labels, given, name, self.result["class_names"], resamples=_RESAMPLES)
+            names = tuple(self.result["class_names"])
+            found = stored_answers(self.folder.path / PREDICTIONS, split, names)
+            return metric_interval(found.labels, found.given.labels, name, names, resamples=_RESAMPLES)
         except (AgnewsError, KeyError):
             return None
 
 
 def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = ()) -> list[list[Entry]]:
-    """Rank finished runs.
+    """Rank finished runs by a metric such as ``val/macro_f1``.
 
-    Args:
-        runs: Finished records.
-        metric: Such as ``val/macro_f1``.
-        filters: ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
+    Filters are ``key=value`` with a key of ``FIELDS``, ``data``, or a dotted key of the configuration.
 
     Returns:
         One list for each data set and split, that of the newest run first; in each the best run first, or the
-        highest value where the register of metrics does not say what is better.
+        highest value where the
+        register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.

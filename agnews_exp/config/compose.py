@@ -105,8 +105,10 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydr
 
 
 def quoted(text: str) -> str:
-    """Return a text as one quoted value of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Return a text as one quoted value of Hydra's grammar, where only backslashes before a quote are escaped."""
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
+    return f"{mark}{escaped}{mark}"
 
 
 def extra_folders(words: Sequence[str]) -> list[Path]:
@@ -114,9 +116,6 @@ def extra_folders(words: Sequence[str]) -> list[Path]:
 
     Args:
         words: The command's words, in any of the forms that Hydra takes.
-
-    Raises:
-        ConfigError: A folder is not there.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[])
@@ -236,9 +235,6 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
         words: Overrides.
         folder: The conf/ folder; the project's own by default.
         extra: Further configuration folders.
-
-    Raises:
-        ConfigError: Has the command for a sweep over them.
     """
     lists = {word.partition("=")[0]: word for word in words if re.match(r"\w+=\[", word)}
     for group in lists.keys() & (list_groups(folder, extra).keys() - {"experiment"}) if lists else ():

@@ -23,26 +23,11 @@ _GROUPS = ("subset", "features", "model")
 NOT_SCIENCE = frozenset({"n_jobs", "verbose", "verbosity", "cache_dir"})
 """Argument names that change the time or what is printed, never the result."""
 
-TRAINER_NOT_SCIENCE = frozenset(
-    {
-        "name",
-        "n_jobs",
-        "accelerator",
-        "devices",
-        "strategy",
-        "evaluation_batch_size",
-        "num_workers",
-        "log_every_n_steps",
-        "checkpoint_every_n_steps",
-        "checkpoint_every_seconds",
-        "keep_checkpoints",
-        "deterministic",
-        "benchmark",
-        "detect_anomaly",
-        "profiler",
-        "progress_bar",
-    }
-)
+TRAINER_NOT_SCIENCE = frozenset({
+    "name", "n_jobs", "accelerator", "devices", "strategy", "evaluation_batch_size", "num_workers",
+    "log_every_n_steps", "checkpoint_every_n_steps", "checkpoint_every_seconds", "keep_checkpoints", "deterministic",
+    "benchmark", "detect_anomaly", "profiler", "progress_bar",
+})  # fmt: skip
 """Keys of the trainer that leave a network as it is; the number of processes counts where there is dropout."""
 
 EVALUATION_NOT_SCIENCE = frozenset({"name", "latency_repeats", "analyses"})

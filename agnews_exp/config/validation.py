@@ -235,10 +235,6 @@ def _check_distillation(checked: CheckedConfig, student: Mapping[str, Any]) -> N
 def check_analysis(name: str, component: Mapping[str, Any]) -> dict[str, Any]:
     """Check the arguments of one analysis before any work, and return it as it was validated.
 
-    Args:
-        name: Its key in ``evaluation.analyses``.
-        component: ``_target_`` and arguments.
-
     Raises:
         ConfigError: The target or an argument is not allowed.
     """

@@ -157,11 +157,6 @@ class ArrayCache:
         """Return the arrays under a key, building and storing them when they are missing.
 
         Several processes that ask for the same key at once build it once; the others wait.
-
-        Args:
-            kind: Kind of entry.
-            key: From :func:`cache_key`.
-            build: Returns the arrays.
         """
         found = self.load(kind, key)
         if found is not None:

@@ -48,9 +48,6 @@ def needs(package: str, what: str, install: str) -> Iterator[None]:
         package: Its name.
         what: The subject of the sentence, such as ``Energy``.
         install: What to give to ``pip install``.
-
-    Raises:
-        MissingDependencyError: The import failed.
     """
     try:
         yield
@@ -105,9 +102,6 @@ def refuse_password(key: str, value: object) -> None:
     Args:
         key: Its configuration key.
         value: Any value; one that is no text holds none.
-
-    Raises:
-        ConfigError: Shows the address without the password, and where the password belongs.
     """
     if not isinstance(value, str) or masked(value) == value:
         return

@@ -44,9 +44,6 @@ def content_checksum(path: Path) -> str:
     """Return the SHA-256 of a file's content, or of the names and contents of all files below a folder.
 
     Hidden files and caches of compiled code are left out. A file that has not changed is read once a process.
-
-    Raises:
-        StorageError: A file cannot be read.
     """
     try:
         if not path.is_dir():

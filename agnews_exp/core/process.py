@@ -129,11 +129,7 @@ def is_stop(error: BaseException | None) -> bool:
 
 
 class JobFailed(BaseException):
-    """Carries a job's exception past Hydra, which would print its own preface and swallow the type.
-
-    Args:
-        error: What the job raised.
-    """
+    """Carries a job's exception past Hydra, which would print its own preface and swallow the type."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

@@ -159,9 +159,6 @@ class WarmProcesses:
             fresh: Whether to start a new interpreter though there is a warm server: for torch, CUDA and whatever else
                 must not be forked.
             keep_open: File descriptors of this process that the child holds, too (a lock).
-
-        Raises:
-            ResourceError: No process can be started: memory or processes gave out.
         """
         forked = bool(self._preload) and not fresh
         context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")

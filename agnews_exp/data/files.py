@@ -10,14 +10,15 @@ import io
 import json
 import logging
 import lzma
-import re
 import shlex
 import zipfile
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -70,7 +71,7 @@ class BoundedStream(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read up to ``size`` bytes, or all."""
-        return self._checked(self._stream.read(size))
+        return self._checked(self._stream.read() if size is None or size < 0 else self._stream.read(size))
 
     def read1(self, size: int = -1, /) -> bytes:
         """Read up to ``size`` bytes with one call of the system."""
@@ -163,6 +164,36 @@ def read_head(path: Path) -> bytes:
         if head.startswith(magic):
             raise DataError(f"{path} is no text; it looks like {suffix}.", fix="give it the name of what it is")
     return head
+
+
+class Lines:
+    """Iterates over lines; those of the current record can be pushed back, and some be looked at ahead."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self.file = iter(file)
+        self.pending: deque[str] = deque()
+        self.record: list[str] = []
+        self.next_line = 1
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.pending.popleft() if self.pending else next(self.file)
+        self.next_line += 1
+        self.record.append(line)
+        return line
+
+    def resume_at(self, position: int) -> None:
+        """Push back the record's lines from ``position`` on."""
+        back = self.record[position:]
+        self.pending.extendleft(reversed(back))
+        self.next_line -= len(back)
+
+    def ahead(self, n: int) -> list[str]:
+        """Return up to ``n`` lines to come."""
+        self.pending.extend(islice(self.file, max(0, n - len(self.pending))))
+        return list(islice(self.pending, n))
 
 
 _MARKS = {
@@ -299,21 +330,16 @@ def fixed(key: str, value: object) -> str:
     if key.startswith("--"):
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         return f"{key} {shlex.quote(text)}"
+    from agnews_exp.config.compose import quoted
+
     values = value if isinstance(value, list) else [value]
-    words = [str(one) if _is_plain(str(one)) else _hydra_quoted(str(one)) for one in values]
+    words = [str(one) if _is_plain(str(one)) else quoted(str(one)) for one in values]
     return shlex.quote(f"{key}=[{','.join(words)}]" if isinstance(value, list) else f"{key}={words[0]}")
-
-
-def _hydra_quoted(text: str) -> str:
-    """Return a text as a quoted value of Hydra's grammar, where only backslashes before a quote are escaped."""
-    mark = "'" if '"' in text and "'" not in text else '"'
-    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
-    return f"{mark}{escaped}{mark}"
 
 
 def _is_plain(word: str) -> bool:
     """Return whether Hydra takes a word as it is, for a text."""
-    ends_well = word[:1].isalpha() and word.lower() not in ("true", "false", "null", "nan", "inf")
+    ends_well = (word[:1].isalpha() or word[:1] in "/.") and word.lower() not in ("true", "false", "null", "nan", "inf")
     return word.isdigit() or (ends_well and all(c.isalnum() or c in "_-./" for c in word) and word.isascii())
 
 

@@ -29,7 +29,8 @@ _FEWEST = 20
 
 _LABEL_NAMES = (
     "label", "class", "category", "topic", "target", "sentiment", "intent", "tag", "team", "y", "genre", "type", "kind",
-    "section", "department", "rating", "stars", "polarity", "language", "lang", "queue", "group", "status", "priority",
+    "klasse", "kategorie", "thema", "categorie", "categoria", "section", "department", "rating", "bewertung", "stars",
+    "polarity", "queue", "group", "status", "priority", "language", "lang",
 )  # fmt: skip
 
 
@@ -343,6 +344,9 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
         chosen = [i for i, label in enumerate(labels) if label]
         numbers = np.array([by_name.index(labels[i]) for i in chosen], dtype=np.int64)
         notes += find_leaks([texts[i] for i in chosen], numbers, by_name, {})
+    others = [c.name for c in guess.columns if c.kind == "class" and str(c.name) != guess.label]
+    if others:
+        notes.append(f"The class may also be {listed(others, 5)}: set data.label_column to it.")
     if bad.total:
         notes.append(f"{bad.total:,} rows cannot be read: {'; '.join(advice.values()) or 'correct or remove them'}.")
     rare = [f"{name} ({count})" for name, count in classes if count < 7]

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.files import (
     LONGEST_LINE,
     BoundedStream,
+    Lines,
     check_encoding,
     content_suffix,
     empty_file,
@@ -138,6 +139,8 @@ def open_table(path: Path | None, how: Reading, wanted: Sequence[ColumnName] = (
     with ExitStack() as stack:
         if path is not None:
             stack.enter_context(reading(path))
+        if format == "json" and path is not None and b"[" not in read_head(path)[:_BEFORE_ARRAY].split(b"{")[0]:
+            format = "jsonl"
         if format in ("csv", "tsv"):
             yield _open_csv(stack, path, replace(how, format=format), wanted)
         elif format in ("jsonl", "text"):
@@ -154,6 +157,10 @@ def open_table(path: Path | None, how: Reading, wanted: Sequence[ColumnName] = (
             from agnews_exp.data.spreadsheets import sheet_rows
 
             yield _grid(path, replace(how, format=format), sheet_rows(path, format))
+
+
+_BEFORE_ARRAY = 1000
+"""First bytes of a JSON file among which its array begins, or else an object: then it has one on each line."""
 
 
 def column_position(path: Path | None, names: Sequence[ColumnName], wanted: ColumnName, key: str) -> int:
@@ -196,43 +203,13 @@ def column_position(path: Path | None, names: Sequence[ColumnName], wanted: Colu
     )
 
 
-class _Lines:
-    """Iterates over lines; those of the current record can be pushed back, and some be looked at ahead."""
-
-    def __init__(self, file: Iterable[str]) -> None:
-        self.file = iter(file)
-        self.pending: deque[str] = deque()
-        self.record: list[str] = []
-        self.next_line = 1
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.pending.popleft() if self.pending else next(self.file)
-        self.next_line += 1
-        self.record.append(line)
-        return line
-
-    def resume_at(self, position: int) -> None:
-        """Push back the record's lines from ``position`` on."""
-        back = self.record[position:]
-        self.pending.extendleft(reversed(back))
-        self.next_line -= len(back)
-
-    def ahead(self, n: int) -> list[str]:
-        """Return up to ``n`` lines to come."""
-        self.pending.extend(islice(self.file, max(0, n - len(self.pending))))
-        return list(islice(self.pending, n))
-
-
 def _open_csv(stack: ExitStack, path: Path | None, how: Reading, wanted: Sequence[ColumnName]) -> Table:
     stack.enter_context(field_limit())
     file, how, head = _open_stream(stack, path, how, bounded_lines=True)
     how = replace(how, delimiter=_find_delimiter(path, head, how, wanted))
     if how.quoting not in QUOTING:
         raise ConfigError(f"{how.key('quoting')}={shown(how.quoting)}: allowed are {', '.join(QUOTING)}.")
-    lines = _Lines(file)
+    lines = Lines(file)
     reader = csv.reader(lines, **_csv_options(how))
     with _located(path, how):
         first = _first_record(path, lines, reader, how)
@@ -297,7 +274,7 @@ def _csv_options(how: Reading, *, plain: bool = False) -> dict[str, Any]:
     return {"delimiter": how.delimiter, "quoting": quoting, "strict": True}
 
 
-def _first_record(path: Path | None, lines: _Lines, reader: Iterator[list[str]], how: Reading) -> list[str]:
+def _first_record(path: Path | None, lines: Lines, reader: Iterator[list[str]], how: Reading) -> list[str]:
     """Return the fields of the first row that is not blank."""
     where = path or "standard input"
     while True:
@@ -324,12 +301,18 @@ def _first_record(path: Path | None, lines: _Lines, reader: Iterator[list[str]],
 
 
 def _plain_rows(lines: Iterable[str], how: Reading) -> list[list[str]]:
-    """Return the fields of lines each of which is a row, with quotes as characters."""
-    return [row for line in lines for row in csv.reader([line.rstrip("\r\n")], **_csv_options(how, plain=True))]
+    """Return the fields of lines each of which is a row, with quotes as characters; none of a line without end."""
+    rows = []
+    for line in lines:
+        try:
+            rows += list(csv.reader([line.rstrip("\r\n")], **_csv_options(how, plain=True)))
+        except csv.Error:
+            rows.append([])
+    return rows
 
 
 def csv_records(
-    lines: _Lines, header: Sequence[str] | None, n_fields: int, how: Reading, table: Table | None = None
+    lines: Lines, header: Sequence[str] | None, n_fields: int, how: Reading, table: Table | None = None
 ) -> Iterator[tuple[int, list[str] | None, str | None]]:
     """Yield every record of a CSV file, the bad ones too, and go on behind a missing quote.
 
@@ -372,7 +355,12 @@ def csv_records(
                 sample.append(row)
             yield start, row, reason
             continue
-        if reason is None and how.quoting == "auto" and _joins_rows(record, n_fields, how, sample, lines):
+        if (
+            row is not None
+            and reason is None
+            and how.quoting == "auto"
+            and _joins_rows(row, record, how, sample, lines)
+        ):
             rest = (
                 "the next line, which looks like a row" if len(record) == 2 else "the next lines, which look like rows"
             )
@@ -393,22 +381,23 @@ def csv_records(
 _SAMPLE = 500
 
 
-def _joins_rows(record: list[str], n_fields: int, how: Reading, sample: list[list[str]], lines: _Lines) -> bool:
-    """Return whether a record of several lines seems to be as many rows, joined by quotes that enclose nothing.
+def _joins_rows(row: list[str], record: list[str], how: Reading, sample: list[list[str]], lines: Lines) -> bool:
+    """Return whether a record of several lines seems to be several rows, joined by quotes that enclose nothing.
 
-    So it is where each line has all the fields. Between tabs that is enough, for texts hold none. Between commas each
-    line must also have a value in some column (a class, a kind of number) that ordinary rows have there.
+    Rows that are joined into one with the right number of fields leave a delimiter beside a line's end in a field.
+    Between tabs that is enough, for texts hold hardly any. Between commas each line must have all the fields, and in
+    some column a value (a class, a kind of number) that ordinary rows have there.
     """
-    plain = _plain_rows(record, how)
-    if n_fields < 2 or any(len(row) != n_fields for row in plain):
-        return False
     if how.delimiter == "\t":
-        return True
+        return any("\t" in field and ("\n" in field or "\r" in field) for field in row)
+    plain, n_fields = _plain_rows(record, how), len(row)
+    if n_fields < 2 or any(len(one) != n_fields for one in plain):
+        return False
     coming = [line for line in lines.ahead(_SAMPLE) if '"' not in line]
-    ordinary = sample + [row for row in _plain_rows(coming, how) if len(row) == n_fields]
+    ordinary = sample + [one for one in _plain_rows(coming, how) if len(one) == n_fields]
     for column in range(n_fields):
-        known = {_kind(row[column]) for row in ordinary} - {""}
-        if all(_kind(row[column]) in known for row in plain):
+        known = {_kind(one[column]) for one in ordinary} - {""}
+        if all(_kind(one[column]) in known for one in plain):
             return True
     return False
 
@@ -419,11 +408,13 @@ def _kind(value: str) -> str:
 
 
 def _record_start(record: list[str], n_fields: int, how: Reading) -> int | None:
+    """Return the position of the first line that can begin a record: a quoted one, or one with all fields."""
     for position in range(1, len(record)):
-        if record[position].startswith('"'):
+        line = record[position]
+        if line.startswith('"') or len(_plain_rows([line], how)[0]) == n_fields:
             return position
         try:
-            if len(next(csv.reader([record[position]], **_csv_options(how)))) == n_fields:
+            if len(next(csv.reader([line], **_csv_options(how)))) == n_fields:
                 return position
         except csv.Error:
             continue
@@ -468,10 +459,11 @@ def _share(rows: list[list[str]], needed: int) -> float:
 
 
 def _open_lines(stack: ExitStack, path: Path | None, how: Reading) -> Table:
-    file, how, _ = _open_stream(stack, path, how, bounded_lines=False)
+    # A command that answers row by row rejects a line without end; training refuses the file.
+    file, how, _ = _open_stream(stack, path, how, bounded_lines=how.group != "--")
     names: list[ColumnName] = ["text"]
-    if how.format == "jsonl" and path is not None:
-        with open_text(path, how.encoding, bounded_lines=False) as first, _located(path, how):
+    if how.format == "jsonl" and path is not None and how.group != "--":
+        with open_text(path, how.encoding) as first, _located(path, how):
             names = _keys(text for _, text in islice(_bounded(first), 20) if text)
 
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
@@ -553,14 +545,10 @@ def _values(item: Any, columns: Sequence[ColumnName]) -> tuple[Sequence[Any] | N
 
 
 def _open_json(path: Path, how: Reading) -> Table:
-    """Open a file with one array of objects, or with one object a line whatever its name says."""
-    head = read_head(path)
-    how = replace(how, encoding=find_encoding(head, str(path), how.encoding, how.remembered))
-    check_encoding(how.encoding, how.key("encoding"))
-    text = head.decode(how.encoding, "replace").removeprefix("\ufeff").lstrip()
-    if not text.startswith("["):
-        # One stack for all: the caller's ends when the file is no longer needed.
-        return _lines_of_json(path, how)
+    """Open a file with one array of objects."""
+    encoding = find_encoding(read_head(path), str(path), how.encoding, how.remembered)
+    check_encoding(encoding, how.key("encoding"))
+    how = replace(how, encoding=encoding)
     with open_bytes(path) as stream:
         content = stream.read()
     try:
@@ -600,17 +588,6 @@ def _open_json(path: Path, how: Reading) -> Table:
     return Table(path, list(names), how, rows)
 
 
-def _lines_of_json(path: Path, how: Reading) -> Table:
-    with ExitStack() as stack:
-        names = _open_lines(stack, path, replace(how, format="jsonl")).names
-
-    def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
-        with ExitStack() as own:
-            yield from _open_lines(own, path, replace(how, format="jsonl")).rows(columns)
-
-    return Table(path, names, how, rows)
-
-
 def _open_parquet(path: Path, how: Reading) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -621,13 +598,13 @@ def _open_parquet(path: Path, how: Reading) -> Table:
             yield
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} {what}: {shown(str(error).splitlines()[0], 200)}.") from error
 
     if not path.is_file():
         raise FileNotFoundError(path)
     with readable("is not readable Parquet"):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     names: list[ColumnName] = list(file.schema_arrow.names)
 
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
@@ -677,7 +654,11 @@ def _open_folder(path: Path, how: Reading) -> Table:
             fix="name one file, or sort the files into sub-folders",
         )
 
+    names: list[ColumnName] = ["text", "label"] if folders else ["text"]
+
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
+        for name in columns:
+            column_position(path, names, name, how.key("columns"))
         files = [f for child in folders or [path] for f in sorted(child.iterdir()) if not f.name.startswith(".")]
         for number, file in enumerate(files, start=1):
             name = file.relative_to(path).as_posix()
@@ -691,20 +672,14 @@ def _open_folder(path: Path, how: Reading) -> Table:
             encoding = find_encoding(content, name, how.encoding, how.remembered)
             check_encoding(encoding, how.key("encoding"))
             try:
-                text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding).strip()
+                text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
             except UnicodeError as error:
                 yield number, None, f"{name} is not {encoding.upper()}: {getattr(error, 'reason', error)}"
                 continue
             found = {"text": text, "label": file.parent.name}
-            yield number, [found[_folder_column(name, how)] for name in columns], None
+            yield number, [found[str(name)] for name in columns], None
 
-    return Table(path, ["text", "label"] if folders else ["text"], how, rows)
-
-
-def _folder_column(name: ColumnName, how: Reading) -> str:
-    if name not in ("text", "label"):
-        raise ConfigError(f"{how.key('columns')} {shown(name)}: a folder of texts has the columns text and label.")
-    return str(name)
+    return Table(path, names, how, rows)
 
 
 def joined_text(values: Sequence[Any]) -> str:

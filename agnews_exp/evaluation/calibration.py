@@ -34,7 +34,6 @@ class CalibrationTest(Result):
         ece: Observed expected calibration error.
         expected_when_calibrated: Its mean when outcomes are drawn with the forecast confidences: the bias.
         p_value: Share of such draws with an error at least as large, one added to both counts.
-        simulations: Number of draws.
     """
 
     ece: float
@@ -48,13 +47,9 @@ class CalibrationReport(Result):
     """Calibration of one model's probabilities on labelled items.
 
     Attributes:
-        n_items: Number of items.
-        n_bins: Number of bins of all binned figures.
         accuracy: Share of items whose most likely class is right.
         mean_confidence: Mean of the largest probability.
         overconfidence: Mean confidence minus accuracy; negative for a diffident model.
-        mean_confidence_right: Mean confidence of items predicted right; NaN when there are none.
-        mean_confidence_wrong: Mean confidence of items predicted wrong; NaN when there are none.
         nll: Negative log-likelihood, nats per item.
         brier: Brier score with its decomposition.
         ece: Expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
@@ -66,7 +61,6 @@ class CalibrationReport(Result):
         classwise_ece_by_class: That error by class name.
         test: Test of calibration, on the equally wide bins.
         reliability: The confidence's reliability curve, equally wide bins.
-        reliability_equal_mass: The same with bins of equally many items.
     """
 
     n_items: int
@@ -74,8 +68,6 @@ class CalibrationReport(Result):
     accuracy: float
     mean_confidence: float
     overconfidence: float
-    mean_confidence_right: float
-    mean_confidence_wrong: float
     nll: float
     brier: BrierDecomposition
     ece: float
@@ -86,7 +78,6 @@ class CalibrationReport(Result):
     classwise_ece_by_class: dict[str, float]
     test: CalibrationTest
     reliability: ReliabilityCurve
-    reliability_equal_mass: ReliabilityCurve
 
 
 def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -98,14 +89,7 @@ def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray
 def expected_calibration_error(
     y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
 ) -> float:
-    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins (Naeini et al. 2015).
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of bins.
-        binning: Equally wide bins, or bins of equally many items.
-    """
+    """Return the ECE of the confidence: the mean gap of confidence and accuracy over bins (Naeini et al. 2015)."""
     return reliability_curve(*confidences(y_true, probabilities), n_bins, binning).expected_error
 
 
@@ -134,15 +118,8 @@ def calibration_test(
 ) -> CalibrationTest:
     """Test whether the ECE is larger than chance gives a calibrated model (consistency resampling).
 
-    Outcomes are drawn with the forecast confidences (Broecker and Smith 2007) and the ECE is taken anew.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of bins.
-        binning: See :func:`reliability_curve`.
-        simulations: Number of draws, at least 100.
-        seed: Seed of the draws.
+    Outcomes are drawn with the forecast confidences (Broecker and Smith 2007), at least 100 times, and the ECE is taken
+    anew. Class indices have shape (n,), probabilities (n, K).
     """
     confidence, right = confidences(y_true, probabilities)
     curve = reliability_curve(confidence, right, n_bins, binning)
@@ -162,23 +139,13 @@ def calibration_report(
     simulations: int = 1000,
     seed: int = 0,
 ) -> CalibrationReport:
-    """Return all calibration figures of one model.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K), rows sum to 1.
-        class_names: The K class names.
-        n_bins: Number of bins.
-        simulations: Draws of :func:`calibration_test`.
-        seed: Its seed.
-    """
+    """Return all calibration figures of one model; class indices have shape (n,), probabilities (n, K)."""
     truth, matrix = labelled_probabilities(y_true, probabilities)
     names = names_of_classes(np.array([matrix.shape[1] - 1]), class_names=class_names)
     if len(names) != matrix.shape[1]:
         raise DataError(f"probabilities has {matrix.shape[1]} columns, but there are {len(names)} class names")
     confidence, right = confidences(truth, matrix)
     wide = reliability_curve(confidence, right, n_bins)
-    massed = reliability_curve(confidence, right, n_bins, "equal_mass")
     by_class = classwise_errors(truth, matrix, n_bins)
     accuracy, mean_confidence = float(right.mean()), float(confidence.mean())
     return CalibrationReport(
@@ -187,17 +154,14 @@ def calibration_report(
         accuracy=accuracy,
         mean_confidence=mean_confidence,
         overconfidence=mean_confidence - accuracy,
-        mean_confidence_right=float(confidence[right].mean()) if right.any() else float("nan"),
-        mean_confidence_wrong=float(confidence[~right].mean()) if not right.all() else float("nan"),
         nll=negative_log_likelihood(truth, matrix),
         brier=brier_decomposition(truth, matrix, n_bins),
         ece=wide.expected_error,
-        ece_equal_mass=massed.expected_error,
-        mce=wide.maximum_error(),
+        ece_equal_mass=reliability_curve(confidence, right, n_bins, "equal_mass").expected_error,
+        mce=wide.maximum_error,
         ace=float(classwise_errors(truth, matrix, n_bins, "equal_mass").mean()),
         classwise_ece=float(by_class.mean()),
         classwise_ece_by_class=dict(zip(names, by_class.tolist(), strict=True)),
         test=calibration_test(truth, matrix, n_bins, simulations=simulations, seed=seed),
         reliability=wide,
-        reliability_equal_mass=massed,
     )

@@ -18,15 +18,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import DataError
@@ -58,7 +56,7 @@ def _score_matrix(scores: ArrayLike) -> FloatArray:
     return matrix
 
 
-class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Calibrator(BaseEstimator):  # type: ignore[misc]
     """Base class of calibrators: fits scores to labels and gives probabilities.
 
     Attributes:
@@ -68,19 +66,13 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     _by_class: ClassVar[bool] = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit on scores and labels of rows kept for calibration.
-
-        Args:
-            X: Scores, shape (n, K) (or (n,) for two classes).
-            y: Class indices, shape (n,).
+        """Fit on scores, shape (n, K) (or (n,) for two classes), and class indices, shape (n,), of rows kept for it.
 
         Raises:
             DataError: The arrays do not fit together, or hold fewer than two classes.
         """
-        self._validate_params()
         scores, labels = _score_matrix(X), class_indices(y, "y")
         if len(labels) != len(scores):
             raise DataError(f"scores has {len(scores)} rows, but there are {len(labels)} labels")
@@ -96,11 +88,7 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
-        """Return calibrated probabilities, shape (n, K); rows sum to 1.
-
-        Args:
-            X: Scores, shape (n, K) (or (n,) for two classes).
-        """
+        """Return calibrated probabilities of scores, shape (n, K) (or (n,) for two classes); rows sum to 1."""
         check_is_fitted(self)
         scores = _score_matrix(X)
         if scores.shape[1] != self.n_features_in_:
@@ -111,11 +99,6 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = softmax(scores)
         probabilities[:, self.seen_] = calibrated * probabilities[:, self.seen_].sum(axis=1, keepdims=True)
         return probabilities
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the most likely class of each row, shape (n,)."""
-        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
-        return classes
 
     @abstractmethod
     def _fit(self, scores: FloatArray, labels: NDArray[np.int64]) -> None: ...
@@ -132,9 +115,9 @@ def _normalised(one_against_rest: FloatArray) -> FloatArray:
     return result
 
 
-def _minimise(loss: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray, max_iter: int) -> FloatArray:
+def _minimise(loss: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray) -> FloatArray:
     found = optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "ftol": 1e-14, "gtol": 1e-9}
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
     )
     point: FloatArray = found.x
     return point
@@ -143,18 +126,10 @@ def _minimise(loss: Callable[[FloatArray], tuple[float, FloatArray]], start: Flo
 class PlattScaling(Calibrator):
     """Sigmoid of each class's score, one against the rest, normalised (Platt 1999).
 
-    Args:
-        max_iter: Most steps of the optimiser for one class.
-
     Attributes:
         slopes_: Shape (K,), a in p = sigmoid(a s + b).
         intercepts_: Shape (K,), b.
     """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"max_iter": [Interval(Integral, 1, None, closed="left")]}
-
-    def __init__(self, max_iter: int = 500) -> None:
-        self.max_iter = max_iter
 
     def _fit(self, scores: FloatArray, labels: NDArray[np.int64]) -> None:
         fitted = [self._fit_one(scores[:, k], labels == k) for k in range(scores.shape[1])]
@@ -175,7 +150,7 @@ class PlattScaling(Calibrator):
             return float(value), np.array([np.mean(residual * scaled), np.mean(residual)])
 
         prior = float(special.logit((n_positive + 1) / (n_positive + n_negative + 2)))
-        slope, intercept = _minimise(loss, np.array([0.0, prior]), self.max_iter)
+        slope, intercept = _minimise(loss, np.array([0.0, prior]))
         return float(slope / scale), float(intercept - slope * centre / scale)
 
     def _probabilities(self, scores: FloatArray) -> FloatArray:
@@ -239,18 +214,10 @@ class TemperatureScaling(Calibrator):
 class VectorScaling(Calibrator):
     """Softmax of weight times score plus bias, for each class (Guo et al. 2017).
 
-    Args:
-        max_iter: Most steps of the optimiser.
-
     Attributes:
         weights_: Shape (K,).
         biases_: Shape (K,), summing to 0.
     """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"max_iter": [Interval(Integral, 1, None, closed="left")]}
-
-    def __init__(self, max_iter: int = 1000) -> None:
-        self.max_iter = max_iter
 
     def _fit(self, scores: FloatArray, labels: NDArray[np.int64]) -> None:
         n, k = scores.shape
@@ -264,7 +231,7 @@ class VectorScaling(Calibrator):
             value = np.mean(normaliser - (logits * outcomes).sum(axis=1))
             return float(value), np.concatenate([(residual * scaled).sum(axis=0), residual.sum(axis=0)]) / n
 
-        found = _minimise(loss, np.concatenate([np.full(k, 1.0), np.zeros(k)]), self.max_iter)
+        found = _minimise(loss, np.concatenate([np.full(k, 1.0), np.zeros(k)]))
         self.weights_ = found[:k] / spread
         self.biases_ = found[k:] - found[k:].mean()
 

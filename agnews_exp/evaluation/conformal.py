@@ -29,10 +29,7 @@ METHODS: Final[tuple[Method, ...]] = get_args(Method)
 def set_scores(probabilities: ArrayLike, method: Method, seed: int = 0) -> FloatArray:
     """Return how strange each class would be for each row, shape (n, K).
 
-    Args:
-        probabilities: Shape (n, K).
-        method: One of :data:`METHODS`.
-        seed: Of the random shares of ``aps``; other rows need another one.
+    The seed draws the shares of ``aps``; other rows need another one.
 
     Raises:
         ConfigError: The method is unknown.
@@ -53,13 +50,8 @@ def set_scores(probabilities: ArrayLike, method: Method, seed: int = 0) -> Float
 def set_thresholds(labels: ArrayLike, probabilities: ArrayLike, coverage: float, method: Method) -> FloatArray:
     """Return the threshold of each class, shape (K,); infinite where there are too few calibration rows.
 
-    It is the k-th smallest score of the true classes of n rows, k = ceil((n + 1) coverage).
-
-    Args:
-        labels: Shape (n,), true classes of calibration rows, which trained and chose nothing.
-        probabilities: Shape (n, K).
-        coverage: The promised chance, such as .95.
-        method: One of :data:`METHODS`.
+    It is the k-th smallest score of the true classes, shape (n,), of rows that trained and chose nothing, k = ceil((n +
+    1) coverage).
     """
     open_interval(coverage, "coverage")
     truth, scores = class_indices(labels, "labels"), set_scores(probabilities, method, seed=0)
@@ -75,13 +67,6 @@ def set_thresholds(labels: ArrayLike, probabilities: ArrayLike, coverage: float,
 def prediction_sets(
     probabilities: ArrayLike, thresholds: ArrayLike, method: Method, seed: int = 1
 ) -> NDArray[np.bool_]:
-    """Return which classes are in the set of each row, shape (n, K); a set may be empty.
-
-    Args:
-        probabilities: Shape (n, K).
-        thresholds: Shape (K,), of :func:`set_thresholds`.
-        method: The same as theirs.
-        seed: Of the random shares of ``aps``.
-    """
+    """Return which classes are in each row's set, shape (n, K), by thresholds of the same method."""
     chosen: NDArray[np.bool_] = set_scores(probabilities, method, seed) <= np.asarray(thresholds)
     return chosen

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,9 @@ class Shift:
 def reference_of(
     quantities: Mapping[str, ArrayLike], labels: ArrayLike, n_classes: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Return a reference that can be stored as JSON.
+    """Return a reference, storable as JSON, from quantities of n texts, shape (n,) each, and predicted classes.
 
-    Args:
-        quantities: Name -> shape (n,) values of the reference texts.
-        labels: Shape (n,), predicted classes.
-        n_classes: K.
-        seed: Of the draw of at most :data:`KEPT` values that are kept of each quantity, to six decimals.
+    At most :data:`KEPT` values of each quantity are drawn by the seed and kept, to six decimals.
     """
     rng = np.random.default_rng(seed)
     kept: dict[str, Any] = {"n": len(np.asarray(labels)), "classes": _counts(labels, n_classes).tolist(), "values": {}}
@@ -80,12 +76,6 @@ def model_reference(
 
     The cost does not grow with the corpus: 2,000 training texts, evenly spaced, give the words, and as many validation
     texts the quantities; the classes are those of all validation rows.
-
-    Args:
-        train_texts: The texts that the model was trained on.
-        texts: n validation texts.
-        answers: The model's answers for them.
-        n_classes: K.
     """
     words = vocabulary_of([train_texts[i] for i in _spaced(len(train_texts), _VOCABULARY_TEXTS)])
     rows = _spaced(len(texts), KEPT)
@@ -99,12 +89,7 @@ def split_words(text: str) -> list[str]:
 
 
 def known_share(words: Iterable[Sequence[str]], known: Collection[str]) -> FloatArray:
-    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words.
-
-    Args:
-        words: The words of each of n texts.
-        known: Words of the training texts.
-    """
+    """Return the share of each text's words, shape (n,), that are among the known ones; 0 for a text without words."""
     return np.array([sum(word in known for word in text) / len(text) if text else 0.0 for text in words])
 
 
@@ -116,13 +101,7 @@ def vocabulary_of(texts: Sequence[str]) -> list[str]:
 
 
 def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) -> dict[str, FloatArray]:
-    """Return the quantities in which drift is looked for, shape (n,) each: words, share of known words, confidence.
-
-    Args:
-        texts: n texts.
-        answers: The model's answers for them.
-        known: Words of the training texts.
-    """
+    """Return the quantities in which drift is looked for, shape (n,) each: words, share of known words, confidence."""
     words = [split_words(text) for text in texts]
     values = {
         "words": np.array([len(w) for w in words], dtype=np.float64),
@@ -144,12 +123,7 @@ def _spaced(n: int, most: int) -> NDArray[np.int64]:
 
 
 def shifts(reference: Mapping[str, Any], quantities: Mapping[str, ArrayLike], labels: ArrayLike) -> list[Shift]:
-    """Compare new texts with a reference.
-
-    Args:
-        reference: The return value of :func:`reference_of`.
-        quantities: The same quantities of m new texts.
-        labels: Shape (m,), their predicted classes.
+    """Compare m new texts, by their quantities and predicted classes, with a reference of :func:`reference_of`.
 
     Raises:
         ValueError: There are no texts.
@@ -197,8 +171,3 @@ def _binned(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
 
 def _counts(labels: ArrayLike, n_classes: int) -> FloatArray:
     return np.bincount(np.asarray(labels, dtype=np.int64), minlength=n_classes).astype(np.float64)
-
-
-def as_rows(found: list[Shift]) -> list[dict[str, Any]]:
-    """Return shifts as plain dictionaries."""
-    return [asdict(shift) for shift in found]

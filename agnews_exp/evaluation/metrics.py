@@ -328,12 +328,9 @@ class Choice:
 
 
 def find_metric(name: str, class_names: Sequence[str] | None = None, own: Own = ()) -> Choice:
-    """Look up a metric by its name without the split.
+    """Look up a metric by its name without the split: of the register, an own one, or ``f1/`` and a class or its key.
 
-    Args:
-        name: A name of the register or of an own metric; ``f1/`` and the like followed by a class name or its key.
-        class_names: The K class names; None takes any word for a class, while the data are not known.
-        own: The user's own metrics.
+    Without class names any word is a class, while the data are not known.
 
     Raises:
         ConfigError: The name is unknown; the message lists the known ones and the nearest.
@@ -379,11 +376,7 @@ def check_metrics(
 ) -> None:
     """Refuse an objective or an own metric that cannot be, before anything is trained.
 
-    Args:
-        evaluation: The evaluation group.
-        labels: Shape (n,), true classes of the validation rows, on which own metrics are tried; None while the data
-            are not known.
-        class_names: K names, or None.
+    Own metrics are tried on the true classes of the validation rows, shape (n,); None while the data are not known.
 
     Raises:
         ConfigError: The objective is not in the register, or one of the user's own metrics is not fit for use.
@@ -429,13 +422,7 @@ Judgement = dict[str | tuple[str, str], float]
 
 
 def judge(y_true: NDArray[np.int64], predictions: Predictions, class_names: Sequence[str], own: Own = ()) -> Judgement:
-    """Return every metric of one set of answers.
-
-    Args:
-        y_true: Shape (n,), true class indices, n >= 1.
-        predictions: The model's answers for the same n rows.
-        class_names: K names, all different.
-        own: The user's own metrics.
+    """Return every metric of one set of answers for n >= 1 rows whose true class indices have shape (n,).
 
     Raises:
         ConfigError: One of the user's own metrics fails, or gives no finite number.
@@ -509,10 +496,6 @@ def classification_report_table(
 
 def count_metric(name: str, class_names: Sequence[str]) -> CountMetric:
     """Return the function of :class:`Margins` behind a metric of counts, or behind a class's own.
-
-    Args:
-        name: As for :func:`find_metric`.
-        class_names: The K class names.
 
     Raises:
         ConfigError: The name is unknown, or that of a metric that counts do not determine.

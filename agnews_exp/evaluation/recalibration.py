@@ -28,21 +28,15 @@ from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstra
 
 @dataclass(frozen=True, eq=False)
 class CalibrationChange(Result):
-    """Calibration before and after, on rows that fitted neither the model nor the calibrator.
+    """The effect of a calibrator on rows that fitted neither it nor the model.
 
     Attributes:
-        calibrator: Its name.
-        n_fit: Rows that the calibrator was fitted on.
-        before: Report on the probabilities before.
         after: Report on the calibrated probabilities.
         nll: Paired bootstrap of the negative log-likelihood, after minus before (below 0: better).
         brier: The same for the Brier score.
         changed_predictions: Share of items whose most likely class changed.
     """
 
-    calibrator: str
-    n_fit: int
-    before: CalibrationReport
     after: CalibrationReport
     nll: PairedBootstrap
     brier: PairedBootstrap
@@ -77,7 +71,8 @@ class CalibrationStudy(Result):
         chosen: Name of the calibrator with the lowest negative log-likelihood there, of those that make neither it nor
             the expected calibration error worse; ``none`` keeps the before.
         choice: Scores on these rows by candidate, ``none`` among them.
-        changes: Before and after on the test rows, by calibrator.
+        before: Report on the test rows without a calibrator.
+        changes: The change on the test rows, by calibrator.
     """
 
     source: ScoreSource
@@ -87,6 +82,7 @@ class CalibrationStudy(Result):
     left_alone: tuple[str, ...]
     chosen: str
     choice: dict[str, ChoiceScores]
+    before: CalibrationReport
     changes: dict[str, CalibrationChange]
 
     @property
@@ -94,11 +90,6 @@ class CalibrationStudy(Result):
         """Calibrators that were not applied, though their log-likelihood is better, for a worse calibration error."""
         before = self.choice[NONE]
         return tuple(name for name, after in self.choice.items() if after.nll < before.nll and after.ece > before.ece)
-
-    @property
-    def before(self) -> CalibrationReport:
-        """Report on the test rows without a calibrator."""
-        return next(iter(self.changes.values())).before
 
     @property
     def after(self) -> CalibrationReport:
@@ -112,42 +103,10 @@ def _fitted(name: str, scores: ArrayLike, labels: ArrayLike) -> Calibrator:
     return CALIBRATORS[name]().fit(scores, labels)
 
 
-def _change(
-    name: str,
-    n_fit: int,
-    before: CalibrationReport,
-    pair: tuple[FloatArray, FloatArray],
-    labels: ArrayLike,
-    report: Callable[[FloatArray], CalibrationReport],
-    resamples: int,
-    seed: int,
-) -> CalibrationChange:
-    """Return the change from the first to the second of a pair of probability matrices (n, K)."""
-
-    def difference(item_score: Callable[[ArrayLike, ArrayLike], FloatArray], metric: str) -> PairedBootstrap:
-        values = item_score(labels, pair[1]), item_score(labels, pair[0])
-        return bootstrap_mean_difference(*values, name=metric, resamples=resamples, seed=seed)
-
-    return CalibrationChange(
-        calibrator=name,
-        n_fit=n_fit,
-        before=before,
-        after=report(pair[1]),
-        nll=difference(item_nll, "nll"),
-        brier=difference(item_brier, "brier"),
-        changed_predictions=float(np.mean(pair[0].argmax(axis=1) != pair[1].argmax(axis=1))),
-    )
-
-
 def stratified_halves(
     labels: ArrayLike, share: float = 0.5, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rows in two, each class by the same share.
-
-    Args:
-        labels: Shape (n,), class indices.
-        share: Share of each class's rows for the first part, in (0, 1).
-        seed: Seed of the draw.
+    """Divide rows, of which class indices are given, in two, each class by the same share.
 
     Returns:
         Row numbers of the two parts, ascending. A class with one row has it in the first part.
@@ -189,18 +148,9 @@ def study_calibration(
 ) -> tuple[ScoreCalibration, CalibrationStudy]:
     """Fit calibrators on one part of validation, choose on the other, report before and after on test.
 
-    Args:
-        validation: The model's answers for m validation rows.
-        validation_labels: Shape (m,), their class indices.
-        test: The model's answers for n test rows, which are reported on and nothing else.
-        test_labels: Shape (n,), their class indices.
-        class_names: The K class names.
-        calibrators: Keys of ``CALIBRATORS``; "none" competes with them in any case.
-        fit_share: Share of each class's validation rows to fit on.
-        n_bins: Number of bins.
-        resamples: Bootstrap resamples.
-        simulations: Draws of the test of calibration.
-        seed: Seed of the division of the validation rows, of resamples and of simulations.
+    Answers and class indices are those of m validation rows, of which ``fit_share`` of each class fits, and of n test
+    rows, which are reported on and nothing else; "none" competes with ``calibrators``, keys of ``CALIBRATORS``. One
+    seed divides the rows, resamples and simulates.
 
     Returns:
         The chosen calibrator as fitted on the first part (so that its scores hold for it), and what was compared.
@@ -223,13 +173,22 @@ def study_calibration(
     def report(matrix: FloatArray) -> CalibrationReport:
         return calibration_report(test_labels, matrix, class_names, n_bins=n_bins, simulations=simulations, seed=seed)
 
+    def difference(item_score: Callable[[ArrayLike, ArrayLike], FloatArray], metric: str) -> PairedBootstrap:
+        values = item_score(test_labels, after), item_score(test_labels, before)
+        return bootstrap_mean_difference(*values, name=metric, resamples=resamples, seed=seed)
+
     before, before_is = uncalibrated(test)
-    before_report, test_scores = report(before), scores_for_calibration(test, source)
+    test_scores = scores_for_calibration(test, source)
     changes = {}
     for name, calibrator in fitted.items():
-        pair = before, calibrator.predict_proba(test_scores)
-        changes[name] = _change(name, len(fit_rows), before_report, pair, test_labels, report, resamples, seed)
-    study = CalibrationStudy(source, before_is, len(fit_rows), len(choose_rows), left_alone, chosen, choice, changes)
+        after = calibrator.predict_proba(test_scores)
+        changed = float(np.mean(before.argmax(axis=1) != after.argmax(axis=1)))
+        changes[name] = CalibrationChange(
+            report(after), difference(item_nll, "nll"), difference(item_brier, "brier"), changed
+        )
+    study = CalibrationStudy(
+        source, before_is, len(fit_rows), len(choose_rows), left_alone, chosen, choice, report(before), changes
+    )
     return ScoreCalibration(chosen, source, fitted.get(chosen), tuple(class_names)), study
 
 

@@ -52,9 +52,10 @@ class ReliabilityCurve(Result):
         """Mean gap, weighted by count: the expected calibration error (ECE) for confidences."""
         return float(np.average(self.gaps, weights=self.count))
 
-    def maximum_error(self, min_count: int = 1) -> float:
-        """Return the largest gap of the bins with ``min_count`` forecasts or more (MCE); 0 when there are none."""
-        return float(np.max(self.gaps[self.count >= max(1, min_count)], initial=0.0))
+    @property
+    def maximum_error(self) -> float:
+        """The largest gap (MCE)."""
+        return float(np.max(self.gaps))
 
 
 def _edges(forecasts: FloatArray, n_bins: int, binning: Binning) -> FloatArray:
@@ -86,13 +87,9 @@ def _bin_of(forecasts: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
 def reliability_curve(
     forecasts: ArrayLike, outcomes: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
 ) -> ReliabilityCurve:
-    """Return forecasts and outcomes by bin.
+    """Return n forecasts and whether each came true, by bin of equal width or of equally many items.
 
-    Args:
-        forecasts: Shape (n,), probabilities: the confidence, or the probability of one class.
-        outcomes: Shape (n,), whether each came true: predicted right, or of that class.
-        n_bins: Number of bins.
-        binning: ``equal_width`` or ``equal_mass`` (equally many items; equal forecasts stay together).
+    Forecasts are probabilities: the confidence, or those of one class. Equal ones stay together.
     """
     values = np.asarray(forecasts, dtype=np.float64)
     came_true = np.asarray(outcomes, dtype=np.float64)
@@ -124,14 +121,9 @@ def reliability_curve(
 def draw_hits(forecasts: ArrayLike, curve: ReliabilityCurve, simulations: int, seed: int) -> FloatArray:
     """Draw outcomes with the forecast probabilities and count them by bin: what calibrated forecasts would show.
 
-    Args:
-        forecasts: Shape (n,), the forecasts that ``curve`` was made of.
-        curve: Their bins.
-        simulations: Number S of draws, at least 100.
-        seed: Seed of the draws.
-
     Returns:
-        Shape (S, B), how many forecasts came true in each bin.
+        Shape (S, B): for each of S simulations, at least 100, how many forecasts came true in each bin of
+        ``curve``.
     """
     if simulations < 100:
         raise DataError(f"simulations must be at least 100, got {simulations}")
@@ -151,20 +143,11 @@ def draw_hits(forecasts: ArrayLike, curve: ReliabilityCurve, simulations: int, s
 def consistency_bars(
     forecasts: ArrayLike, curve: ReliabilityCurve, *, level: float = 0.95, simulations: int = 1000, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the range in which each bin's frequency would lie if the forecasts were calibrated.
+    """Return the range, lower and upper ends of shape (B,), of each bin's frequency if the forecasts were calibrated.
 
-    Consistency bars after Broecker and Smith (2007), with the bins held fixed. A frequency outside its bar is a
-    deviation that chance does not explain; with B bins some 5 % of the bars are missed by chance.
-
-    Args:
-        forecasts: Shape (n,), the forecasts that ``curve`` was made of.
-        curve: Their bins.
-        level: Share of the draws within a bar.
-        simulations: Number of draws.
-        seed: Seed of the draws.
-
-    Returns:
-        Lower and upper ends, each shape (B,); NaN in empty bins.
+    Consistency bars after Broecker and Smith (2007), with the bins of ``curve`` held fixed; NaN in empty bins. A
+    frequency outside its bar is a deviation that chance does not explain; with B bins some 5 % of the bars are missed
+    by chance.
     """
     open_interval(level, "level")
     with np.errstate(invalid="ignore"):

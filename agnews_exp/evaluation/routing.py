@@ -58,12 +58,7 @@ class Choice:
 
 
 def routing_curve(confidence: ArrayLike, fast_right: ArrayLike, accurate_right: ArrayLike) -> RoutingCurve:
-    """Return accuracy and escalation of every threshold.
-
-    Args:
-        confidence: Shape (n,), the fast model's confidence in its answer.
-        fast_right: Shape (n,), whether the fast model is right.
-        accurate_right: Shape (n,), whether the accurate model is.
+    """Return accuracy and escalation of every threshold from the fast model's confidence, shape (n,), and who is right.
 
     Raises:
         ValueError: The shapes differ or there is nothing.
@@ -91,13 +86,7 @@ def oracle_curve(fast_right: ArrayLike, accurate_right: ArrayLike) -> tuple[Floa
 
 
 def random_accuracy(rate: ArrayLike, fast_right: ArrayLike, accurate_right: ArrayLike) -> FloatArray:
-    """Return the expected accuracy of a router that hands over items at random, in the shape of ``rate``.
-
-    Args:
-        rate: Shares of the items that are handed over.
-        fast_right: Shape (n,), whether the fast model is right.
-        accurate_right: Shape (n,), whether the accurate model is.
-    """
+    """Return the expected accuracy of a router that hands over these shares of the items at random, in their shape."""
     _, fast, accurate = _checked(fast_right, fast_right, accurate_right)
     share = np.asarray(rate, dtype=np.float64)
     return np.asarray((1 - share) * fast.mean() + share * accurate.mean(), dtype=np.float64)
@@ -144,12 +133,7 @@ def _choice(curve: RoutingCurve, i: int, *, threshold: float | None = None, reac
 
 
 def pareto_front(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.int64]:
-    """Return the positions, shape (k,), of the points that no other beats in both cost and accuracy, by rising cost.
-
-    Args:
-        cost: Shape (m,).
-        accuracy: Shape (m,).
-    """
+    """Return the positions, shape (k,), of the points that no other beats in both cost and accuracy, by rising cost."""
     costs, accuracies = np.asarray(cost, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
     order = np.lexsort((-accuracies, costs))
     best = np.maximum.accumulate(np.concatenate([[-np.inf], accuracies[order][:-1]]))
@@ -157,17 +141,10 @@ def pareto_front(cost: ArrayLike, accuracy: ArrayLike) -> NDArray[np.int64]:
 
 
 def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> tuple[FloatArray, FloatArray, float]:
-    """Return coverage and selective risk when only the surest items are answered, and the area below (AURC).
+    """Return coverages, error rates among the covered, and their mean (AURC) when only the surest items are answered.
 
-    Geifman and El-Yaniv 2017, Selective classification for deep neural networks. Items of equal confidence are
-    answered together.
-
-    Args:
-        confidence: Shape (n,).
-        right: Shape (n,).
-
-    Returns:
-        Coverages and error rates among the covered, by rising coverage, and the mean of the risk over all items.
+    Geifman and El-Yaniv 2017, Selective classification for deep neural networks. Confidence and correctness have shape
+    (n,); items of equal confidence are answered together. Coverages rise.
     """
     sure, correct, _ = _checked(confidence, right, right)
     order = np.argsort(-sure, kind="stable")

@@ -82,7 +82,6 @@ class ScoreCalibration:
         name: A key of ``CALIBRATORS``, or ``none``.
         source: The part of the model's answers that it takes.
         calibrator: The fitted calibrator; None for ``none``.
-        class_names: The K class names, in the order of the columns.
     """
 
     name: str

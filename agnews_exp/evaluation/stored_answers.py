@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +16,52 @@ from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.predictions import Predictions
 
 
-def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[str, ...]) -> Predictions:
-    """Read a run's stored answers for a split.
+@dataclass(frozen=True, eq=False)
+class StoredAnswers:
+    """A run's answers for one split.
 
-    Args:
-        path: A run's predictions.parquet.
-        split: ``val``, ``test``, or ``cv``.
-        rows: The split's rows, whose order the answers must have.
-        class_names: K names.
+    Attributes:
+        row_ids: Shape (n,), int64.
+        labels: Shape (n,), int64, true class indices.
+        given: The model's answers for these rows.
+        folds: Shape (n,), int64, the fold that held each row out; None but for the split ``cv``.
+    """
+
+    row_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    given: Predictions
+    folds: NDArray[np.int64] | None
+
+
+def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, ordered: bool = True) -> StoredAnswers:
+    """Read a run's stored answers for a split (``val``, ``test``, ``cv``), none where the run does not have it.
+
+    They come in the order of the row ids, or, not ``ordered``, in that in which they are stored.
+
+    Raises:
+        StorageError: The file is missing or damaged.
+    """
+    import pyarrow.compute as pc
+
+    table = read_table(path, len(class_names))
+    rows = table.filter(pc.equal(table["split"].cast("string"), split))
+    rows = rows.sort_by("row_id") if ordered else rows
+    names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" and len(rows) else [])]
+    ids, labels, predicted, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
+    given = Predictions(predicted, *(class_columns(rows, kind, class_names) for kind in ("score", "probability")))
+    return StoredAnswers(ids, labels, given, folds[0] if folds else None)
+
+
+def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[str, ...]) -> Predictions:
+    """Read a run's stored answers for the rows of a split, in their order.
 
     Raises:
         DataError: The record holds other rows.
     """
-    table = _answers(path, split)
-    if not np.array_equal(table["row_id"].to_numpy(), rows.row_ids):
+    found = stored_answers(path, split, class_names, ordered=False)
+    if not np.array_equal(found.row_ids, rows.row_ids):
         raise DataError(f"{path} does not hold the answers for the {split} rows of this split.")
-    return _predictions(table, class_names)
-
-
-def _predictions(table: Any, class_names: tuple[str, ...]) -> Predictions:
-    labels = table["prediction"].to_numpy().astype(np.int64)
-    return Predictions(
-        labels, class_columns(table, "score", class_names), class_columns(table, "probability", class_names)
-    )
-
-
-def stored_probabilities(
-    path: Path, split: str, class_names: tuple[str, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """Return which rows of a split a run has answered, shape (n,), and its probabilities for them, shape (n, K).
-
-    Args:
-        path: A run's predictions.parquet.
-        split: ``val``, ``test``, or ``cv``; the answers for a split that the run does not have are none.
-        class_names: K names.
-    """
-    table = _answers(path, split)
-    return table["row_id"].to_numpy().astype(np.int64), class_columns(table, "probability", class_names)
-
-
-def _answers(path: Path, split: str) -> Any:
-    import pyarrow.compute as pc
-
-    table = read_table(path)
-    return table.filter(pc.equal(table["split"].cast("string"), split))
+    return found.given
 
 
 def read_table(path: Path, n_classes: int | None = None) -> Any:
@@ -94,13 +97,7 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
 
 
 def class_columns(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """Return a table's scores or probabilities, shape (n, K), or None where the model gave none.
-
-    Args:
-        table: Rows of a predictions.parquet.
-        kind: ``score`` or ``probability``.
-        class_names: K names.
-    """
+    """Return ``score`` or ``probability`` of each class, shape (n, K), or None where the model gave none."""
     columns = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
     if columns[0] not in table.column_names or table[columns[0]].null_count:
         return None

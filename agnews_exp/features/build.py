@@ -22,9 +22,6 @@ def build_features(config: Mapping[str, Any]) -> Pipeline | None:
 
     Returns:
         An unfitted pipeline from a list of n texts to an (n, V) matrix, or None for ``kind: text``.
-
-    Raises:
-        ConfigError: No block, an unknown block in ``block_weights``, or a component that cannot be built.
     """
     if config["kind"] == "text":
         return None
@@ -76,11 +73,7 @@ def build_features(config: Mapping[str, Any]) -> Pipeline | None:
 
 
 def check_fitted(features: Pipeline) -> None:
-    """Refuse a fitted pipeline with a step that scikit-learn takes for unfitted and would not let transform.
-
-    Raises:
-        ConfigError: A block's or step's ``fit`` set no attribute that ends in an underscore.
-    """
+    """Refuse a fitted pipeline with a step that scikit-learn takes for unfitted and would not let transform."""
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
+
+from agnews_exp.features.preprocessing import TextTransformer
 
 DOCUMENT_FEATURES: Final[tuple[str, ...]] = (
     "char_count",
@@ -69,7 +70,7 @@ def document_features(text: str) -> list[float]:
     ]
 
 
-class DocumentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DocumentFeatures(TextTransformer):
     """Texts to a dense (n, 12) matrix of document features.
 
     Args:
@@ -111,9 +112,3 @@ class DocumentFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _raw(texts: Iterable[str]) -> NDArray[np.float64]:
         rows = [document_features(text) for text in texts]
         return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(DOCUMENT_FEATURES))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        return tags

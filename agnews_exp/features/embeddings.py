@@ -13,23 +13,18 @@ from typing import IO, Any, ClassVar, Final, Literal, Self, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError
+from agnews_exp.core.errors import ConfigError, DataError, needs
+from agnews_exp.features.preprocessing import TextTransformer
 from agnews_exp.ngrams.fitting import portable_log
 
 _FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
 
 
 def check_embedding_file(path: str | None) -> Path:
-    """Return the path of an embeddings file that exists.
-
-    Raises:
-        ConfigError: No file was named.
-        DataError: The file does not exist.
-    """
+    """Return the path of an embeddings file that exists."""
     if not path:
         raise ConfigError(
             f"features.embeddings_path is not set.\n  allowed: a file of word vectors ({_FORMATS})",
@@ -58,9 +53,6 @@ def read_word_vectors(path: Path, max_words: int | None = None) -> tuple[list[st
 
     Returns:
         V words and their vectors, shape (V, D), float32.
-
-    Raises:
-        DataError: The file is empty or damaged; the text names the line or word number.
     """
     with _open(path) as stream:
         try:
@@ -246,7 +238,7 @@ def _positive() -> Interval:
     return Interval(Integral, 1, None, closed="left")
 
 
-class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class _PooledWordVectors(TextTransformer):
     """The base of both kinds of static embeddings: tokens, word index, pooling, saving.
 
     The words are kept as one UTF-8 byte array with end offsets, which is compact and saves without pickle.
@@ -323,12 +315,6 @@ class _PooledWordVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_index", None)
         return state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        return tags
 
 
 class StaticEmbeddings(_PooledWordVectors):
@@ -481,10 +467,6 @@ class TrainedEmbeddings(_PooledWordVectors):
 
 
 def _gensim_models(algorithm: str) -> Any:
-    try:
+    with needs("gensim", f"Training {algorithm} vectors", "'agnews-exp[nlp]'"):
         import gensim.models
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Training {algorithm} vectors needs the package gensim.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
     return gensim.models

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 
-from agnews_exp.core.errors import MissingDependencyError, unknown_name
+from agnews_exp.core.errors import MissingDependencyError, needs, unknown_name
 
 _IRREGULAR: Final[dict[str, str]] = {
     "ain't": "are not",
@@ -68,9 +68,6 @@ def expand_contractions(text: str) -> str:
     """Write contractions out: ``"won't"`` becomes ``"will not"``, ``"they're"`` becomes ``"they are"``.
 
     A possessive ``'s`` stays. The typographic apostrophe (U+2019) counts as an apostrophe.
-
-    Args:
-        text: Any text.
 
     Returns:
         The text with contractions expanded; the first letter keeps its case.
@@ -142,11 +139,7 @@ PIPELINES: Final[dict[str, Cleaning | None]] = {
 
 
 def cleaning(name: str) -> Cleaning | None:
-    """Return the pipeline of that name (None for ``none``).
-
-    Raises:
-        ConfigError: There is no such pipeline.
-    """
+    """Return the pipeline of that name (None for ``none``)."""
     if name not in PIPELINES:
         raise unknown_name("value for features.clean", name, list(PIPELINES))
     return PIPELINES[name]
@@ -160,10 +153,6 @@ def _handle(pattern: re.Pattern[str], handling: Handling, token: str, text: str)
 
 def clean_text(text: str, steps: Cleaning) -> str:
     """Clean one text.
-
-    Args:
-        text: Any text, possibly empty.
-        steps: The steps to apply.
 
     Returns:
         The cleaned text; may be empty.
@@ -195,12 +184,8 @@ scikit-learn's ``\\w\\w+``; NLTK's Penn Treebank rules; spaCy's English rules.""
 
 
 def _nltk() -> Tokenizer:
-    try:
+    with needs("nltk", "features.tokenizer=nltk", "'agnews-exp[nlp]'"):
         from nltk.tokenize import NLTKWordTokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "features.tokenizer=nltk needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
     # The class itself, not word_tokenize(), which first splits sentences and needs a downloaded model for
     # that.
     tokenizer = NLTKWordTokenizer()
@@ -208,12 +193,8 @@ def _nltk() -> Tokenizer:
 
 
 def _spacy() -> Tokenizer:
-    try:
+    with needs("spacy", "features.tokenizer=spacy", "spacy"):
         import spacy  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingDependencyError(
-            "features.tokenizer=spacy needs the package spacy.", fix="pip install spacy"
-        ) from error
     tokenizer = spacy.blank("en").tokenizer
     return lambda text: [token.text for token in tokenizer(text) if not token.is_space]
 
@@ -266,12 +247,8 @@ class _Remembered(dict[str, str]):
 
 
 def _nltk_module(name: str) -> Any:
-    try:
+    with needs("nltk", f"features.stemmer={name}", "'agnews-exp[nlp]'"):
         import nltk.stem
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"features.stemmer={name} needs the package nltk.", fix="pip install 'agnews-exp[nlp]'"
-        ) from error
     return nltk.stem
 
 
@@ -289,18 +266,16 @@ def _wordnet() -> Callable[[str], str]:
 
 
 def _spacy_stemming() -> Stemmer:
-    fix = f"pip install spacy && python -m spacy download {_SPACY_MODEL}   (or features.stemmer=snowball)"
-    try:
+    install = f"spacy && python -m spacy download {_SPACY_MODEL}   (or features.stemmer=snowball)"
+    with needs("spacy", "features.stemmer=spacy", install):
         import spacy  # type: ignore[import-not-found, unused-ignore]
         from spacy.tokens import Doc  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingDependencyError("features.stemmer=spacy needs the package spacy.", fix=fix) from error
     try:
         language = spacy.load(_SPACY_MODEL, exclude=["parser", "ner"])
     except OSError as error:
         raise MissingDependencyError(
             f"features.stemmer=spacy needs the model {_SPACY_MODEL}, which spaCy does not find here.",
-            fix=fix,
+            fix=f"pip install {install}",
         ) from error
 
     def lemmatise(tokens: list[str]) -> list[str]:
@@ -314,9 +289,6 @@ def _spacy_stemming() -> Stemmer:
 
 def stemmer(name: str) -> Stemmer:
     """Return the function that maps a list of tokens to as many stems or lemmas.
-
-    Args:
-        name: One of :data:`STEMMERS`.
 
     Raises:
         ConfigError: There is no such stemmer.
@@ -345,7 +317,29 @@ TOKEN_PATTERN = r"\S+"  # noqa: S105 - how a vectoriser finds the tokens of a te
 """Pattern for vectorisers behind a :class:`TextPreprocessor` that tokenises."""
 
 
-class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TextTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A transformer whose input is a list of texts instead of a matrix."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class FixedTransformer(TextTransformer):
+    """A transformer of texts that learns nothing from them."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+class TextPreprocessor(FixedTransformer):
     """Clean, tokenise and stem texts. Learns nothing, so it cannot leak.
 
     Args:
@@ -393,13 +387,3 @@ class TextPreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return one name: the output is one text per row, and the vectoriser names the columns made from it."""
         return np.asarray(["text"], dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.requires_fit = False
-        return tags

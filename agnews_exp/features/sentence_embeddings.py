@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError
+from agnews_exp.core.errors import ConfigError, MissingDependencyError, first_line
+from agnews_exp.features.preprocessing import FixedTransformer
 
 _DIMENSION = 384
 
 
-class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class SentenceEmbeddings(FixedTransformer):
     """Texts to (n, 384) sentence embeddings. The weights are fixed, so nothing is learned from the texts.
 
     Args:
@@ -79,7 +79,7 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 self._loaded = _package().load_model(device=None if self.device == "auto" else self.device)
             except RuntimeError as error:
                 raise ConfigError(
-                    f"features.blocks device={self.device!r} cannot be used: {str(error).splitlines()[0]}",
+                    f"features.blocks device={self.device!r} cannot be used: {first_line(error)}",
                     fix="device: auto",
                 ) from error
         return self._loaded
@@ -88,16 +88,6 @@ class SentenceEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_loaded", None)
         return state
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.requires_fit = False
-        return tags
 
 
 def _package() -> Any:

@@ -95,11 +95,7 @@ class TextClassifier:
         return found
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probabilities of the classes, shape (n, K).
-
-        Raises:
-            ConfigError: The model gives none.
-        """
+        """Return the probabilities of the classes, shape (n, K)."""
         found = self.model.predict(list(texts)).probabilities
         if found is None:
             raise ConfigError(

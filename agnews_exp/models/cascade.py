@@ -27,68 +27,64 @@ _PARTS = ("fast", "accurate")
 
 
 @dataclass(frozen=True)
-class Cascade:
-    """The settings of ``model=cascade``.
+class _OfTwo:
+    """The settings of ``model=cascade`` and ``model=blend`` alike.
 
     Attributes:
-        fast: A finished run (name, folder, MLflow id) whose model answers first.
-        accurate: A finished run whose model answers where the first is unsure.
-        target: What the threshold is chosen for, on validation rows.
-        value: The target's number: an accuracy, a share of the texts, a cost, or a confidence.
-        calibrator: Makes both models' confidences comparable; fitted on validation rows kept for it.
-        fit_share: Share of the validation rows that the calibrators are fitted on; the others choose the threshold.
+        fast: A finished run (name, folder, MLflow id); a cascade's answers first.
+        accurate: Another one; a cascade's answers where the first is unsure.
+        fit_share: Share of the validation rows that calibrators or weights are fitted on: on training rows both models
+            look better than they are.
         price_per_hour: Of the machine, in any currency; costs are given per million texts.
         timing_rows: Validation texts on which both models are timed.
     """
 
     fast: str | None = None
     accurate: str | None = None
-    target: Target = "accuracy_floor"
-    value: Annotated[float, Field(ge=0)] = 0.92
-    calibrator: Literal["none", "platt", "isotonic", "temperature", "vector"] = "temperature"
     fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
     timing_rows: Annotated[int, Field(ge=1)] = 256
 
 
 @dataclass(frozen=True)
-class Blend:
-    """The settings of ``model=blend``: a logistic regression on both models' log-probabilities.
-
-    It is fitted on a part of the validation rows: on training rows both models look better than they are.
+class Cascade(_OfTwo):
+    """The settings of ``model=cascade``; the validation rows that calibrators are not fitted on choose the threshold.
 
     Attributes:
-        fast: A finished run.
-        accurate: Another one.
-        C: Inverse strength of the L2 penalty.
-        fit_share: Share of the validation rows that it is fitted on.
-        timing_rows: Validation texts on which both models are timed.
-        price_per_hour: Of the machine.
+        target: What the threshold is chosen for, on validation rows.
+        value: The target's number: an accuracy, a share of the texts, a cost, or a confidence.
+        calibrator: Makes both models' confidences comparable.
     """
 
-    fast: str | None = None
-    accurate: str | None = None
+    target: Target = "accuracy_floor"
+    value: Annotated[float, Field(ge=0)] = 0.92
+    calibrator: Literal["none", "platt", "isotonic", "temperature", "vector"] = "temperature"
+
+
+@dataclass(frozen=True)
+class Blend(_OfTwo):
+    """The settings of ``model=blend``: a logistic regression on both models' log-probabilities.
+
+    Attributes:
+        C: Inverse strength of the L2 penalty.
+    """
+
     C: Annotated[float, Field(gt=0)] = 1.0
-    fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
-    timing_rows: Annotated[int, Field(ge=1)] = 256
 
 
 @dataclass(eq=False)
-class CascadeModel:
-    """A fitted cascade.
+class _Pair:
+    """Two fitted models and what makes their answers comparable.
 
     Attributes:
         fast: Answers every text.
-        accurate: Answers the texts that are handed over.
+        accurate: A cascade's answers the texts that are handed over, a blend's every text.
         calibrations: Of both, in this order.
-        threshold: Calibrated confidence below which a text is handed over.
     """
 
     fast: FittedModel
     accurate: FittedModel
     calibrations: tuple[ScoreCalibration, ScoreCalibration]
-    threshold: float
 
     family: ClassVar[str] = "cascade"
 
@@ -96,6 +92,17 @@ class CascadeModel:
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes."""
         return self.fast.class_names
+
+
+@dataclass(eq=False)
+class CascadeModel(_Pair):
+    """A fitted cascade.
+
+    Attributes:
+        threshold: Calibrated confidence below which a text is handed over.
+    """
+
+    threshold: float
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer n texts; probabilities are the calibrated ones of the model that answered."""
@@ -112,29 +119,16 @@ class CascadeModel:
 
 
 @dataclass(eq=False)
-class BlendModel:
+class BlendModel(_Pair):
     """A fitted blend.
 
     Attributes:
-        fast: Answers every text.
-        accurate: Answers every text too.
-        calibrations: Turn both answers into probabilities.
         coefficients: Shape (2 K, K), float64, from the log-probabilities of both.
         intercepts: Shape (K,), float64.
     """
 
-    fast: FittedModel
-    accurate: FittedModel
-    calibrations: tuple[ScoreCalibration, ScoreCalibration]
     coefficients: FloatArray
     intercepts: FloatArray
-
-    family: ClassVar[str] = "cascade"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the K classes."""
-        return self.fast.class_names
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return the answers for n texts, from both models' answers."""
@@ -200,11 +194,7 @@ def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[
 
 
 def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendModel:
-    """Load what :func:`save_cascade` wrote.
-
-    Raises:
-        StorageError: A file is missing or was changed.
-    """
+    """Load what :func:`save_cascade` wrote."""
     read_manifest(folder, "cascade", needs=[_SETTINGS])
     fast, accurate = (load_model(folder / part, device) for part in _PARTS)
     if fast.class_names != accurate.class_names:

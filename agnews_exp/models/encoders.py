@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModel, AutoModelForSequenceClassification
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.core.errors import AgnewsError, ConfigError, first_line, needs
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.tokens import encodable
 from agnews_exp.models.recipes import (
@@ -39,6 +39,14 @@ _WithHead: Any = AutoModelForSequenceClassification
 _WITH_HEAD: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
+class _Network(nn.Module):
+    """A network with a classifier on top."""
+
+    def is_head(self, name: str) -> bool:
+        """Return whether a parameter belongs to the classifier on top."""
+        return name.startswith("classifier.")
+
+
 class HeadClassifier(nn.Module):
     """An encoder with its architecture's own classification head.
 
@@ -57,11 +65,7 @@ class HeadClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str, config: Any, _dropout: float, options: dict[str, Any]) -> Self:
-        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one.
-
-        Raises:
-            ConfigError: Weights below the head have another shape than the folder's config.json says.
-        """
+        """Load a pretrained encoder; it keeps its head if that is for as many classes, else it gets a new one."""
         model, found = _WithHead.from_pretrained(
             where,
             config=config,
@@ -92,7 +96,7 @@ class HeadClassifier(nn.Module):
         return not name.startswith(f"encoder.{self.encoder.base_model_prefix}.")
 
 
-class MeanPoolClassifier(nn.Module):
+class MeanPoolClassifier(_Network):
     """A linear layer on the mean of the encoder's token vectors.
 
     Args:
@@ -128,17 +132,13 @@ class MeanPoolClassifier(nn.Module):
         mean = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
         return self.classifier(self.dropout(mean))  # type: ignore[no-any-return]
 
-    def is_head(self, name: str) -> bool:
-        """Return whether a parameter belongs to the classifier on top."""
-        return name.startswith("classifier.")
-
 
 def _without_pooler(config: Any) -> dict[str, Any]:
     # A pooler that no loss reaches would never get a gradient, which DDP takes for an error.
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
-class BiLSTMNetwork(nn.Module):
+class BiLSTMNetwork(_Network):
     """Word vectors, bidirectional LSTM over the unpadded tokens, maximum over time, linear layer.
 
     Args:
@@ -173,12 +173,8 @@ class BiLSTMNetwork(nn.Module):
         pooled = states.masked_fill(attention_mask.unsqueeze(-1) == 0, lowest).amax(1)
         return self.classifier(self.dropout(pooled))  # type: ignore[no-any-return]
 
-    def is_head(self, name: str) -> bool:
-        """Return whether a parameter belongs to the classifier on top."""
-        return name.startswith("classifier.")
 
-
-class TextCNNNetwork(nn.Module):
+class TextCNNNetwork(_Network):
     """Word vectors, convolutions of several widths, maximum over time, linear layer.
 
     Args:
@@ -212,28 +208,14 @@ class TextCNNNetwork(nn.Module):
             pooled.append(maps.masked_fill(outside.unsqueeze(1), 0.0).amax(-1))
         return self.classifier(self.dropout(torch.cat(pooled, 1)))  # type: ignore[no-any-return]
 
-    def is_head(self, name: str) -> bool:
-        """Return whether a parameter belongs to the classifier on top."""
-        return name.startswith("classifier.")
-
 
 _QUERY_VALUE = ("query", "value", "q_lin", "v_lin", "query_proj", "value_proj", "q_proj", "v_proj")
 
 
 def add_adapters(network: Any, recipe: EncoderRecipe) -> nn.Module:
-    """Put adapters into the encoder's linear layers and freeze its own weights; the classifier is trained whole.
-
-    Raises:
-        MissingDependencyError: peft is not installed.
-        ConfigError: A target names no linear layer.
-    """
-    try:
+    """Put adapters into the encoder's linear layers and freeze its own weights; the classifier is trained whole."""
+    with needs("peft", f"model.lora_rank={recipe.lora_rank}", "'agnews-exp[lora]'"):
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"model.lora_rank={recipe.lora_rank} needs the package 'peft', which is not installed.",
-            fix="pip install 'agnews-exp[lora]'",
-        ) from error
     linear = {n.rpartition(".")[2] for n, m in network.encoder.named_modules() if isinstance(m, nn.Linear)}
     if recipe.lora_targets == "auto":
         targets = sorted(linear.intersection(_QUERY_VALUE))
@@ -356,9 +338,6 @@ def pack_encoder(encoder: Any, *, accelerator: str, precision: str, attention_dr
         accelerator: ``cpu``, ``cuda`` or ``mps``.
         precision: Lightning's name, such as ``bf16-mixed``.
         attention_dropout: Dropout of attention weights.
-
-    Raises:
-        ConfigError: This encoder or device has no kernel for it.
     """
     base = encoder.base_model
     accepted = inspect.signature(base.forward).parameters
@@ -513,12 +492,7 @@ def load_tokenizer(recipe: Recipe, texts: Sequence[str]) -> Any:
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """Return a recipe whose ``max_length`` is a number that its encoder takes.
-
-    Raises:
-        ConfigError: ``max_length`` is more than the encoder takes; the weights cannot be had, or are no encoder's with
-            a classification head.
-    """
+    """Return a recipe whose ``max_length`` is a number that its encoder takes."""
     if not isinstance(recipe, PretrainedEncoder):
         return replace(recipe, max_length=recipe.longest)
     from transformers import AutoConfig
@@ -545,11 +519,6 @@ def settled(recipe: Recipe) -> Recipe:
 
 def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:
     """Return a new network; random parts draw from torch's global generator.
-
-    Args:
-        recipe: What to build.
-        tokenizer: From :func:`load_tokenizer`.
-        class_names: K names.
 
     Raises:
         ConfigError: The weights cannot be had, or do not fit the options.
@@ -589,9 +558,6 @@ def choose_attention(encoder: Any, wanted: str, accelerator: str) -> None:
         encoder: A Hugging Face model.
         wanted: See :class:`agnews_exp.models.recipes.EncoderRecipe`.
         accelerator: ``cpu``, ``cuda`` or ``mps``.
-
-    Raises:
-        ConfigError: The architecture does not have this kernel.
     """
     if wanted == "auto":
         # An architecture that has one kernel only keeps it.
@@ -602,7 +568,7 @@ def choose_attention(encoder: Any, wanted: str, accelerator: str) -> None:
         encoder.set_attn_implementation(wanted)
     except (ValueError, ImportError) as error:
         raise ConfigError(
-            f"model.attention={wanted}: {type(encoder).__name__} does not have it: {str(error).splitlines()[0]}",
+            f"model.attention={wanted}: {type(encoder).__name__} does not have it: {first_line(error)}",
             fix="model.attention=auto",
         ) from error
 
@@ -654,7 +620,7 @@ def _explained(recipe: PretrainedEncoder, where: str) -> Iterator[None]:
     except Exception as error:  # files of others: transformers checks little, and has errors of many kinds
         if isinstance(error, AgnewsError | MemoryError) or "memory" in str(error).lower():
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         if recipe.pretrained_path or recipe.package:
             raise ConfigError(f"{where} cannot be loaded: {reason}", fix="check the folder's files") from error
         raise no_hub(recipe, reason) from error

@@ -52,10 +52,6 @@ def soft_voting(
         members: Name to classifier with ``predict_proba``; null switches a member off.
         weights: Name to weight; members without one weigh 1. None weighs all alike.
         n_jobs: Processes; None is one.
-
-    Raises:
-        ConfigError: Fewer than two members, a member without probabilities, or a weight for an unknown
-            member.
     """
     chosen = _named(members)
     for name, weight in (weights or {}).items():
@@ -104,12 +100,7 @@ def stacking(
 
 
 def with_selection(select: Any, estimator: Any) -> Pipeline:
-    """Return a member that chooses its own columns, anew from the rows of each fit, and then classifies.
-
-    Args:
-        select: Selector, such as :class:`agnews_exp.features.selection.TopScoring`.
-        estimator: Classifier.
-    """
+    """Return a member that chooses its own columns, anew from the rows of each fit, and then classifies."""
     return Pipeline([("select", select), ("classify", estimator)])
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from agnews_exp.core.errors import AgnewsError, StorageError
+from agnews_exp.core.errors import AgnewsError, StorageError, first_line
 from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
@@ -131,9 +131,6 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
     Args:
         folder: The model folder.
         device: A torch device, or ``auto`` for the first GPU if there is one.
-
-    Raises:
-        StorageError: A file is missing, changed, not named by the manifest, or not what this project writes.
     """
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
@@ -151,9 +148,8 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
     except AgnewsError:
         raise
     except Exception as error:  # what made-up files raise in three libraries is in no list
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
-            f"{folder} holds no network that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+            f"{folder} holds no network that agnews-exp wrote: {first_line(error)}", fix="train it again (force=true)"
         ) from error
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return TextPredictor(network, tokenizer, class_names, max_length, torch.device(chosen))

@@ -49,9 +49,6 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
     Args:
         folder: The model folder, such as ``<run>/model``.
         device: For transformers: a torch device, or ``auto`` for the first GPU if there is one.
-
-    Raises:
-        StorageError: A file is missing, changed, or holds what is not trusted.
     """
     manifest = read_manifest(folder)
     if manifest["family"] == "transformer":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
+from agnews_exp.core.errors import ConfigError, StorageError, first_line, needs
 from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
 from agnews_exp.data.tokens import Frame, TokenTable, encode_plain, frame_of
 from agnews_exp.evaluation.predictions import Predictions
@@ -38,9 +38,6 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
     Args:
         predictor: The network; it is left on the CPU, in evaluation mode, with plain attention.
         path: The file.
-
-    Raises:
-        ConfigError: The network has something that ONNX cannot say.
     """
     import torch
 
@@ -65,9 +62,8 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
                 dynamo=False,
             )
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"{type(network).__name__} cannot be exported to ONNX: {reason}",
+            f"{type(network).__name__} cannot be exported to ONNX: {first_line(error)}",
             fix="export an encoder (model=minilm, distilbert, roberta_base, ...)",
         ) from error
     if encoder is not None and encoder.config.model_type in _FUSED_AS_BERT:
@@ -381,12 +377,8 @@ def load_onnx(folder: Path) -> OnnxModel:
 
 
 def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
-    try:
+    with needs("onnxruntime", f"{folder}, an ONNX model,", "'agnews-exp[onnx]'"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{folder} is an ONNX model, and onnxruntime is not installed.", fix="pip install 'agnews-exp[onnx]'"
-        ) from error
     from tokenizers import Tokenizer
 
     options = onnxruntime.SessionOptions()
@@ -402,8 +394,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
         if precision not in TOLERANCE:
             raise ValueError(f"its precision is {precision!r}")
     except Exception as error:  # onnxruntime's and tokenizers' errors have no common base
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StorageError(f"{folder} cannot be loaded: {reason}", fix=_AGAIN) from error
+        raise StorageError(f"{folder} cannot be loaded: {first_line(error)}", fix=_AGAIN) from error
     backend.no_truncation()
     backend.no_padding()
     return OnnxModel(session, backend, frame, tuple(manifest["class_names"]), max_length, precision)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.config.targets import is_own
-from agnews_exp.core.errors import StorageError
+from agnews_exp.core.errors import StorageError, first_line
 from agnews_exp.core.files import atomic_path, sha256_of
 from agnews_exp.core.text import has_control
 
@@ -63,9 +63,6 @@ def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] 
         folder: The model folder.
         family: The family that it must be of; None takes any.
         needs: Files that it must name.
-
-    Raises:
-        StorageError: A file is missing or was changed, the folder is of another family or of a newer format.
     """
     again = "train it again (force=true)"
     try:
@@ -144,9 +141,6 @@ def trusted_types(path: Path) -> list[str]:
 
     Trusted are a fixed list of types from elsewhere, the estimators that this package itself defines, and those of the
     user's modules in AGNEWS_COMPONENTS; a file cannot add to any.
-
-    Raises:
-        StorageError: The file holds any other type.
     """
     skops_io = import_skops()
 
@@ -219,11 +213,7 @@ def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) 
 
 
 def load_pipeline(folder: Path) -> Any:
-    """Load a pipeline that :func:`save_pipeline` wrote.
-
-    Raises:
-        StorageError: A file is missing, changed, or holds a type that is not trusted.
-    """
+    """Load a pipeline that :func:`save_pipeline` wrote."""
     skops_io = import_skops()
 
     read_manifest(folder, "classical", needs=[MODEL_FILE])
@@ -235,9 +225,8 @@ def load_pipeline(folder: Path) -> Any:
     except StorageError:
         raise
     except Exception as error:  # what a made-up file raises is in no list
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
-            f"{path} holds no pipeline that agnews-exp wrote: {reason}", fix="train it again (force=true)"
+            f"{path} holds no pipeline that agnews-exp wrote: {first_line(error)}", fix="train it again (force=true)"
         ) from error
     return pipeline
 

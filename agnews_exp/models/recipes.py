@@ -299,12 +299,7 @@ _KINDS: dict[str, type[Recipe]] = {kind.__name__: kind for kind in (PretrainedEn
 
 
 def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
-    """Return where a pretrained model lies and the options to load it with: path, then package, then hub.
-
-    Raises:
-        ConfigError: ``pretrained_path`` is not a model folder, or neither the hub nor its cache has the model.
-        MissingDependencyError: The package is not installed.
-    """
+    """Return where a pretrained model lies and the options to load it with: path, then package, then hub."""
     if recipe.pretrained_path:
         folder = Path(recipe.pretrained_path).expanduser()
         missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]

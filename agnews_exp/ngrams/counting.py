@@ -467,7 +467,7 @@ class Counts:
     df: NDArray[np.int64]  # (n,), rows that hold it
     names: list[str]  # character or token of each symbol, beginning with symbol 1
     blocks: list[Block] | None  # the occurrences of all rows in order; None where they were too many to keep
-    # for each worker, the number in ``keys`` of each of its own numbers; None where they are the same
+    # For each worker, the number in ``keys`` of each of its own numbers; None where they are the same.
     numbering: list[NDArray[np.int32] | None] = field(default_factory=list)
 
     def alphabetical(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:

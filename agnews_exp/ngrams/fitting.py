@@ -164,7 +164,7 @@ class _Output:
 class Part:
     """Some columns of a matrix: the n-grams of one vectoriser."""
 
-    # gives block i (called from any thread) and the column of each of its numbers, -1 for none
+    # Gives block i (called from any thread) and the column of each of its numbers, -1 for none.
     block_at: Callable[[int], tuple[Block, NDArray[np.int32]]]
     n_blocks: int  # number of blocks
     n_columns: int  # number of columns

@@ -34,8 +34,8 @@ class Published:
     """One published number."""
 
     system: str  # as its authors call it
-    # what a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``; empty where
-    # nothing here corresponds
+    # What a run here must have to stand beside it, such as ``{"model": "logreg", "data_fraction": "0.5"}``; empty where
+    # nothing here corresponds.
     settings: Mapping[str, str]
     split: str  # ``val``, ``test``, ``cv``, ``external``, or empty for what belongs to no split
     metric: str  # as in a run's record, such as ``macro_f1``
@@ -60,9 +60,9 @@ class OwnResult:
     rows: Mapping[str, int]  # rows by split
     config: Mapping[str, Any]  # its flat configuration, with ``model`` and ``features`` for the names of these groups
     metrics: Mapping[str, float]  # means over its seeds
-    # returns the 95 % interval of a metric, or None
+    # Returns the 95 % interval of a metric, or None.
     interval: Callable[[str], tuple[float, float] | None] = lambda _: None
-    # the findings.json of its analyses, by name
+    # The findings.json of its analyses, by name.
     findings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: int = 0  # folds of its cross-validation; 0 without
 

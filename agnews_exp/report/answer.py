@@ -13,22 +13,15 @@ _SHOWN, _WARNINGS = 6, 3
 
 def answer(inputs: Inputs) -> Section:
     """Return the answer that validation gives, the tied systems by cost, and the test score of the chosen one."""
-    blocks: list[Block] = [Text(sentence) for sentence in (_question(inputs), _data(inputs), _answer(inputs))]
-    blocks.append(Text(_final(inputs.chosen)))
+    run, n_classes = inputs.chosen.first, len(inputs.class_names)
+    sizes = ", ".join(f"{n:,} {'validation' if split == 'val' else split}" for split, n in run.rows.items())
+    systems, classes = plural(len(inputs.systems), "system"), "1 class" if n_classes == 1 else f"{n_classes:,} classes"
+    question = f"Which of {systems} answers best, by macro-F1 on validation rows, and at what cost?"
+    data = f"Data: {run.source}, {classes}; {sizes} rows."
+    blocks: list[Block] = [Text(sentence) for sentence in (question, data, _answer(inputs), _final(inputs.chosen))]
     blocks.append(_choice(inputs))
     blocks += [Text(f"Warning: {said}") for said in warnings(inputs)[:_WARNINGS]]
     return Section("answer", "Answer", tuple(blocks))
-
-
-def _question(inputs: Inputs) -> str:
-    n = plural(len(inputs.systems), "system")
-    return f"Which of {n} answers best, by macro-F1 on validation rows, and at what cost?"
-
-
-def _data(inputs: Inputs) -> str:
-    run = inputs.chosen.first
-    sizes = ", ".join(f"{n:,} {'validation' if split == 'val' else split}" for split, n in run.rows.items())
-    return f"Data: {run.source}, {plural(len(inputs.class_names), 'class').replace('classs', 'classes')}; {sizes} rows."
 
 
 def _answer(inputs: Inputs) -> str:
@@ -40,8 +33,8 @@ def _answer(inputs: Inputs) -> str:
         return said + " It is told apart from every other system."
     least = min(system.mean("val/macro_f1") or 0.0 for system in tied)
     return (
-        f"{said} Validation does not tell {len(tied)} systems within {(value or 0) - least:.4f} from each other;"
-        f" the cheapest of them is {chosen.label}."
+        f"{said} It is tied: validation does not tell {len(tied)} systems apart, which lie within"
+        f" {(value or 0) - least:.4f}; the cheapest of them is {chosen.label}."
     )
 
 

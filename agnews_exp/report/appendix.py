@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from agnews_exp.analyses.commands import VERBS
 from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table, Text
 from agnews_exp.analyses.performing import FINDINGS, stored_findings, title_of
 from agnews_exp.compare.beside import results_table
@@ -13,11 +14,6 @@ from agnews_exp.report.blocks import Section, origin, renamed, slug
 from agnews_exp.report.inputs import Inputs
 from agnews_exp.report.systems import StoredRun
 from agnews_exp.tracking.record import STATUS, TRACKING, read_json
-
-_COMMANDS = {
-    "calibration": "calibrate", "errors": "errors", "explanation": "explain", "robustness": "robustness",
-    "external": "external", "efficiency": "bench",
-}  # fmt: skip
 
 
 def analyses(inputs: Inputs) -> Section:
@@ -31,8 +27,8 @@ def analyses(inputs: Inputs) -> Section:
         for run in best.values():
             blocks += _found(run, name)
     blocks += [
-        Missing(f"No run has been looked into for {name}.", f"agnews {command} {inputs.chosen.first.short}")
-        for name, command in _COMMANDS.items()
+        Missing(f"No run has been looked into for {name}.", f"agnews {verb} {inputs.chosen.first.short}")
+        for verb, (name, _) in VERBS.items()
         if name not in names
     ]
     return Section("analyses", "Analyses of single runs", (), tuple(blocks))
@@ -86,9 +82,9 @@ def checks(inputs: Inputs) -> Section:
     """Return what the checks of the runs and of their comparison found; those of the data are `agnews check`'s."""
     from agnews_exp.compare.checks import CheckedRun, check_runs, results_table
 
-    return Section(
-        "checks", "Checks", (results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs])),)
-    )
+    table = results_table(check_runs([CheckedRun(run.folder.path) for run in inputs.runs]))
+    found = table if table.rows else Text(f"Nothing was found: {table.note}.")
+    return Section("checks", "Checks", (found, Text("Checks of the data, and what a code means: agnews check --all.")))
 
 
 def sources(inputs: Inputs) -> Section:

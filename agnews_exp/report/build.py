@@ -16,9 +16,8 @@ from agnews_exp.reference.reading import Reference, find_reference
 from agnews_exp.report.answer import answer
 from agnews_exp.report.appendix import analyses, checks, published, sources
 from agnews_exp.report.blocks import Section
-from agnews_exp.report.calibration import calibration
 from agnews_exp.report.data import data
-from agnews_exp.report.errors import errors
+from agnews_exp.report.errors import calibration, errors
 from agnews_exp.report.inputs import Inputs, collect
 from agnews_exp.report.models import cost, models
 from agnews_exp.report.page import Report, write_report

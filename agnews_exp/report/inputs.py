@@ -29,7 +29,7 @@ class Sweep:
     path: Path  # its folder
     info: Mapping[str, Any]  # sweep.json
     best: Mapping[str, Any]  # best.json of a search, empty otherwise
-    # the runs in the report that answer its jobs, by job number; one may be another sweep's, or answer two
+    # The runs in the report that answer its jobs, by job number; one may be another sweep's, or answer two.
     jobs: Mapping[int, StoredRun]
     overrides: Mapping[int, Sequence[str]]  # what each job was told, by job number
 
@@ -56,7 +56,7 @@ class Inputs:
     sweeps: tuple[Sweep, ...]  # sweeps with jobs among ``runs``
     eda: tuple[Path, ...]  # folders of the audit of the data
     names: RunNames  # what runs are called wherever their folders are named
-    # contents of comparison.json whose runs are all among ``runs``, with their folders
+    # Contents of comparison.json whose runs are all among ``runs``, with their folders.
     comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
     reference: Reference | None = None  # published results to stand beside, where they were chosen
     notes: list[str] = field(default_factory=list)  # files that could not be read

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from agnews_exp.core.errors import StorageError
+from agnews_exp.core.errors import StorageError, first_line
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, HISTORY, RESUME_FILE
 from agnews_exp.data.datamodule import Batch
@@ -111,8 +111,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return StorageError(f"{path} is damaged: {reason}", fix="delete its folder, or run without resume=auto")
+    return StorageError(f"{path} is damaged: {first_line(error)}", fix="delete its folder, or run without resume=auto")
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -124,12 +123,7 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 class CheckpointFolder:
-    """One run's checkpoints.
-
-    Args:
-        run_folder: The run's folder.
-        fingerprint: The run's fingerprint.
-    """
+    """One run's checkpoints."""
 
     def __init__(self, run_folder: Path, fingerprint: str) -> None:
         self.path = run_folder / CHECKPOINTS
@@ -142,11 +136,7 @@ class CheckpointFolder:
 
     @contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
-        """Hold the folder for this process; what lies there from another run, or is not to be resumed, is removed.
-
-        Raises:
-            StorageError: Another process trains here.
-        """
+        """Hold the folder for this process; what lies there from another run, or is not to be resumed, is removed."""
         from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)

@@ -46,9 +46,6 @@ def choose_hardware(settings: Any, *, large: bool = True) -> Hardware:
     Args:
         settings: The trainer group (``TrainerConfig``).
         large: Whether the network's matrices are so large that 16-bit floats pay on a CPU.
-
-    Raises:
-        ConfigError: What is asked for is not there.
     """
     accelerator = _accelerator(settings.accelerator)
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)

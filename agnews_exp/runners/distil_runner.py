@@ -22,7 +22,7 @@ from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts
 from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.stored_answers import read_predictions, stored_probabilities
+from agnews_exp.evaluation.stored_answers import read_predictions, stored_answers
 from agnews_exp.models.answers import SourceRun
 from agnews_exp.models.persistence import READING, read_manifest
 from agnews_exp.models.recipes import Distillation
@@ -69,11 +69,7 @@ def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: P
 
 
 class _Teacher:
-    """A teacher's model, loaded when the cache does not know an answer.
-
-    Args:
-        run: The finished run.
-    """
+    """A teacher's model, loaded when the cache does not know an answer."""
 
     def __init__(self, run: SourceRun) -> None:
         self._run = run
@@ -101,12 +97,9 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
     Args:
         teacher: A finished run with ``evaluation=cv``.
         rows: n rows, all of them among the teacher's training rows.
-
-    Raises:
-        ConfigError: The run has no such answers, or none with probabilities.
-        DataError: It was not trained on all these rows.
     """
-    row_ids, found = stored_probabilities(teacher.predictions, "cv", teacher.class_names)
+    stored = stored_answers(teacher.predictions, "cv", teacher.class_names, ordered=False)
+    row_ids, found = stored.row_ids, stored.given.probabilities
     if not len(row_ids):
         raise ConfigError(
             f"model.out_of_fold=true: {teacher.name} was not cross-validated.",

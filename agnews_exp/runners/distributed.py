@@ -1,12 +1,11 @@
 """Several processes for one training: the run's own process is rank 0 and starts the others itself.
 
-The others get a folder with the tokenised rows and the settings, not the command line. So they make no run folder and
-no tracking run, and it does not matter whether the run is part of a sweep.
+The others get the job with its tokenised rows, not the command line. So they make no run folder and no tracking run,
+and it does not matter whether the run is part of a sweep.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -14,40 +13,27 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-from agnews_exp.config.schema import TrainerConfig
-from agnews_exp.core.errors import AgnewsError, StorageError
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import explain_exit
 from agnews_exp.core.processes import Child, WarmProcesses
-from agnews_exp.data.datamodule import EncodedRows
-from agnews_exp.data.soft_targets import SoftTargets
-from agnews_exp.data.tokens import Frame, TokenTable
-from agnews_exp.evaluation.metrics import METRICS, Choice, own_metrics
-from agnews_exp.models.recipes import read_recipe
-from agnews_exp.runners.callbacks import CheckpointFolder
-from agnews_exp.runners.devices import Hardware
 from agnews_exp.runners.training import Job, Listeners, train
 
 
-def train_as_rank(folder: Path, rank: int) -> None:
-    """Train as one of several ranks on the job that rank 0 wrote into ``folder``."""
-    job, port = read_job(folder)
-    (folder / f"ready-{rank}").touch()
+def train_as_rank(job: Job, rank: int, port: int, ready: Path) -> None:
+    """Train as one of several ranks; the file ``ready`` tells rank 0 that this one has started."""
+    ready.touch()
     train(job, Listeners(), RankEnvironment(rank, job.hardware.world_size, port))
 
 
 READY_SECONDS = 300
 """Seconds that the other processes have to start, and at the end to finish."""
 
-_SOFT = "train-soft.npz"
 
-
-class RankEnvironment(ClusterEnvironment):
+class RankEnvironment(LightningEnvironment):
     """Tells Lightning which process this is; the processes exist already.
 
     Args:
@@ -58,7 +44,9 @@ class RankEnvironment(ClusterEnvironment):
 
     def __init__(self, rank: int, world_size: int, port: int) -> None:
         super().__init__()
-        self._rank, self._world_size, self._port = rank, world_size, port
+        self._rank, self._port = rank, port
+        self.set_world_size(world_size)
+        self.set_global_rank(rank)
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -74,25 +62,6 @@ class RankEnvironment(ClusterEnvironment):
     def main_port(self) -> int:
         """The TCP port on which the processes meet."""
         return self._port
-
-    @staticmethod
-    def detect() -> bool:
-        """Return False: the environment is given to Lightning, never detected."""
-        return False
-
-    def world_size(self) -> int:
-        """Return the number of processes."""
-        return self._world_size
-
-    def set_world_size(self, size: int) -> None:
-        """Do nothing: it is fixed already."""
-
-    def global_rank(self) -> int:
-        """Return the rank of this process."""
-        return self._rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Do nothing: it is fixed already."""
 
     def local_rank(self) -> int:
         """Return the rank of this process, because all are on one machine."""
@@ -116,10 +85,14 @@ def other_ranks(job: Job) -> Iterator[RankEnvironment]:
     with tempfile.TemporaryDirectory(prefix=".ranks-", dir=job.checkpoints.path) as name:
         folder = Path(name)
         port = _free_port()
-        write_job(job, folder, port)
         with WarmProcesses() as starter:
             ranks = [
-                starter.start(train_as_rank, (folder, rank), log=folder / f"rank-{rank}.log", fresh=True)
+                starter.start(
+                    train_as_rank,
+                    (job, rank, port, folder / f"ready-{rank}"),
+                    log=folder / f"rank-{rank}.log",
+                    fresh=True,
+                )
                 for rank in range(1, world_size)
             ]
             try:
@@ -170,67 +143,3 @@ def _failure(folder: Path, ranks: list[Child], wait: float) -> AgnewsError | Non
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.1)
-
-
-def write_job(job: Job, folder: Path, port: int) -> None:
-    """Write a job into a folder, for :func:`read_job`."""
-    for name, rows in (("train", job.train), ("validation", job.validation)):
-        np.save(folder / f"{name}-ids.npy", rows.table.ids)
-        np.save(folder / f"{name}-offsets.npy", rows.table.offsets)
-        np.save(folder / f"{name}-labels.npy", rows.labels)
-    if (soft := job.train.soft) is not None:
-        np.savez(folder / _SOFT, probabilities=soft.probabilities, share=soft.share, temperature=soft.temperature)
-    job.tokenizer.save_pretrained(folder / "tokenizer")
-    content = {
-        "recipe": job.recipe.as_dict(),
-        "settings": job.settings.model_dump(),
-        "hardware": asdict(job.hardware),
-        "class_names": job.class_names,
-        "frame": asdict(job.train.frame),
-        "max_length": job.train.max_length,
-        "run_folder": str(job.checkpoints.path.parent),
-        "fingerprint": job.checkpoints.fingerprint,
-        "seed": job.seed,
-        "monitor": [job.monitor.metric.name, job.monitor.metric.target, job.monitor.class_name],
-        "port": port,
-    }
-    (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def read_job(folder: Path) -> tuple[Job, int]:
-    """Return the job and the port that :func:`write_job` wrote."""
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{folder} holds no job: {error}") from error
-    framing = content["frame"]
-    frame = Frame(tuple(framing["prefix"]), tuple(framing["suffix"]), framing["pad_id"])
-
-    def rows(name: str) -> EncodedRows:
-        ids, offsets, labels = (
-            np.load(folder / f"{name}-{part}.npy", mmap_mode="r") for part in ("ids", "offsets", "labels")
-        )
-        return EncodedRows(TokenTable(ids, np.asarray(offsets)), np.asarray(labels), frame, content["max_length"])
-
-    train = rows("train")
-    if (folder / _SOFT).is_file():
-        with np.load(folder / _SOFT) as stored:
-            soft = SoftTargets(stored["probabilities"], stored["share"], float(stored["temperature"]))
-        train = replace(train, soft=soft)
-    name, target, class_name = content["monitor"]
-    hardware = content["hardware"] | {"devices": tuple(content["hardware"]["devices"])}
-    job = Job(
-        recipe=read_recipe(content["recipe"]),
-        settings=TrainerConfig.model_validate(content["settings"]),
-        hardware=Hardware(**hardware),
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
-        class_names=tuple(content["class_names"]),
-        train=train,
-        validation=rows("validation"),
-        checkpoints=CheckpointFolder(Path(content["run_folder"]), content["fingerprint"]),
-        seed=content["seed"],
-        monitor=Choice(own_metrics([target])[0] if target else METRICS[name], class_name),
-    )
-    return job, int(content["port"])

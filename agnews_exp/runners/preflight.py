@@ -43,11 +43,7 @@ def check_ready(checked: CheckedConfig) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which no file can be made; one that does not exist yet is judged by its nearest parent.
-
-    Raises:
-        StorageError: Says why.
-    """
+    """Refuse a folder in which no file can be made; one that does not exist yet is judged by its nearest parent."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -76,16 +72,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
 
 
 def check_folds(n_folds: int, rows: TextRows, class_names: Sequence[str]) -> None:
-    """Refuse more folds than the rarest class has rows.
-
-    Args:
-        n_folds: ``evaluation.folds``.
-        rows: Training rows.
-        class_names: K names.
-
-    Raises:
-        DataError: Names the class.
-    """
+    """Refuse more folds than the rarest class has rows."""
     counts = np.bincount(rows.labels, minlength=len(class_names))
     if counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]
@@ -102,9 +89,6 @@ def check_batches(settings: TrainerConfig, n_train: int, n_validation: int | Non
         settings: The trainer group.
         n_train: Batches of an epoch.
         n_validation: Batches of the validation rows; None where they are not counted yet.
-
-    Raises:
-        ConfigError: Names the key and how many batches there are.
     """
     train_limit = settings.limit_train_batches
     for key, limit, batches in (

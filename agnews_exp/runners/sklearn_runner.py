@@ -225,11 +225,7 @@ class SklearnRunner:
 
 
 def _fit(model: Any, matrix: Any, labels: NDArray[np.int64], soft: SoftTargets | None) -> None:
-    """Fit a classifier on labels, or on soft targets: as such where it takes them, else as weighted copies of rows.
-
-    Raises:
-        ConfigError: It takes neither soft targets nor weights.
-    """
+    """Fit a classifier on labels, or on soft targets: as such where it takes them, else as weighted copies of rows."""
     from sklearn.utils.validation import has_fit_parameter
 
     if soft is None:

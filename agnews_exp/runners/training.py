@@ -309,7 +309,7 @@ def explain_memory(error: BaseException, settings: TrainerConfig, shape: Sequenc
     batch = f" (a batch of {shape[0]} texts x {shape[1]} tokens)" if shape else ""
     half = max(1, settings.batch_size // 2)
     return ConfigError(
-        f"{tried}: memory ran out{batch}: {str(error).splitlines()[0][:200]}",
+        f"{tried}: memory ran out{batch}: {first_line(error)[:200]}",
         fix=f"trainer.batch_size={half} trainer.accumulate_grad_batches={2 * settings.accumulate_grad_batches} "
         "(the same step in halves), or trainer.token_budget, model.max_length, model.gradient_checkpointing=true",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +48,13 @@ def _add_export_parser(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.serving.exporting import WorseInt8Error, export_model
     from agnews_exp.serving.models import find_model
 
     if options.rows < 1:
         raise ConfigError(f"--rows {options.rows}: it must be at least 1.")
-    plain = to_plain(compose_config([]))
-    found = find_model(plain, options.model)
+    found = find_model(_plain(), options.model)
     texts, labels = _check_rows(options, found.folder)
 
     def default(name: str) -> Path:
@@ -225,6 +224,7 @@ def _drift(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from agnews_exp.analyses.performing import FinishedRun
+    from agnews_exp.core.numbers import format_number
     from agnews_exp.evaluation.drift import REFERENCE
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.registry import find_drift, write_reference
@@ -241,7 +241,7 @@ def _drift(options: argparse.Namespace) -> None:
     for column in ("", "PSI", "p", "reference", "now", ""):
         table.add_column(column, justify="left" if not column else "right")
     for shift in shifts:
-        numbers = f"{shift.psi:.3f}", f"{shift.p_value:.2g}", f"{shift.before:.3f}", f"{shift.now:.3f}"
+        numbers = f"{shift.psi:.3f}", format_number(shift.p_value, "p"), f"{shift.before:.3f}", f"{shift.now:.3f}"
         table.add_row(shift.name, *numbers, shift.verdict)
     Console(highlight=False).print(table)
     print("PSI: below .1 stable, from .25 on moved. p: Kolmogorov-Smirnov, for classes chi-squared.")
@@ -282,8 +282,6 @@ def _add_answering_parsers(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.serving.models import find_model
     from agnews_exp.serving.predicting import Answering, predict_stream
@@ -293,7 +291,7 @@ def _predict(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least 1.")
     if options.explain < 0:
         raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
-    found = find_model(to_plain(compose_config([])), options.model)
+    found = find_model(_plain(), options.model)
     source = _source(options, found.folder)
     answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)
     with _progress() as progress:
@@ -322,8 +320,6 @@ def _serve(options: argparse.Namespace) -> None:
 
     from pydantic import ValidationError
 
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.core.errors import ConfigError, MissingDependencyError
 
     try:
@@ -340,26 +336,21 @@ def _serve(options: argparse.Namespace) -> None:
         settings = ServeSettings(**values, token=os.environ.get("AGNEWS_SERVE_TOKEN") or None)
     except ValidationError as error:
         raise ConfigError(f"agnews serve: {explain(error)}") from error
-    found = find_model(to_plain(compose_config([])), options.model)
+    found = find_model(_plain(), options.model)
     model = found.load(options.device)
     serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet)
 
 
-def _progress() -> Any:
-    """Return a context that yields a function which takes the number of rows that are done."""
-    from contextlib import contextmanager
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """Give a function that takes the number of rows that are done."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    @contextmanager
-    def shown() -> Any:
-        if not sys.stderr.isatty():
-            yield lambda _done: None
-            return
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("rows", total=None)
-            yield lambda done: bar.update(task, completed=done)
-
-    return shown()
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("rows", total=None)
+        yield lambda done: bar.update(task, completed=done)

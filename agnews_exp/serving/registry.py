@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[S
     parts: list[dict[str, NDArray[np.float64]]] = []
     labels: list[NDArray[np.int64]] = []
     rejected = 0
-    for batch in _batches(read_items(source)):
+    items = read_items(source)
+    while batch := list(islice(items, _BATCH)):
         texts = [item.text for item in batch if item.text is not None]
         rejected += len(batch) - len(texts)
         if texts:
@@ -68,17 +70,6 @@ def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[S
     quantities = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found = shifts(reference, quantities, np.concatenate(labels))
     return found, sum(map(len, labels)), rejected
-
-
-def _batches(items: Iterable[Any]) -> Iterable[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 CHAMPION, CHALLENGER = "champion", "challenger"

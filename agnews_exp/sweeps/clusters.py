@@ -72,11 +72,7 @@ class InFolder:
 
 
 def refuse_missing_launcher(config: DictConfig) -> None:
-    """Refuse a launcher whose package is not installed.
-
-    Raises:
-        MissingDependencyError: Names the extra to install.
-    """
+    """Refuse a launcher whose package is not installed."""
     from importlib.util import find_spec
 
     package = _package(config)
@@ -137,11 +133,7 @@ class _Batch:
         self._error: Exception | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run the batch and settle each job.
-
-        Raises:
-            ConfigError: The launcher could start none of them.
-        """
+        """Run the batch and settle each job."""
         valid = [(job, words) for job in jobs if (words := self._composed(job)) is not None]
         if not valid:
             return
@@ -258,9 +250,6 @@ class SlurmQueue:
 
     submitit asks ``sacct``, which on a cluster without accounting knows nothing: a job that was killed would be waited
     for without end.
-
-    Args:
-        folder: The sweep.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -308,12 +297,7 @@ def _process(run: Path) -> int | None:
 
 
 def wait_until_gone(folder: SweepFolder, num: int) -> None:
-    """Return when nothing of an earlier call works on a job any more; at once where nothing does.
-
-    Args:
-        folder: The sweep.
-        num: The job's number.
-    """
+    """Return when nothing of an earlier call works on a job any more; at once where nothing does."""
     queue, told = SlurmQueue(folder), False
     while (pid := _process(folder.path / str(num))) is not None or queue.queued():
         if not told:

@@ -26,11 +26,7 @@ _NUMBERS = ("done", "failed", "best")
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-commands."""
     sweeps = commands.add_parser("sweeps", help="list sweeps, or show one's jobs, failures or best job")
     actions = sweeps.add_subparsers(title="actions", metavar="action", required=True)
     for name, handler, text in (

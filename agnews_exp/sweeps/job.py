@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from agnews_exp.core.process import own_environment
+
+if TYPE_CHECKING:
+    from agnews_exp.config.validation import CheckedConfig
 
 MODULE = "agnews_exp.sweeps.job"
 
@@ -75,13 +79,11 @@ def check_job(words: Sequence[str]) -> None:
     Args:
         words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
     """
-    from agnews_exp.config.compose import compose_config, extra_folders
-    from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.runners.preflight import check_ready
 
     try:
-        check_ready(check_config(compose_config(_overrides(words), _main_folder(words), extra_folders(words))))
+        check_ready(_checked(words))
     except AgnewsError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -96,8 +98,6 @@ def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
         words: Every job's words for Hydra, by number.
         answer: The file to write.
     """
-    from agnews_exp.config.compose import compose_config, extra_folders
-    from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.core.files import atomic_path
     from agnews_exp.experiment import expected_fingerprint
@@ -108,7 +108,7 @@ def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
     found: dict[int, dict[str, str]] = {}
     for number, of_job in words.items():
         try:
-            checked = check_config(compose_config(_overrides(of_job), _main_folder(of_job), extra_folders(of_job)))
+            checked = _checked(of_job)
             data = json.dumps(checked.plain["data"], sort_keys=True, default=str)
             if data not in checksums:
                 checksums[data] = load_splits(checked, Stages()).data_checksum
@@ -120,12 +120,14 @@ def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
         temporary.write_text(json.dumps(found), encoding="utf-8")
 
 
-def _overrides(words: Sequence[str]) -> list[str]:
-    return [word for word in words if not word.startswith("-")]
+def _checked(words: Sequence[str]) -> CheckedConfig:
+    """Compose and check the configuration that Hydra's words describe."""
+    from agnews_exp.config.compose import compose_config, extra_folders
+    from agnews_exp.config.validation import check_config
 
-
-def _main_folder(words: Sequence[str]) -> Path | None:
-    return next((Path(word.split("=", 1)[1]) for word in words if word.startswith("--config-path=")), None)
+    main = next((Path(word.split("=", 1)[1]) for word in words if word.startswith("--config-path=")), None)
+    overrides = [word for word in words if not word.startswith("-")]
+    return check_config(compose_config(overrides, main, extra_folders(words)))
 
 
 if __name__ == "__main__":

@@ -73,12 +73,7 @@ def repeat(folder: SweepFolder, overrides: Sequence[str]) -> None:
 
 
 def resume(config: DictConfig) -> None:
-    """Become the stored command of another sweep when ``sweep.resume`` asks for it; else return.
-
-    Raises:
-        ConfigError: There is no such sweep, the command says more than how to go on, or the folder stores something
-            that no sweep may have.
-    """
+    """Become the stored command of another sweep when ``sweep.resume`` asks for it; else return."""
     plain = task_plain(config)
     name = plain["sweep"]["resume"]
     if name is None:
@@ -105,9 +100,6 @@ def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
     Args:
         folder: The sweep.
         words: Stored overrides, the command's or a job's.
-
-    Raises:
-        ConfigError: Names the word or the setting that no sweep may have.
     """
     for word in words:
         if not _may_be_replayed(word):

@@ -196,24 +196,29 @@ def cell(values: Sequence[float]) -> str:
     return f"{s.mean:.4f} ± {s.std:.4f} [{s.low:.4f}, {s.high:.4f}] ({s.n})"
 
 
-def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
-    """Return the aggregate as a Markdown table, best objective first, runs on the same evaluation rows together."""
-    if not rows:
-        return "No job has finished."
+def aggregate(rows: Sequence[JobRow], *, maximise: bool = True) -> list[list[str]]:
+    """Return the aggregate as texts, headings first: the best objective on top, runs on the same rows together."""
     keys, metrics = varying_keys(rows), shown_metrics(rows)
     several = len({row.judged_on for row in rows}) > 1
-    lines: list[list[str]] = []
+    table = [["configuration", *metrics]]
     found = list(groups(rows).values())
     found.sort(key=lambda g: statistics.fmean(r.metrics["objective"] for r in g), reverse=maximise)
     found.sort(key=lambda g: g[0].judged_on)
     for members in found:
         first = members[0]
         label = group_label(first, keys) + (f" (rows {first.judged_on})" if several else "")
-        cells = [cell([m.metrics[metric] for m in members]) for metric in metrics]
-        lines.append([label, *cells])
-    table = markdown_table(["configuration", *metrics], lines)
-    repeated = any(len(g) > 1 for g in found)
-    return table + (f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else "")
+        table.append([label, *(cell([m.metrics[metric] for m in members]) for metric in metrics)])
+    return table
+
+
+def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
+    """Return :func:`aggregate` as a Markdown table."""
+    if not rows:
+        return "No job has finished."
+    head, *body = aggregate(rows, maximise=maximise)
+    repeated = any(len(members) > 1 for members in groups(rows).values())
+    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else ""
+    return markdown_table(head, body) + note
 
 
 _PREFERRED = ("data_fraction",)
@@ -238,13 +243,7 @@ def _number(text: str | None) -> float | None:
 
 
 def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Chart:
-    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds.
-
-    Args:
-        rows: Finished jobs.
-        axis: :func:`numeric_axis`.
-        metrics: One panel each.
-    """
+    """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds."""
     others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
     for members in groups(rows).values():
@@ -471,10 +470,10 @@ def print_results(folder: SweepFolder, results: Results) -> None:
 
     swept = folder.info().get("swept") or []
     console = table_console()
-    lines = [line for line in results.table.splitlines() if line.startswith("|")]
-    if lines:
+    if results.rows:
         # The objective and its twin on the test set: the rest is in aggregate.md.
-        head, _, *body = [_columns(line) for line in lines]
+        texts = aggregate(results.rows, maximise=folder.info().get("maximise") is not False)
+        head, *body = ([label, *cells[::2][:2]] for label, *cells in texts)
         table = Table(title=folder.name, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, name in enumerate(head):
             table.add_column(
@@ -504,11 +503,6 @@ def print_results(folder: SweepFolder, results: Results) -> None:
         )
     else:
         console.print("next   agnews ui      the sweep's run holds this table; its jobs are nested below it\n")
-
-
-def _columns(line: str) -> list[str]:
-    parts = [part.strip() for part in line.strip("|").split(" | ")]
-    return [parts[0], *parts[1::2][:2]]
 
 
 def print_jobs(folder: SweepFolder, states: Sequence[JobState]) -> None:

@@ -10,7 +10,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -31,10 +31,10 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agnews_exp import __version__
-from agnews_exp.config.fingerprint import scientific_config
+from agnews_exp.config.fingerprint import own_sources, scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import flat
-from agnews_exp.core.errors import ConfigError, first_line, refuse_password
+from agnews_exp.core.errors import ConfigError, first_line, refuse_password, unknown_name
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import markdown_table
 from agnews_exp.drawing import Chart, Series, save
@@ -58,20 +58,35 @@ from agnews_exp.tracking.record import write_json
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Checked settings; see :class:`agnews_exp.sweeps.sweepers.SearchSweeper`."""
+    """Checked settings of a search.
+
+    Attributes:
+        sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
+        directions: ``maximize`` or ``minimize``, one for each objective.
+        objectives: Metrics of a finished job; several give a Pareto set.
+        pruner: ``name`` (none, median, hyperband, successive_halving, percentile, threshold) and its arguments.
+        storage: URL of Optuna's database; None is a sqlite file of its own under ``outputs/optuna/``.
+        study_name: Name in that database; None is the sweep's name.
+        n_trials: How many trials there are in all, those of earlier calls included.
+        n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.
+        max_failure_rate: Give up when more than this share of at least five trials has failed.
+        plots: Whether to draw history, importances and the like at the end.
+        custom_search_space: Dotted path of a function ``(config, trial)`` that adds to the space.
+        params: The space, such as ``{model.C: 'tag(log, interval(0.01, 100))'}``; the command's own entries win.
+    """
 
     sampler: dict[str, Any]
     directions: list[str]
     objectives: list[str]
-    storage: str | None
-    study_name: str | None
-    n_trials: int
-    n_jobs: int
-    max_failure_rate: float
     pruner: dict[str, Any]
-    plots: bool
-    custom_search_space: str | None
-    params: DictConfig | None
+    storage: str | None = None
+    study_name: str | None = None
+    n_trials: int = 20
+    n_jobs: int = 1
+    max_failure_rate: float = 0.5
+    plots: bool = True
+    custom_search_space: str | None = None
+    params: DictConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +115,12 @@ def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool]
         raw: The sweeper's settings.
         primary: ``evaluation.primary``.
         own: ``greater_is_better`` of the user's own metrics, by name.
-
-    Raises:
-        ConfigError: A count or share out of range, a test metric as objective, or directions that do not fit or that
-            nobody knows.
     """
-    plain: dict[str, Any] = {
+    defaults = {f.name: None if f.default is MISSING else f.default for f in fields(SearchSettings)}
+    known = {k: v for k, v in defaults.items() if k != "directions"} | {"direction": None}
+    for name in raw.keys() - known.keys():
+        raise unknown_name("key in hydra.sweeper", name, list(known))
+    plain: dict[str, Any] = known | {
         k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in raw.items()
     }
     refuse_password("hydra.sweeper.storage", plain["storage"])
@@ -159,11 +174,7 @@ def _direction(objective: str, own: Mapping[str, bool]) -> str:
 
 
 def own_space(path: str) -> Callable[[DictConfig, Any], None]:
-    """Return the user's function ``(config, trial)`` that adds to the space.
-
-    Raises:
-        ConfigError: Its module is not one that AGNEWS_COMPONENTS names, or it has no such function.
-    """
+    """Return the user's function ``(config, trial)`` that adds to the space."""
     key = "hydra.sweeper.custom_search_space"
     found = resolve_target(path, key)
     if not inspect.isfunction(found):
@@ -172,11 +183,7 @@ def own_space(path: str) -> Callable[[DictConfig, Any], None]:
 
 
 def read_space(params: DictConfig | None, arguments: Sequence[str]) -> Space:
-    """Read the search space from the configuration and the command.
-
-    Raises:
-        ConfigError: There is nothing to search, or the command wants the test set scored.
-    """
+    """Read the search space from the configuration and the command."""
     given = {a.split("=", 1)[0] for a in arguments}
     words = [f"{k!s}={v}" for k, v in (params or {}).items() if str(k) not in given]
     kept = [a for a in arguments if not a.lstrip("+~").startswith("sweep.")]
@@ -210,12 +217,6 @@ _RESEEDED = ("optuna.samplers.TPESampler", "optuna.samplers.RandomSampler")
 
 class Search:
     """A source of jobs that learns from their results.
-
-    Args:
-        settings: Checked settings.
-        space: The search space.
-        session: The sweep.
-        config: The sweep's composed config.
 
     Raises:
         ConfigError: Optuna has a study of this name with another space.
@@ -263,6 +264,7 @@ class Search:
             "objectives": self.settings.objectives,
             "pruner": self.settings.pruner,
             "own_space": self.settings.custom_search_space,
+            "own_space_code": own_sources([self.settings.custom_search_space or ""]),
             "version": __version__,
             **science,
             "data": {**science["data"], "name": self._session.plain["data"]["name"]},  # their rows have a checksum
@@ -460,11 +462,7 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
 
 
 def grid_choices(key: str, distribution: BaseDistribution) -> list[Any]:
-    """Return the values that Optuna's grid sampler tries.
-
-    Raises:
-        ConfigError: There are infinitely many.
-    """
+    """Return the values that Optuna's grid sampler tries."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -547,12 +545,7 @@ def _short(value: Any) -> str:
 
 
 def search_charts(study: optuna.Study, objectives: Sequence[str]) -> Iterator[Chart]:
-    """Yield the charts of a search: its history, and the effect and the importance of each parameter.
-
-    Args:
-        study: Optuna's study.
-        objectives: Its objectives' names.
-    """
+    """Yield the charts of a search: its history, and the effect and the importance of each parameter."""
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
     if len(objectives) == 1:
         yield _history(study, done, objectives[0])

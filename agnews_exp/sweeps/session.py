@@ -319,9 +319,6 @@ class SweepSession:
             total: How many jobs the sweep has.
             report: Writes more result files (a search's plots); returns what goes beside the results.
             accept: Whether failed jobs are part of a good end (a search's, as long as they are few).
-
-        Raises:
-            SweepFailed: Some jobs failed.
         """
         from agnews_exp.sweeps.results import print_failures, print_results, write_results
 

@@ -265,11 +265,7 @@ class WorkLock:
         self.descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the folder for this process and the children that get the descriptor.
-
-        Raises:
-            ConfigError: Another process works in it.
-        """
+        """Take the folder for this process and the children that get the descriptor."""
         self._folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + LOCK_SECONDS
@@ -439,9 +435,6 @@ def find_sweep(sweeps: Path, name: str) -> SweepFolder:
     Args:
         sweeps: Folder of all sweeps.
         name: The sweep's name, or the beginning of a single one's.
-
-    Raises:
-        ConfigError: There is none of that name.
     """
     known = sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
     meant = [name] if name in known else [other for other in known if other.startswith(name)]
@@ -503,9 +496,6 @@ def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str
         name: The name that the command gives, if it gives one.
         words: The command's overrides.
         digest: :func:`config_digest` of the configuration.
-
-    Raises:
-        ConfigError: The name is taken by another command.
     """
     content = json.dumps({"words": identity(words), "conf": digest, "version": __version__})
     base = name or f"{slug(label)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

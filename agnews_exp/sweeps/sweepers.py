@@ -78,46 +78,14 @@ class SearchSweeper(SessionSweeper):
     """The sweeper of searches by Optuna; names and spaces follow the rules of hydra-optuna-sweeper.
 
     Args:
-        sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
-        direction: ``maximize`` or ``minimize``, one for every objective; null asks the register of metrics.
-        objectives: Metrics of a finished job; null is ``evaluation.primary``; several give a Pareto set.
-        storage: URL of Optuna's database; null is a sqlite file of its own under ``outputs/optuna/``.
-        study_name: Name in that database; null is the sweep's name.
-        n_trials: How many trials there are in all, those of earlier calls included.
-        n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.
-        max_failure_rate: Give up when more than this share of at least five trials has failed.
-        pruner: ``name`` (none, median, hyperband, successive_halving, percentile, threshold) and its arguments.
-        plots: Whether to draw history, importances and the like at the end.
-        custom_search_space: Dotted path of a function ``(config, trial)`` that adds to the space.
-        params: The space, such as ``{model.C: 'tag(log, interval(0.01, 100))'}``; the command's own entries win.
+        settings: Those of conf/hydra/sweeper/optuna.yaml; see :class:`agnews_exp.sweeps.search.SearchSettings`.
     """
 
-    def __init__(
-        self,
-        sampler: Any,
-        direction: Any = None,
-        objectives: list[str] | None = None,
-        storage: str | None = None,
-        study_name: str | None = None,
-        n_trials: int = 20,
-        n_jobs: int = 1,
-        max_failure_rate: float = 0.5,
-        pruner: dict[str, Any] | None = None,
-        plots: bool = True,
-        custom_search_space: str | None = None,
-        params: DictConfig | None = None,
-    ) -> None:
-        self.settings = {
-            "sampler": sampler, "direction": direction, "objectives": objectives, "storage": storage,
-            "study_name": study_name, "n_trials": n_trials, "n_jobs": n_jobs, "max_failure_rate": max_failure_rate,
-            "pruner": pruner, "plots": plots, "custom_search_space": custom_search_space, "params": params,
-        }  # fmt: skip
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are missing.
-
-        Args:
-            arguments: The command's task overrides.
 
         Raises:
             SweepFailed: Too many trials failed.
@@ -163,9 +131,6 @@ class GridSweeper(SessionSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs of the sweep that are missing.
-
-        Args:
-            arguments: The command's task overrides.
 
         Raises:
             SweepFailed: Some jobs failed.
@@ -216,11 +181,7 @@ def parse_overrides(words: Sequence[str], context: HydraContext) -> list[Overrid
 
 
 def expand(overrides: Sequence[Override]) -> list[list[str]]:
-    """Return every job's overrides: the product of all sweeps, the last one varying fastest.
-
-    Raises:
-        ConfigError: A continuous interval, which only a search can sweep.
-    """
+    """Return every job's overrides: the product of all sweeps, the last one varying fastest."""
     choices: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from dataclasses import replace
 
@@ -14,7 +13,6 @@ from agnews_exp.analyses.calibration import CALIBRATOR, analyse
 from agnews_exp.analyses.findings import to_markdown
 from agnews_exp.analyses.performing import AnalysisContext
 from agnews_exp.config.compose import compose_config
-from agnews_exp.config.targets import check_arguments
 from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, vega
@@ -113,15 +111,3 @@ def test_a_model_with_labels_only_is_refused_with_a_way_out(svc, tmp_path):
         analyse(replace(context, answers=bare), **FAST)
     assert "model=logreg" in str(refused.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_yaml_declares_every_argument_with_its_default():
-    import yaml
-
-    from agnews_exp.core.paths import config_folder
-
-    stored = yaml.safe_load((config_folder() / "evaluation" / "analyses" / "calibration.yaml").read_text())
-    assert stored.pop("_target_") == f"{analyse.__module__}.{analyse.__name__}"
-    checked = check_arguments(analyse, stored, "evaluation.analyses.calibration", ("context",))
-    defaults = {n: p.default for n, p in inspect.signature(analyse).parameters.items() if n != "context"}
-    assert checked == defaults

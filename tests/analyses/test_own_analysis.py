@@ -25,6 +25,7 @@ def own(tmp_path):
     return tmp_path / "mine", {"AGNEWS_COMPONENTS": "my_analyses", "PYTHONPATH": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_an_analysis_of_ones_own_runs_in_a_run_and_by_its_name(project, own):
     folder, environment = own
     words = ("data=sample", "features=word_tfidf", "model=multinomial_nb", "tracking=none")

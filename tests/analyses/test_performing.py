@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from agnews_exp.analyses.performing import perform, perform_all, stored_findings, title_of
+from agnews_exp.config.targets import check_arguments, resolve_target
+from agnews_exp.core.paths import config_folder
 
 TARGET = {"_target_": "counting_words.analyse"}
 
@@ -74,3 +78,16 @@ def test_a_failure_is_a_note_and_leaves_the_earlier_findings(own):
 
 def test_what_has_not_been_looked_into_has_no_findings(own):
     assert stored_findings(own.folder.parents[1], "counting") is None
+
+
+def test_the_yaml_of_every_analysis_has_its_options_with_their_defaults():
+    for path in sorted((config_folder() / "evaluation" / "analyses").glob("*.yaml")):
+        component = yaml.safe_load(path.read_text(encoding="utf-8"))
+        analyse = resolve_target(component.pop("_target_"), path.stem)
+        checked = check_arguments(analyse, component, path.stem, ("context",))
+        declared = {n: p.default for n, p in inspect.signature(analyse).parameters.items() if n != "context"}
+        assert set(checked) == set(declared), path.stem
+        shown = {"prices", "perturbations"}  # only the file says them
+        for key, default in declared.items():
+            given = checked[key]
+            assert key in shown or (given or None) == (default or None) or given == [default], (path.stem, key)

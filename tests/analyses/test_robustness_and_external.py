@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from agnews_exp.analyses import external, robustness
 from agnews_exp.config.targets import check_arguments
 from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.data.tables import Reading
 from agnews_exp.evaluation.metrics import judge
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -62,22 +62,6 @@ def test_robustness_is_measured_against_the_same_rows_and_repeats_itself(context
 def test_robustness_refuses_a_strength_out_of_range_before_work(context):
     with pytest.raises(ConfigError, match="share of words"):
         robustness.analyse(context, perturbations={"swap": (5.0,)})
-
-
-@pytest.mark.parametrize(("name", "module"), [("robustness", robustness), ("external", external)])
-def test_shipped_options_are_those_of_the_code(name, module):
-    from omegaconf import OmegaConf
-
-    from agnews_exp.core.paths import config_folder
-
-    component = OmegaConf.to_container(OmegaConf.load(config_folder() / f"evaluation/analyses/{name}.yaml"))
-    assert component.pop("_target_") == f"agnews_exp.analyses.{name}.analyse"
-    checked = check_arguments(module.analyse, component, name, ("context",))
-    declared = inspect.signature(module.analyse).parameters
-    assert set(checked) == set(declared) - {"context"}
-    for key, value in checked.items():
-        default = declared[key].default
-        assert (value or None) == (default or None) or value == [default], key
 
 
 def test_a_misspelt_perturbation_is_refused_before_any_work():
@@ -144,10 +128,7 @@ def test_a_folder_of_newsgroup_posts_is_read_and_stripped(context, tmp_path):
         (root / group).mkdir(parents=True)
         (root / group / "1").write_text(post.replace("shuttle", group), encoding="latin-1")
     parts = ("headers", "footers", "quotes")
-    rows = external.read_external(
-        root, text_columns=["text"], label_column="label", delimiter="auto", encoding="utf-8", has_header=True,
-        strip=parts, group="x",
-    )  # fmt: skip
+    rows = external.read_external(root, ["text"], "label", Reading(), parts)
     assert rows.label_names == ["rec.autos", "sci.space"]
     assert "quoted" not in rows.texts[0] + rows.texts[1]
     assert "Subject" not in rows.texts[0]

@@ -1,4 +1,4 @@
-"""Storage errors are recognised wherever they sit in a chain."""
+"""Errors say what is wrong and what was meant; those about storage are found wherever they sit in a chain."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import errno
 
 import pytest
 
-from agnews_exp.core.errors import unknown_name
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.core.process import explain_os_error, find_os_error
 from agnews_exp.core.suggestions import nearest
+from agnews_exp.runners.preflight import check_ready
 
 
 def test_disk_full_is_found_behind_another_exception():
@@ -40,3 +43,33 @@ def test_unknown_name_lists_what_is_allowed():
     error = unknown_name("choice for model", "logre", ["logreg", "dummy"])
     assert "dummy, logreg" in str(error)
     assert "use 'logreg'" in str(error)
+
+
+def test_bad_overrides_name_key_and_value_and_what_is_meant():
+    for overrides, words in (
+        (("data_fraction=0",), ("data_fraction=0", "greater than 0")),
+        (("data_fraction=1.5",), ("data_fraction=1.5", "less than or equal to 1")),
+        (("data_fraction=abc",), ("data_fraction='abc'", "number")),
+        (("seed=-1",), ("seed=-1", "greater than or equal to 0")),
+        (("model=linear_svm",), ("'linear_svm'", "Did you mean 'linear_svc'?", "multinomial_nb")),
+        (("modle=linear_svc",), ("'modle'", "Did you mean model=linear_svc?")),
+        (("model.c=1",), ("'c'", "Did you mean model.C=1")),
+        (("model.C=-1",), ("model.C=-1", "float in the range (0.0, inf)")),
+        (("model._target_=os.system",), ("model._target_=os.system", "may not be built")),
+        (("model._target_=sklearn.os.system",), ("model._target_=sklearn.os.system", "no module")),
+        (("model._target_=sklearn.datasets.fetch_openml",), ("may not be built", "allowed")),
+        (("model._target_=agnews_exp.data.files.os.system",), ("agnews_exp.data.files.os",)),
+        (
+            ("features.blocks.word.max_feature=9",),
+            ("'max_feature'", "Did you mean features.blocks.word.max_features=9"),
+        ),
+        (("evaluation.primary=test/macro_f1",), ("evaluation.primary='test/macro_f1'",)),
+        (("evaluation.primary=val/f1",), ("evaluation.primary=val/f1", "macro_f1")),
+        (("model=multinomial_nb", "features=text"), ("model=multinomial_nb", "features=text")),
+        (("tags={a:1",), ("tags={a:1", "quote")),
+        (("data.nonsense=1",), ("'nonsense'", "allowed")),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check_ready(check_config(compose_config(["data=sample", *overrides])))
+        for word in words:
+            assert word in str(caught.value), overrides

@@ -1,5 +1,3 @@
-import gzip
-
 import pytest
 
 from agnews_exp.core.errors import ConfigError, DataError
@@ -53,16 +51,6 @@ def test_a_class_unknown_in_training_is_refused_in_the_test_file(train, tmp_path
         load_csv(train_file=train, test_file=tmp_path / "t.csv", label_column="topic")
 
 
-def test_tab_separated_gzipped_and_headless_files_are_read(tmp_path):
-    (tmp_path / "a.tsv").write_text("text\tlabel\none, two\tx\nthree\ty\n")
-    assert load_csv(train_file=tmp_path / "a.tsv").train.texts == ["one, two", "three"]
-    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"text\tlabel\none, two\tx\nthree\ty\n"))
-    assert load_csv(train_file=tmp_path / "a.tsv.gz").train.texts == ["one, two", "three"]
-    (tmp_path / "b.csv").write_text("x;one\ny;two\n")
-    corpus = load_csv(train_file=tmp_path / "b.csv", delimiter=";", has_header=False, text_columns=[1], label_column=0)
-    assert (corpus.train.texts, corpus.class_names) == (["one", "two"], ("x", "y"))
-
-
 def test_relative_paths_start_at_the_current_folder(train, monkeypatch):
     monkeypatch.chdir(train.parent)
     assert len(load_csv(train_file="mine.csv", label_column="topic").train) == 3
@@ -84,12 +72,6 @@ def test_an_unknown_column_is_named_with_the_nearest(train):
     assert caught.value.fix == "data.label_column=topic"
     with pytest.raises(ConfigError, match=r"data\.text_columns=body"):
         load_csv(train_file=train, text_columns="body", label_column="topic")
-
-
-def test_a_column_name_that_occurs_twice_is_refused(tmp_path):
-    (tmp_path / "twice.csv").write_text("text,text,label\na,b,c\n")
-    with pytest.raises(ConfigError, match="2 columns of this name"):
-        load_csv(train_file=tmp_path / "twice.csv")
 
 
 def test_a_position_outside_a_headless_file_is_refused(train):

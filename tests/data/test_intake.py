@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pytest
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.csv_files import load_csv
-from agnews_exp.data.inspection import find_leaks
+from agnews_exp.data.inspection import find_leaks, inspect_file
 from agnews_exp.data.splits import make_splits, stratified
+from agnews_exp.data.tables import Reading
 
 ROWS = [("a", "x"), ("b", "y"), ("", "x"), ("a", "x"), ("c", "x"), ("c", "y"), ("a", "x"), ("d", "y")]
 
@@ -110,6 +112,26 @@ def test_the_column_of_the_classes_is_no_text(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_csv(train_file=tmp_path / "a.csv", text_columns=["teem"], label_column="label")
     assert caught.value.fix == "data.label_column=team 'data.text_columns=[subject,message]'"
+
+
+def test_the_columns_of_a_file_are_recognised_by_what_they_hold(tmp_path):
+    path = tmp_path / "reviews.csv"
+    lines = ["date;number;rating;comment;lang;note", *(
+        f"2024-01-{i % 28 + 1};{i * 7919};{i * 31 % 5};a comment of some words {i};{'de' if i % 7 else 'en'};"
+        for i in range(100)), "x"]  # fmt: skip
+    path.write_bytes("\n".join(lines).encode("utf-16"))
+    found = inspect_file(path, Reading())
+    kinds = {column.name: column.kind for column in found.guess.columns}
+    assert kinds | {"date": ""} == {
+        "date": "", "number": "id", "rating": "class", "comment": "text", "lang": "class", "note": "empty"
+    }  # fmt: skip
+    assert (found.guess.texts, found.guess.label, found.rows, found.duplicates) == (["comment"], "rating", 100, 0)
+    assert found.bad.shown == ["line 102: 1 field instead of 6"]
+    assert any("may also be" in note and "lang" in note for note in found.notes)
+    assert shlex.split(found.command) == [
+        "agnews", "run", "data=csv", f"data.train_file={path}", "data.text_columns=[comment]",
+        "data.label_column=rating", 'data.delimiter=";"', "model=linear_svc",
+    ]  # fmt: skip
 
 
 def leaks(columns, texts=None, n=60):

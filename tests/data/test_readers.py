@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.core.text import has_control
 from agnews_exp.data.csv_files import read_file
-from agnews_exp.data.files import Labels
-from agnews_exp.data.tables import Reading, _Lines, csv_records, open_table
+from agnews_exp.data.files import Labels, Lines
+from agnews_exp.data.tables import Reading, csv_records, open_table
 
 OFFICIAL = Reading("csv", ",", has_header=False)
 NAMED = Reading("csv", ",")
@@ -83,11 +83,6 @@ def test_line_ends_quotes_and_byte_order_mark_are_handled(file, content):
     found = read(file, content)
     assert found.texts == ["Cup A, B", 'He said "no" two\nlines']
     assert found.labels.tolist() == [0, 1]
-
-
-def test_gzipped_files_are_read(tmp_path):
-    found = read(tmp_path / "rows.csv.gz", gzip.compress(b'"4","a","b"\n'))
-    assert (found.texts, found.labels.tolist()) == (["a b"], [3])
 
 
 GOOD = b'"1","a","b"\n'
@@ -230,7 +225,7 @@ def test_bad_json_lines_are_named(tmp_path, line, reason):
 
 def test_records_go_on_at_the_line_that_begins_one_and_blank_lines_are_none():
     content = '"1","a","no end\nneither record nor end\n"2","b","c"\n\n"3","d","e"\n'
-    found = list(csv_records(_Lines(io.StringIO(content)), None, 3, OFFICIAL))
+    found = list(csv_records(Lines(io.StringIO(content)), None, 3, OFFICIAL))
     assert [(line, row) for line, row, reason in found if reason is None] == [
         (3, ["2", "b", "c"]),
         (5, ["3", "d", "e"]),

@@ -275,8 +275,40 @@ def test_every_printed_fix_is_read_back_by_shell_and_hydra():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
-    for value in (";", "\t", "|", ",", "'", '"', "\\", "a b", "data (1).csv", "C:\\x", "é", "[a]", "${x}", "1", "null",
-                  "true", "x=y", "a,b", "{a}", "~", "#", "x#y", "a'b\"c", "choice(a)", "0x1", "1e5"):  # fmt: skip
+    values = (
+        "/tmp/a-b.csv",
+        "../x.csv",
+        "./y",
+        ".",
+        ";",
+        "\t",
+        "|",
+        ",",
+        "'",
+        '"',
+        "\\",
+        "a b",
+        "data (1).csv",
+        "C:\\x",
+    )
+    values += (
+        "é",
+        "[a]",
+        "${x}",
+        "1",
+        "null",
+        "true",
+        "x=y",
+        "a,b",
+        "{a}",
+        "~",
+        "#",
+        "x#y",
+        "a'b\"c",
+        "choice(a)",
+        "1e5",
+    )
+    for value in values:
         (word,) = shlex.split(fixed("data.delimiter", value))
         assert str(parser.parse_override(word).value()) == value
         (word,) = shlex.split(fixed("data.text_columns", [value, "other"]))

@@ -7,38 +7,18 @@ import pytest
 SAMPLE = ("data=sample", "tracking=none")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (("data_fraction=0",), ("data_fraction=0", "greater than 0")),
-        (("data_fraction=1.5",), ("data_fraction=1.5", "less than or equal to 1")),
-        (("data_fraction=abc",), ("data_fraction='abc'", "number")),
-        (("seed=-1",), ("seed=-1", "greater than or equal to 0")),
-        (("model=linear_svm",), ("'linear_svm'", "Did you mean 'linear_svc'?", "multinomial_nb")),
-        (("modle=linear_svc",), ("'modle'", "Did you mean model=linear_svc?")),
-        (("model.c=1",), ("'c'", "Did you mean model.C=1")),
-        (("model.C=-1",), ("model.C=-1", "float in the range (0.0, inf)")),
-        (("model._target_=os.system",), ("model._target_=os.system", "may not be built")),
-        (("model._target_=sklearn.os.system",), ("model._target_=sklearn.os.system", "no module")),
-        (("model._target_=sklearn.datasets.fetch_openml",), ("may not be built", "allowed")),
-        (("model._target_=agnews_exp.data.files.os.system",), ("agnews_exp.data.files.os",)),
-        (
-            ("features.blocks.word.max_feature=9",),
-            ("'max_feature'", "Did you mean features.blocks.word.max_features=9"),
-        ),
-        (("evaluation.primary=test/macro_f1",), ("evaluation.primary='test/macro_f1'",)),
-        (("evaluation.primary=val/f1",), ("evaluation.primary=val/f1", "macro_f1")),
-        (("model=multinomial_nb", "features=text"), ("model=multinomial_nb", "features=text")),
-        (("tags={a:1",), ("tags={a:1", "quote")),
-        (("data.nonsense=1",), ("'nonsense'", "allowed")),
-    ],
-)
-def test_bad_override_is_explained_without_a_traceback(project, overrides, words):
-    done = project.run(*SAMPLE, *overrides)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
-    for word in words:
+def test_bad_overrides_are_explained_without_a_traceback(project):
+    for overrides, word in (
+        (("seed=-1",), "greater than or equal to 0"),
+        (("model=linear_svm",), "Did you mean 'linear_svc'?"),
+        (("features.blocks.word.max_feature=9",), "Did you mean features.blocks.word.max_features=9"),
+        (("model=multinomial_nb", "features=text"), "model=multinomial_nb"),
+        (("tags={a:1",), "quote"),
+    ):
+        done = project.run(*SAMPLE, *overrides)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        assert done.stderr.startswith("error: ")
         assert word in done.stderr
 
 

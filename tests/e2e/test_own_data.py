@@ -58,4 +58,5 @@ def test_a_leak_is_said_before_training_and_stands_in_the_result(project):
     assert said.index("'id' predicts the class of") < said.index("fitting multinomial_nb")
     result = project.result()
     assert any("leave it out with 'data.text_columns=[text]'" in note for note in result["notes"])
-    assert result["data"]["name"] == "mine"
+    assert result["data"]["name"] == result["data"]["source"] == "mine"
+    assert "mine" in project.agnews("top").stdout

@@ -35,9 +35,9 @@ def test_calibration_is_reported_before_and_after_on_other_rows(name):
     change = study.changes[name]
     fit, _ = stratified_halves(fit_labels, 0.5, seed=0)
     after = CALIBRATORS[name]().fit(validation.scores[fit], fit_labels[fit]).predict_proba(test.scores)
-    assert (change.calibrator, change.n_fit, change.before.n_items) == (name, len(fit), 3000)
+    assert (study.n_fit, study.before.n_items) == (len(fit), 3000)
     # One class against the rest cannot undo a softmax: Platt and isotonic gain, temperature and vector scaling cure.
-    assert change.after.ece < change.before.ece * (0.25 if name in ("temperature", "vector") else 0.8)
+    assert change.after.ece < study.before.ece * (0.25 if name in ("temperature", "vector") else 0.8)
     assert change.nll.difference.estimate == pytest.approx(
         negative_log_likelihood(labels, after) - negative_log_likelihood(labels, softmax(test.scores))
     )

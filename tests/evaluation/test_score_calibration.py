@@ -60,7 +60,7 @@ def test_a_calibrator_comes_back_from_json_with_the_same_probabilities(name, tmp
     applied = loaded.apply(Predictions(ANSWER, SCORES))
     assert (loaded.name, loaded.class_names) == (name, ("a", "b", "c"))
     assert np.array_equal(applied.probabilities, fitted.predict_proba(SCORES))
-    assert np.array_equal(applied.labels, fitted.predict(SCORES))
+    assert np.array_equal(applied.labels, fitted.predict_proba(SCORES).argmax(axis=1))
     assert applied.scores is not None
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction import text as sklearn_text
-from sklearn.pipeline import make_union
+from sklearn.pipeline import FeatureUnion, make_union
 
 from agnews_exp import ngrams as fast
 
@@ -76,7 +76,7 @@ weights = st.fixed_dictionaries(
         "dtype": st.sampled_from([np.float64, np.float64, np.float32]),
     }
 )
-thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(act):
@@ -327,3 +327,101 @@ def test_a_refitted_vectorizer_forgets_its_first_vocabulary():
     vectorizer.fit(["gamma"])
     assert vectorizer.vocabulary_ == {"gamma": 0}
     assert vectorizer.transform(["alpha gamma gamma"]).toarray().tolist() == [[2]]
+
+
+@pytest.mark.parametrize("limit", [1 << 28, 10], ids=["kept", "read twice"])
+@pytest.mark.parametrize("analyzer", ["word", "char_wb"])
+def test_a_fit_knows_the_size_of_its_matrix_before_building_it(monkeypatch, analyzer, limit):
+    monkeypatch.setattr("agnews_exp.ngrams.counting.STREAM_LIMIT", limit)
+    vectorizer = fast.TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), min_df=2, max_features=70)
+    part = vectorizer.fit_part(corpus(60), 1.0)
+    assert part.stored == vectorizer.transform(corpus(60)).nnz > 0
+
+
+@pytest.mark.parametrize("vectorizer", [fast.CountVectorizer, fast.TfidfVectorizer])
+def test_an_unknown_parameter_is_refused_by_name(vectorizer):
+    with pytest.raises(TypeError, match="min_fd"):
+        vectorizer(min_fd=2)
+
+
+# Side by side: the matrix that scikit-learn's FeatureUnion stacks
+
+LEXICON = ["spam", "egg", "Ham", "ham", "a", "x", "über", "ΟΔΟΣ", "İ", "cheese,", "\U0001f600", "e\u0301"]
+# No terms are tied at these limits: which of tied ones scikit-learn keeps depends on the processor.
+BLOCKS = {
+    "word": {"analyzer": "word", "ngram_range": (1, 2), "max_features": 19, "sublinear_tf": True},
+    "char": {"analyzer": "char", "ngram_range": (2, 4), "max_features": 87, "min_df": 2, "norm": "l1"},
+    "edges": {"analyzer": "char_wb", "ngram_range": (3, 3), "norm": None, "strip_accents": "unicode"},
+}
+
+
+def few_words(n_rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(LEXICON, rng.integers(0, 12))) for _ in range(n_rows)]
+
+
+def unions(weights=None, blocks=BLOCKS, rows=None, **extra):
+    """Our union and scikit-learn's; with rows, the latter takes our choice among terms that tie at max_features."""
+    ours = [(name, fast.TfidfVectorizer(**kind, **extra)) for name, kind in blocks.items()]
+    chosen = {name: fast.TfidfVectorizer(**kind).fit(rows).vocabulary_ for name, kind in blocks.items() if rows}
+    theirs = [
+        (name, sklearn_text.TfidfVectorizer(**kind | ({"vocabulary": chosen[name]} if rows else {})))
+        for name, kind in blocks.items()
+    ]
+    return fast.FeatureUnion(ours, transformer_weights=weights), FeatureUnion(theirs, transformer_weights=weights)
+
+
+@pytest.mark.parametrize("weights", [None, {"word": 2.0, "edges": 0.3}, {"char": 0, "word": None}])
+@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_union_equals_the_stacked_matrices(monkeypatch, weights, n_jobs, shared):
+    monkeypatch.setattr("agnews_exp.ngrams.counting.CHUNK_CHARACTERS", 700)
+    rows, others = few_words(90), few_words(40, seed=1)
+    ours, theirs = unions(weights, rows=rows, n_jobs=n_jobs)
+    expected, expected_others = theirs.fit_transform(rows), theirs.transform(others)
+    with fast.shared_counts([*others, *rows] if shared else ["another text"]):
+        assert_same_matrix(ours.fit_transform(rows), expected)
+        assert_same_matrix(ours.transform(others), expected_others)
+    assert_same_matrix(ours.transform(others), expected_others)
+    assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+
+
+def test_a_union_that_only_fits_transforms_the_same():
+    rows = few_words(50)
+    ours, theirs = unions()
+    assert_same_matrix(ours.fit(rows).transform(rows), theirs.fit_transform(rows))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"analyzer": str.split},
+        {"dtype": np.float32},
+        {"analyzer": "char", "ngram_range": (60, 66)},
+        {"token_pattern": r"[^,]+", "ngram_range": (1, 2)},
+    ],
+)
+def test_members_that_compiled_code_does_not_cover_still_equal_scikit_learn(odd):
+    rows = [*few_words(60), "x" * 80]
+    ours, theirs = unions(blocks={"word": BLOCKS["word"], "odd": odd})
+    assert_same_matrix(ours.fit_transform(rows), theirs.fit_transform(rows))
+    assert_same_matrix(ours.transform(rows[:9]), theirs.transform(rows[:9]))
+
+
+def test_a_union_with_other_transformers_is_scikit_learns():
+    rows = few_words(30)
+    ours = fast.FeatureUnion([("counts", fast.CountVectorizer()), ("tfidf", fast.TfidfVectorizer())])
+    theirs = FeatureUnion([("counts", sklearn_text.CountVectorizer()), ("tfidf", sklearn_text.TfidfVectorizer())])
+    assert_same_matrix(ours.fit_transform(rows), theirs.fit_transform(rows))
+
+
+def test_errors_are_those_of_the_members():
+    ours, _ = unions()
+    with pytest.raises(NotFittedError):
+        ours.transform(["text"])
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        ours.fit_transform(["", " "])
+    with pytest.raises(ValueError, match="weight"):
+        unions({"wrod": 2.0})[0].fit_transform(few_words(5))
+    with pytest.raises(ValueError, match="min_df"):
+        unions(min_df=-3, blocks={"edges": BLOCKS["edges"]})[0].fit_transform(few_words(5))

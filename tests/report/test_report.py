@@ -46,7 +46,7 @@ def test_ties_are_named_as_ties_and_the_cheapest_of_them_is_chosen(store_run: St
     inputs = collect(tmp_path, None)
     assert [system.first.model for system in inputs.tied] == ["quick", "slow"]
     assert inputs.chosen.first.model == "quick"
-    assert "does not tell 2 systems within 0.0" in said(inputs)
+    assert "does not tell 2 systems apart, which lie within 0.0" in said(inputs)
     assert "the cheapest of them is quick" in said(inputs)
 
 

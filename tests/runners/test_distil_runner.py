@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 
@@ -150,15 +151,13 @@ def test_network_learns_from_the_teacher_too(run):
 
 
 def test_other_processes_of_a_training_get_the_soft_targets(make_training, tmp_path):
-    from agnews_exp.runners.distributed import read_job, write_job
-
     job = make_training(tmp_path / "run").job
     n = len(job.train)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), n).astype(np.float32)
     soft = SoftTargets(probabilities, np.linspace(0, 1, n).astype(np.float32), 3.0)
-    write_job(replace(job, train=replace(job.train, soft=soft)), tmp_path, 1)
+    sent = pickle.dumps(replace(job, train=replace(job.train, soft=soft)))
     rows = np.array([5, 2])
-    batch = read_job(tmp_path)[0].train.batch(rows)
+    batch = pickle.loads(sent).train.batch(rows)
     np.testing.assert_array_equal(batch["soft"], probabilities[rows])
     np.testing.assert_array_equal(batch["share"], soft.share[rows])
     assert batch["temperature"] == 3.0

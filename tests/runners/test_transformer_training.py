@@ -193,6 +193,13 @@ def test_two_processes_follow_the_same_path_as_one(make_training, tmp_path):
         np.testing.assert_allclose(values, alone.weights()[name], atol=1e-3, err_msg=name)
 
 
+class Unreadable:
+    """Something that another process cannot read."""
+
+    def __reduce__(self):
+        return int, ("no tokenizer",)
+
+
 @pytest.mark.slow
 def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_path):
     from dataclasses import replace
@@ -202,8 +209,8 @@ def test_failure_of_another_process_is_told_in_its_own_words(make_training, tmp_
 
     training = make_training(tmp_path)
     training.job = replace(training.job, hardware=replace(training.job.hardware, devices=(0, 1)))
-    object.__setattr__(training.job.settings, "max_epochs", 0)  # what rank 1 refuses to read
-    told = pytest.raises(AgnewsError, match=r"(?s)Process 1 of the training ended with code 1.*max_epochs")
+    training.job = replace(training.job, tokenizer=Unreadable())
+    told = pytest.raises(AgnewsError, match=r"(?s)Process 1 of the training ended with code 1.*no tokenizer")
     with told, other_ranks(training.job):
         pytest.fail("the other process cannot have started")
 

@@ -8,9 +8,11 @@ import shutil
 import pytest
 
 from agnews_exp import __version__
+from agnews_exp.config.compose import compose_config
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.paths import config_folder
 from agnews_exp.sweeps.replay import check_stored
+from agnews_exp.sweeps.session import SweepSession
 from agnews_exp.sweeps.state import JobState, SweepFolder
 
 
@@ -101,21 +103,26 @@ def test_neither_command_runs_what_a_foreign_folder_asks_for(project, tmp_path):
     assert not (folder.path / "0").exists()
 
 
-def test_a_sweep_of_an_older_version_starts_anew_beside_it_with_this_versions_configuration(project):
-    words = ("data=sample", "model=dummy", "features=word_tfidf", "features.blocks.word.max_features=50",
-             "evaluation.latency_repeats=0", "tracking=none", "seed=1,2")  # fmt: skip
-    folder = stored(project.root / "outputs" / "sweeps" / "mine", *words)
-    folder.update(version="0.0.1", status="failed")
-    shutil.rmtree(folder.path / "jobs")
-    shutil.rmtree(folder.snapshot(0) / "model")  # it had another shape then
+def test_a_sweep_of_an_older_version_starts_anew_beside_it_with_this_versions_configuration(tmp_path, caplog):
+    words = ("data=sample", "model=dummy", "seed=1", "tracking=none")
+    folder = stored(tmp_path / "outputs" / "sweeps" / "mine", *words)
+    folder.update(version="0.0.1")
     assert folder.snapshots == [config_folder()]
-    # A place that the command named is no part of what the sweep is.
-    done = project.run("-m", "sweep.resume=mine", f"paths.output_dir={project.root}/outputs")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "the version of this package has changed from 0.0.1" in done.stdout + done.stderr
-    newer = SweepFolder(folder.path.with_name("mine-2"))
-    assert [state.status for state in newer.states()] == ["finished", "finished"]
-    assert folder.states() == []
+    # A place that the command names is no part of what the sweep is.
+    config = compose_config([*words, "sweep.name=mine", f"paths.root_dir={tmp_path}"], hydra_node=True)
+    with SweepSession(config, "seed", ["seed"], kind="grid") as session:
+        assert session.folder.name == "mine-2"
+        assert session.folder.info()["version"] == __version__
+        assert session.folder.snapshots == [session.folder.snapshot(0)]
+        assert len(session.plan([words])) == 1
+    assert "the version of this package has changed from 0.0.1" in caplog.text
+    assert "go on with the copy" not in caplog.text
+    assert [state.status for state in folder.states()] == ["finished"]
+    folder.update(status="failed")
+    shutil.rmtree(folder.path / "jobs")  # nothing has finished: it is as old
+    shutil.rmtree(folder.path.with_name("mine-2"))
+    with SweepSession(config, "seed", ["seed"], kind="grid") as session:
+        assert session.folder.name == "mine-2"
 
 
 def test_an_error_after_a_command_has_become_another_has_no_traceback(project):

@@ -29,6 +29,7 @@ from agnews_exp.tracking import record
 def test_identity_is_the_command_but_not_how_it_is_worked_off():
     words = ["model=a,b", "seed=1,2"]
     assert identity([*words, "hydra.launcher.n_jobs=4", "sweep.name=x", "hydra.sweeper.n_trials=9"]) == identity(words)
+    assert identity([*words, "paths.output_dir=/elsewhere", "+paths.cache_dir=/there"]) == identity(words)
     assert identity([*words, "model.C=1"]) != identity(words)
     assert identity([*words, "hydra/sweeper=optuna"]) != identity(words)
 

@@ -277,27 +277,14 @@ def _duplicates(found: _Found, wanted: bool, settings: dict[str, Any], resamples
     found.details["duplicates"] = {"rows": counts, "effect": effects}
     train: tuple[Column | str, ...] = (Column("similarity", ".3g"), Column("train_row_id", "id"), "train_label")
     columns = (*_ROW, *train, *found.text_columns("text", "train_text"))
-    found.blocks += [_duplicate_counts(counts, settings), _duplicate_metrics(effects)]
+    found.blocks += [_duplicate_metrics(effects, settings)]
     found.blocks += [sentence for split, effect in effects.items() for sentence in _duplicate_errors(split, effect)]
     if listed:
         title = "Rows with a near-duplicate in train, other labels first"
         found.blocks.append(Table("near_duplicates", title, columns, tuple(c for _, c in listed), shown=_SHOWN))
 
 
-def _duplicate_counts(counts: Mapping[str, Mapping[str, Mapping[str, int]]], settings: Mapping[str, Any]) -> Table:
-    note = (
-        "Same words: letter case and punctuation aside. Near-duplicates: Jaccard similarity of sequences of "
-        f"{settings['shingle_words']} words of {settings['threshold']:g} or more (MinHash, then checked exactly); they "
-        "include the texts with the same words."
-    )
-    columns = ("kind", "rows of", *(f"with one in {split}" for split in next(iter(counts.values()))))
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (kind, split, *where.values()) for kind, by in counts.items() for split, where in by.items()
-    )
-    return Table("duplicates", "Duplicates", columns, rows, note=note)
-
-
-def _duplicate_metrics(effects: Mapping[str, near.DuplicateEffect]) -> Table:
+def _duplicate_metrics(effects: Mapping[str, near.DuplicateEffect], settings: Mapping[str, Any]) -> Table:
     def cell(value: BootstrapInterval | None) -> Number | None:
         return None if value is None else Number(value.estimate, "metric", *value.percentile)
 
@@ -308,7 +295,11 @@ def _duplicate_metrics(effects: Mapping[str, near.DuplicateEffect]) -> Table:
             moved = None if other is None else Number(other.estimate - value.estimate, "change")
             rows.append((split, metric, cell(value), cell(other), moved))
     columns = ("split", "metric", "all rows", "without near-duplicates of train", "change")
-    note = "95 % bootstrap intervals."
+    note = (
+        f"Near-duplicates: Jaccard similarity of sequences of {settings['shingle_words']} words of "
+        f"{settings['threshold']:g} or more, the same words included (`agnews eda` counts them in and across all "
+        "splits). 95 % bootstrap intervals."
+    )
     return Table("duplicates_metrics", "Metrics without near-duplicates of train", columns, tuple(rows), note=note)
 
 
@@ -356,9 +347,9 @@ def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q
     found.details["slices"] = search
     said = (
         f"{search.n_tested:,} slices of validation rows tested (words, length, source, artefact, predicted class, and "
-        f"pairs of them); {search.n_significant:,} have too many errors at a false discovery rate of {max_q:g}, "
-        f"{len(search.slices):,} after leaving out those that mostly repeat a stronger one. On test, {n_confirmed:,} "
-        f"of these are confirmed (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
+        f"pairs of them). Too many errors at a false discovery rate of {max_q:g}: {search.n_significant:,}; "
+        f"{len(search.slices):,} without those that mostly repeat a stronger one. Of these the test rows confirm "
+        f"{n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
         f"validation errors. All rows: {_said(search.overall)} validation, {_said(search.overall_confirming)} test."
     )
     found.blocks.append(Text(said, "Slices with too many errors"))

@@ -177,10 +177,10 @@ class DuplicateEffect(Result):
     n_rows: int  # rows of the split
     n_near: int  # those with a near-duplicate in train
     all_rows: dict[str, BootstrapInterval]  # metrics of all rows, by name
-    # metrics of the rows that have none; None where there are no such rows
+    # Metrics of the rows that have none; None where there are no such rows.
     without: dict[str, BootstrapInterval] | None
     errors: Contrast | None  # error rates of both kinds of rows; None where there is only one kind
-    # of the rows with a near-duplicate, those that bear another label than it does; None without any
+    # Of the rows with a near-duplicate, those that bear another label than it does; None without any.
     conflicts: Rate | None
     follows_train: Rate | None  # of the conflicting rows, those to which the model gives the training row's label
 

@@ -30,8 +30,8 @@ class Features:
 
     matrix: Any  # shape (n, m), sparse, 0 or 1 (int64)
     names: tuple[str, ...]  # m names
-    # m names of families, such as ``word``; two features of a family other than ``word`` exclude each other or overlap
-    # by definition, so they make no pair
+    # M names of families, such as ``word``; two features of a family other than ``word`` exclude each other or overlap
+    # by definition, so they make no pair.
     families: tuple[str, ...]
 
 

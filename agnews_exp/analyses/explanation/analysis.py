@@ -219,13 +219,9 @@ class Article:
 
     def details(self) -> dict[str, Any]:
         """Return the row JSON-able, its text left out."""
+        told = ("elsewhere", "base")
         explained = {
-            e.method: {
-                "spans": e.spans.tolist(),
-                "weights": e.weights.tolist(),
-                "elsewhere": e.elsewhere,
-                "base": e.base,
-            }
+            e.method: {"spans": e.spans.tolist(), "weights": e.weights.tolist()} | {k: getattr(e, k) for k in told}
             for e in self.explanations
         }
         keys = ("row_id", "label", "predicted", "probability")

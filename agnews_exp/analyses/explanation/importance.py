@@ -25,8 +25,8 @@ class WeightedTerm:
     class_name: str  # the class
     term: str  # the feature's name; n-grams as they are, with their spaces
     weight: float  # its weight in the class's score
-    # what it adds to that score in validation texts of the class more than in the others, on average: the weight times
-    # the difference of the feature's mean values
+    # What it adds to that score in validation texts of the class more than in the others, on average: the weight times
+    # the difference of the feature's mean values.
     effect: float
     share: float  # share of the validation texts that have the feature
 

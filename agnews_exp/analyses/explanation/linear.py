@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -182,12 +182,12 @@ def block_matrix(pipeline: Any, texts: Sequence[str]) -> Any:
     return pipeline.named_steps["features"].named_steps["blocks"].transform(cleaned(pipeline, texts))
 
 
-def from_blocks(pipeline: Any, matrix: Any) -> Any:
-    """Return the estimator's input for a :func:`block_matrix`."""
-    steps = pipeline.named_steps["features"].named_steps
-    for name in ("select", "reduce", "scale"):
-        if name in steps:
-            matrix = steps[name].transform(matrix)
+def from_blocks(pipeline: Any, matrix: Any, steps: Sequence[str] = ("select", "reduce", "scale")) -> Any:
+    """Return the estimator's input for a :func:`block_matrix`, or what some of the steps before it make of it."""
+    known = pipeline.named_steps["features"].named_steps
+    for name in steps:
+        if name in known:
+            matrix = known[name].transform(matrix)
     return matrix
 
 
@@ -199,24 +199,21 @@ class _Scores:
     something beside those of the other classes only. ``threshold``: the estimator sees X > threshold, not X.
     """
 
-    weights: FloatArray
-    intercept: FloatArray
+    weights: FloatArray  # shape (K, V)
+    intercept: FloatArray  # shape (K,)
     relative: bool = False
     threshold: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class LinearView:
-    """A fitted pipeline seen as one linear map from its feature blocks to class scores."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearView(_Scores):
+    """A fitted pipeline seen as one linear map from its feature blocks to class scores.
 
-    # shape (K, V), in the space of the blocks: selection, reduction and scaling are folded in. For models whose scores
-    # count relative to each other only (softmax, naive Bayes) the classes' mean is taken off.
-    weights: FloatArray
-    intercept: FloatArray  # shape (K,)
-    relative: bool  # whether that was done
-    blocks: tuple[Block, ...]  # the blocks, whose columns make up V
+    Selection, reduction and scaling are folded into the weights; relative ones have the classes' mean taken off.
+    """
+
+    blocks: tuple[Block, ...]  # whose columns make up V
     pipeline: Any
-    threshold: float | None = None
 
     def matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Return the blocks' features of n texts, shape (n, V), as the linear map takes them."""
@@ -259,7 +256,8 @@ def linear_view(pipeline: Any) -> LinearView:
             weights, intercept = _before(steps[name], weights, intercept)
     if scores.relative:
         weights, intercept = weights - weights.mean(axis=0), intercept - intercept.mean()
-    return LinearView(weights, intercept, scores.relative, blocks_of(pipeline), pipeline, scores.threshold)
+    folded = replace(scores, weights=weights, intercept=intercept)
+    return LinearView(**vars(folded), blocks=blocks_of(pipeline), pipeline=pipeline)
 
 
 def _linear_scores(model: Any) -> _Scores:
@@ -317,14 +315,10 @@ def _before(step: Any, weights: FloatArray, intercept: FloatArray) -> tuple[Floa
 
 def _row_factors(pipeline: Any, texts: Sequence[str]) -> FloatArray | None:
     """Return the factors by which a final Normalizer multiplies the rows, shape (n,), or None without one."""
-    steps = pipeline.named_steps["features"].named_steps
-    scale = steps.get("scale")
+    scale = pipeline.named_steps["features"].named_steps.get("scale")
     if type(scale).__name__ != "Normalizer":
         return None
-    matrix = block_matrix(pipeline, texts)
-    for name in ("select", "reduce"):
-        if name in steps:
-            matrix = steps[name].transform(matrix)
+    matrix = from_blocks(pipeline, block_matrix(pipeline, texts), ("select", "reduce"))
     order = {"l1": 1, "l2": 2, "max": np.inf}[scale.norm]
     norm = sparse_linalg.norm if sparse.issparse(matrix) else np.linalg.norm
     lengths = np.asarray(norm(matrix, ord=order, axis=1))

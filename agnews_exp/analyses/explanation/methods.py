@@ -39,7 +39,7 @@ _PACKAGES = {"lime": "lime", "shap": "shap", "integrated_gradients": "captum"}
 class Methods:
     """The methods that a model can be explained by."""
 
-    # name to explainer, in the order in which they are shown
+    # Name to explainer, in the order in which they are shown.
     explainers: dict[str, Explainer] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # name to the reason why a method is not among them
 

@@ -34,13 +34,13 @@ class Explanation:
     method: str  # name of the method, such as ``occlusion``
     text: str
     target: int  # index of the class that is explained
-    # shape (m,), one for each word of :func:`word_spans`; positive speaks for the class. Methods without direction
+    # Shape (m,), one for each word of :func:`word_spans`; positive speaks for the class. Methods without direction
     # (attention) give non-negative weights that say how much, not whether for or against.
     weights: FloatArray
-    # the weight that falls on no word: special tokens, white space, features that are no n-grams
+    # The weight that falls on no word: special tokens, white space, features that are no n-grams.
     elsewhere: float = 0.0
-    # for additive methods the score of an empty text, so that base + weights + elsewhere is the score; None for the
-    # others
+    # For additive methods the score of an empty text, so that base + weights + elsewhere is the score; None for the
+    # others.
     base: float | None = None
     signed: bool = True  # false for methods without direction
 
@@ -58,6 +58,11 @@ class Explanation:
     def order(self) -> NDArray[np.int64]:
         """Shape (m,), word positions from the strongest support of the class to the strongest opposition."""
         return np.argsort(-self.weights, kind="stable")
+
+    @property
+    def total(self) -> float:
+        """Base, words and the rest together; the explained score where the method is additive."""
+        return float((self.base or 0.0) + self.weights.sum() + self.elsewhere)
 
 
 def from_characters(

@@ -18,6 +18,7 @@ from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCor
 from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import DataError, MissingDependencyError
+from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series, heat_map
 from agnews_exp.evaluation.metrics import confusion_matrix
 
@@ -69,7 +70,7 @@ class Probe:
     share_with_any: float  # share of the texts that hold at least one
     folds: int  # folds of the cross-validation
     rows: int  # texts
-    # for each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists
+    # For each artefact, the log-odds that its presence adds to each class, shape (A, K), as nested lists.
     pull: dict[str, list[float]]
 
 
@@ -168,8 +169,9 @@ def duplicates(
     ids = (Column("row_id", "id"), Column("train_row_id", "id"))
     columns: Columns = ("split", *ids, Column("similarity", ".3f"), "label", "train_label", *texts)
     totals = ("kind", "rows of", "also in", "rows", Column("share", ".2%"))
-    in_train = f"{metrics.get('near_share/train-train', metrics['exact_share/train-train']):.2%} of train has a double"
-    in_test = f"{metrics.get('near/test-train', metrics['exact/test-train']):.0f} test rows have one in train"
+    double = metrics.get("near_share/train-train", metrics["exact_share/train-train"])
+    leaked = metrics.get("near/test-train", metrics["exact/test-train"])
+    headline = f"{double:.2%} of the training rows have a double there; {leaked:.0f} test rows have one in train."
     blocks = (
         Table("duplicates", title, totals, tuple(rows), note=note),
         heat_map("duplicates", title, np.array(shares), labels, [f"in {split}" for split in places], form=".2%",
@@ -177,7 +179,7 @@ def duplicates(
         Table("near_duplicates", "Validation and test rows with a duplicate in train, those with another label first",
               columns, listed, shown=10),
     )  # fmt: skip
-    return Findings(f"{in_train}, {in_test}", blocks, metrics, {"left_out": left_out})
+    return Findings(headline, blocks, metrics, {"left_out": left_out})
 
 
 def _conflicts(
@@ -233,7 +235,7 @@ def artefacts(
     for prefix, result in probes.items():
         metrics |= {f"probe/{prefix}accuracy": result.accuracy, f"probe/{prefix}macro_f1": result.macro_f1}
     if not rows:
-        return Findings("none was found", metrics=metrics)
+        return Findings("No artefact was found.", metrics=metrics)
     shown = order[:32]
     series = tuple(
         Series(label, tuple(100 * by_class[name][k] for name in shown), tuple(shown))
@@ -246,11 +248,12 @@ def artefacts(
         Table("artefacts", title, columns, tuple(rows), shown=len(shown)),
         Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
     ]
-    headline = f"{len(found)} kinds of artefacts"
+    headline = f"{plural(len(found), 'kind')} of artefacts."
     if probes:
         whole = probes[""]
         metrics |= {"probe/majority": whole.majority, "probe/texts_with_any": whole.share_with_any}
-        headline = f"alone they tell the class at {whole.accuracy:.1%}, chance {whole.majority:.1%}"
+        right, largest = whole.accuracy, whole.majority
+        headline = f"Artefacts alone name {right:.1%} of the classes right; the largest class is {largest:.1%}."
         blocks += _probe_tables(corpus, probes)
     return Findings(headline, tuple(blocks), metrics)
 
@@ -348,4 +351,4 @@ def label_noise(
                  form=",.0f", blank_diagonal=True, caption="Training rows."),
     )  # fmt: skip
     metrics = {"share": noise.share, "rows": float(len(noise.rows)), "out_of_fold_accuracy": accuracy}
-    return Findings(f"{noise.share:.2%} of the labels doubted", blocks, metrics)
+    return Findings(f"{noise.share:.2%} of the training labels are doubtful.", blocks, metrics)

@@ -79,7 +79,7 @@ def languages(
     language_of = np.array([language for language, _ in found])
     counts = Counter(language_of[sure].tolist())
     if not counts:
-        said = Text("The language of no text is certain")
+        said = Text("The language of no text is certain.")
         return Findings(said.text, (said,), {"documents": float(len(raw)), "uncertain": 1.0})
     main = counts.most_common(1)[0][0]
     other = sure & (language_of != main)
@@ -106,7 +106,9 @@ def languages(
               note=note, shown=10),
         Table("other_languages", "Texts in other languages", columns, listed, shown=5),
     )  # fmt: skip
-    return Findings(f"{other.mean():.2%} not in {main}, {uncertain:.1%} uncertain", blocks, metrics)
+    return Findings(
+        f"{other.mean():.2%} of the texts are not in {main}; {uncertain:.1%} are uncertain.", blocks, metrics
+    )
 
 
 def _identifier() -> Callable[[str], tuple[str, float]]:
@@ -140,7 +142,7 @@ def readability(
     """
     drawn = corpus.draw(n_documents, "readability")
     texts = drawn.texts
-    left_out, used = {}, "syllables by groups of vowels"
+    left_out, used = {}, "syllables counted as groups of vowels"
     scores: FloatArray | None = None
     if method != "rules":
         try:
@@ -153,10 +155,11 @@ def readability(
         scores = np.array([flesch_reading_ease(text) for text in texts])
     groups = corpus.by_class(drawn.labels, scores)
     means = {name: float(values.mean()) for name, values in groups.items()}
-    text = f"{used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
+    text = f"By {used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
     shown = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
     metrics = corpus.class_metrics("flesch", means)
-    return Findings(extremes(means), (Text(text), *shown), metrics, {"left_out": left_out})
+    headline = f"Reading ease by class: {extremes(means)}."
+    return Findings(headline, (Text(text), *shown), metrics, {"left_out": left_out})
 
 
 def _textstat(texts: list[str]) -> FloatArray:
@@ -191,7 +194,7 @@ def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)]
     shown = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
     left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
     metrics = corpus.class_metrics("polarity", means)
-    return Findings(extremes(means), (Text(text), *shown), metrics, {"left_out": left_out})
+    return Findings(f"Polarity by class: {extremes(means)}.", (Text(text), *shown), metrics, {"left_out": left_out})
 
 
 def _polarity() -> tuple[Callable[[str], float], str]:

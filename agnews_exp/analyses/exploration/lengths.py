@@ -38,7 +38,8 @@ def classes(corpus: ExploredCorpus) -> Findings:
     chart = Chart("class_shares", title, "bars", "share of the split's rows [%]", "", tuple(series))
     table = Table("classes", title, ("split", "class", "rows", Column("share", "share")), tuple(rows))
     headline = (
-        f"largest to smallest class {metrics['imbalance/train']:.2f}, {metrics['empty/train']:.0f} empty training texts"
+        f"The largest class has {metrics['imbalance/train']:.2f} times the rows of the smallest; "
+        f"{metrics['empty/train']:.0f} training texts are empty."
     )
     return Findings(headline, (table, chart), metrics)
 
@@ -89,10 +90,14 @@ def lengths(
     limit = float(np.percentile(words, outlier_percentile))
     metrics |= {"outliers": float((words > limit).sum()), "outlier_words": limit}
     metrics[f"outlier_share_{_LONG}"] = float((words > _LONG).mean())
-    document = _document_features(corpus, document_sample)
+    document: dict[str, float] = {}
+    if document_sample:
+        measured = [document_features(text) for text in corpus.draw(document_sample, "documents").texts]
+        document = dict(zip(DOCUMENT_FEATURES, np.mean(measured, axis=0).tolist(), strict=True))
     metrics |= {f"document/{name}": value for name, value in document.items()}
     title = "Lengths of the training texts"
-    headline = f"{metrics['words/mean']:.1f} words a text, 99 % have at most {metrics['words/p99']:.0f}"
+    mean, most = metrics["words/mean"], metrics["words/p99"]
+    headline = f"A text has {mean:.1f} words on average; 99 % have at most {most:.0f}."
     columns: Columns = ("unit", "class", "rows", *(Column(name, ".4g") for name in described["words", "all"]))
     rows: tuple[Row, ...] = tuple(
         (u.replace("_", " "), g, int(groups[g].sum()), *d.values()) for (u, g), d in described.items()
@@ -128,10 +133,3 @@ def _length_chart(corpus: ExploredCorpus, words: IntArray, limit: float, percent
         "lengths", "Words of a text, by class", "lines", "words", "share of the class's texts [%]", tuple(series),
         references=(("x", limit, f"{percentile:g} % are shorter"),), x_range=(0, top),
     )  # fmt: skip
-
-
-def _document_features(corpus: ExploredCorpus, n: int) -> dict[str, float]:
-    if n == 0:
-        return {}
-    rows = [document_features(text) for text in corpus.draw(n, "documents").texts]
-    return dict(zip(DOCUMENT_FEATURES, np.mean(rows, axis=0).tolist(), strict=True))

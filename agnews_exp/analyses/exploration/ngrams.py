@@ -99,7 +99,7 @@ def ngrams(
         ranked_bars("ngrams", title, "occurrences in the training texts", lists, columns=3),
         Table("ngrams", f"{title}, by class", ("of", "kind", "n-gram", "count"), tuple(rows), folded=True),
     )
-    headline = ", ".join(ngram for ngram, _ in lists["bigrams"][:4])
+    headline = f"The most frequent pairs of words: {', '.join(ngram for ngram, _ in lists['bigrams'][:4]) or 'none'}."
     details = {"lists": {"top_bigrams": [ngram for ngram, _ in part.top(n_top)]}}
     return Findings(headline, blocks, {"bigram_documents": float(len(sample))}, details)
 
@@ -142,6 +142,7 @@ def discriminative(
         Table("log_odds", f"{title}, with their counts", columns, tuple(rows), folded=True),
         ranked_bars("chi2", top_title, "chi2 of TF-IDF", {"all classes": ranked}),
     )
-    headline = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])
+    strongest = ", ".join(f"{name}: {found[0][0]}" for name, found in list(by_class.items())[:6])
+    headline = f"The word that most tells a class from the others: {strongest or 'none'}."
     details = {"lists": {"chi2_top20": [term for term, _ in ranked]}}
     return Findings(headline, blocks if rows else blocks[2:], {"terms": float(len(terms))}, details)

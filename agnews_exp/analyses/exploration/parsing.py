@@ -66,21 +66,12 @@ def tree_depth(heads: Sequence[int]) -> int:
     Raises:
         ValueError: The heads make a circle.
     """
-    depths: list[int | None] = [None] * len(heads)
-    for word in range(len(heads)):
-        path = []
-        at = word
-        while depths[at] is None and heads[at] != at:
-            path.append(at)
-            at = heads[at]
-            if len(path) > len(heads):
-                raise ValueError("the heads make a circle")
-        depth = depths[at] or 0
-        depths[at] = depth
-        for passed in reversed(path):
-            depth += 1
-            depths[passed] = depth
-    return max((depth or 0 for depth in depths), default=0)
+    above, at = np.asarray(heads, dtype=np.int64), np.arange(len(heads))
+    for depth in range(len(heads) + 1):
+        if (above[at] == at).all():
+            return depth
+        at = above[at]
+    raise ValueError("the heads make a circle")
 
 
 _NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
@@ -137,7 +128,12 @@ def entities(
         ranked_bars("entities", title, "occurrences", lists),
     )  # fmt: skip
     details = {"left_out": left_out}
-    return Findings(f"names a text: {extremes(rates)}", blocks if any(lists.values()) else blocks[:1], metrics, details)
+    return Findings(
+        f"Names in a text, by class: {extremes(rates)}.",
+        blocks if any(lists.values()) else blocks[:1],
+        metrics,
+        details,
+    )
 
 
 def _most_frequent(names: Sequence[str], per_class: Sequence[Counter[str]], n: int) -> dict[str, list[tuple[str, int]]]:
@@ -149,14 +145,11 @@ def _most_frequent(names: Sequence[str], per_class: Sequence[Counter[str]], n: i
 
 
 def _proxy(texts: list[str]) -> list[list[tuple[str, str]]]:
-    plain_texts = perturb(texts, range(len(texts)), make_variant("html_removed", 1.0), seed=0)
-    return [[(name, "") for name in capitalised_sequences(text) if _may_be_name(name)] for text in plain_texts]
-
-
-def _may_be_name(words: str) -> bool:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return words not in _NO_NAMES and words.lower() not in ENGLISH_STOP_WORDS
+    plain_texts = perturb(texts, range(len(texts)), make_variant("html_removed", 1.0), seed=0)
+    runs = map(capitalised_sequences, plain_texts)
+    return [[(n, "") for n in names if n not in _NO_NAMES and n.lower() not in ENGLISH_STOP_WORDS] for names in runs]
 
 
 def _spacy(model: str) -> Find:
@@ -217,4 +210,8 @@ def dependencies(
     )
     metrics = {"documents": float(len(texts)), "sentences": float(n_sentences.mean())}
     metrics |= corpus.class_metrics("tree_depth", means)
-    return Findings(f"depth: {extremes(means)}", blocks if any(lists.values()) else blocks[:-1], metrics)
+    return Findings(
+        f"Depth of the sentences' trees, by class: {extremes(means)}.",
+        blocks if any(lists.values()) else blocks[:-1],
+        metrics,
+    )

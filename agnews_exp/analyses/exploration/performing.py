@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import time
@@ -20,8 +18,10 @@ from agnews_exp.analyses.exploration.corpus import ExploredCorpus
 from agnews_exp.analyses.findings import Findings, markdown_text, read_findings, to_markdown
 from agnews_exp.analyses.performing import FINDINGS, SUMMARY, renewed, title_of, write_findings
 from agnews_exp.config.compose import compose_config
+from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import check_arguments, resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
+from agnews_exp.core.cache import cache_key
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, StorageError
 from agnews_exp.core.files import atomic_path
 from agnews_exp.data.corpus import Splits
@@ -119,7 +119,7 @@ def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report)
         if path.is_dir() and path.name not in config.parts:  # switched off since
             shutil.rmtree(path)
     for name, component in config.parts.items():
-        key = _digest([content["identity"], name, component])
+        key = cache_key(content["identity"], name, component_fingerprint(component))
         old = kept.get(name, {})
         status = "kept"
         if old.get("key") == key and old.get("status") == "finished" and (folder / name / FINDINGS).is_file():
@@ -150,18 +150,13 @@ def _header(config: EdaConfig, splits: Splits) -> dict[str, Any]:
         "rows": {split: len(rows) for split, rows in parts.items()},
         "digests": {split: splits.digest(rows) for split, rows in parts.items()},
     }
-    identity = _digest(
-        [data["checksum"], data["digests"], config.settings["seed"], config.settings["texts"], __version__]
-    )
+    settings = config.settings
+    identity = cache_key(data["checksum"], *data["digests"].values(), settings["seed"], settings["texts"], __version__)
     return {
-        "format": _FORMAT, "name": config.settings["folder"], "choice": config.settings["name"],
-        "settings": dict(config.settings), "class_names": list(splits.class_names), "data": data, "identity": identity,
+        "format": _FORMAT, "name": settings["folder"], "choice": settings["name"],
+        "settings": dict(settings), "class_names": list(splits.class_names), "data": data, "identity": identity,
         "finished": None, "parts": {},
     }  # fmt: skip
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +217,7 @@ def _summary(folder: Path, content: Mapping[str, Any]) -> str:
         address = f"{name}/"
         sections += [
             f"## {title_of(name)}",
-            markdown_text(f"{found.headline}."),
+            markdown_text(found.headline),
             to_markdown(found.blocks, level=3, figures=address, tables=address),
         ]
         left_out += [f"{what} in {name}: {why}" for what, why in found.details.get("left_out", {}).items()]

@@ -107,7 +107,7 @@ def similarity(corpus: ExploredCorpus) -> Findings:
               ("group", "joins", Column("mean of 1 - cosine", ".3f")), joined),
     )  # fmt: skip
     (one, other), value = ranked[0] if ranked else (("", ""), 0.0)
-    headline = f"{one} – {other}, {value:.3f}" if ranked else ""
+    headline = f"The most similar classes are {one} and {other}, with a cosine of {value:.3f}." if ranked else ""
     return Findings(headline, blocks, corpus.pair_metrics("centroid_cosine", pairs))
 
 
@@ -200,7 +200,7 @@ def document_map(
         "map", title, "points", f"{used} 1", f"{used} 2", tuple(series), caption=text,
         annotations=tuple(middles) if len(middles) <= 20 else (),
     )  # fmt: skip
-    headline = f"{metrics['neighbour_purity_svd']:.0%} of neighbours of the same class"
+    headline = f"Of a text's nearest neighbours {metrics['neighbour_purity_svd']:.0%} share its class."
     table = Table("map", title, (Column("row_id", "id"), "class", "x", "y"), tuple(rows), folded=True, shown=20)
     return Findings(headline, (chart, table), metrics, {"left_out": left_out})
 
@@ -250,7 +250,11 @@ def embeddings(
               ("class", Column("mean distance to its centroid", ".3f")), tuple(space.spread.items()), note=text),
     )  # fmt: skip
     metrics = {"isotropy": space.isotropy, "cosine_within": space.within, "cosine_between": space.between}
-    return Findings(f"isotropy {space.isotropy:.3f}", blocks, metrics | corpus.class_metrics("spread", space.spread))
+    return Findings(
+        f"Two random texts have a cosine of {space.isotropy:.3f} on average.",
+        blocks,
+        metrics | corpus.class_metrics("spread", space.spread),
+    )
 
 
 @analysis("perturbation", title="How far small changes move a text")
@@ -292,7 +296,7 @@ def perturbation(
         *boxes("perturbation", title, f"cosine with the unchanged text in {used}", groups),
         Table("perturbed_texts", "Cosine of each text", columns, tuple(rows), folded=True, shown=20),
     )
-    headline = f"swapped letters leave a cosine of {metrics['similarity/swap']:.3f}"
+    headline = f"Swapped letters leave a cosine of {metrics['similarity/swap']:.3f} with the unchanged text."
     return Findings(headline, blocks, metrics, {"left_out": left_out})
 
 

@@ -185,7 +185,10 @@ def topics(
         heat_map("topics", "Classes of each topic", shares[order], said, corpus.names, form=".0%", top=1.0,
                  caption="Shares of the topic's texts."),
     )  # fmt: skip
-    headline = f"NPMI {metrics['coherence_npmi']:.3f}, H(class|topic) {metrics['class_given_topic']:.2f} bits"
+    headline = (
+        f"A topic leaves {metrics['class_given_topic']:.2f} of {metrics['class_entropy']:.2f} bits about the class "
+        f"open; its words' coherence (NPMI) is {metrics['coherence_npmi']:.3f}."
+    )
     return Findings(headline, blocks, metrics, {"left_out": left_out})
 
 

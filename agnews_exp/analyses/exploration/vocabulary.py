@@ -48,11 +48,6 @@ def log_spaced(low: int, high: int, n: int) -> IntArray:
     return np.unique(np.geomspace(low, max(low, high), n).round().astype(np.int64))
 
 
-def rank_frequencies(frequencies: IntArray) -> IntArray:
-    """Return the positive ones of V frequencies, highest first, shape (m,): rank r at position r - 1."""
-    return np.sort(frequencies[frequencies > 0])[::-1]
-
-
 def growth(ids: IntArray) -> IntArray:
     """Return the number of distinct words among the first i + 1 words at position i, shape (total,)."""
     first = np.zeros(len(ids), dtype=np.int64)
@@ -121,18 +116,27 @@ def vocabulary(
         ``vocabulary/size``, ``vocabulary/hapax_share``, ``zipf/exponent``, ``heaps/exponent``, ``entropy/<class>``,
         ``mattr/<class>`` and their like.
     """
-    ranked = rank_frequencies(corpus.words.frequencies)
+    ranked = np.sort(corpus.words.frequencies[corpus.words.frequencies > 0])[::-1]
     hapax = float((ranked == 1).mean()) if len(ranked) else 0.0
     metrics = {"vocabulary/size": float(len(ranked)), "vocabulary/tokens": float(ranked.sum())}
     metrics["vocabulary/hapax_share"] = hapax
-    said = [f"{len(ranked):,} words", f"{hapax:.0%} of them once only"]
+    said = [f"{len(ranked):,} different words", f"{hapax:.0%} of them used once"]
     blocks: list[Table | Chart] = []
-    laws = (("zipf", "Zipf", *_zipf(corpus, ranked, zipf_ranks, points)), ("heaps", "Heaps", *_heaps(corpus, points)))
-    for name, title, law, chart in laws:
-        blocks += [chart] if chart else []
+    low, high = zipf_ranks[0], min(zipf_ranks[1], len(ranked))
+    # Texts in a random order: a vocabulary that is read sorted by class or date grows in jumps.
+    grown = growth(corpus.words.take(corpus.rng("heaps").permutation(len(corpus.train))).ids)
+    read = log_spaced(1, len(grown), points) if len(grown) else np.zeros(0, dtype=np.int64)
+    ranks = log_spaced(low, high, points) if high >= 4 * low else read[:0]
+    zipf = ("zipf", "Zipf's law", "rank of the word", "occurrences", "words"), ranked, ranks
+    heaps_titles = ("heaps", "Heaps' law", "words read", "distinct words so far", "training texts, random order")
+    for titles, values, fitted in (zipf, (heaps_titles, grown, read[read >= min(1000, len(grown) // 10)])):
+        if not len(values):
+            continue
+        law = fit_power_law(fitted, values[fitted - 1])
+        blocks.append(_law_chart(titles, log_spaced(1, len(values), points), values, law, fitted))
         if law is not None:
-            metrics |= {f"{name}/exponent": law.exponent, f"{name}/r_squared": law.r_squared}
-            said.append(f"{title} {law.exponent:.2f}")
+            metrics |= {f"{titles[0]}/exponent": law.exponent, f"{titles[0]}/r_squared": law.r_squared}
+            said.append(f"exponent of {titles[1]} {law.exponent:.2f}")
     rows = _richness(corpus, mattr_window)
     metrics |= corpus.class_metrics("entropy", {row[0]: row[6] for row in rows})
     metrics |= corpus.class_metrics("mattr", {row[0]: row[4] for row in rows})
@@ -152,44 +156,17 @@ def vocabulary(
     series = tuple(Series(name, tuple(row[i] for row in rows), names, panel=panel) for i, name, panel in measures)
     chart = Chart("richness", title, "dots", "", "", series)
     return Findings(
-        ", ".join(said), (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
+        f"{', '.join(said)}.", (*blocks, Table("richness", title, columns, tuple(rows), note=note), chart), metrics
     )
 
 
-def _zipf(
-    corpus: ExploredCorpus, ranked: IntArray, ranks: tuple[int, int], points: int
-) -> tuple[PowerLaw | None, Chart | None]:
-    if not len(ranked):
-        return None, None
-    low, high = ranks[0], min(ranks[1], len(ranked))
-    fitted = log_spaced(low, high, points) if high >= 4 * low else np.zeros(0, dtype=np.int64)
-    law = fit_power_law(fitted, ranked[fitted - 1])
-    at = log_spaced(1, len(ranked), points)
-    said = f"slope {law.exponent:.2f}, ranks {law.low:,.0f} to {law.high:,.0f}, R2 {law.r_squared:.4f}" if law else ""
-    titles = ("zipf", "Zipf's law", "rank of the word", "occurrences", "words")
-    return law, _law_chart(titles, at, ranked[at - 1], law, fitted, said)
-
-
-def _heaps(corpus: ExploredCorpus, points: int) -> tuple[PowerLaw | None, Chart | None]:
-    """Follow the vocabulary as texts are read in a random order: one sorted by class or date grows in jumps."""
-    order = corpus.rng("heaps").permutation(len(corpus.train))
-    grown = growth(corpus.words.take(order).ids)
-    if not len(grown):
-        return None, None
-    at = log_spaced(1, len(grown), points)
-    fitted = at[at >= min(1000, len(grown) // 10)]
-    law = fit_power_law(fitted, grown[fitted - 1])
-    said = f"exponent {law.exponent:.3f}, R2 {law.r_squared:.4f}" if law else ""
-    titles = ("heaps", "Heaps' law", "words read", "distinct words so far", "training texts, random order")
-    return law, _law_chart(titles, at, grown[at - 1], law, fitted, said)
-
-
 def _law_chart(
-    titles: tuple[str, str, str, str, str], x: IntArray, y: IntArray, law: PowerLaw | None, fitted: IntArray, said: str
+    titles: tuple[str, str, str, str, str], x: IntArray, values: IntArray, law: PowerLaw | None, fitted: IntArray
 ) -> Chart:
     name, title, x_title, y_title, observed = titles
-    series = [Series(observed, tuple(x.tolist()), tuple(y.tolist()))]
+    series = [Series(observed, tuple(x.tolist()), tuple(values[x - 1].tolist()))]
     if law is not None:
+        said = f"exponent {law.exponent:.3f} from {law.low:,.0f} to {law.high:,.0f}, R2 {law.r_squared:.4f}"
         series.append(Series(said, tuple(fitted.tolist()), tuple(law.at(fitted).tolist()), dashed=True))
     return Chart(name, title, "lines", x_title, y_title, tuple(series), log_x=True, log_y=True)
 
@@ -239,7 +216,9 @@ def overlap(corpus: ExploredCorpus, *, min_count: Annotated[int, Field(ge=1)] = 
         heat_map("vocabulary_overlap", "Words that classes share", similarity, corpus.names, corpus.names,
                  blank_diagonal=True, caption=f"Jaccard similarity of words used {min_count} times or more."),
     )  # fmt: skip
-    return Findings(f"{metrics['oov_tokens/test']:.2%} of the test words are in no training text", blocks, metrics)
+    return Findings(
+        f"{metrics['oov_tokens/test']:.2%} of the words in test texts are in no training text.", blocks, metrics
+    )
 
 
 def _out_of_vocabulary(corpus: ExploredCorpus, split: str) -> tuple[int, float, int, float, float]:

@@ -27,19 +27,14 @@ class BootstrapInterval(Result):
     """A metric, or a difference of two, with its bootstrap intervals.
 
     Attributes:
-        metric: Name of the metric.
         estimate: Value on the items themselves.
         standard_error: Standard deviation of the resamples.
-        bias: Mean of the resamples minus the estimate.
         percentile: Ends of the percentile interval.
-        level: Nominal coverage, such as .95.
-        resamples: Number of resamples.
     """
 
     metric: str
     estimate: float
     standard_error: float
-    bias: float
     percentile: tuple[float, float]
     level: float
     resamples: int
@@ -53,30 +48,23 @@ class PairedBootstrap(Result):
         a: Model A's metric.
         b: Model B's metric.
         difference: A minus B.
-        p_value: Two-sided: twice the smaller share of resampled differences on one side of zero, with one added
-            to numerator and denominator (inverts the percentile interval).
         p_equivalent: Of two one-sided tests (TOST, Schuirmann 1987) that the difference is ``margin`` or more to
             either side; small where the models are equivalent within it.
         margin: The margin of equivalence, in units of the metric.
-        correlation: Correlation of the two models' resampled metrics; NaN when one does not vary. It is what a
-            paired comparison gains over an unpaired one.
     """
 
     a: BootstrapInterval
     b: BootstrapInterval
     difference: BootstrapInterval
-    p_value: float
     p_equivalent: float
     margin: float
-    correlation: float
 
 
 def summarise(name: str, resampled: FloatArray, estimate: float, level: float) -> BootstrapInterval:
     """Summarise resampled values, shape (R,)."""
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(resampled, np.array([tail, 1 - tail])))
-    error, bias = float(resampled.std(ddof=1)), float(resampled.mean()) - estimate
-    return BootstrapInterval(name, estimate, error, bias, (low, high), level, len(resampled))
+    return BootstrapInterval(name, estimate, float(resampled.std(ddof=1)), (low, high), level, len(resampled))
 
 
 def summarise_pair(
@@ -86,13 +74,8 @@ def summarise_pair(
     a, b = (summarise(name, resampled[m], float(estimates[m]), level) for m in (0, 1))
     differences = resampled[0] - resampled[1]
     difference = summarise(name, differences, float(estimates[0] - estimates[1]), level)
-    tolerance = 1e-12
-    sides = 1 + np.array([np.sum(differences <= tolerance), np.sum(differences >= -tolerance)])
-    p_value = min(1.0, 2 * float(sides.min()) / (len(differences) + 1))
     beyond = 1 + max(int(np.sum(differences <= -margin)), int(np.sum(differences >= margin)))
-    varies = min(a.standard_error, b.standard_error) > 1e-15
-    correlation = float(np.corrcoef(resampled[0], resampled[1]).item(1)) if varies else float("nan")
-    return PairedBootstrap(a, b, difference, p_value, beyond / (len(differences) + 1), margin, correlation)
+    return PairedBootstrap(a, b, difference, beyond / (len(differences) + 1), margin)
 
 
 MAX_ELEMENTS = 4_000_000  # float64 values in one chunk's largest array: 32 MB
@@ -106,7 +89,6 @@ class Cells:
         truth: Shape (C,), true class of each cell.
         predictions: Shape (M, C), the class given by each of the M models.
         counts: Shape (C,), items in each cell, all >= 1.
-        n_classes: K.
     """
 
     truth: NDArray[np.int64]
@@ -185,12 +167,6 @@ def scored(
     name: str, answers: Sequence[Predictions], class_names: Sequence[str], own: Own = ()
 ) -> tuple[Scored, list[Outputs]]:
     """Return a metric as resampling takes it, and each answer as an array of n rows, which resampling can cut.
-
-    Args:
-        name: As for :func:`~agnews_exp.evaluation.metrics.find_metric`.
-        answers: Models' answers for the same n rows.
-        class_names: The K class names.
-        own: The user's own metrics.
 
     Raises:
         ConfigError: The metric is unknown, or needs probabilities where there are none.
@@ -295,20 +271,12 @@ def bootstrap_metric(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> BootstrapInterval:
-    """Return one model's metric with its percentile bootstrap interval over the items.
+    """Return one model's metric with its percentile bootstrap interval over the n items.
 
-    The corrected interval BCa (Efron 1987) covers no better for metrics of class counts, and worse for losses with
-    heavy tails (scripts/check_statistics.py of version 0.1: .91 for .95); so there is one interval.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        output: Shape (n,) class indices for a metric given by name; anything with n rows for a function.
-        metric: A name that :func:`~agnews_exp.evaluation.metrics.count_metric` knows (vectorised), or a function
-            ``(y_true, output) -> float`` (called once per resample, slow).
-        resamples: Number of resamples, at least 100.
-        level: Nominal coverage.
-        seed: Seed of the resampling.
-        class_names: The K class names; needed when the arrays might not hold every class or the metric names one.
+    The metric is a name of counts (vectorised; ``output`` holds class indices, shape (n,)), or a function ``(y_true,
+    output) -> float`` of any n rows, called once per resample. ``class_names`` are needed where the arrays might not
+    hold every class or the metric names one. The corrected interval BCa (Efron 1987) covers no better for metrics of
+    counts, and worse for losses with heavy tails; so there is one interval.
     """
     name, resampled, estimates = _bootstrap(y_true, {"output": output}, metric, resamples, level, seed, class_names)
     found = summarise(name, resampled[0], float(estimates[0]), level)
@@ -431,16 +399,7 @@ def joint_bootstrap(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> JointBootstrap:
-    """Resample the items and take the metric of all systems on each resample.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        outputs: Each system's output by its name, as for :func:`bootstrap_metric`.
-        metric: As for :func:`bootstrap_metric`.
-        resamples: Number of resamples, at least 100.
-        seed: Seed of the resampling.
-        class_names: The K class names.
-    """
+    """Resample the n items and take all systems' metric on each resample, as :func:`bootstrap_metric` does for one."""
     _, resampled, estimates = _bootstrap(y_true, outputs, metric, resamples, 0.95, seed, class_names)
     return JointBootstrap(tuple(outputs), estimates, resampled)
 
@@ -456,13 +415,7 @@ def bootstrap_mean_difference(
 ) -> PairedBootstrap:
     """Return the paired bootstrap for a metric that is a mean over items (log-loss, Brier score, latency).
 
-    Args:
-        values_a: Shape (n,), model A's value for each item.
-        values_b: Shape (n,), model B's value for the same items.
-        name: Name of the metric.
-        resamples: Number of resamples, at least 100.
-        level: Nominal coverage.
-        seed: Seed of the resampling.
+    ``values_a`` and ``values_b``, shape (n,), are the two models' values for the same items.
     """
     _check(resamples, level)
     values = np.stack([np.asarray(values_a, dtype=np.float64), np.asarray(values_b, dtype=np.float64)])

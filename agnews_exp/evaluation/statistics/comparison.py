@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,12 +66,7 @@ class ComparisonResult(Result):
     """Two models on the same items; differences are A minus B.
 
     Attributes:
-        name_a: Name of model A.
-        name_b: Name of model B.
-        n_items: Number of items.
         counts: Items right by both, one or none.
-        agreement: Share of items to which both give the same class.
-        either_right: Share of items that at least one gets right.
         metrics: Comparison by metric; the first is the primary one, which the verdict is about.
         mcnemar: The variants of the test on accuracy by name.
         test: Name of the test of the primary metric: McNemar's mid-p on accuracy, paired randomisation on others.
@@ -85,7 +80,6 @@ class ComparisonResult(Result):
         effect: Effect sizes.
         detectable: The smallest difference of accuracy that these items can show, at the level of Holm's first step.
         detectable_primary: The same of the primary metric, from its standard error; NaN where nothing varies.
-        alpha: Level at which the verdict speaks of a difference.
         notes: Reservations about the numbers.
     """
 
@@ -93,8 +87,6 @@ class ComparisonResult(Result):
     name_b: str
     n_items: int
     counts: PairedCounts
-    agreement: float
-    either_right: float
     metrics: dict[str, MetricComparison]
     mcnemar: dict[str, McNemarTest]
     test: str
@@ -172,24 +164,12 @@ def compare_predictions(
     margin: float = MARGIN,
     family: int = 1,
 ) -> ComparisonResult:
-    """Compare two models' predictions for the same items.
+    """Compare two models' predictions for the same n items: class indices, shape (n,), or answers with probabilities.
 
-    Args:
-        y_true: Shape (n,), true class indices.
-        pred_a: Shape (n,), class indices given by model A, or its answers with probabilities.
-        pred_b: The same of model B for the same items in the same order.
-        name_a: Name of model A.
-        name_b: Name of model B.
-        class_names: The K class names.
-        metrics: Names that :func:`~agnews_exp.evaluation.metrics.find_metric` knows; the verdict is about the first.
-        own: The user's own metrics that ``metrics`` may name.
-        resamples: Bootstrap resamples, and random swaps, for each metric; at most :data:`MOST_CALLS` for one that
-            counts of labels do not determine.
-        level: Nominal coverage of all intervals.
-        alpha: Level of the verdict and of the power figures.
-        seed: Seed of resamples and swaps.
-        margin: Models whose primary metrics differ by less count as equivalent.
-        family: Number of pairs compared; the detectable difference is that of Holm's first step.
+    The verdict is about the first of ``metrics`` (names of the register, or of ``own`` ones) at ``alpha``; models whose
+    values of it differ by less than ``margin`` count as equivalent. Metrics that counts of labels do not determine take
+    :data:`MOST_CALLS` resamples and swaps at most. ``family`` is the number of pairs that are compared: the detectable
+    difference is that of Holm's first step.
 
     Raises:
         DataError: The arrays do not describe the same items, or a value is out of range.
@@ -236,8 +216,6 @@ def compare_predictions(
         name_b=name_b,
         n_items=len(truth),
         counts=counts,
-        agreement=float(np.mean(a == b)),
-        either_right=counts.either_right,
         metrics=by_metric,
         mcnemar=tests,
         test=test,
@@ -257,33 +235,12 @@ def compare_predictions(
 
 
 def compare_all(
-    y_true: ArrayLike,
-    predictions: Mapping[str, ArrayLike | Predictions],
-    *,
-    class_names: Sequence[str] | None = None,
-    metrics: Sequence[str] = ("macro_f1", "accuracy"),
-    own: Own = (),
-    resamples: int = 10_000,
-    level: float = 0.95,
-    alpha: float = 0.05,
-    seed: int = 0,
-    margin: float = MARGIN,
-    against: str | None = None,
+    y_true: ArrayLike, predictions: Mapping[str, ArrayLike | Predictions], *, against: str | None = None, **options: Any
 ) -> list[ComparisonResult]:
-    """Compare every pair of models, or every model with one, with p-values adjusted over all these pairs.
+    """Compare every pair of models, or all with a baseline; p-values and intervals allow for all pairs.
 
-    Args:
-        y_true: Shape (n,), true class indices.
-        predictions: Each model's class indices, shape (n,), or its answers, by its name; two models or more.
-        class_names: The K class names.
-        metrics: As for :func:`compare_predictions`.
-        own: As for :func:`compare_predictions`.
-        resamples: As for :func:`compare_predictions`.
-        level: As for :func:`compare_predictions`.
-        alpha: As for :func:`compare_predictions`; held for the family by Holm's method.
-        seed: As for :func:`compare_predictions`.
-        margin: As for :func:`compare_predictions`.
-        against: Name of a baseline: then only the pairs with it are compared, it being model B.
+    ``predictions`` has each model's class indices, shape (n,), or its answers, by name; ``against`` names a baseline,
+    model B of all pairs; the options are those of :func:`compare_predictions`.
 
     Raises:
         DataError: Fewer than two models, or ``against`` is none of them.
@@ -293,27 +250,10 @@ def compare_all(
         raise DataError(f"a comparison needs two models or more, got {len(names)}")
     if against is not None and against not in predictions:
         raise DataError(f"against must be one of the models ({', '.join(names)}), got '{against}'")
-    if against is None:
-        pairs = list(itertools.combinations(names, 2))
-    else:
-        pairs = [(name, against) for name in names if name != against]
+    pairs = [(a, b) for a, b in itertools.combinations(names, 2) if against is None]
+    pairs += [(name, against) for name in names if against is not None and name != against]
     results = [
-        compare_predictions(
-            y_true,
-            predictions[a],
-            predictions[b],
-            name_a=a,
-            name_b=b,
-            class_names=class_names,
-            metrics=metrics,
-            own=own,
-            resamples=resamples,
-            level=level,
-            alpha=alpha,
-            seed=seed,
-            margin=margin,
-            family=len(pairs),
-        )
+        compare_predictions(y_true, predictions[a], predictions[b], name_a=a, name_b=b, family=len(pairs), **options)
         for a, b in pairs
     ]
     if len(pairs) < 2:
@@ -322,13 +262,14 @@ def compare_all(
     holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
     equivalent = adjust([result.p_equivalent for result in results])
     answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in predictions.values()]
-    classes = names_of_classes(class_indices(y_true, "y_true"), *(p.labels for p in answers), class_names=class_names)
-    metric, outputs = scored(metrics[0], answers, classes, own)
-    calls = resamples if isinstance(metric, str) else min(resamples, MOST_CALLS)
+    given = [class_indices(p.labels, "predictions") for p in answers]
+    classes = names_of_classes(class_indices(y_true, "y_true"), *given, class_names=options.get("class_names"))
+    metric, outputs = scored(results[0].primary, answers, classes, options.get("own", ()))
     joint = joint_bootstrap(
-        y_true, dict(zip(names, outputs, strict=True)), metric, resamples=calls, seed=seed, class_names=classes
-    )
-    intervals = joint.differences(pairs, level)
+        y_true, dict(zip(names, outputs, strict=True)), metric, class_names=classes, seed=options.get("seed", 0),
+        resamples=results[0].metrics[results[0].primary].bootstrap.difference.resamples,
+    )  # fmt: skip
+    intervals = joint.differences(pairs, results[0].effect.level)
     return [
         replace(
             result, p_holm=float(holm[row]), p_benjamini_hochberg=float(benjamini_hochberg[row]),

@@ -71,14 +71,7 @@ class AgreementTable(Result):
 def agreement_table(
     y_true: ArrayLike, pred_a: ArrayLike, pred_b: ArrayLike, class_names: Sequence[str] | None = None
 ) -> AgreementTable:
-    """Count where two models agree, by true class.
-
-    Args:
-        y_true: Shape (n,), true class indices.
-        pred_a: Shape (n,), class indices given by model A.
-        pred_b: Shape (n,), class indices given by model B for the same items.
-        class_names: The K class names.
-    """
+    """Count where two models agree, by true class; all arrays have shape (n,)."""
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
@@ -131,16 +124,12 @@ class EffectSizes(Result):
             interval from the binomial distribution. Neutral value 1.
         cohens_g: Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0;
             .05 is called small, .15 medium, .25 large.
-        error_rate_ratio: Error rate of A / error rate of B, with the paired interval of Bonett and Price (2006).
-            Below 1 when A is better; neutral value 1.
-        error_reduction: 1 minus the error-rate ratio: the share of B's errors that A saves.
-        level: Nominal coverage of the intervals.
+        error_reduction: 1 minus error rate of A / error rate of B: the share of B's errors that A saves.
     """
 
     risk_difference: Effect
     discordant_odds_ratio: Effect
     cohens_g: Effect
-    error_rate_ratio: Effect
     error_reduction: float
     level: float
 
@@ -157,13 +146,12 @@ def effect_sizes(counts: PairedCounts, level: float = 0.95) -> EffectSizes:
     share_low, share_high = _exact_interval(b, b + c, level)
     odds = Effect(_divide(b, c), _odds(share_low), _odds(share_high))
     g = Effect(_divide(b, b + c) - 0.5, share_low - 0.5, share_high - 0.5)
-    ratio = _error_rate_ratio(counts, level)
     z = float(stats.norm.ppf((1 + level) / 2))
     # Bonett and Price 2012: one item added to each discordant cell.
     p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
     reach = z * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     difference = Effect((b - c) / n, max(-1.0, p - q - reach), min(1.0, p - q + reach))
-    return EffectSizes(difference, odds, g, ratio, 1 - ratio.estimate, level)
+    return EffectSizes(difference, odds, g, 1 - _divide(counts.errors_a, counts.errors_b), level)
 
 
 def accuracy_interval(n_right: int, n_items: int, level: float = 0.95) -> Effect:
@@ -180,12 +168,7 @@ def metric_interval(
 ) -> tuple[float, float]:
     """Return one model's 95 % interval of a metric of counts: Wilson's for accuracy, else the percentile bootstrap's.
 
-    Args:
-        y_true: Shape (n,), class indices.
-        y_pred: Shape (n,), the model's answers.
-        metric: A name of the register.
-        class_names: The K class names.
-        resamples: Bootstrap resamples.
+    True classes and answers have shape (n,).
 
     Raises:
         ConfigError: The metric is unknown, or counts do not determine it.
@@ -209,12 +192,8 @@ def difference_p_equivalent(counts: PairedCounts, margin: float) -> float:
 def pooled_cohens_d(scores_a: ArrayLike, scores_b: ArrayLike) -> float:
     """Return Cohen's d of two groups of scores: difference of means / sqrt of the mean of the two variances.
 
-    For independent scores such as seeds. Given for checking published values; folds or classes of one data set are
-    no independent sample.
-
-    Args:
-        scores_a: Shape (n,), n >= 2.
-        scores_b: Shape (m,), m >= 2.
+    For independent scores such as seeds. Given for checking published values; folds or classes of one data set are no
+    independent sample.
     """
     a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     if a.ndim != 1 or b.ndim != 1 or min(len(a), len(b)) < 2:
@@ -228,28 +207,6 @@ def _exact_interval(successes: int, trials: int, level: float) -> tuple[float, f
         return 0.0, 1.0
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="exact")
     return float(interval.low), float(interval.high)
-
-
-def _error_rate_ratio(counts: PairedCounts, level: float) -> Effect:
-    wrong_a, wrong_b = counts.errors_a, counts.errors_b
-    if wrong_a == 0 or wrong_b == 0:
-        return Effect(_divide(wrong_a, wrong_b), 0.0, math.inf)
-    # Bonett and Price 2006: hybrid of two Wilson intervals, narrowed by the two error rates' dependence.
-    at_all = wrong_b + counts.only_b  # items that at least one of the two gets wrong
-    z = float(stats.norm.ppf((1 + level) / 2))
-    spread = math.sqrt((counts.discordant + 2) / ((wrong_a + 1) * (wrong_b + 1)))
-    share_a = math.sqrt((1 - (wrong_a + 1) / (at_all + 2)) / (wrong_a + 1))
-    share_b = math.sqrt((1 - (wrong_b + 1) / (at_all + 2)) / (wrong_b + 1))
-    k = z * spread / (share_a + share_b)
-    low_a, high_a = _wilson(wrong_a, at_all, k)
-    low_b, high_b = _wilson(wrong_b, at_all, k)
-    return Effect(wrong_a / wrong_b, low_a / high_b, high_a / low_b)
-
-
-def _wilson(count: int, total: int, z: float) -> tuple[float, float]:
-    centre = 2 * count + z**2
-    reach = z * math.sqrt(z**2 + 4 * count * (1 - count / total))
-    return (centre - reach) / (2 * (total + z**2)), (centre + reach) / (2 * (total + z**2))
 
 
 def _divide(numerator: float, denominator: float) -> float:

@@ -26,21 +26,14 @@ from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indic
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored
 
-PowerMethod = Literal["exact", "mid_p"]
-
 
 @dataclass(frozen=True)
 class DetectableDifference(Result):
     """The smallest difference of accuracy that a comparison on these items can show.
 
     Attributes:
-        n_items: Number of test items.
         discordant_rate: Share of items that exactly one model gets right (assumed, or taken from the data).
-        alpha: Level of the two-sided test.
-        power: Wanted chance to find the difference.
         detectable: Smallest true difference of accuracy found with that chance; NaN when none can be found.
-        significant: Smallest observed difference that gives p <= alpha at the expected number of discordant items;
-            NaN when even all of them on one side would not.
     """
 
     n_items: int
@@ -48,20 +41,13 @@ class DetectableDifference(Result):
     alpha: float
     power: float
     detectable: float
-    significant: float
 
 
-def mcnemar_power(
-    n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05, method: PowerMethod = "mid_p"
-) -> float:
-    """Return the chance that McNemar's test rejects, exactly (summed over the number of discordant items).
+def mcnemar_power(n_items: int, discordant_rate: float, difference: float, *, alpha: float = 0.05) -> float:
+    """Return the chance that McNemar's mid-p test rejects, exactly (summed over the number of discordant items).
 
-    Args:
-        n_items: Number of test items.
-        discordant_rate: Expected share of items that exactly one model gets right, in (0, 1].
-        difference: True accuracy of A minus that of B; at most ``discordant_rate`` in size.
-        alpha: Level of the two-sided test.
-        method: Variant of the test.
+    ``discordant_rate`` in (0, 1] is the expected share of items that exactly one model gets right, ``difference`` the
+    true accuracy of A minus that of B, at most that rate in size.
 
     Raises:
         DataError: A value out of range.
@@ -73,21 +59,19 @@ def mcnemar_power(
     mean, sd = n_items * discordant_rate, math.sqrt(n_items * discordant_rate * (1 - discordant_rate))
     first, last = max(0, math.floor(mean - 10 * sd) - 10), min(n_items, math.ceil(mean + 10 * sd) + 10)
     m = np.arange(first, last + 1)
-    critical = _critical_count(m, alpha, method)
+    critical = _critical_count(m, alpha)
     share_a = min(1.0, max(0.0, 0.5 + difference / (2 * discordant_rate)))
     rejects = stats.binom.cdf(critical, m, share_a) + stats.binom.cdf(critical, m, 1 - share_a)
     return float(np.sum(stats.binom.pmf(m, n_items, discordant_rate) * rejects))
 
 
-def _critical_count(m: np.ndarray, alpha: float, method: PowerMethod) -> np.ndarray:
+def _critical_count(m: np.ndarray, alpha: float) -> np.ndarray:
     """Return the largest smaller discordant count that is significant among m discordant items; -1 for none."""
     guess = stats.binom.ppf(alpha / 2, m, 0.5)
     critical = np.full(m.shape, -1.0)
     for offset in (-2, -1, 0, 1):
         candidate = guess + offset
-        p_value = 2 * stats.binom.cdf(candidate, m, 0.5)
-        if method == "mid_p":
-            p_value = p_value - stats.binom.pmf(candidate, m, 0.5)
+        p_value = 2 * stats.binom.cdf(candidate, m, 0.5) - stats.binom.pmf(candidate, m, 0.5)
         fits = (candidate >= 0) & (2 * candidate < m) & (p_value <= alpha)
         critical = np.where(fits, candidate, critical)
     return critical
@@ -99,32 +83,23 @@ def smallest_detectable_difference(
     *,
     alpha: float = 0.05,
     power: float = 0.8,
-    method: PowerMethod = "mid_p",
 ) -> DetectableDifference:
-    """Return the smallest difference of accuracy that this many items can show.
+    """Return the smallest difference of accuracy that this many items show with this power.
 
-    Args:
-        n_items: Number of test items.
-        discordant_rate: Share of items that exactly one model gets right, in (0, 1]; about the error rate for two
-            good, different models.
-        alpha: Level of the two-sided test; divide it by the number of comparisons for a family.
-        power: Wanted chance to find the difference.
-        method: Variant of the test.
+    ``discordant_rate`` in (0, 1] is about the error rate for two good, different models; for a family divide ``alpha``
+    by the number of comparisons.
     """
     _check(n_items, discordant_rate, alpha)
     open_interval(power, "power")
-    expected = max(1, round(n_items * discordant_rate))
-    critical = float(_critical_count(np.array([expected]), alpha, method)[0])
-    significant = (expected - 2 * critical) / n_items if critical >= 0 else math.nan
 
     def shortfall(difference: float) -> float:
-        return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha, method=method) - power
+        return mcnemar_power(n_items, discordant_rate, difference, alpha=alpha) - power
 
     if shortfall(discordant_rate) < 0:
         detectable = math.nan
     else:
         detectable = float(optimize.brentq(shortfall, 0.0, discordant_rate, xtol=1e-7))
-    return DetectableDifference(n_items, discordant_rate, alpha, power, detectable, significant)
+    return DetectableDifference(n_items, discordant_rate, alpha, power, detectable)
 
 
 def _check(n_items: int, discordant_rate: float, alpha: float) -> None:
@@ -140,7 +115,6 @@ class RandomisationTest(Result):
     """Result of the randomisation test of a metric's difference.
 
     Attributes:
-        metric: Name of the metric.
         difference: A minus B on the items themselves.
         p_value: Two-sided, (1 + swaps at least as extreme) / (1 + swaps): never below ``smallest_p_value``.
         swaps: Number of random swaps.
@@ -166,17 +140,9 @@ def randomisation_test(
 ) -> RandomisationTest:
     """Test that it does not matter which model gave which answer.
 
-    Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with
-    probability 1/2, and the metric's difference is taken anew.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        output_a: Model A's answers: shape (n,) class indices for a metric given by name, n rows for a function.
-        output_b: Model B's answers to the same items.
-        metric: A name (vectorised) or a function ``(y_true, output) -> float`` (called 2 per swap, slow).
-        swaps: Number of random swaps.
-        seed: Seed of the swaps.
-        class_names: The K class names; needed when the arrays might not hold every class or the metric names one.
+    Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with probability
+    1/2, and the metric's difference is taken anew. Outputs, metric and ``class_names`` are as for
+    :func:`~.bootstrap.bootstrap_metric`.
     """
     if swaps < 100:
         raise DataError(f"swaps must be at least 100 for a test, got {swaps}")
@@ -277,11 +243,6 @@ class PairedCounts(Result):
         """Items that model B gets wrong."""
         return self.only_a + self.both_wrong
 
-    @property
-    def either_right(self) -> float:
-        """Share of items that at least one model gets right: what a perfect choice between the two would reach."""
-        return 1 - self.both_wrong / self.n_items
-
 
 @dataclass(frozen=True)
 class McNemarTest(Result):
@@ -362,11 +323,7 @@ def _chi_square(b: FloatArray, c: FloatArray, corrected: bool) -> FloatArray:
 
 
 def mcnemar_test(counts: PairedCounts, method: McNemarMethod = "mid_p") -> McNemarTest:
-    """Test that two models are right equally often.
-
-    Args:
-        counts: See :func:`paired_counts`.
-        method: The variant; see the module's description.
+    """Test that two models are right equally often by a variant that the module's description names.
 
     Raises:
         ConfigError: Unknown method.
@@ -387,12 +344,7 @@ def mcnemar_by_class(
 ) -> list[ClassTest]:
     """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out.
 
-    Args:
-        y_true: Shape (n,), class indices.
-        pred_a: Shape (n,), model A's answers.
-        pred_b: Shape (n,), model B's answers.
-        class_names: The K class names; left out, the indices.
-        method: The variant of the test.
+    True classes and both models' answers have shape (n,).
     """
     truth = class_indices(y_true, "y_true")
     a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")

@@ -39,7 +39,6 @@ class SeedTest(Result):
         degrees_of_freedom: Satterthwaite's; infinite where seeds add nothing to the rows.
         p_value: Two-sided.
         interval: Interval of the difference at ``level``.
-        level: Nominal coverage.
         p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
         rows_error: Standard error of the difference over test rows, seeds fixed (paired bootstrap).
         seeds_error: Standard error over seeds, beyond what the rows alone make seeds differ.
@@ -67,14 +66,9 @@ def seed_test(
 
     A score is model + row sample + seed + seed by row sample. The bootstrap over rows gives the variance of the means
     over rows; the scores' variance over seeds holds the seeds' own and the last term, which the resamples tell apart:
-    how much seeds move against each other from resample to resample. A plain bootstrap of seeds would leave out a
-    third of the variance of three seeds and count that term three times (Owen 2007).
-
-    Args:
-        scores: Shapes (S_a,) and (S_b,), each model's score by seed, two seeds or more.
-        resampled: Shapes (S_a, R) and (S_b, R), the same on R resamples of the rows, equal ones for all.
-        level: Nominal coverage of the interval.
-        margin: A smaller difference counts as none.
+    how much seeds move against each other from resample to resample. A plain bootstrap of seeds would leave out a third
+    of the variance of three seeds and count that term three times (Owen 2007). ``scores`` are the models' by seed,
+    shapes (S_a,) and (S_b,), ``resampled`` the same on R equal resamples of the rows, shapes (S_a, R) and (S_b, R).
     """
     open_interval(level, "level")
     difference = float(scores[0].mean() - scores[1].mean())
@@ -108,9 +102,7 @@ class FriedmanTest(Result):
         iman_davenport_statistic: F = (N - 1) chi2 / (N (k - 1) - chi2) (Iman and Davenport 1980), less conservative.
         iman_davenport_p_value: Its p-value with k - 1 and (k - 1)(N - 1) degrees of freedom.
         kendall_w: Agreement of the blocks on the ranking, 0 to 1: chi2 / (N (k - 1)).
-        nemenyi_p_values: k by k p-values of Nemenyi's pairwise test, which allows for all pairs.
         critical_difference: Two mean ranks that differ by less are not told apart at ``alpha`` (Demsar 2006).
-        alpha: Level of the critical difference.
         groups: Names of models that are not told apart: the bars of a critical-difference diagram.
     """
 
@@ -122,7 +114,6 @@ class FriedmanTest(Result):
     iman_davenport_statistic: float
     iman_davenport_p_value: float
     kendall_w: float
-    nemenyi_p_values: tuple[tuple[float, ...], ...]
     critical_difference: float
     alpha: float
     groups: tuple[tuple[str, ...], ...]
@@ -144,13 +135,7 @@ def rank_models(scores: ArrayLike, higher_is_better: bool = True) -> FloatArray:
 def friedman_test(
     scores: ArrayLike, names: Sequence[str] | None = None, *, alpha: float = 0.05, higher_is_better: bool = True
 ) -> FriedmanTest:
-    """Test that all models rank alike, and compare each pair.
-
-    Args:
-        scores: Shape (N, k): one row for each block (fold, seed, data set), one column for each of k >= 3 models.
-        names: The k models' names.
-        alpha: Level of the critical difference and the groups.
-        higher_is_better: False for scores such as log-loss.
+    """Test that k >= 3 models rank alike by ``scores`` of shape (N, k), a row for each block, a column for each model.
 
     Raises:
         DataError: Fewer than 3 models or 2 blocks, values that are not finite, or names that do not fit.
@@ -168,10 +153,9 @@ def friedman_test(
         raise DataError(f"there are {k} models, so names must be {k} different names, got {', '.join(labels)}")
     mean_ranks = rank_models(values, higher_is_better).mean(axis=0)
     if np.ptp(values, axis=1).max() == 0:  # every block is one tie: scipy divides by zero
-        chi_square, p_value, pairs = 0.0, 1.0, np.ones((k, k))
+        chi_square, p_value = 0.0, 1.0
     else:
         chi_square, p_value = (float(value) for value in stats.friedmanchisquare(*values.T))
-        pairs = _nemenyi_p_values(mean_ranks, n)
     remainder = n * (k - 1) - chi_square
     iman_davenport = (n - 1) * chi_square / remainder if remainder > 1e-9 else math.inf
     smallest = 1 / math.factorial(k) ** (n - 1)  # the chance that all blocks rank alike: no p-value is below it
@@ -185,20 +169,10 @@ def friedman_test(
         iman_davenport_statistic=iman_davenport,
         iman_davenport_p_value=max(smallest, float(stats.f.sf(iman_davenport, k - 1, (k - 1) * (n - 1)))),
         kendall_w=chi_square / (n * (k - 1)),
-        nemenyi_p_values=tuple(tuple(row) for row in pairs.tolist()),
         critical_difference=distance,
         alpha=alpha,
         groups=_groups(labels, mean_ranks, distance),
     )
-
-
-def _nemenyi_p_values(mean_ranks: FloatArray, n_blocks: int) -> FloatArray:
-    """Return Nemenyi's p-values of all pairs, shape (k, k), 1 on the diagonal (Demsar 2006, section 3.2.2)."""
-    k = len(mean_ranks)
-    apart = np.abs(mean_ranks[:, None] - mean_ranks[None, :]) / math.sqrt(k * (k + 1) / (6 * n_blocks))
-    pairs: FloatArray = stats.studentized_range.sf(apart * math.sqrt(2), k, np.inf)
-    np.fill_diagonal(pairs, 1.0)
-    return pairs
 
 
 def _groups(names: tuple[str, ...], mean_ranks: FloatArray, distance: float) -> tuple[tuple[str, ...], ...]:
@@ -226,7 +200,6 @@ class CorrectedTTest(Result):
         degrees_of_freedom: J - 1.
         p_value: Two-sided; 1 where all folds differ by the same amount, which leaves no variance to judge by.
         interval: Interval of the difference at ``level``.
-        level: Nominal coverage.
         p_equivalent: Of the two one-sided tests (TOST) that the difference is ``margin`` or more to either side.
     """
 
@@ -240,13 +213,7 @@ class CorrectedTTest(Result):
 
 
 def correct_t_statistic(naive_statistic: float, n_folds: int, test_train_ratio: float) -> tuple[float, float]:
-    """Return the corrected t and its two-sided p-value for a published plain paired t over J folds.
-
-    Args:
-        naive_statistic: t of the plain paired t-test.
-        n_folds: J, at least 2 (folds times repeats).
-        test_train_ratio: n_test / n_train of one fold; 1 / (k - 1) for k-fold cross-validation.
-    """
+    """Return the corrected t and its two-sided p-value for a published plain paired t over J folds (of all repeats)."""
     _check(n_folds, test_train_ratio)
     corrected = naive_statistic / math.sqrt(1 + n_folds * test_train_ratio)
     return corrected, float(2 * stats.t.sf(abs(corrected), n_folds - 1))
@@ -260,15 +227,11 @@ def corrected_t_test(
     level: float = 0.95,
     margin: float = MARGIN,
 ) -> CorrectedTTest:
-    """Test that two models score equally over the same folds.
+    """Test that two models score equally over the same J folds (of all repeats).
 
-    Args:
-        scores_a: Shape (J,), model A's score in each fold (of all repeats).
-        scores_b: Shape (J,), model B's score in the same folds.
-        test_train_ratio: n_test / n_train of one fold. Left out, J is taken for the number of folds of one
-            cross-validation, 1 / (J - 1); give 1 / (k - 1) for repeated k-fold cross-validation.
-        level: Nominal coverage of the interval.
-        margin: A smaller difference counts as none.
+    ``test_train_ratio`` is n_test / n_train of one fold. Left out, J is taken for the number of folds of one
+    cross-validation, 1 / (J - 1); for repeated k-fold cross-validation give 1 / (k - 1). A difference below ``margin``
+    counts as none.
 
     Raises:
         DataError: Lengths differ, fewer than two folds, scores that are not finite, or a bad ratio.
@@ -315,8 +278,6 @@ class BlockPair(Result):
     """Two models over blocks; differences are A minus B.
 
     Attributes:
-        name_a: Name of model A.
-        name_b: Name of model B.
         test: Nadeau and Bengio's corrected t-test over folds, the joint test over seeds and rows.
         p_holm: The t-test's p-value adjusted over the pairs (Holm).
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
@@ -342,8 +303,6 @@ class BlockComparison(Result):
         pairs: Every pair, or every model with one; without pairs of models that no seed changes.
         friedman: Test of all models over folds with Nemenyi's comparisons; None for fewer than 3 models, and over
             seeds, which are no independent blocks.
-        alpha: Level of verdicts and groups.
-        margin: A smaller difference counts as none.
         notes: Reservations about the numbers.
     """
 
@@ -385,15 +344,9 @@ def compare_folds(
     alpha: float = 0.05,
     margin: float = MARGIN,
 ) -> BlockComparison:
-    """Compare models over the folds of one k-fold cross-validation.
+    """Compare models over the k folds of one cross-validation; ``scores`` has each model's, shape (k,), in one order.
 
-    Args:
-        scores: Each model's scores, shape (k,), in the order of the folds, which are the same for all.
-        metric: Name of the score.
-        higher_is_better: Which of its values rank first.
-        against: Compare all with this model only, it being model B.
-        alpha: Level.
-        margin: A smaller difference counts as none.
+    ``against`` compares all with this model only, it being model B; a difference below ``margin`` counts as none.
 
     Raises:
         DataError: Fewer than two models, two folds, or models with other numbers of folds.
@@ -428,19 +381,10 @@ def compare_seeds(
     resamples: int = 2000,
     seed: int = 0,
 ) -> BlockComparison:
-    """Compare models, each trained with several seeds on the same rows and judged on the same others.
+    """Compare models, each trained with several seeds on the same rows and judged on the same n others.
 
-    Args:
-        y_true: Shape (n,), true class indices.
-        answers: Each model's answers for these n rows by seed, two seeds or more.
-        metric: Name of the score, as for :func:`~agnews_exp.evaluation.metrics.find_metric`.
-        class_names: The K class names.
-        own: The user's own metrics.
-        against: Compare all with this model only, it being model B.
-        alpha: Level.
-        margin: A smaller difference counts as none.
-        resamples: Of the rows, of which a variance is taken; a tenth for metrics that counts do not determine.
-        seed: Seed of the resampling.
+    ``answers`` has each model's answers for these rows by seed. The rows are resampled for a variance; metrics that
+    counts do not determine take a tenth of ``resamples``. The other arguments are those of :func:`compare_folds`.
 
     Raises:
         DataError: Fewer than two models, or a model with one seed.

@@ -232,7 +232,8 @@ class Gate:
         token = self._settings.token
         if token is not None and scope["path"] not in OPEN_PATHS:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given, token.encode()):
+            # The scheme's case does not matter: RFC 7235, section 2.1.
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(b" "), token.encode()):
                 await Reply.problem(
                     401, "unauthorised", "send the header Authorization: Bearer <token>", ("www-authenticate", "Bearer")
                 ).send(send)

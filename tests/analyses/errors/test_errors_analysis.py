@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import inspect
 import json
 from dataclasses import replace
 
 import pytest
-from omegaconf import OmegaConf
 
 from agnews_exp.analyses.errors.analysis import analyse
 from agnews_exp.analyses.findings import to_markdown
 from agnews_exp.analyses.performing import write_findings
-from agnews_exp.config.targets import check_arguments
-from agnews_exp.core.paths import config_folder
 from agnews_exp.drawing import read_chart
 from agnews_exp.evaluation.predictions import Predictions
 
 extra = all(importlib.util.find_spec(name) for name in ("cleanlab", "datasketch"))
-TARGET = "agnews_exp.analyses.errors.analysis.analyse"
 
 
 def rows_of(path):
@@ -120,7 +115,7 @@ def test_missing_packages_leave_a_note_and_the_rest(context, hide):
     findings = analyse(context, slices=False, resamples=100)
     said = to_markdown(findings.blocks)
     assert said.count("agnews-exp[errors") == 2
-    assert "same words" in said
+    assert "Metrics without near-duplicates" in said
 
 
 def test_a_model_of_labels_only_has_errors_but_no_noise(context):
@@ -129,12 +124,3 @@ def test_a_model_of_labels_only_has_errors_but_no_noise(context):
     assert findings.metrics["test/errors"] > 5
     assert "label_noise" not in findings.details
     assert rows_of(context.folder / "hardest.csv")[0]["margin"] == ""
-
-
-def test_shipped_options_are_those_of_the_code():
-    component = OmegaConf.to_container(OmegaConf.load(config_folder() / "evaluation/analyses/errors.yaml"))
-    assert component.pop("_target_") == TARGET
-    declared = inspect.signature(analyse).parameters
-    assert check_arguments(analyse, component, "errors", ("context",)) == {
-        name: parameter.default for name, parameter in declared.items() if name != "context"
-    }

@@ -48,7 +48,6 @@ def test_resampling_counts_is_resampling_items(random_predictions):
         assert quick.estimate == pytest.approx(thorough.estimate, abs=1e-12)
         assert quick.standard_error == pytest.approx(thorough.standard_error, rel=0.12)
         assert quick.percentile == pytest.approx(thorough.percentile, abs=0.3 * quick.standard_error)
-    assert fast.correlation == pytest.approx(slow.correlation, abs=0.1)
 
 
 def test_many_classes_take_the_sparse_path_and_agree(random_predictions):
@@ -64,16 +63,6 @@ def test_many_classes_take_the_sparse_path_and_agree(random_predictions):
     assert fast.standard_error == pytest.approx(np.std(deltas), rel=0.15)
 
 
-def test_mean_difference_equals_accuracy_difference_in_law(random_predictions):
-    y, a, b = random_predictions(6, n=800)
-    counted = bootstrap_difference(y, a, b, "accuracy", resamples=10_000, seed=1)
-    averaged = bootstrap_mean_difference((a == y).astype(float), (b == y).astype(float), seed=2)
-    assert counted.difference.estimate == pytest.approx(averaged.difference.estimate)
-    assert counted.difference.standard_error == pytest.approx(averaged.difference.standard_error, rel=0.04)
-    assert counted.correlation == pytest.approx(averaged.correlation, abs=0.03)
-    assert counted.p_value == pytest.approx(averaged.p_value, abs=0.03)
-
-
 def test_mean_difference_agrees_with_scipys_on_skewed_values():
     values = np.random.default_rng(1).lognormal(sigma=1.2, size=(2, 80)) * np.array([[3.0], [1.0]])
     theirs = stats.bootstrap(
@@ -82,18 +71,6 @@ def test_mean_difference_agrees_with_scipys_on_skewed_values():
     ours = bootstrap_mean_difference(*values, resamples=20_000, seed=3).difference
     low, high = ours.percentile
     assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.15 * ours.standard_error)
-
-
-def test_the_p_value_is_below_the_level_exactly_when_the_percentile_interval_leaves_zero_out(random_predictions):
-    p_values = []
-    for seed in range(40):
-        y, a, b = random_predictions(seed, n=200, accuracy_a=0.85, accuracy_b=0.8)
-        pair = bootstrap_difference(y, a, b, "macro_f1", resamples=2000, seed=seed)
-        low, high = pair.difference.percentile
-        assert (pair.p_value < 0.05) == (low > 0 or high < 0) or pair.p_value == pytest.approx(0.05, abs=0.002)
-        p_values.append(pair.p_value)
-    assert min(p_values) < 0.025 < 0.2 < max(p_values)
-    assert any(0.025 < p < 0.05 for p in p_values)
 
 
 def test_swapping_the_models_mirrors_the_result(random_predictions):
@@ -112,9 +89,7 @@ def test_the_seed_decides_the_resamples(random_predictions):
 def test_identical_models_differ_by_nothing_and_say_so(random_predictions):
     y, a, _ = random_predictions(9)
     pair = bootstrap_difference(y, a, a)
-    assert pair.p_value == 1.0
     assert pair.difference.percentile == (0.0, 0.0)
-    assert pair.correlation == pytest.approx(1.0)
 
 
 def test_a_model_without_errors_gets_a_lower_end_from_what_its_rows_allow():
@@ -169,14 +144,6 @@ def test_systems_are_resampled_together(random_predictions):
     assert found.estimates[1] == pytest.approx(sklearn_macro_f1(y, b))
     alone = bootstrap_difference(y, a, b, "macro_f1", resamples=500).difference
     assert np.std(found.resampled[0] - found.resampled[1]) == pytest.approx(alone.standard_error, rel=0.15)
-
-
-def test_a_single_metric_agrees_with_the_pair(random_predictions):
-    y, a, b = random_predictions(10)
-    alone, paired = bootstrap_metric(y, a, "mcc", seed=1), bootstrap_difference(y, a, b, "mcc", seed=1).a
-    assert alone.estimate == pytest.approx(paired.estimate)
-    assert alone.standard_error == pytest.approx(paired.standard_error, rel=0.05)
-    assert alone.percentile == pytest.approx(paired.percentile, abs=0.1 * paired.standard_error)
 
 
 def test_a_hundred_thousand_resamples_of_7600_items_take_little_memory(random_predictions):
