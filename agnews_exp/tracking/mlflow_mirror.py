@@ -42,7 +42,7 @@ _GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 """MLflow's words; it has none for a run that a search gave up on, which tags say."""
-_EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
+_EXAMPLE_TEXTS = ["A first text to classify", "And a second one"]
 _LAST_LOOK_SECONDS = 10.0
 _BUNDLE, _PARAMS_AT_ONCE, _TRIES = 500, 100, 8
 
