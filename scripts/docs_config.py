@@ -83,9 +83,8 @@ def group_introduction(group: str) -> str:
 
 def choice_section(group: str, choice: str, heading: str) -> str:
     """Return a choice: its header, what it builds on, and its keys."""
-    path = CONF / group / f"{choice}.yaml"
-    header, body = split_header(path.read_text(encoding="utf-8"))
-    content = yaml.safe_load(body) or {}
+    header, body = split_header((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    content, comments = inherited(group, choice)
     parts = [f"{heading} {choice}", header]
     if page_of(group) in _AS_YAML or group in _AS_YAML:
         return "\n\n".join([*parts, f"```yaml\n{body.strip()}\n```"])
@@ -94,7 +93,18 @@ def choice_section(group: str, choice: str, heading: str) -> str:
     if also := [words for entry in content.get("defaults", []) if (words := default_words(entry))]:
         parts.append(f"Includes {', '.join(also)}.")
     keys = {k: v for k, v in content.items() if k not in ("defaults", "_target_", "name")}
-    return "\n\n".join([*parts, key_rows(keys, allowed_values(group, content), key_comments(path))])
+    return "\n\n".join([*parts, key_rows(keys, allowed_values(group, content), comments)])
+
+
+def inherited(group: str, choice: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the keys and comments of a choice, those of the choices of its group that it is made from among them."""
+    path = CONF / group / f"{choice}.yaml"
+    content, comments = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, key_comments(path)
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str) and (CONF / group / f"{entry}.yaml").is_file():
+            earlier, said = inherited(group, entry)
+            content, comments = earlier | content, said | comments
+    return content, comments
 
 
 def split_header(text: str) -> tuple[str, str]:

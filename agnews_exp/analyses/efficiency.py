@@ -60,13 +60,10 @@ def measure_energy(work: Callable[[], int], *, seconds: float, country: str | No
     with needs("codecarbon", "Energy", "'agnews-exp[energy]'"):
         from codecarbon import OfflineEmissionsTracker
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    options: dict[str, Any] = {
-        "save_to_file": False,
-        "log_level": "error",
-        "measure_power_secs": 1,
-        "allow_multiple_runs": True,
-    }
-    tracker: Any = OfflineEmissionsTracker(country_iso_code=country or _ANY_COUNTRY, **options)
+    tracker: Any = OfflineEmissionsTracker(
+        country_iso_code=country or _ANY_COUNTRY, save_to_file=False, log_level="error", measure_power_secs=1,
+        allow_multiple_runs=True,
+    )  # fmt: skip
     items = 0
     work()
     tracker.start()

@@ -14,6 +14,8 @@ from scipy import stats
 from agnews_exp.core.errors import DataError, unknown_name
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 Adjustment = Literal["holm", "benjamini_hochberg"]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import needs
 from agnews_exp.evaluation.calibrators import log_probabilities
-from agnews_exp.evaluation.inputs import FloatArray, Result, probability_matrix
+from agnews_exp.evaluation.inputs import BoolArray, FloatArray, Result, probability_matrix
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
 
@@ -91,9 +91,6 @@ def find_label_noise(labels: NDArray[np.int64], probabilities: FloatArray) -> La
         found = find_label_issues(renumbered, part, return_indices_ranked_by="self_confidence", n_jobs=1)
         rows = np.asarray(found, dtype=np.int64)
     return LabelNoise(rows, matrix[rows, labels[rows]], len(rows) / len(labels))
-
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

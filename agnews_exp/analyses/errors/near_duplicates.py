@@ -20,10 +20,8 @@ from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import needs
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.evaluation.drift import split_words
-from agnews_exp.evaluation.inputs import FloatArray, Result
+from agnews_exp.evaluation.inputs import FloatArray, IntArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from agnews_exp.analyses.errors.confusions import BoolArray, Rate, rate
-from agnews_exp.evaluation.inputs import FloatArray, Result, adjust
-
-IntArray = NDArray[np.int64]
+from agnews_exp.analyses.errors.confusions import Rate, rate
+from agnews_exp.evaluation.inputs import BoolArray, FloatArray, IntArray, Result, adjust
 
 REDUNDANT = 0.5
 """Slices that share more than this of their rows (Jaccard) are one finding: the one with the lower p-value."""

@@ -14,12 +14,13 @@ from pydantic import Field
 from agnews_exp.analyses.errors import attributes
 from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors.confusions import find_label_noise
-from agnews_exp.analyses.exploration.corpus import TFIDF, BoolArray, ExploredCorpus, IntArray
+from agnews_exp.analyses.exploration.corpus import TFIDF, ExploredCorpus
 from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series, heat_map
+from agnews_exp.evaluation.inputs import BoolArray, IntArray
 from agnews_exp.evaluation.metrics import confusion_matrix
 
 _MORE: Final[dict[str, re.Pattern[str]]] = {

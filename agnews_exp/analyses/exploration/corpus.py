@@ -18,12 +18,8 @@ from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
 from agnews_exp.evaluation.drift import split_words
-from agnews_exp.evaluation.inputs import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, IntArray
 from agnews_exp.evaluation.metrics import column_key
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
 
 TFIDF: Final = {"ngram_range": (1, 2), "max_features": 50_000, "max_df": 0.95, "sublinear_tf": True}
 """Word TF-IDF of single words and pairs; the terms of fewer than three texts are left out where there are that many."""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus
 from agnews_exp.analyses.findings import Column, Columns, Findings, Row, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.inputs import IntArray
 from agnews_exp.features.documents import DOCUMENT_FEATURES, document_features
 
 _LONG: Final = 70  # words; the share of longer texts is a number of its own, whatever the percentiles are

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus, IntArray
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import ranked_bars
-from agnews_exp.evaluation.inputs import FloatArray
+from agnews_exp.evaluation.inputs import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import BoolArray, ExploredCorpus, IntArray, boxes, class_pairs
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, class_pairs
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
 from agnews_exp.core.errors import MissingDependencyError, needs
 from agnews_exp.drawing import Chart, Series, heat_map
-from agnews_exp.evaluation.inputs import FloatArray
+from agnews_exp.evaluation.inputs import BoolArray, FloatArray, IntArray
 
 
 def class_centroids(matrix: Any, labels: IntArray, n_classes: int) -> FloatArray:

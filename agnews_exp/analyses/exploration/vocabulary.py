@@ -9,11 +9,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import BoolArray, ExploredCorpus, IntArray, class_pairs, index_words
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, class_pairs, index_words
 from agnews_exp.analyses.findings import Column, Findings, Table
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.drawing import Chart, Series, heat_map
-from agnews_exp.evaluation.inputs import FloatArray
+from agnews_exp.evaluation.inputs import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
