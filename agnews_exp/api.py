@@ -136,10 +136,10 @@ def rows(data: Sequence[str] | str | Run = ()) -> pandas.DataFrame:
     return pandas.concat(tables, ignore_index=True)
 
 
-def _same_rows(data: Sequence[str] | str | Run) -> Any:
+def _same_rows(data: Sequence[str] | str | Run, name: str = "answers") -> Any:
     if isinstance(data, str | Run):
-        return rivals.same_rows([], like=str(data.folder) if isinstance(data, Run) else data)
-    return rivals.same_rows(_words(data))
+        return rivals.same_rows([], str(data.folder) if isinstance(data, Run) else data, name)
+    return rivals.same_rows(_words(data), name=name)
 
 
 def evaluate(system: Any, data: Sequence[str] | str | Run = (), *, name: str) -> Run:
@@ -156,7 +156,7 @@ def evaluate(system: Any, data: Sequence[str] | str | Run = (), *, name: str) ->
         AgnewsError: The data or the answers are wrong.
     """
     ask = rivals.AnswersFile(Path(system)) if isinstance(system, str | Path) else rivals.ask_system(system)
-    return _told(rivals.evaluate(_same_rows(data), name, ask))
+    return _told(rivals.evaluate(_same_rows(data, name), ask))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
@@ -107,7 +108,15 @@ def _add_config_dir(command: argparse.ArgumentParser) -> None:
 def _own_folders(options: argparse.Namespace) -> list[Path]:
     from agnews_exp.config.compose import extra_folders
 
-    return extra_folders([f"--config-dir={options.config_dir}"]) if options.config_dir else []
+    folder = getattr(options, "config_dir", None)
+    return extra_folders([f"--config-dir={folder}"]) if folder else []
+
+
+def _plain(options: argparse.Namespace) -> dict[str, Any]:
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import to_plain
+
+    return to_plain(compose_config(options.overrides, extra=_own_folders(options)))
 
 
 def _run(words: list[str]) -> None:
@@ -155,12 +164,9 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.tracking.record import config_text
 
-    plain = to_plain(compose_config(options.overrides, extra=_own_folders(options)))
-    print(config_text(plain), end="")
+    print(config_text(_plain(options)), end="")
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -185,32 +191,26 @@ def _validate(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.tracking.store import open_ui
 
-    plain = to_plain(compose_config(options.overrides))
+    plain = _plain(options)
     named = any(word.startswith(("data", "tracking.experiment=")) for word in options.overrides)
     open_ui(plain, options.host, options.port, plain["tracking"]["experiment"] if named else None)
 
 
 def _sync(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.tracking.mlflow_mirror import sync_runs
 
-    done, failed = sync_runs(to_plain(compose_config(options.overrides)))
+    done, failed = sync_runs(_plain(options))
     print(f"synced {done} run{'' if done == 1 else 's'}" + (f", {failed} failed" if failed else ""))
     if failed:
         sys.exit(1)
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from agnews_exp.config.compose import compose_config
-    from agnews_exp.config.validation import to_plain
     from agnews_exp.core.cache import cache_clear, cache_info
 
-    root = Path(to_plain(compose_config(options.overrides))["paths"]["cache_dir"])
+    root = Path(_plain(options)["paths"]["cache_dir"])
     for folder in sorted(p for p in root.glob("*") if p.is_dir()):
         info = cache_info(folder) if options.action == "info" else cache_clear(folder)
         verb = "holds" if options.action == "info" else "freed"

@@ -41,17 +41,19 @@ _TOLERANCE = 1e-3
 """How far probabilities that somebody has rounded may be from a sum of one."""
 
 
-def same_rows(overrides: Sequence[str], like: str | None = None) -> DictConfig:
+def same_rows(overrides: Sequence[str], like: str | None = None, name: str = "answers") -> DictConfig:
     """Compose the configuration whose rows are to be answered.
 
     Args:
         overrides: As for a run, such as ``data=csv data.train_file=my.csv``.
         like: A finished run whose data and split are taken instead; None takes the latest where no data are named.
+        name: The rival's name in all tables.
 
     Raises:
         ConfigError: An override is wrong, or there is no such run.
     """
-    config = compose_config(["model=answers", "features=text", *overrides])
+    own = ["model=answers", "features=text", f"model.name={quoted(name)}", f"name={quoted(name)}"]
+    config = compose_config([*own, *overrides])
     if like is None and any(word.lstrip("+~").startswith(("data=", "data.", "experiment=")) for word in overrides):
         return config
     stored = find_runs(to_plain(config), [like or "latest"])[0].config()
@@ -61,21 +63,16 @@ def same_rows(overrides: Sequence[str], like: str | None = None) -> DictConfig:
     return config
 
 
-def evaluate(config: DictConfig, name: str, ask: Callable[[Splits, Stages], Answers]) -> Outcome:
+def evaluate(config: DictConfig, ask: Callable[[Splits, Stages], Answers]) -> Outcome:
     """Judge answers as those of a trained model, and record them in a run folder of their own.
 
     Args:
         config: From :func:`same_rows`.
-        name: The rival's name in all tables.
         ask: Returns its answers for the validation and the test rows.
 
     Raises:
         AgnewsError: The configuration, the data or the answers are wrong.
     """
-    words = [f"model.name={quoted(name)}", f"name={quoted(name)}"]
-    own = compose_config(["model=answers", "features=text", *words])
-    OmegaConf.set_struct(config, False)
-    config["model"], config["name"] = own["model"], own["name"]
     folder = Path(to_plain(config)["paths"]["output_dir"]) / "runs" / new_run_id()
     folder.mkdir(parents=True)
     return execute(config, folder, ask)
@@ -298,7 +295,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: The file is missing, or a row cannot be read.
     """
-    with open_table(path, Reading(group="--")) as table:
+    with open_table(path, Reading()) as table:
         for line, values, reason in table.rows(table.names):
             if values is None:
                 raise DataError(f"{path}, line {line}: {reason}")
@@ -326,12 +323,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     files = [Path(word) for word in words if "=" not in word]
     if len(files) != (options.questions is None):
         raise ConfigError("Name one file of answers.", fix="agnews evaluate answers.csv, or --questions questions.csv")
-    config = same_rows(overrides, options.like)
+    names = [word.partition("=")[2] for word in overrides if word.startswith("name=")]
+    config = same_rows(overrides, options.like, names[-1] if names else files[0].stem if files else "answers")
     if options.questions is not None:
         n = write_questions(config, options.questions)
         place = shown_path(options.questions)
         print(f"{n:,} rows to answer written to {place}\nnext   add a column prediction; agnews evaluate {place}")
         return
-    named = any(word.startswith("name=") for word in overrides)
-    outcome = evaluate(config, str(config["name"]) if named else files[0].stem, AnswersFile(files[0], options.column))
+    outcome = evaluate(config, AnswersFile(files[0], options.column))
     print_summary(outcome.result, outcome.folder, skipped=outcome.skipped, warning=outcome.warning)

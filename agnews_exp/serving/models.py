@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
+from agnews_exp.core.errors import ConfigError, first_line
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, read_manifest
 from agnews_exp.tracking.record import MODEL
-from agnews_exp.tracking.runs import find_runs
+from agnews_exp.tracking.runs import one_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +52,15 @@ def find_model(plain: Mapping[str, Any], word: str) -> FoundModel:
     path = Path(word).expanduser()
     if (path / MANIFEST).is_file():
         return FoundModel(path, path.parent.name if path.name == MODEL else path.name)
-    runs = find_runs(plain, [word])
-    if len(runs) != 1:
-        raise ConfigError(f"{len(runs)} runs answer '{word}'; one model is needed.", fix="give one run's name")
-    folder = runs[0].path / MODEL
-    if not (folder / MANIFEST).is_file():
-        raise ConfigError(f"{runs[0].path} has no model folder.", fix="train it again (force=true)")
-    return FoundModel(folder, str((runs[0].result() or {}).get("name", runs[0].path.name)))
+    run = one_run(plain, word)
+    return FoundModel(run.model, str((run.result() or {}).get("name", run.path.name)))
 
 
 def _registered(plain: Mapping[str, Any], uri: str) -> Path:
     """Fetch a registered model's files and return the model folder among them."""
-    from agnews_exp.tracking.store import is_local, tracking_uri
+    from agnews_exp.tracking.store import existing_store
 
-    store = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
-    if is_local(store) and not Path(store.removeprefix("sqlite:///")).is_file():
-        raise AgnewsError(f"There is no MLflow store at {store}.", fix="agnews sync")
+    store = existing_store(plain)
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -18,10 +18,9 @@ from agnews_exp.evaluation.drift import REFERENCE, Shift, describe, model_refere
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.persistence import add_json
 from agnews_exp.serving.inputs import Source, read_items
-from agnews_exp.tracking.mlflow_mirror import mlflow_run_of
+from agnews_exp.tracking.mlflow_mirror import Store, mlflow_run_of
 from agnews_exp.tracking.record import RunFolder
-from agnews_exp.tracking.runs import find_runs
-from agnews_exp.tracking.store import prepare_store
+from agnews_exp.tracking.runs import one_run
 
 _BATCH = 2048
 
@@ -82,13 +81,9 @@ def open_registry(plain: Mapping[str, Any]) -> Any:
     Args:
         plain: The resolved config: ``paths`` and ``tracking``.
     """
-    settings = plain["tracking"]
-    uri, _ = prepare_store(Path(plain["paths"]["mlruns_dir"]), settings["uri"], None)
-    import mlflow
-    from mlflow.tracking import MlflowClient
-
-    mlflow.set_tracking_uri(uri)  # the registry looks a logged model up in the global store, whatever the client's
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    store = Store(plain)
+    store.connect()
+    return store.client
 
 
 def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | None = None) -> str:
@@ -109,7 +104,7 @@ def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | No
     """
     from mlflow.exceptions import MlflowException
 
-    run = _one_run(plain, word)
+    run = one_run(plain, word)
     client, run_id = mlflow_run_of(plain, run.path)
     models = [output.model_id for output in client.get_run(run_id).outputs.model_outputs]
     if not models:
@@ -139,13 +134,6 @@ def _place(plain: Mapping[str, Any], run: RunFolder) -> str:
     outputs = Path(plain["paths"]["output_dir"]).resolve()
     path = run.path.resolve()
     return path.relative_to(outputs).as_posix() if path.is_relative_to(outputs) else str(path)
-
-
-def _one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
-    runs = find_runs(plain, [word])
-    if len(runs) != 1:
-        raise ConfigError(f"{len(runs)} runs answer '{word}'; one is needed.", fix="give one run's name")
-    return runs[0]
 
 
 def champion_run(plain: Mapping[str, Any], client: Any, name: str) -> RunFolder | None:
@@ -190,7 +178,7 @@ def promote(
     from agnews_exp.compare.comparison import load_comparable
     from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
 
-    run = _one_run(plain, word)
+    run = one_run(plain, word)
     client = open_registry(plain)
     champion = champion_run(plain, client, name)
     if champion is not None and champion.path.resolve() == run.path.resolve():

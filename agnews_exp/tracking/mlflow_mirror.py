@@ -42,7 +42,7 @@ _GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 """MLflow's words; it has none for a run that a search gave up on, which tags say."""
-_EXAMPLE_TEXTS = ["Shares rise as profits beat forecasts", "Champions win the final in extra time"]
+_EXAMPLE_TEXTS = ["A first text to classify", "And a second one"]
 _LAST_LOOK_SECONDS = 10.0
 _BUNDLE, _PARAMS_AT_ONCE, _TRIES = 500, 100, 8
 
@@ -584,13 +584,13 @@ def _mirror_reused(sweep: Path, parent: str, store: Store, experiment_id: str) -
         result = run.result()
         if result is None:
             continue
-        state = run_state(run.path, ended=True) or State("finished", "", run.started_ms)
-        own = State("finished", state.since, state.started_ms)
+        state = run_state(run.path, ended=True)
+        assert state is not None, "it has a result"
         tags = {
             "mlflow.parentRunId": parent, "sweep": sweep.name, "sweep.job": num, "reused": _place(run.path, store),
             "mlflow.note.content": headline_note(result),
         }  # fmt: skip
-        run_id = _find_or_create(store, experiment_id, sweep / num, f"{sweep.name}/{num}", own, tags)
+        run_id = _find_or_create(store, experiment_id, sweep / num, f"{sweep.name}/{num}", state, tags)
         environment = read_json(run.path / record.ENVIRONMENT) or {}
         metrics = [Metric(name, value, state.ended_ms, 0) for name, value in tracked(result).items()]
         store.log(run_id, params=_params(run.config(), environment), metrics=metrics)

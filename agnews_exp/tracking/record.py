@@ -43,10 +43,17 @@ def wrong_result(content: Mapping[str, Any]) -> str | None:
     metrics = content.get("metrics", {})
     if not isinstance(metrics, dict) or not all(not has_control(str(k)) and _is_number(v) for k, v in metrics.items()):
         return "metrics are no numbers"
-    names = content.get("class_names", [])
+    names, data = content.get("class_names", []), content.get("data", {})
     if not isinstance(names, list) or not all(map(is_name, names)):
         return "class_names are no names"
-    return _wrong_data(content.get("data", {}))
+    if not isinstance(data, dict):
+        return "data are no mapping"
+    rows = data.get("rows", {})
+    if not isinstance(rows, dict) or not all(_is_number(n) for n in rows.values()):
+        return "data.rows are no numbers"
+    if any(key in data and not is_name(data[key]) for key in ("name", "source", "checksum", "evaluation_checksum")):
+        return "data have no names"
+    return None
 
 
 def missing_key(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -57,17 +64,6 @@ def missing_key(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
             if not isinstance(found, Mapping) or part not in found:
                 return key
             found = found[part]
-    return None
-
-
-def _wrong_data(data: object) -> str | None:
-    if not isinstance(data, dict):
-        return "data are no mapping"
-    rows = data.get("rows", {})
-    if not isinstance(rows, dict) or not all(_is_number(n) for n in rows.values()):
-        return "data.rows are no numbers"
-    if any(key in data and not is_name(data[key]) for key in ("name", "source", "checksum", "evaluation_checksum")):
-        return "data have no names"
     return None
 
 
@@ -201,14 +197,6 @@ class RunFolder:
         return str(word) if word in ("running", "finished", "failed", "killed", "pruned") else "unknown"
 
     @property
-    def started_ms(self) -> int | None:
-        """When the run began, in milliseconds since the epoch; None where the folder does not say it."""
-        with suppress(ValueError, TypeError, OverflowError):
-            started = (read_json(self.path / STATUS) or {}).get("started")
-            return int(datetime.fromisoformat(started).timestamp() * 1000) if started else None
-        return None
-
-    @property
     def ended(self) -> datetime:
         """When the run ended, or when its state was written last."""
         with suppress(ValueError, TypeError):
@@ -223,6 +211,17 @@ class RunFolder:
         """The names under which the same run was asked for, the latest last; empty where it was asked for once."""
         names = (read_json(self.path / STATUS) or {}).get("names")
         return [name for name in names if is_name(name)] if isinstance(names, list) else []
+
+    @property
+    def model(self) -> Path:
+        """The folder of the fitted model.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if not (self.path / MODEL).is_dir():
+            raise ConfigError(f"{self.path} has no model folder.", fix="train it again (force=true)")
+        return self.path / MODEL
 
     def add_name(self, name: str) -> None:
         """Let a finished run go by the name under which somebody asks for it now; a read-only folder keeps its own."""

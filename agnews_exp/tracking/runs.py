@@ -14,14 +14,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
+from agnews_exp.core.errors import ConfigError, DataError, first_line
 from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE, run_command, shown_path
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import visible
 from agnews_exp.models.answers import SourceRun, TextClassifier
 from agnews_exp.tracking import record
 from agnews_exp.tracking.mlflow_mirror import is_sweep, unique_name
-from agnews_exp.tracking.record import MODEL, PREDICTIONS, STATUS, RunFolder, finished_runs, missing_key, read_json
+from agnews_exp.tracking.record import PREDICTIONS, STATUS, RunFolder, finished_runs, missing_key, read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -128,9 +128,7 @@ class Run:
         """
         from agnews_exp.models.loading import load_model
 
-        if not (self.folder / MODEL).is_dir():
-            raise ConfigError(f"{self.folder} has no model folder.", fix="train it again (force=true)")
-        return TextClassifier(load_model(self.folder / MODEL, device))
+        return TextClassifier(load_model(self.record.model, device))
 
     def _repr_html_(self) -> str:
         """Return the run's name and its headline numbers as HTML, for a notebook."""
@@ -274,12 +272,9 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    from agnews_exp.tracking.store import is_local, tracking_uri
+    from agnews_exp.tracking.store import existing_store
 
-    uri = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
-    if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise AgnewsError(f"There is no MLflow store at {uri}.", fix="agnews sync")
-    client = MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=existing_store(plain))
     try:
         stored = client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=200)
     except MlflowException as error:
@@ -310,6 +305,18 @@ def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]
     return [run.record for run in found.values()]
 
 
+def one_run(plain: Mapping[str, Any], word: str) -> RunFolder:
+    """Return the record of the one finished run that a command's word names, and say which.
+
+    Raises:
+        ConfigError: It names none, or several.
+    """
+    found = find_runs(plain, [word])
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} runs answer '{word}'; one is needed.", fix="give one run's name")
+    return found[0]
+
+
 @cache
 def _say(text: str) -> None:
     """Tell people once, beside a command's answers."""
@@ -336,16 +343,12 @@ def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:
         if not word:
             name = plain["model"]["name"]
             raise ConfigError(f"model={name} needs model.{key}, a finished run.", fix="agnews top lists them")
-        (folder, *more) = find_runs(plain, [str(word)])
-        if more:
-            raise ConfigError(f"model.{key}={word} means {len(more) + 1} runs; one is needed.")
+        folder = one_run(plain, str(word))
         result = folder.needed_result()
-        if not (folder.path / MODEL).is_dir():
-            raise ConfigError(f"model.{key}={word}: {folder.path} has no model folder.", fix="train it with force=true")
         found[key] = SourceRun(
             name=str(result["name"]),
             fingerprint=str(result["fingerprint"]),
-            model=folder.path / MODEL,
+            model=folder.model,
             predictions=folder.path / PREDICTIONS,
             evaluation_checksum=str(result["data"]["evaluation_checksum"]),
             class_names=tuple(result["class_names"]),

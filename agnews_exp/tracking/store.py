@@ -114,6 +114,18 @@ def tracking_uri(mlruns_dir: Path, configured: str | None) -> str:
     return configured or f"sqlite:///{mlruns_dir.resolve() / 'mlflow.db'}"
 
 
+def existing_store(plain: Mapping[str, Any]) -> str:
+    """Return the address of the configured store.
+
+    Raises:
+        AgnewsError: It is a local one, and nothing was logged there yet.
+    """
+    uri = tracking_uri(Path(plain["paths"]["mlruns_dir"]), plain["tracking"]["uri"])
+    if is_local(uri) and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise AgnewsError(f"There is no MLflow store at {uri}.", fix="agnews sync")
+    return uri
+
+
 def is_local(uri: str) -> bool:
     """Return whether the store is a sqlite file on this machine."""
     return uri.startswith("sqlite:")
