@@ -36,10 +36,10 @@ $(READY): pyproject.toml constraints.txt
 run: $(CORE)  ## train, judge and log one classical model on whatever data can be had
 	$(BIN)/python run.py experiment=quickstart $(ARGS)
 
-test: $(READY)  ## the unit tests and the main paths: some eight minutes on two cores
+test: $(READY)  ## the unit tests and the main paths: some five minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not gpu" $(ARGS)
 
-test-all: $(READY)  ## all other tests that need no GPU: some 25 minutes on two cores
+test-all: $(READY)  ## all other tests that need no GPU: some 20 minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not gpu" $(ARGS)
 
 coverage: $(READY)  ## line coverage of the fast tests, their subprocesses included

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import logging
 import os
 import random
 import signal
@@ -242,6 +243,7 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
     if not wants_traceback:
         _lent.update({_FULL_ERROR: os.environ.get(_FULL_ERROR)})
         os.environ[_FULL_ERROR] = "1"
+    logging.raiseExceptions = False  # a log line that nobody reads any more (`| head`) is no reason for a traceback
     listen_for_signals()
     calm_garbage_collection()
     try:
