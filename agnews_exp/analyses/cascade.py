@@ -28,8 +28,8 @@ from agnews_exp.evaluation.routing import (
 from agnews_exp.evaluation.score_calibration import uncalibrated
 from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference, bootstrap_metric
 from agnews_exp.evaluation.stored_answers import read_predictions
-from agnews_exp.models.cascade import CascadeModel, confidence, routed
-from agnews_exp.runners.cascade_runner import PARTS, TIMING
+from agnews_exp.models.cascade import PARTS, CascadeModel, confidence, routed
+from agnews_exp.runners.cascade_runner import TIMING
 from agnews_exp.tracking.runs import source_runs
 
 _MOST_POINTS = 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,11 +19,10 @@ from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.routing import Target
 from agnews_exp.evaluation.score_calibration import ScoreCalibration, load_calibrator, save_calibrator
 from agnews_exp.models.answers import FittedModel, predictions_of
-from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import read_manifest, write_manifest
 
+PARTS = ("fast", "accurate")
 _SETTINGS = "cascade.json"
-_PARTS = ("fast", "accurate")
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[
         sources: The model folders of both, to be copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for part, source, calibration in zip(_PARTS, sources, model.calibrations, strict=True):
+    for part, source, calibration in zip(PARTS, sources, model.calibrations, strict=True):
         shutil.copytree(source, folder / part)
         save_calibrator(folder / f"{part}_calibrator.json", calibration)
     settings: dict[str, Any] = (
@@ -193,13 +192,13 @@ def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[
     write_manifest(folder, "cascade", model.class_names)
 
 
-def load_cascade(folder: Path, device: str = "auto") -> CascadeModel | BlendModel:
-    """Load what :func:`save_cascade` wrote."""
+def load_cascade(folder: Path, load: Callable[[Path], FittedModel]) -> CascadeModel | BlendModel:
+    """Load what :func:`save_cascade` wrote; ``load`` loads its two models."""
     read_manifest(folder, "cascade", needs=[_SETTINGS])
-    fast, accurate = (load_model(folder / part, device) for part in _PARTS)
+    fast, accurate = (load(folder / part) for part in PARTS)
     if fast.class_names != accurate.class_names:
         raise StorageError(f"{folder}: its two models have different classes.", fix="train it again (force=true)")
-    one, other = (load_calibrator(folder / f"{part}_calibrator.json") for part in _PARTS)
+    one, other = (load_calibrator(folder / f"{part}_calibrator.json") for part in PARTS)
     try:
         settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         if settings["kind"] == "cascade":

@@ -58,7 +58,7 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
     if manifest["family"] == "cascade":
         from agnews_exp.models.cascade import load_cascade
 
-        return load_cascade(folder, device)
+        return load_cascade(folder, lambda part: load_model(part, device))
     if manifest["family"] == "onnx":
         from agnews_exp.models.onnx_model import load_onnx
 

@@ -23,6 +23,7 @@ from agnews_exp.evaluation.score_calibration import NONE, ScoreCalibration, scor
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel, SourceRun
 from agnews_exp.models.cascade import (
+    PARTS,
     Blend,
     BlendModel,
     Cascade,
@@ -35,7 +36,6 @@ from agnews_exp.models.cascade import (
 from agnews_exp.models.loading import load_model
 from agnews_exp.runners.protocol import FitSummary, Stages
 
-PARTS = ("fast", "accurate")
 TIMING = "cascade_timing.json"
 """The file of a run folder with both models' seconds a text, measured when the cascade was fitted."""
 
