@@ -103,3 +103,15 @@ def test_findings_survive_being_stored(tmp_path):
 def test_a_column_with_gaps_is_still_one_of_numbers(cell):
     assert Table("t", "T", ("a",), ((1,), (cell,))).is_numeric(0)
     assert not Table("t", "T", ("a",), (("x",), (1,))).is_numeric(0)
+
+
+def test_a_wide_table_keeps_the_names_of_its_rows_and_every_digit_at_80_columns():
+    headings = ("true class", "both right", "only A", "only B", "same wrong", "different wrong", "same answer")
+    rows = tuple((name, 1_234, 12, 34, 56, 78, 0.9876) for name in ("billing", "delivery"))
+    console = Console(width=80, file=io.StringIO(), legacy_windows=False)
+    console.print(to_terminal([Table("agreement", "Agreement", tuple(map(Column, headings)), rows)]))
+    shown = console.file.getvalue().splitlines()
+    for row in rows:
+        (line,) = [line for line in shown if row[0] in line]
+        assert [word.replace(",", "") for word in line.split()] == [str(cell) for cell in row]
+    assert max(map(len, shown)) <= 80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -157,3 +158,10 @@ def test_runs_that_do_not_compare_are_refused_with_reason_and_fix(store, change,
     with pytest.raises(ConfigError, match=reason) as refused:
         load_comparable([store("svc", folds=5), store("nb", **change)], split)
     assert fix in refused.value.fix
+
+
+def test_two_models_without_an_error_are_compared_without_a_number_that_is_none(store):
+    compared = load_comparable([store("svc", 1.0), store("nb", 1.0)], "test")
+    text = markdown(compare_runs(compared, resamples=200), compared)
+    assert "Cohen's kappa" in text
+    assert not re.search(r"\bnan\b|\binf\b", text)

@@ -7,8 +7,10 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -125,3 +127,20 @@ def test_full_disk_is_explained_and_leaves_no_running_run_and_no_half_record(sma
             assert json.loads((folder / "status.json").read_text())["status"] != "finished"
     (small_disk / "filler").unlink()  # without room nobody can even read the store
     assert not [r for r in project.mlflow_runs() if r.info.status == "RUNNING"]
+
+
+def test_a_reader_that_went_away_is_no_reason_for_a_traceback(project):
+    words = [
+        sys.executable,
+        str(Path(__file__).resolve().parents[2] / "run.py"),
+        "data=sample",
+        "model=dummy",
+        "tracking=none",
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does after its lines
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(words, env=project.environment, cwd=project.root, stdout=gone, stderr=subprocess.PIPE,
+                              text=True, timeout=120, check=False)  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert project.statuses() == ["finished"]

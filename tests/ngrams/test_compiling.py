@@ -7,22 +7,23 @@ import sys
 import pytest
 
 CODE = """
-import logging, sys
+import gc, logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from agnews_exp import ngrams
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.validation import check_config
 from agnews_exp.data.bundled import load_sample
 from agnews_exp.models.nearest import CosineNeighbors
 from agnews_exp.models.ngram_linear import NgramLinear
-from agnews_exp.ngrams import kernels
-from agnews_exp.ngrams.vectorizers import start_compiling
-
-models = (NgramLinear, CosineNeighbors)
+from agnews_exp.runners.choose import start_preparing
+from numba.core.dispatcher import Dispatcher
 
 def misses():
-    used = [k for k in vars(kernels).values() if hasattr(k, "stats")] + [m.compile_kernel() for m in models]
-    return sum(sum(k.stats.cache_misses.values()) for k in used)
+    found = [kernel for kernel in gc.get_objects() if isinstance(kernel, Dispatcher)]
+    ours = [kernel for kernel in found if kernel.py_func.__module__.startswith("agnews_exp.")]
+    return sum(sum(kernel.stats.cache_misses.values()) for kernel in ours)
 
-start_compiling(*(m.compile_kernel for m in models))()
+start_preparing(check_config(compose_config(["data=sample", "model=linear_neighbors"])))()
 before = misses()
 rows = load_sample().train.texts[:500]
 words = dict(ngram_range=(1, 2), min_df=3, max_df=0.95, max_features=50, sublinear_tf=True, n_jobs=2)
