@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.config.targets import resolve_target
+from agnews_exp.config.targets import find_targets, resolve_target
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits
@@ -61,10 +61,9 @@ def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
     """
     if checked.run.model.family != "classical":
         return lambda: None
-    counted = any(name.startswith("agnews_exp.ngrams.") for name in _targets(checked.plain["features"]))
-    classes: list[Any] = [
-        resolve_target(name, "model") for name in _targets(checked.plain["model"]) if name in _WITH_KERNELS
-    ]
+    counters, models = ({str(path) for _, path in find_targets(checked.plain[g], g)} for g in ("features", "model"))
+    counted = any(name.startswith("agnews_exp.ngrams.") for name in counters)
+    classes: list[Any] = [resolve_target(name, "model") for name in _WITH_KERNELS if name in models]
     if not counted and not classes:
         return lambda: None
     from agnews_exp.ngrams.vectorizers import start_compiling
@@ -73,16 +72,6 @@ def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
 
 
 _WITH_KERNELS = ("agnews_exp.models.ngram_linear.NgramLinear", "agnews_exp.models.nearest.CosineNeighbors")
-
-
-def _targets(node: object) -> list[str]:
-    """Return what every ``_target_`` in a configuration names, each once."""
-    if isinstance(node, list | tuple):
-        node = dict(enumerate(node))
-    if not isinstance(node, dict):
-        return []
-    found = [name for value in node.values() for name in _targets(value)]
-    return list(dict.fromkeys([*([str(node["_target_"])] if "_target_" in node else []), *found]))
 
 
 def prepared(checked: CheckedConfig, splits: Splits) -> AbstractContextManager[None]:
