@@ -145,7 +145,7 @@ def make_file(rng: random.Random, folder: Path) -> Made:
 
 
 def _mark(text: str) -> str:
-    return _MARK.findall(text)[0]
+    return str(_MARK.findall(text)[0])
 
 
 def _fitting(text: str, encoding: str) -> str:
