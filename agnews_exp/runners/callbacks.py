@@ -348,7 +348,7 @@ class Throughput(pl.Callback):
             "samples_per_second": window["samples"] / seconds,
             "tokens_per_second": window["tokens"] / seconds,
             "padding_share": 1.0 - window["tokens"] / max(window["padded"], 1),
-            "epoch": float(trainer.current_epoch),
+            "epoch": float(trainer.current_epoch + 1),
         }
         if trainer.strategy.root_device.type == "cuda":
             values["gpu_memory_mb"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 2**20
