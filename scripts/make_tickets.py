@@ -1,4 +1,4 @@
-"""Write three invented corpora: tickets.csv (with new.csv), reviews.csv, intents.csv; docs/own-corpora.md shows them used.
+"""Write three invented corpora, tickets.csv, reviews.csv, intents.csv; docs/how-to/own-corpora.md shows them used.
 
     python scripts/make_tickets.py            (into the current folder; the same rows on every machine)
 
@@ -25,17 +25,28 @@ ENDING = {"account": "A", "billing": "B", "delivery": "D", "technical": "T"}
 REVIEWS = {
     "en": (
         "I bought this {thing} for my {who} last month and it is {word}; the {part} feels {word} after a few weeks",
-        "kettle lamp backpack keyboard headphones jacket", "sister office kitchen brother garden",
-        "handle surface cable zip cover", {"good": "great solid lovely reliable excellent", "bad": "poor weak cheap broken "
-        "useless", "mixed": "acceptable average ordinary usable plain"},
+        "kettle lamp backpack keyboard headphones jacket",
+        "sister office kitchen brother garden",
+        "handle surface cable zip cover",
+        {
+            "good": "great solid lovely reliable excellent",
+            "bad": "poor weak cheap broken useless",
+            "mixed": "acceptable average ordinary usable plain",
+        },
     ),
     "de": (
-        "Ich habe diese Sache ({thing}) im letzten Monat für {who} gekauft und sie ist {word}; nach einigen Wochen wirkt {part} {word}",
-        "Wasserkocher Lampe Rucksack Tastatur Kopfhörer Jacke", "Schwester Büro Küche Bruder Garten",
-        "Griff Oberfläche Kabel Verschluss Deckel", {"good": "großartig stabil schön zuverlässig hervorragend",
-        "bad": "schlecht schwach billig kaputt nutzlos", "mixed": "annehmbar durchschnittlich gewöhnlich brauchbar schlicht"},
+        "Ich habe diese Sache ({thing}) im letzten Monat für {who} gekauft und sie ist {word}; "
+        "nach einigen Wochen wirkt {part} {word}",
+        "Wasserkocher Lampe Rucksack Tastatur Kopfhörer Jacke",
+        "Schwester Büro Küche Bruder Garten",
+        "Griff Oberfläche Kabel Verschluss Deckel",
+        {
+            "good": "großartig stabil schön zuverlässig hervorragend",
+            "bad": "schlecht schwach billig kaputt nutzlos",
+            "mixed": "annehmbar durchschnittlich gewöhnlich brauchbar schlicht",
+        },
     ),
-}  # fmt: skip
+}
 """By language: a sentence, things, people and places, parts, and the words of each verdict."""
 
 INTENTS = {

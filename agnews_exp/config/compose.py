@@ -247,7 +247,7 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
 
 
 def refuse_saved(config: DictConfig) -> None:
-    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would search it after conf/, whose config.yaml it takes.
+    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
 
     Args:
         config: Hydra's own node of a composed configuration.
@@ -260,7 +260,7 @@ def refuse_saved(config: DictConfig) -> None:
             and (folder / "status.json").is_file()
         ):
             raise ConfigError(
-                f"--config-dir={shown_path(folder)}: this adds choices to conf/; a saved config.yaml would not be used.",
+                f"--config-dir={shown_path(folder)}: it adds choices to conf/; a saved config.yaml is not used.",
                 fix=f"{run_command()} --config-path={folder.absolute()} --config-name=config",
             )
 

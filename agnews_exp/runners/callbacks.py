@@ -20,6 +20,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -368,6 +369,15 @@ class Throughput(pl.Callback):
             self.totals[name] += value
             window[name] = 0
         self._losses, self._logged_step = [], trainer.global_step
+
+
+class EpochBar(TQDMProgressBar):
+    """Progress bar that counts epochs from 1, as the log does."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Name the epoch."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
 
 
 class ValidationCurves(pl.Callback):

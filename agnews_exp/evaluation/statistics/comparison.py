@@ -130,7 +130,7 @@ class ComparisonResult(Result):
         """The outcome in words, with the numbers behind it; McNemar's test speaks for accuracy beside it."""
         if self.errorless:
             return (
-                f"No difference to see: neither {self.name_a} nor {self.name_b} makes an error in {self.n_items:,} items. "
+                f"No difference to see: neither {self.name_a} nor {self.name_b} errs in {self.n_items:,} items. "
                 "Harder or more items would tell them apart, or look for what gives the classes away: agnews check."
             )
         pair, margin = f"{self.name_a} and {self.name_b}", self.metrics[self.primary].bootstrap.margin
