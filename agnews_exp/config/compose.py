@@ -246,7 +246,7 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
         )
 
 
-def refuse_saved(config: DictConfig) -> None:
+def refuse_saved(config: Any) -> None:
     """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
 
     Args:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -354,10 +355,10 @@ def languages_of(texts: Sequence[str]) -> str:
         texts: All texts; some 500 of those with letters, spread evenly, are looked at.
     """
     try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+        langid = import_module("py3langid.langid")
     except ImportError:
         return "not looked for: pip install 'agnews-exp[eda]' (py3langid)"
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
     filled = [text for text in texts if any(sign.isalpha() for sign in text)]
     some = filled[:: -(-len(filled) // 500) or 1]
     found = [identifier.classify(text[:2000]) for text in some]

@@ -151,10 +151,6 @@ def test_a_stored_run_of_other_code_is_not_reused_and_one_of_other_libraries_is_
 def test_a_saved_configuration_runs_into_runs_and_the_last_name_that_was_given_is_used(project):
     assert project.run(*FAST, "tracking=none").returncode == 0
     (folder,) = project.run_folders
-    for flags in ([], ["-m"]):
-        refused = project.run(*flags, f"--config-dir={folder}", "--config-name=config")
-        assert refused.returncode == 2
-        assert f"fix: python run.py --config-path={folder} --config-name=config" in refused.stderr
     again = project.run(f"--config-path={folder}", "--config-name=config", "name=mine")
     assert "Already finished" in again.stdout, again.stderr
     assert "mine" in project.agnews("top").stdout
@@ -163,3 +159,7 @@ def test_a_saved_configuration_runs_into_runs_and_the_last_name_that_was_given_i
         assert done.returncode == 0, done.stderr
     assert len(project.run_folders) == 4
     assert {path.name for path in project.root.iterdir()} == {"outputs"}
+    for flags in ([], ["-m"]):
+        refused = project.run(*flags, f"--config-dir={folder}", "--config-name=config")
+        assert refused.returncode == 2
+        assert f"fix: python run.py --config-path={folder} --config-name=config" in refused.stderr
