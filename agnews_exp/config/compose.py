@@ -244,6 +244,25 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
         )
 
 
+def refuse_saved(config: Any) -> None:
+    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
+
+    Args:
+        config: Hydra's own node of a composed configuration.
+    """
+    for source in config.runtime.config_sources:
+        folder = Path(source.path)
+        if (
+            source.provider == "command-line"
+            and (folder / "config.yaml").is_file()
+            and (folder / "status.json").is_file()
+        ):
+            raise ConfigError(
+                f"--config-dir={shown_path(folder)}: it adds choices to conf/; a saved config.yaml is not used.",
+                fix=f"{run_command()} --config-path={folder.absolute()} --config-name=config",
+            )
+
+
 def _explain_grammar(override: str, text: str, groups: Mapping[str, Sequence[str]]) -> ConfigError:
     """Explain an override that Hydra's grammar does not take, with one that it does."""
     key, sign, value = override.partition("=")
