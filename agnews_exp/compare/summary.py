@@ -45,6 +45,8 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
     console.print(f"cost   {seconds}; prediction {speed}{size}")
+    if "decision" in result:
+        console.print(f"errors {_costs(result['decision'])}")
     if "distil/val_agreement" in metrics:
         console.print(f"taught {_teacher(metrics)}")
     console.print(f"run    {shown_path(folder)}")
@@ -54,6 +56,18 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
     in_checkout = "  (or: make ui)" if is_checkout() else ""
     console.print(f"next   agnews ui{in_checkout}   compare the runs in MLflow at http://127.0.0.1:5000\n")
+
+
+def _costs(decision: Mapping[str, Any]) -> str:
+    split = "test" if "test" in decision["splits"] else "val"
+    found = decision["splits"][split]
+    default, chosen = (
+        f"{v['estimate']:.4f} [{v['low']:.4f}, {v['high']:.4f}]" for v in (found["default"], found["chosen"])
+    )
+    if decision["rule"] == "argmax":
+        return f"cost {default} a {split} row; no other rule costs less on validation rows"
+    at = f" {decision['threshold']:.4f}" if decision["threshold"] is not None else ""
+    return f"cost {default} a {split} row, {chosen} by the rule that validation rows choose ({decision['rule']}{at})"
 
 
 def _teacher(metrics: Mapping[str, float]) -> str:

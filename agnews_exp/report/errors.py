@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.calibration import confidences, expected_calibration_error
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
@@ -34,6 +34,7 @@ def errors(inputs: Inputs) -> Section:
         return Section("errors", "Errors", (missing,))
     matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
     shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
+    shown += [table for table in [_costs([system for system, _ in named])] if table is not None]
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
@@ -51,6 +52,20 @@ def _matrix(system: System, answers: Answers) -> Chart | None:
     counts = _counts(answers, len(run.class_names))
     title = f"Confusion matrix on test: {system.label}"
     return matrix_chart(f"confusion_{slug(run.family)}", title, counts, run.class_names, provenance=origin([run]))
+
+
+def _costs(systems: Sequence[System]) -> Table | None:
+    """Return what errors cost on test by the usual answers and by the chosen rule; None without evaluation.costs."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        decision = system.first.result.get("decision") or {}
+        if found := decision.get("splits", {}).get("test"):
+            parts = (found[name] for name in ("default", "chosen", "difference"))
+            numbers = (Number(part["estimate"], "metric", part["low"], part["high"]) for part in parts)
+            rows.append((system.label, decision["rule"], decision["threshold"], *numbers))
+    columns = ("system", "rule", "threshold", "test cost of its own answers", "test cost by the rule", "difference")
+    note = "Cost a row (evaluation.costs), 95 % bootstrap intervals over rows; validation rows chose the rule."
+    return Table("costs_of_errors", "Costs of errors", columns, tuple(rows), note=note) if rows else None
 
 
 def _out_of_fold(inputs: Inputs) -> Chart | None:
