@@ -1,8 +1,9 @@
 """Costs of errors: the answers that cost least, by a rule that validation rows choose, and what they cost on average.
 
-With probabilities p and costs C the answer of least expected cost is argmin_j sum_k p_k C_kj (Elkan 2001). That is right as
-far as the probabilities are; of two classes a threshold tuned on validation rows needs only their order. Whichever of
-these rules, the usual answers among them, costs least on validation rows is taken; other rows say what it is worth.
+With probabilities p and costs C the answer of least expected cost is argmin_j sum_k p_k C_kj (Elkan 2001). That is
+right as far as the probabilities are; of two classes a threshold tuned on validation rows needs only their order.
+Whichever of these rules, the usual answers among them, costs least on validation rows is taken; other rows say what it
+is worth.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def cost_matrix(costs: Costs, class_names: Sequence[str]) -> FloatArray:
     if not isinstance(costs, Mapping):
         if len(costs) != k or any(len(row) != k for row in costs):
             raise ConfigError(
-                f"evaluation.costs has {len(costs)} rows of {sorted({len(row) for row in costs})} numbers; the {k} classes "
-                f"need {k} rows of {k}: true classes down, answers across ({', '.join(class_names)}).",
+                f"evaluation.costs has {len(costs)} rows of {sorted({len(row) for row in costs})} numbers; the {k} "
+                f"classes need {k} rows of {k}: true classes down, answers across ({', '.join(class_names)}).",
                 fix=f"evaluation.costs={{{class_names[0]}: 5}}, or the whole matrix",
             )
         return np.array(costs, dtype=np.float64)
@@ -75,7 +76,8 @@ class Decision:
             return given.labels
         if self.threshold is not None:
             return (given.probabilities[:, 1] >= self.threshold).astype(np.int64)
-        return (given.probabilities @ self.costs).argmin(axis=1).astype(np.int64)
+        cheapest: NDArray[np.int64] = (given.probabilities @ self.costs).argmin(axis=1).astype(np.int64)
+        return cheapest
 
 
 def choose_decision(labels: NDArray[np.int64], given: Predictions, costs: FloatArray) -> Decision:
@@ -120,8 +122,8 @@ def judge_costs(
         class_names: All K classes.
 
     Returns:
-        The rule, the matrix, and by split ``default``, ``chosen`` and ``difference`` (chosen less default), each with its
-        95 % percentile bootstrap interval over rows. Those of ``val`` flatter, as the rule was chosen there.
+        The rule, the matrix, and by split ``default``, ``chosen`` and ``difference`` (chosen less default), each with
+        its 95 % percentile bootstrap interval over rows. Those of ``val`` flatter, as the rule was chosen there.
     """
     from agnews_exp.evaluation.statistics.bootstrap import bootstrap_mean_difference
 

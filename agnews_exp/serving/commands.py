@@ -258,6 +258,9 @@ def _add_answering_parsers(commands: Any) -> None:
     predict.add_argument(
         "--explain", type=int, nargs="?", const=5, default=0, metavar="N", help="the N words that weigh most (5)"
     )
+    predict.add_argument(
+        "--sets", type=float, metavar="SHARE", help="0.95: also the classes that hold the right one in 95 %% of texts"
+    )
     predict.add_argument("--batch-size", type=int, default=2048)
     predict.add_argument("--device", default="auto", help="for transformers: auto, cpu, cuda:0")
     predict.add_argument("--force", action="store_true", help="write an existing output anew")
@@ -280,7 +283,7 @@ def _add_answering_parsers(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.serving.models import find_model
-    from agnews_exp.serving.predicting import Answering, predict_stream
+    from agnews_exp.serving.predicting import Answering, predict_stream, thresholds_of
 
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
@@ -289,11 +292,15 @@ def _predict(options: argparse.Namespace) -> None:
         raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
     found = find_model(_plain(), options.model)
     source = _source(options, found.folder)
-    answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)
+    model = found.load(options.device)
+    sets = () if options.sets is None else thresholds_of(found.folder, model.class_names, options.sets)
+    answering = Answering(
+        options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain, sets
+    )
     with _progress() as progress:
         outcome = predict_stream(
             source,
-            found.load(options.device),
+            model,
             options.output,
             answering=answering,
             identity=found.identity,

@@ -55,8 +55,9 @@ def test_several_classes_get_the_answers_of_least_expected_cost_only_where_valid
     probabilities = rng.dirichlet([0.6, 0.6, 0.6], 2000)
     labels = np.array([rng.choice(3, p=row) for row in probabilities])  # calibrated
     given = answers(probabilities)
-    found = judge_costs({"spam": 10}, {"val": labels[:1000], "test": labels[1000:]},
-                        {"val": given.take(np.arange(1000)), "test": given.take(np.arange(1000, 2000))}, NAMES)  # fmt: skip
+    parts = {"val": np.arange(1000), "test": np.arange(1000, 2000)}
+    truth, split_answers = ({k: of(v) for k, v in parts.items()} for of in (labels.__getitem__, given.take))
+    found = judge_costs({"spam": 10}, truth, split_answers, NAMES)
     assert found["rule"] == "expected cost"
     assert found["splits"]["test"]["difference"]["high"] < 0
     assert choose_decision(given.labels, given, cost_matrix({"spam": 10}, NAMES)).rule == "argmax"  # never wrong
