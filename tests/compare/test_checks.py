@@ -112,6 +112,7 @@ RUN = {
         {"metrics": {"test/ece_before": 0.2, "test/ece_after": 0.02, "test/nll_before": 0.5, "test/nll_after": 0.3}},
     ),
     "T8": ({"val": 0.95, "test": 0.6}, {"val": 0.92}),
+    "T9": ({"metrics": {"train/macro_f1": 0.61, "val/macro_f1": 0.6}}, {"metrics": {"train/macro_f1": 0.93}}),
 }  # fmt: skip
 
 
@@ -143,11 +144,13 @@ def test_checks_of_comparisons_fire_on_what_is_built_in_and_are_silent_without(
     good = stored("bert", val=0.999, family="transformer")
     blend = stored("blend", val=0.99, family="cascade")
     grid = [stored("svc", val=v, parameters={"C": c}) for c, v in ((1, 0.7), (2, 0.75), (4, 0.9))]
+    choosing = [stored("cascade", number=90 + i, parameters={"target": "accuracy", "value": i / 10}) for i in range(3)]
     middle = [*grid[:2], stored("svc", val=0.6, parameters={"C": 4})]
     cases: dict[str, tuple[list[CheckedRun], list[CheckedRun]]] = {
         "C1": (twins, seeds), "C2": ([one] * 20, [one, other]), "C3": (ties, [one, other, third]),
         "C4": (ties[:2], [one, other]), "C5": ([one, blend], [one, other]), "C6": ([net], seeds),
         "C7": ([one, net], [one, good]), "C8": (grid, middle),
+        "C9": (choosing, choosing[:2]),
     }  # fmt: skip
     for code, (built, clean) in cases.items():
         assert isinstance(CHECKS[code].function(built), str), code
