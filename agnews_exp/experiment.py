@@ -321,9 +321,11 @@ def _judge_and_write(
 
     Analyses look at test rows and at the model: they are left out where there is no test score, or no model.
     """
+    from agnews_exp.data.csv_files import column_values
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.costs import judge_costs
     from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
+    from agnews_exp.evaluation.slices import score_slices
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     answers, folds = dict(fitted.answers), fitted.folds
@@ -336,10 +338,18 @@ def _judge_and_write(
         metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     stored = {name: rows for name, rows in parts.items() if name != "train"}
     notes = list(fitted.notes)
+    evaluation = checked.run.evaluation
+    sliced: dict[str, Any] = {}
+    if evaluation.slices:
+        judged = {name: rows for name, rows in stored.items() if name != "cv"}
+        values = column_values(checked.plain["data"], judged, evaluation.slices, "evaluation.slices")
+        for name, rows in judged.items():
+            of_split = {column: by_split[name] for column, by_split in values.items()}
+            sliced[name] = [s.to_dict() for s in score_slices(rows.labels, answers[name].labels, of_split)]
     decision = None
-    if checked.run.evaluation.costs is not None:
+    if evaluation.costs is not None:
         labels = {name: rows.labels for name, rows in stored.items()}
-        decision = judge_costs(checked.run.evaluation.costs, labels, answers, splits.class_names)
+        decision = judge_costs(evaluation.costs, labels, answers, splits.class_names)
         for name, costs in decision["splits"].items():
             metrics |= {
                 f"{name}/cost": costs["default"]["estimate"],
@@ -375,6 +385,7 @@ def _judge_and_write(
         "metrics": metrics,
         "own_metrics": own_record(own),
         **({"decision": decision} if decision else {}),
+        **({"slices": sliced} if sliced else {}),
         "timings": dict(stages.timings),
         "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),

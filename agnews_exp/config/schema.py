@@ -148,6 +148,7 @@ class EvaluationConfig(_Group):
     costs: dict[str | int, Cost | dict[str | int, Cost]] | list[list[Cost]] | None = Field(
         None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"
     )
+    slices: list[str | int] = Field([], description="columns of your files whose values are judged one by one")
     folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
     latency_repeats: Annotated[int, Field(ge=0, le=1000)]
     score_test: bool = Field(True, description="false leaves the test set alone: the trials of a search")

@@ -34,7 +34,8 @@ def errors(inputs: Inputs) -> Section:
         return Section("errors", "Errors", (missing,))
     matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
     shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
-    shown += [table for table in [_costs([system for system, _ in named])] if table is not None]
+    systems = [system for system, _ in named]
+    shown += [table for table in (_costs(systems), _slices(systems)) if table is not None]
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
@@ -66,6 +67,25 @@ def _costs(systems: Sequence[System]) -> Table | None:
     columns = ("system", "rule", "threshold", "test cost of its own answers", "test cost by the rule", "difference")
     note = "Cost a row (evaluation.costs), 95 % bootstrap intervals over rows; validation rows chose the rule."
     return Table("costs_of_errors", "Costs of errors", columns, tuple(rows), note=note) if rows else None
+
+
+def _slices(systems: Sequence[System]) -> Table | None:
+    """Return the scores of the slices that evaluation.slices names, on test rows; None without any."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        for one in system.first.result.get("slices", {}).get("test", ()):
+            scores = (
+                Number(one[name], "metric", one[f"{name}_low"], one[f"{name}_high"])
+                for name in ("accuracy", "macro_f1")
+            )
+            difference, p_value = Number(one["difference"], "change"), Number(one["p_value"], "p")
+            rows.append((system.label, f"{one['column']}={one['value']}", one["rows"], *scores, difference, p_value))
+    columns = ("system", "slice", "test rows", "accuracy", "macro-F1", "accuracy less the others'", "p (Holm)")
+    note = (
+        "Lowest accuracy first. Wilson's and bootstrap intervals of 95 %; macro-F1 over the classes of the slice; p: "
+        "Fisher's exact test against all other rows, adjusted over all slices of a system."
+    )
+    return Table("slices", "Slices", columns, tuple(rows), note=note) if rows else None
 
 
 def _out_of_fold(inputs: Inputs) -> Chart | None:

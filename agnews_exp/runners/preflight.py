@@ -14,6 +14,7 @@ from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError, DataError, StorageError
 from agnews_exp.core.process import explain_os_error
 from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.csv_files import column_values
 from agnews_exp.evaluation.costs import cost_matrix
 from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
 from agnews_exp.models.answers import offers
@@ -65,6 +66,8 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
     check_metrics(evaluation, splits.validation.labels, splits.class_names)
     if evaluation.costs is not None:
         cost_matrix(evaluation.costs, splits.class_names)
+    if evaluation.slices:
+        column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
     if evaluation.folds:
         check_folds(evaluation.folds, splits.train, splits.class_names)
     if checked.run.model.family == "transformer":
