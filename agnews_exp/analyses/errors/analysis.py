@@ -30,6 +30,7 @@ from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, DataError, MissingDependencyError
 from agnews_exp.core.numbers import format_interval
 from agnews_exp.data.corpus import TextRows
+from agnews_exp.data.csv_files import column_values
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.inputs import plain
@@ -47,7 +48,6 @@ def analyse(
     *,
     n_hardest: Annotated[int, Field(ge=0)] = 30,
     n_length_bins: Annotated[int, Field(ge=1, le=50)] = 5,
-    min_group_rows: Annotated[int, Field(ge=1)] = 30,
     slices: bool = True,
     slice_pairs: bool = True,
     slice_min_rows: Annotated[int, Field(ge=5)] = 50,
@@ -68,7 +68,7 @@ def analyse(
     """
     found = _Found(context, texts)
     headline = _confusions(found)
-    _groups(found, n_length_bins, min_group_rows)
+    _groups(found, n_length_bins)
     _hardest(found, n_hardest)
     if label_noise:
         _label_noise(found)
@@ -148,17 +148,13 @@ def _confusions(found: _Found) -> str:
     return f"{headline}{worst}."
 
 
-def _groups(found: _Found, n_length_bins: int, min_rows: int) -> None:
+def _groups(found: _Found, n_length_bins: int) -> None:
     test, wrong = found.rows["test"], found.wrong["test"]
     counts = kinds.word_counts(test.texts)
     bins, bin_names = kinds.length_bins(counts, kinds.length_edges(counts, n_length_bins))
-    sources, source_names = kinds.agencies(test.texts, min_rows)
-    by_length, by_source = rates_by_group(wrong, bins, bin_names), rates_by_group(wrong, sources, source_names)
-    by_artefact = contrasts(wrong, kinds.artefacts(test.texts))
-    found.details |= {"by_length": by_length, "by_source": by_source, "by_artefact": by_artefact}
+    by_length, by_artefact = rates_by_group(wrong, bins, bin_names), contrasts(wrong, kinds.artefacts(test.texts))
+    found.details |= {"by_length": by_length, "by_artefact": by_artefact}
     panels = {"length": by_length}
-    if any(group.name != kinds.NO_AGENCY for group in by_source):  # texts that are no news name no agency
-        panels["source named in the text"] = by_source
     found.blocks += [
         Table(
             f"by_{title.split()[0]}", f"Error rate by {title}", (title, "rows", "errors", "error rate"),
@@ -324,18 +320,24 @@ def _duplicate_errors(split: str, effect: near.DuplicateEffect) -> list[Text]:
 def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q: float) -> None:
     edges = kinds.length_edges(kinds.word_counts(found.rows["val"].texts), n_length_bins)
     words = slicing.frequent_words(found.rows["val"].texts, min_rows)
+    named = found.context.checked.run.evaluation.slices
+    data = found.context.checked.plain["data"]
+    values = column_values(data, found.rows, named, "evaluation.slices") if named else {}
+    own = {column: {k: np.array(v) for k, v in by_split.items()} for column, by_split in values.items()}
     features = {}
     for split, rows in found.rows.items():
         bins, bin_names = kinds.length_bins(kinds.word_counts(rows.texts), edges)
-        sources = np.array([kinds.agency(text) for text in rows.texts])
         predicted = found.context.answers[split].labels
         attributes = {
             "predicted": {f"predicted: {name}": predicted == k for k, name in enumerate(found.names)},
             "length": {name: bins == i for i, name in enumerate(bin_names)},
-            "source": {f"source: {n}": sources == n for n in (*kinds.AGENCIES, kinds.NO_AGENCY)},
             "artefact": {
                 f"has: {n}" if n != "any" else "has: any artefact": v for n, v in kinds.artefacts(rows.texts).items()
             },
+        }
+        attributes |= {
+            column: {f"{column}: {value}": by_split[split] == value for value in np.unique(by_split["val"]).tolist()}
+            for column, by_split in own.items()
         }
         features[split] = slicing.make_features(rows.texts, attributes, words)
     search = slicing.find_slices(
@@ -346,10 +348,10 @@ def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q
     found.metrics |= {"val/slices_found": float(len(search.slices)), "test/slices_confirmed": float(n_confirmed)}
     found.details["slices"] = search
     said = (
-        f"{search.n_tested:,} slices of validation rows tested (words, length, source, artefact, predicted class, and "
-        f"pairs of them). Too many errors at a false discovery rate of {max_q:g}: {search.n_significant:,}; "
-        f"{len(search.slices):,} without those that mostly repeat a stronger one. Of these the test rows confirm "
-        f"{n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
+        f"{search.n_tested:,} slices of validation rows tested (words, length, artefact, predicted class, columns of "
+        f"evaluation.slices, and pairs of them). Too many errors at a false discovery rate of {max_q:g}: "
+        f"{search.n_significant:,}; {len(search.slices):,} without those that mostly repeat a stronger one. "
+        f"Of these the test rows confirm {n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
         f"validation errors. All rows: {_said(search.overall)} validation, {_said(search.overall_confirming)} test."
     )
     found.blocks.append(Text(said, "Slices with too many errors"))

@@ -57,8 +57,7 @@ def test_errors_are_counted_listed_and_drawn(context):
 
 def test_groups_of_each_kind_hold_all_test_rows(context):
     found = analyse(context, near_duplicates=False, label_noise=False, slices=False, resamples=100).details
-    for kind in ("by_length", "by_source"):
-        assert sum(rate["total"] for rate in found[kind]) == len(context.splits.test)
+    assert sum(rate["total"] for rate in found["by_length"]) == len(context.splits.test)
     for contrast in found["by_artefact"]:
         assert contrast["inside"]["total"] + contrast["outside"]["total"] == len(context.splits.test)
 
@@ -91,15 +90,12 @@ def test_a_test_row_copied_into_train_is_reported_and_cached(context):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("n_hardest", 3), ("n_length_bins", 2), ("min_group_rows", 1), ("slice_pairs", False), ("slice_max_q", 0.999),
+    [("n_hardest", 3), ("n_length_bins", 2), ("slice_pairs", False), ("slice_max_q", 0.999),
      ("similarity", 0.05), ("shingle_words", 1), ("permutations", 8), ("label_noise", False)],
 )  # fmt: skip
 @pytest.mark.skipif(not extra, reason="needs the extra errors")
 def test_an_option_changes_what_is_found(context, tmp_path, option, value):
     found = []
-    test = context.splits.test
-    with_source = replace(test, texts=[f"LONDON (Reuters) - {test.texts[0]}", *test.texts[1:]])
-    context = replace(context, splits=replace(context.splits, test=with_source))
     base = {"slice_min_rows": 10, "resamples": 100, "slice_max_q": 0.3, "similarity": 0.2, "permutations": 32}
     for changed in ({}, {option: value}):
         folder = tmp_path / str(bool(changed))
