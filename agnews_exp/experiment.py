@@ -325,7 +325,7 @@ def _judge_and_write(
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.costs import judge_costs
     from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
-    from agnews_exp.evaluation.slices import score_slices
+    from agnews_exp.evaluation.slices import judge_clusters, score_slices
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     answers, folds = dict(fitted.answers), fitted.folds
@@ -346,6 +346,15 @@ def _judge_and_write(
         for name, rows in judged.items():
             of_split = {column: by_split[name] for column, by_split in values.items()}
             sliced[name] = [s.to_dict() for s in score_slices(rows.labels, answers[name].labels, of_split)]
+    clustered: dict[str, Any] = {}
+    if (column := evaluation.cluster_column) is not None:
+        judged = {name: rows for name, rows in parts.items() if name != "train"} | {"train": splits.train}
+        (clusters,) = column_values(checked.plain["data"], judged, [column], "evaluation.cluster_column").values()
+        known = set(clusters.pop("train"))
+        for name, names in clusters.items():
+            clustered[name] = judge_clusters(
+                judged[name].labels, answers[name].labels, names, known, splits.class_names
+            )
     decision = None
     if evaluation.costs is not None:
         labels = {name: rows.labels for name, rows in stored.items()}
@@ -386,6 +395,7 @@ def _judge_and_write(
         "own_metrics": own_record(own),
         **({"decision": decision} if decision else {}),
         **({"slices": sliced} if sliced else {}),
+        **({"clusters": clustered} if clustered else {}),
         "timings": dict(stages.timings),
         "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),

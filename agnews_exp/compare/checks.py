@@ -407,6 +407,16 @@ def _underfitting(run: CheckedRun) -> Answer:
     return said if train < 0.8 and train - val < 0.02 else None
 
 
+@check("T10", "Groups stand on both sides of the split", "warning",
+       fix="cut the split by group: give files of your own, data.train_file and data.test_file")  # fmt: skip
+def _shared_groups(run: CheckedRun) -> Answer:
+    shared = {split: found["shared"] for split, found in run.result.get("clusters", {}).items()}
+    if not shared:
+        return NotApplicable("no group is named (evaluation.cluster_column)")
+    said = [f"{share:.0%} of the {split} rows" for split, share in shared.items() if share > 0.01]
+    return f"{' and '.join(said)} have a value of evaluation.cluster_column that training rows have" if said else None
+
+
 # --- comparisons ----------------------------------------------------------------------------------------------------
 
 Runs = Sequence[CheckedRun]

@@ -48,6 +48,8 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"cost   {seconds}; prediction {speed}{size}")
     if "slices" in result:
         console.print(f"slices {_slices(result['slices'])}")
+    if "clusters" in result:
+        console.print(f"groups {_clusters(result['clusters'])}")
     if "decision" in result:
         console.print(f"errors {_costs(result['decision'])}")
     if "distil/val_agreement" in metrics:
@@ -71,6 +73,19 @@ def _costs(decision: Mapping[str, Any]) -> str:
         return f"cost {default} a {split} row; no other rule costs less on validation rows"
     at = f" {decision['threshold']:.4f}" if decision["threshold"] is not None else ""
     return f"cost {default} a {split} row, {chosen} by the rule that validation rows choose ({decision['rule']}{at})"
+
+
+def _clusters(clusters: Mapping[str, Any]) -> str:
+    split = "test" if "test" in clusters else "val"
+    found = clusters[split]
+    shared = f"; {found['shared']:.1%} of the rows have theirs in training too" if found["shared"] else ""
+    if "macro_f1" not in found:
+        return f"all {split} rows are of one{shared}"
+    f1 = found["macro_f1"]
+    return (
+        f"{split} macro-F1 {f1['estimate']:.4f} [{f1['low']:.4f}, {f1['high']:.4f}] over {found['clusters']:,} of "
+        f"them{shared}"
+    )
 
 
 def _slices(slices: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     if plain["model"]["family"] == "transformer":
         science["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in TRAINER_NOT_SCIENCE}
     science["evaluation"] = {k: v for k, v in plain["evaluation"].items() if k not in EVALUATION_NOT_SCIENCE}
-    for added in ("costs", "slices"):  # they count where they are set
+    for added in ("costs", "slices", "cluster_column"):  # they count where they are set
         if not science["evaluation"].get(added):
             science["evaluation"].pop(added, None)
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}

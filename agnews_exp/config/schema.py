@@ -149,6 +149,7 @@ class EvaluationConfig(_Group):
         None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"
     )
     slices: list[str | int] = Field([], description="columns of your files whose values are judged one by one")
+    cluster_column: str | int | None = Field(None, description="column whose equal values are no independent rows")
     folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
     latency_repeats: Annotated[int, Field(ge=0, le=1000)]
     score_test: bool = Field(True, description="false leaves the test set alone: the trials of a search")

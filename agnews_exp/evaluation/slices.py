@@ -1,16 +1,18 @@
-"""Scores of groups of rows that the user names: the values of a column, each against all other rows."""
+"""Groups of rows that a column of the user's files names: scores of each (slices), intervals over all (clusters)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.evaluation.inputs import Result, adjust
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
+from agnews_exp.evaluation.statistics.bootstrap import cluster_bootstrap
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval, metric_interval
 
 FEW_ROWS = 20
@@ -99,6 +101,36 @@ def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> tuple[
     names = [str(k) for k in classes.tolist()]
     value = float(macro_f1(margins_of(truth, given, len(classes))))
     return (value, *metric_interval(truth, given, "macro_f1", names))
+
+
+def judge_clusters(
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    clusters: Sequence[str],
+    known: Collection[str],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Return intervals over clusters of rows, and the share of rows whose cluster stands in training too.
+
+    Args:
+        labels: Shape (n,), true class indices.
+        predicted: Shape (n,), answers.
+        clusters: The cluster of each row; rows without one (empty) are clusters of their own.
+        known: Clusters of the training rows.
+        class_names: All K classes.
+
+    Returns:
+        ``clusters``, their number; ``shared``, a share of rows; ``accuracy`` and ``macro_f1``, each with estimate, low
+        and high, where there are two clusters or more.
+    """
+    own = [name or f"(row {i})" for i, name in enumerate(clusters)]
+    n = len(set(own))
+    shared = float(np.mean([bool(name) and name in known for name in clusters]))
+    found: dict[str, Any] = {"clusters": n, "shared": shared}
+    for metric in ("accuracy", "macro_f1") if n > 1 else ():
+        one = cluster_bootstrap(labels, predicted, own, metric, resamples=2000, class_names=class_names)
+        found[metric] = {"estimate": one.estimate, "low": one.percentile[0], "high": one.percentile[1]}
+    return found
 
 
 def worst_slice(scores: Sequence[SliceScore], alpha: float = 0.05) -> SliceScore | None:

@@ -35,7 +35,7 @@ def errors(inputs: Inputs) -> Section:
     matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
     shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
     systems = [system for system, _ in named]
-    shown += [table for table in (_costs(systems), _slices(systems)) if table is not None]
+    shown += [table for table in (_costs(systems), _clusters(systems), _slices(systems)) if table is not None]
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
@@ -67,6 +67,19 @@ def _costs(systems: Sequence[System]) -> Table | None:
     columns = ("system", "rule", "threshold", "test cost of its own answers", "test cost by the rule", "difference")
     note = "Cost a row (evaluation.costs), 95 % bootstrap intervals over rows; validation rows chose the rule."
     return Table("costs_of_errors", "Costs of errors", columns, tuple(rows), note=note) if rows else None
+
+
+def _clusters(systems: Sequence[System]) -> Table | None:
+    """Return test scores with intervals over the groups of evaluation.cluster_column; None without any."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        if (found := system.first.result.get("clusters", {}).get("test")) and "macro_f1" in found:
+            parts = (found[name] for name in ("accuracy", "macro_f1"))
+            scores = (Number(part["estimate"], "metric", part["low"], part["high"]) for part in parts)
+            rows.append((system.label, found["clusters"], Number(found["shared"], "share"), *scores))
+    columns = ("system", "groups", "rows whose group stands in training", "test accuracy", "test macro-F1")
+    note = "95 % bootstrap intervals over whole groups (evaluation.cluster_column), whose rows need not be independent."
+    return Table("clusters", "Scores over groups of rows", columns, tuple(rows), note=note) if rows else None
 
 
 def _slices(systems: Sequence[System]) -> Table | None:

@@ -68,6 +68,9 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         cost_matrix(evaluation.costs, splits.class_names)
     if evaluation.slices:
         column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
+    if evaluation.cluster_column is not None:
+        column = [evaluation.cluster_column]
+        column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
         check_folds(evaluation.folds, splits.train, splits.class_names)
     if checked.run.model.family == "transformer":

@@ -93,7 +93,8 @@ def stored(store_run: StoreRun, tmp_path: Path) -> Callable[..., CheckedRun]:
         metrics, notes, history = more.pop("metrics", {}), more.pop("notes", []), more.pop("history", [])
         run = store_run(tmp_path, number, model, val, test, **more)
         result = run.result() or {}
-        run.finish(result | {"metrics": result["metrics"] | metrics, "notes": notes})
+        extra = {"clusters": more.pop("clusters")} if "clusters" in more else {}
+        run.finish(result | {"metrics": result["metrics"] | metrics, "notes": notes} | extra)
         lines = [json.dumps({"step": i, "curve/val_macro_f1": v}) for i, v in enumerate(history)]
         (run.path / "history.jsonl").write_text("\n".join(lines) + '\n{"step": 9', encoding="utf-8")
         return CheckedRun(run.path)
@@ -112,6 +113,7 @@ RUN = {
         {"metrics": {"test/ece_before": 0.2, "test/ece_after": 0.02, "test/nll_before": 0.5, "test/nll_after": 0.3}},
     ),
     "T8": ({"val": 0.95, "test": 0.6}, {"val": 0.92}),
+    "T10": ({"clusters": {"test": {"shared": 0.4}}}, {"clusters": {"test": {"shared": 0.0}}}),
     "T9": ({"metrics": {"train/macro_f1": 0.61, "val/macro_f1": 0.6}}, {"metrics": {"train/macro_f1": 0.93}}),
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import column_values
 from agnews_exp.evaluation.slices import score_slices, worst_slice
+from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric, cluster_bootstrap
 
 DATA = {
     "name": "my", "text_columns": ["text"], "label_column": "label", "delimiter": "auto", "quoting": "auto",
@@ -66,6 +67,25 @@ def test_slices_that_differ_by_chance_alone_are_hardly_ever_called_worst() -> No
     assert called <= 5  # at most 1.5 in the mean
 
 
+def test_intervals_over_clusters_cover_the_truth_where_those_over_rows_do_not() -> None:
+    """60 customers of 10 rows each, whose answers are right or wrong together, 150 times."""
+    rng, covered = np.random.default_rng(0), np.zeros(2)
+    for _ in range(150):
+        truth, names = rng.integers(0, 2, 600), np.repeat(np.arange(60), 10)
+        right = rng.random(600) < rng.beta(1.6, 0.4, 60)[names]  # accuracy .8 in the population
+        given = np.where(right, truth, 1 - truth)
+        over = cluster_bootstrap(truth, given, names, "accuracy", resamples=400).percentile
+        rows = bootstrap_metric(truth, given, "accuracy", resamples=400).percentile
+        covered += [low <= 0.8 <= high for low, high in (over, rows)]
+    share = covered / 150
+    assert 0.89 <= share[0] <= 0.99
+    assert share[1] < 0.8
+    own = cluster_bootstrap(truth, given, np.arange(600), "macro_f1", resamples=4000)  # every row a cluster
+    plain = bootstrap_metric(truth, given, "macro_f1", resamples=4000)
+    assert own.estimate == pytest.approx(plain.estimate)
+    assert own.percentile == pytest.approx(plain.percentile, abs=0.004)
+
+
 def test_columns_are_found_by_row_ids_in_every_format_and_in_own_test_files(tmp_path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "lang": ["de", "en", ""][i % 3]} for i in range(9)]
     for name in ("train.csv", "test.csv"):
@@ -92,23 +112,26 @@ def test_a_run_tells_its_worst_slice_in_the_terminal_the_result_and_the_report(p
     path = project.root / "my.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["text", "label", "lang"])
+        writer.writerow(["text", "label", "lang", "who"])
         for i in range(1500):
             label, lang = ("goal", "bank")[i % 2], ("en", "de")[i % 5 == 0]
             word = ("bank", "goal")[i % 2] if lang == "de" and rng.random() < 0.4 else label
-            writer.writerow([f"{word} word{i % 97} word{i % 89} n{i}", label, lang])
+            writer.writerow([f"{word} word{i % 97} word{i % 89} n{i}", label, lang, f"customer {i % 50}"])
     words = (
         f"data.train_file={path}",
         "model=multinomial_nb",
         "evaluation.latency_repeats=0",
         "tracking.enabled=false",
     )
-    done = project.run("data=csv", *words, "evaluation.slices=[lang]")
+    done = project.run("data=csv", *words, "evaluation.slices=[lang]", "evaluation.cluster_column=who")
     assert done.returncode == 0, done.stderr
     assert "lang=de" in done.stdout
     slices = project.result(project.run_folders[0])["slices"]
     assert [one["value"] for one in slices["test"]] == ["de", "en"]
     assert sum(one["rows"] for one in slices["test"]) == 225
+    assert "over 50 of them; 100.0% of the rows have theirs in training too" in done.stdout
+    checked = project.agnews("check", project.run_folders[0].name)
+    assert "T10" in checked.stdout
     report = project.agnews("report")
     assert report.returncode == 0, report.stderr
     pages = list((project.root / "outputs" / "reports").rglob("*.md"))

@@ -351,8 +351,9 @@ def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q
         f"{search.n_tested:,} slices of validation rows tested (words, length, artefact, predicted class, columns of "
         f"evaluation.slices, and pairs of them). Too many errors at a false discovery rate of {max_q:g}: "
         f"{search.n_significant:,}; {len(search.slices):,} without those that mostly repeat a stronger one. "
-        f"Of these the test rows confirm {n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
-        f"validation errors. All rows: {_said(search.overall)} validation, {_said(search.overall_confirming)} test."
+        f"Of these the test rows confirm {n_confirmed:,} (q <= {max_q:g} over these). Believe the test "
+        f"column: slices were chosen for their validation errors. All rows: "
+        f"{_said(search.overall)} validation, {_said(search.overall_confirming)} test."
     )
     found.blocks.append(Text(said, "Slices with too many errors"))
     if search.slices:
