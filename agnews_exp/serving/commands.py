@@ -258,9 +258,6 @@ def _add_answering_parsers(commands: Any) -> None:
     predict.add_argument(
         "--explain", type=int, nargs="?", const=5, default=0, metavar="N", help="the N words that weigh most (5)"
     )
-    predict.add_argument(
-        "--sets", type=float, metavar="SHARE", help="0.95: also the classes that hold the right one in 95 %% of texts"
-    )
     predict.add_argument("--batch-size", type=int, default=2048)
     predict.add_argument("--device", default="auto", help="for transformers: auto, cpu, cuda:0")
     predict.add_argument("--force", action="store_true", help="write an existing output anew")
@@ -276,6 +273,13 @@ def _add_answering_parsers(commands: Any) -> None:
         if name != "token":  # a command line can be read by every user of the machine
             kind = float if isinstance(field.default, float) else int
             serve.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
+    for command in (predict, serve):
+        command.add_argument(
+            "--sets",
+            type=float,
+            metavar="SHARE",
+            help="0.95: also the classes that hold the right one in 95 %% of texts",
+        )
     serve.epilog = "A bearer token is asked for when the environment variable AGNEWS_SERVE_TOKEN is set."
     serve.set_defaults(handler=_serve)
 
@@ -293,7 +297,7 @@ def _predict(options: argparse.Namespace) -> None:
     found = find_model(_plain(), options.model)
     source = _source(options, found.folder)
     model = found.load(options.device)
-    sets = () if options.sets is None else thresholds_of(found.folder, model.class_names, options.sets)
+    sets = thresholds_of(found.folder, model.class_names, options.sets)
     answering = Answering(
         options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain, sets
     )
@@ -333,6 +337,7 @@ def _serve(options: argparse.Namespace) -> None:
         ) from error
     from agnews_exp.serving.http.limits import ServeSettings
     from agnews_exp.serving.models import find_model
+    from agnews_exp.serving.predicting import thresholds_of
 
     values = {name: getattr(options, name) for name in ServeSettings.model_fields if name != "token"}
     try:
@@ -341,7 +346,8 @@ def _serve(options: argparse.Namespace) -> None:
         raise ConfigError(f"agnews serve: {explain(error)}") from error
     found = find_model(_plain(), options.model)
     model = found.load(options.device)
-    serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet)
+    sets = thresholds_of(found.folder, model.class_names, options.sets)
+    serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet, sets=sets)
 
 
 @contextmanager

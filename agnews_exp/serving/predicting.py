@@ -64,14 +64,17 @@ def confidences(answer: Predictions) -> NDArray[np.float64]:
     raise ConfigError("This model gives labels only, neither scores nor probabilities.", fix="--top-k 1")
 
 
-def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float) -> tuple[float, ...]:
+def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | None) -> tuple[float, ...]:
     """Return the threshold of each class, K of them, by which sets hold the right class with a chance of ``coverage``.
 
-    They come from the validation answers that lie beside a run's model (:mod:`agnews_exp.evaluation.conformal`, lac).
+    They come from the validation answers that lie beside a run's model (:mod:`agnews_exp.evaluation.conformal`, lac);
+    without a coverage there are none.
 
     Raises:
         ConfigError: The coverage is no share, or there are no such answers, or they fitted the model (a cascade's).
     """
+    if coverage is None:
+        return ()
     if not 0 < coverage < 1:
         raise ConfigError(f"--sets {coverage:g}: it must lie between 0 and 1.", fix="--sets 0.95")
     stored = model.parent / PREDICTIONS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,12 @@ def test_a_run_with_costs_tells_them_in_the_terminal_and_the_result_and_refuses_
     test = result["decision"]["splits"]["test"]
     assert result["metrics"]["test/cost"] == test["default"]["estimate"]
     assert test["chosen"]["low"] <= test["chosen"]["estimate"] <= test["chosen"]["high"]
+    (project.root / "new.txt").write_text("the team won the match\nshares fell at the bank\n")
+    sets = project.agnews("predict", str(project.run_folders[0]), "new.txt", "--sets", "0.9")
+    assert sets.returncode == 0, sets.stderr
+    assert all(
+        set(json.loads(json.loads(line)["set"])) <= set(result["class_names"]) for line in sets.stdout.splitlines()
+    )
     refused = project.run(*words, "evaluation.costs={Sport: 5}")
     assert refused.returncode == 2
     assert "Did you mean 'Sports'" in refused.stderr
