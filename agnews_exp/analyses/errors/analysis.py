@@ -15,6 +15,7 @@ from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors import slices as slicing
 from agnews_exp.analyses.errors.confusions import (
     Confusion,
+    LabelNoise,
     Rate,
     confusions,
     contrasts,
@@ -34,9 +35,10 @@ from agnews_exp.data.csv_files import column_values
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import confusion_matrix
+from agnews_exp.evaluation.metrics import confusion_matrix, count_metric, margins_of
 from agnews_exp.evaluation.score_calibration import score_source, scores_for_calibration
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval
+from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
 WILSON = "95 % Wilson interval."
 _SHOWN, _WIDTH = 10, 90
@@ -64,14 +66,15 @@ def analyse(
 
     Returns:
         ``test/errors``, ``test/near_duplicate_rows``, ``test/macro_f1_without_near_duplicates``,
-        ``test/label_noise_share``, ``test/slices_found``, ``test/slices_confirmed`` and their like.
+        ``test/label_noise_share``, ``test/macro_f1_clean``, ``test/slices_found``, ``test/slices_confirmed``
+        and their like.
     """
     found = _Found(context, texts)
     headline = _confusions(found)
     _groups(found, n_length_bins)
     _hardest(found, n_hardest)
     if label_noise:
-        _label_noise(found)
+        _label_noise(found, resamples)
     settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
     _duplicates(found, near_duplicates, settings, resamples)
     if slices:
@@ -205,7 +208,7 @@ def _hardest(found: _Found, n: int) -> None:
         found.blocks.append(Table("hardest", "Hardest rows", columns, tuple(listed), note=note, shown=_SHOWN))
 
 
-def _label_noise(found: _Found) -> None:
+def _label_noise(found: _Found, resamples: int) -> None:
     try:
         source = score_source(found.context.answers["val"])
         scores = {split: scores_for_calibration(answer, source) for split, answer in found.context.answers.items()}
@@ -238,6 +241,33 @@ def _label_noise(found: _Found) -> None:
     columns = (*_ROW, Column("label_probability", ".3f"), *found.text_columns("text"))
     title = "Labels that are probably wrong"
     found.blocks.append(Table("label_noise", title, columns, tuple(listed), note=note, shown=_SHOWN))
+    found.blocks.append(_scores_on_clean_rows(found, doubtful, resamples))
+
+
+def _scores_on_clean_rows(found: _Found, doubtful: Mapping[str, LabelNoise], resamples: int) -> Table:
+    """Return scores on all rows and on those whose labels are not in doubt, and the best that noise leaves."""
+    cells: list[tuple[Cell, ...]] = []
+    for split, noise in doubtful.items():
+        labels, given = found.rows[split].labels, found.context.answers[split].labels
+        kept = np.delete(np.arange(len(labels)), noise.rows)
+        for metric in ("accuracy", "macro_f1") if len(kept) else ():
+            numbers = []
+            for rows in (np.arange(len(labels)), kept):
+                value = float(
+                    count_metric(metric, found.names)(margins_of(labels[rows], given[rows], len(found.names)))
+                )
+                ends = metric_interval(labels[rows], given[rows], metric, found.names, resamples=resamples)
+                numbers.append(Number(value, "metric", *ends))
+            found.metrics[f"{split}/{metric}_clean"] = float(numbers[1].value or 0.0)
+            best = Number(1 - noise.share, "metric") if metric == "accuracy" else None
+            cells.append((split, metric, numbers[0], len(kept), numbers[1], best))
+    note = (
+        "Rows in doubt are those that this model contradicts, so the score on the others flatters it. Best "
+        "possible: accuracy that a model without an error would be given, if all rows in doubt are labelled wrong. "
+        "95 % intervals: Wilson's for accuracy, else bootstrap."
+    )
+    columns = ("split", "metric", "all rows", "rows not in doubt", "on these", "best possible")
+    return Table("clean_scores", "Scores without doubtful labels", columns, tuple(cells), note=note)
 
 
 def _duplicates(found: _Found, wanted: bool, settings: dict[str, Any], resamples: int) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from agnews_exp.analyses.errors.analysis import analyse
@@ -69,6 +70,21 @@ def test_texts_stay_out_of_the_files_when_asked(context):
     parts = (context.splits.validation, context.splits.test, context.splits.train)
     assert not [text for rows in parts for text in rows.texts if text[:40] in written]
     assert "row_id" in written
+
+
+@pytest.mark.skipif(not extra, reason="needs the extra errors")
+def test_scores_without_doubtful_labels_stand_beside_those_of_all_rows(context):
+    labels = context.splits.test.labels.copy()
+    sure = np.flatnonzero(context.answers["test"].labels == labels)[:8]
+    labels[sure] = (labels[sure] + 1) % len(context.splits.class_names)  # wrong labels
+    noisy = replace(context, splits=replace(context.splits, test=replace(context.splits.test, labels=labels)))
+    found = analyse(noisy, near_duplicates=False, slices=False, resamples=100)
+    doubtful = np.isin(context.splits.test.row_ids, found.details["label_noise"]["test"]["row_ids"])
+    right = context.answers["test"].labels == labels
+    assert doubtful[sure].any()
+    assert found.metrics["test/accuracy_clean"] == pytest.approx(right[~doubtful].mean())
+    (table,) = [block for block in found.blocks if getattr(block, "name", "") == "clean_scores"]
+    assert str(table.rows[0][2]).startswith(f"{right.mean():.4f}")
 
 
 @pytest.mark.skipif(not extra, reason="needs the extra errors")
