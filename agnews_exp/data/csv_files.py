@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -337,6 +337,46 @@ def load_csv(
         reading=_to_remember(remembered, texts),
         uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
+
+
+def column_values(
+    data: Mapping[str, Any], parts: Mapping[str, TextRows], columns: Sequence[ColumnName], key: str
+) -> dict[str, dict[str, list[str]]]:
+    """Return further columns of the user's files for rows of splits: by column, by split, one text a row.
+
+    Args:
+        data: The resolved group ``data`` of a configuration.
+        parts: Rows by split (``train``, ``val``, ``test``); their ids say which rows of the files they are.
+        columns: Names or positions; what a row of JSON lacks is an empty text.
+        key: The configuration's key that names the columns.
+
+    Raises:
+        ConfigError: The data are no files with columns, or a column does not exist.
+    """
+    if not data.get("train_file") or Path(str(data["train_file"])).expanduser().is_dir():
+        raise ConfigError(
+            f"{key} names columns, and data={data.get('name')} has none.", fix="data=csv data.train_file=my.csv"
+        )
+    how = Reading(**{name: data[name] for name in ("delimiter", "quoting", "encoding", "has_header")})
+    texts = data["text_columns"] if isinstance(data["text_columns"], list) else [data["text_columns"]]
+    files = {
+        split: Path(str(data.get(f"{kind}_file") or data["train_file"])).expanduser()
+        for split, kind in (("train", "train"), ("val", "validation"), ("test", "test"))
+        if split in parts
+    }
+    found: dict[str, dict[str, list[str]]] = {str(column): {} for column in columns}
+    for path in dict.fromkeys(files.values()):
+        for column in columns:
+            one = replace(how, format="csv") if format_of(path) in (None, "text") else how
+            with open_table(path, one, [*texts, data["label_column"]]) as table:
+                if table.how.format not in ("json", "jsonl"):
+                    column_position(path, table.names, column, key)
+                values = [
+                    "" if row is None or row[0] is None else str(row[0]).strip() for _, row, _ in table.rows([column])
+                ]
+            for split in (split for split, file in files.items() if file == path):
+                found[str(column)][split] = [values[i] for i in parts[split].row_ids.tolist()]
+    return found
 
 
 def _to_remember(how: Reading, texts: list[ColumnName]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError, DataError, StorageError
 from agnews_exp.core.process import explain_os_error
 from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.csv_files import column_values
+from agnews_exp.evaluation.costs import cost_matrix
 from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
 from agnews_exp.models.answers import offers
 from agnews_exp.models.recipes import PretrainedEncoder, locate
@@ -62,6 +64,13 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
     """
     evaluation, settings = checked.run.evaluation, checked.run.trainer
     check_metrics(evaluation, splits.validation.labels, splits.class_names)
+    if evaluation.costs is not None:
+        cost_matrix(evaluation.costs, splits.class_names)
+    if evaluation.slices:
+        column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
+    if evaluation.cluster_column is not None:
+        column = [evaluation.cluster_column]
+        column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
         check_folds(evaluation.folds, splits.train, splits.class_names)
     if checked.run.model.family == "transformer":
