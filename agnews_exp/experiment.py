@@ -335,7 +335,7 @@ def _judge_and_write(
         metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     stored = {name: rows for name, rows in parts.items() if name != "train"}
     if folds:
-        stored["cv"], answers["cv"] = splits.train, folds.predictions
+        stored["cv"], answers["cv"] = folds.rows, folds.predictions
     held_out = folds.folds if folds else None
     write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
     if "test" in parts:
@@ -371,6 +371,7 @@ def _judge_and_write(
             "name": checked.run.data.name,
             "source": checked.run.data.name if splits.source == "csv" else splits.source,
             "location": splits.location,
+            "split": checked.run.split.model_dump(),
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),
             "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},

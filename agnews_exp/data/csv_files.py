@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,6 +66,34 @@ class Intake:
             self.notes.append(f"{path.name}: {n:,} rows {what} ({verb}; {self.how.key(name)}=refuse, drop or keep).")
 
 
+@dataclass(frozen=True)
+class SplitKey:
+    """The column whose values rows are split by."""
+
+    split: str  # ``group`` or ``time``
+    column: ColumnName
+
+    def read(self, value: Any) -> str:
+        """Return a row's group, or its moment as ISO 8601 in UTC, which sorts as text.
+
+        Raises:
+            ValueError: There is none, or it is no date.
+        """
+        if isinstance(value, date):
+            value = value.isoformat()
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise ValueError(f"{shown(str(self.column))} is empty, which split={self.split} goes by")
+        if self.split == "group":
+            return text
+        try:
+            found = datetime.fromisoformat(text)
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError(f"{shown(text)} is no ISO 8601 date, such as 2026-11-29 or 2026-11-29T21:42:00Z") from None
+        return found.isoformat(timespec="microseconds")
+
+
 def read_file(
     path: Path,
     text_columns: Sequence[ColumnName],
@@ -72,6 +101,7 @@ def read_file(
     labels: Labels,
     how: Reading,
     intake: Intake | None = None,
+    key: SplitKey | None = None,
 ) -> TextRows:
     """Read one labelled file.
 
@@ -82,6 +112,7 @@ def read_file(
         labels: The classes; extended in place when open.
         how: The way it is read.
         intake: The treatment of doubtful rows; None refuses empty texts and keeps the others without a word.
+        key: The column that the rows are split by.
 
     Returns:
         The rows; ``row_ids`` number all rows of the file, those that were dropped too.
@@ -92,23 +123,30 @@ def read_file(
     """
     given, intake = intake, intake or Intake()
     texts: list[str] = []
+    keys: list[str] = []
     indices, lines, row_ids = array("q"), array("q"), array("q")
     bad = BadLines()
     with reading(path):
         if how.format is None and format_of(path) in (None, "text"):
             how = replace(how, format="csv")
-    with open_table(path, how, [*text_columns, label_column]) as table:
+    with open_table(path, how, [*text_columns, label_column, *([key.column] if key else [])]) as table:
         intake.how = table.how
         columns = _check_columns(table, text_columns, label_column)
+        if key and table.how.format not in ("json", "jsonl"):
+            column_position(path, table.names, key.column, "split.column")
+        asked = [*columns, key.column] if key else columns
         n_rows = empty = 0
         find = labels.find
-        for line, values, reason in table.rows(columns):
+        for line, values, reason in table.rows(asked):
             if values is None:
                 bad.add(line, reason or "it cannot be read")
                 bad.fix = table.how.advice(reason or "") or bad.fix
                 continue
             n_rows += 1
             try:
+                if key:
+                    *values, mark = values
+                    mark = key.read(mark)
                 text = joined_text(values[:-1])
                 label = label_text(values[-1])
                 if not text or text.isspace():
@@ -129,6 +167,8 @@ def read_file(
             texts.append(text)
             lines.append(line)
             row_ids.append(n_rows - 1)
+            if key:
+                keys.append(mark)
             if given is not None and len(columns) > 2:
                 for name, value in zip(columns, values[:-1], strict=False):
                     intake.short.setdefault(str(name), []).append(value if len(value) <= SHORT else None)
@@ -137,6 +177,8 @@ def read_file(
     if bad.total:
         raise bad.error(path)
     rows = as_rows(path, texts, indices, row_ids)
+    if key:
+        rows = replace(rows, keys=keys)
     if given is not None:
         intake.count(path, "empty_texts", empty, intake.empty_texts, "have no text")
         rows = _without_repeats(path, rows, lines, intake)
@@ -244,6 +286,8 @@ def load_csv(
     test_file: str | Path | None = None,
     text_columns: Annotated[list[ColumnName], Field(min_length=1)] | ColumnName = "text",
     label_column: ColumnName = "label",
+    split: str = "stratified",
+    split_column: ColumnName | None = None,
     delimiter: Annotated[str, Field(pattern=r'^(auto|tab|[^\r\n"])$')] = "auto",
     quoting: Literal["auto", "csv", "none"] = "auto",
     encoding: str = "auto",
@@ -263,6 +307,8 @@ def load_csv(
         test_file: Own test rows; None cuts them from the training file.
         text_columns: Names of the columns that are joined with one space; positions (0-based) without header.
         label_column: Name or position of the column with the class, any string. Class names are sorted.
+        split: ``group`` or ``time`` where rows are split by a column's values; any other word needs none.
+        split_column: Name or position of that column.
         delimiter: One character, ``tab``, or ``auto``: a tab for ``.tsv``, else the one that gives the columns.
         quoting: ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: as ``csv``, but rows that
             quotes seem to join are refused.
@@ -290,8 +336,10 @@ def load_csv(
     intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
     how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header)
 
+    key = None if split_column is None else SplitKey(split, split_column)
+
     def read(file: str | Path) -> TextRows:
-        return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake)
+        return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake, key)
 
     train = read(train_file)
     remembered = intake.how
@@ -322,7 +370,7 @@ def load_csv(
             order[index] = class_names.index(new)
 
     def renumber(rows: TextRows) -> TextRows:
-        rows = TextRows(rows.texts, order[rows.labels], rows.row_ids)
+        rows = replace(rows, labels=order[rows.labels])
         return rows if rows.labels.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.labels >= 0))
 
     validation, test = (None if rows is None else renumber(rows) for rows in own)

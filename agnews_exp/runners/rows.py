@@ -69,6 +69,7 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
         drawn = checked.run.seed if checked.run.subset_seed == "seed" else checked.run.subset_seed
         return make_splits(
             corpus,
+            split=checked.run.split.name,
             split_seed=checked.run.split_seed,
             validation_size=checked.run.data.validation_size,
             test_size=checked.run.data.test_size,
