@@ -268,8 +268,8 @@ def _cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -
     values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
     if len(values) < 2:
         raise DataError(
-            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str(values[0]))}), too few to cut "
-            f"{name} rows off; at least 3 are needed for training, validation and test.",
+            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str(values[0]))}), too few "
+            f"to cut {name} rows off; at least 3 are needed for training, validation and test.",
             fix="another split.column, or split=stratified",
         )
     if split == "time":
