@@ -336,7 +336,7 @@ def load_csv(
     intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
     how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header)
 
-    key = None if split_column is None else SplitKey(split, split_column)
+    key = SplitKey(split, split_column) if split in ("group", "time") and split_column is not None else None
 
     def read(file: str | Path) -> TextRows:
         return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake, key)
