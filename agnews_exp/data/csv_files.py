@@ -149,6 +149,8 @@ def read_file(
                     mark = key.read(mark)
                 text = joined_text(values[:-1])
                 label = label_text(values[-1])
+                if how.classes and label not in how.classes:
+                    label = _class_of(label, how.classes)
                 if not text or text.isspace():
                     empty += 1
                     if intake.empty_texts == "refuse":
@@ -183,6 +185,14 @@ def read_file(
         intake.count(path, "empty_texts", empty, intake.empty_texts, "have no text")
         rows = _without_repeats(path, rows, lines, intake)
     return rows
+
+
+def _class_of(label: str, classes: Sequence[str]) -> str:
+    if not label.isdecimal() or int(label) >= len(classes):
+        raise ValueError(
+            f"the label {shown(label)} is no class from 0 to {len(classes) - 1}; -1 marks rows without one"
+        )
+    return classes[int(label)]
 
 
 def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: ColumnName) -> list[ColumnName]:
@@ -292,6 +302,7 @@ def load_csv(
     quoting: Literal["auto", "csv", "none"] = "auto",
     encoding: str = "auto",
     has_header: bool = True,
+    class_names: list[str] | None = None,
     empty_texts: Treatment = "refuse",
     duplicate_rows: Treatment = "keep",
     conflicting_labels: Treatment = "keep",
@@ -314,6 +325,7 @@ def load_csv(
             quotes seem to join are refused.
         encoding: Of text files; ``auto`` is UTF-8 unless the first bytes say otherwise.
         has_header: Whether the first row of a table names its columns.
+        class_names: Names of classes that the files number from 0; None where the label column names them.
         empty_texts: Treatment of rows without text.
         duplicate_rows: Treatment of rows whose text and class stand in an earlier one; ``drop`` keeps the first.
         conflicting_labels: Treatment of rows whose text stands in another class too; ``drop`` drops them all.
@@ -334,7 +346,8 @@ def load_csv(
     texts = text_columns if isinstance(text_columns, list) else [text_columns]
     labels = Labels()
     intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
-    how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header)
+    how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header,
+                  classes=tuple(class_names or ()))  # fmt: skip
 
     key = SplitKey(split, split_column) if split in ("group", "time") and split_column is not None else None
 

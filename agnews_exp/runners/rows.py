@@ -50,7 +50,8 @@ def load_judged(folder: Path, settings: Any) -> FittedModel:
 def needs_network(checked: CheckedConfig) -> bool:
     """Return whether the configured data would be downloaded, or are in a cache of downloads."""
     data = checked.plain["data"]
-    return bool(data.get("download")) and not data.get("dir")
+    hub = str(data["_target_"]).endswith(".load_hf") and not Path(data["path"] or ".").expanduser().is_dir()
+    return hub or (bool(data.get("download")) and not data.get("dir"))
 
 
 def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:

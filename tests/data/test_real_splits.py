@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.csv_files import load_csv
 from agnews_exp.data.splits import make_folds, make_splits, stratified
@@ -123,11 +125,15 @@ def test_a_group_that_gives_the_class_away_counts_for_nothing_under_its_split(pr
     refused = project.agnews("compare", *(folder.name for folder in project.run_folders))
     assert refused.returncode == 2
     assert "split=group split.column=key" in refused.stderr
-    for wrong, said in ((["split=group"], "needs split.column"), (["split=group", "split.column=autor"], "autor")):
-        failed = project.run(*words, *wrong)
-        assert failed.returncode == 2
-        assert said in failed.stderr
-        assert "Traceback" not in failed.stderr
+
+
+def test_a_split_by_a_column_needs_one_and_others_take_none(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,author\na,b,c\n")
+    with pytest.raises(ConfigError, match=r"(?s)split\.column=autor.*no such column.*fix: split\.column=author$"):
+        load_csv(train_file=tmp_path / "a.csv", split="group", split_column="autor")
+    for words, said in ((["split=group"], "needs split.column"), (["split.column=a"], "takes no split.column")):
+        with pytest.raises(ConfigError, match=said):
+            check_config(compose_config(["data=csv", "data.train_file=a.csv", *words]))
 
 
 def test_folds_in_time_answer_all_rows_but_those_of_the_first_window(project):
