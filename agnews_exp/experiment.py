@@ -28,7 +28,7 @@ from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.rows import load_splits, pinned_data
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
@@ -135,7 +135,7 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    plain = checked.plain | {"model": pinned(checked.plain["model"]), "data": pinned_data(checked.plain["data"])}
     checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))

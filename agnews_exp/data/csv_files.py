@@ -369,18 +369,18 @@ def load_csv(
     counts = np.bincount(train.labels, minlength=len(names))
     rare = {name: int(counts[i]) for name, i in labels.index.items() if counts[i] < rare_rows}
     meaning = _without_rare(names, rare, rare_classes, rare_rows, intake)
-    class_names = tuple(sorted({name for name in meaning.values() if name is not None}))
-    if len(class_names) < 2:
+    known = tuple(sorted({name for name in meaning.values() if name is not None}))
+    if len(known) < 2:
         raise DataError(
-            f"data.rare_classes={rare_classes} leaves {len(class_names)} class; there must be at least two.",
+            f"data.rare_classes={rare_classes} leaves {len(known)} class; there must be at least two.",
             fix="data.rare_classes=keep, or a smaller data.rare_rows",
         )
-    intake.notes += [*_look_alike(class_names), *leaks]
+    intake.notes += [*_look_alike(known), *leaks]
     # Classes were numbered as they came; sorted names make the numbering independent of the row order.
     order = np.full(len(names), -1, dtype=np.int64)
     for name, index in labels.index.items():
         if (new := meaning[name]) is not None:
-            order[index] = class_names.index(new)
+            order[index] = known.index(new)
 
     def renumber(rows: TextRows) -> TextRows:
         rows = replace(rows, labels=order[rows.labels])
@@ -392,7 +392,7 @@ def load_csv(
         renumber(train),
         validation,
         test,
-        class_names,
+        known,
         source="csv",
         location=", ".join(files),
         notes=tuple(intake.notes),

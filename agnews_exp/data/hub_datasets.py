@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from agnews_exp.data.files import listed, reading
 from agnews_exp.data.hub import call_hub, fetch_dataset_file
 from agnews_exp.data.tables import ColumnName
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -82,7 +84,7 @@ def load_hf(
     else:
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
             raise ConfigError(f"data.path={path} is neither a folder nor owner/name of a data set on the hub.")
-        commit, files = _ask_for_files(path, revision, Path(cache_dir), hub_timeout)
+        commit, files = ask_for_files(path, revision, Path(cache_dir), hub_timeout)
         location = f"https://huggingface.co/datasets/{path}@{commit}"
 
         def fetch(name: str) -> Path:
@@ -119,8 +121,18 @@ def load_hf(
     return replace(corpus, source="hf:folder" if local else f"hf:{path}", location=location)
 
 
-def _ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: float) -> tuple[str, list[str]]:
-    """Return the commit and the names of its files; without a network, those of the newest listing in the cache."""
+def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: float) -> tuple[str, list[str]]:
+    """Return the commit and the names of its files; without a network, those of the newest listing in the cache.
+
+    Args:
+        path: Such as ``stanfordnlp/imdb``.
+        revision: Commit, tag or branch; None is the newest commit.
+        cache_dir: Folder of the project's caches.
+        timeout: Seconds that the hub has to answer.
+
+    Raises:
+        DataError: The hub does not tell, and the cache does not know.
+    """
     import os
 
     from huggingface_hub import HfApi, constants
@@ -141,6 +153,7 @@ def _ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: fl
         ))  # fmt: skip
     except DataError:
         if revision is None and known:
+            logger.warning("The hub does not give the newest %s: %s is taken from the cache", path, known[-1].stem)
             return known[-1].stem, json.loads(known[-1].read_text("utf-8"))
         raise
     files = sorted(file.rfilename for file in info.siblings or ())
@@ -168,7 +181,7 @@ def _explained(path: str, call: Callable[[], T]) -> T:
             fix = "data.revision=null, or a commit, tag or branch that it has"
         elif isinstance(cause, RepositoryNotFoundError | HfHubHTTPError):
             fix = "check data.path (owner/name); a private data set needs `hf auth login` or HF_TOKEN"
-        raise DataError(str(error).partition("\n  fix: ")[0], fix=fix) from cause
+        raise DataError(error.message, fix=fix) from cause
 
 
 def _read_card(path: Path) -> dict[str, Any]:

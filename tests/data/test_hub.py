@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pyarrow
 import pyarrow.parquet
 import pytest
+import yaml
 
 from agnews_exp.core.errors import ConfigError, DataError, StorageError
 from agnews_exp.data.bundled import load_ag_news
@@ -329,13 +330,19 @@ def test_what_the_hub_refuses_is_said_with_what_helps(hub, tmp_path, monkeypatch
         load_hf()
 
 
-def test_a_run_on_a_folder_of_the_hub_says_where_its_rows_are_from(project, tmp_path):
-    for name, content in layout(tmp_path, ["sport", "arts"]).items():
+def test_a_run_records_the_commit_or_the_folder_of_its_rows(hub, project, tmp_path):
+    hub.files = layout(tmp_path, ["sport", "arts"])
+    for name, content in hub.files.items():
         (project.root / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / "mine" / name).write_bytes(content)
-    done = project.run("data=hf", "data.path=mine", "data.text_columns=[body]", "data.label_column=topic",
-                       "model=dummy", "features=bow", "tracking.enabled=false")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    data = project.result()["data"]
-    assert data["rows"] == {"train": 42, "val": 8, "test": 9}
-    assert data["location"] == str((project.root / "mine").resolve())
+    words = ["data=hf", "data.text_columns=[body]", "data.label_column=topic", "model=dummy", "features=bow"]
+    local = {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    for path, place, commit in (("mine", str((project.root / "mine").resolve()), None),
+                                (REPOSITORY, f"https://huggingface.co/datasets/{REPOSITORY}@{REVISION}", REVISION)):  # fmt: skip
+        done = project.run(*words, f"data.path={path}", "tracking.enabled=false", "force=true", env=local)
+        assert done.returncode == 0, done.stderr
+        data = project.result(project.run_folders[-1])["data"]
+        assert data["rows"] == {"train": 42, "val": 8, "test": 9}
+        assert data["location"] == place
+        stored = yaml.safe_load((project.run_folders[-1] / "config.yaml").read_text())["data"]
+        assert stored["revision"] == commit
