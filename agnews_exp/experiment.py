@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from agnews_exp.config.compose import refuse_several
+from agnews_exp.config.compose import refuse_saved, refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -74,6 +74,7 @@ def run(cfg: DictConfig) -> float:
     hydra = HydraConfig.get()
     path = Path(hydra.runtime.output_dir)
     try:
+        refuse_saved(hydra)
         refuse_several(list(hydra.overrides.task))
         outcome = execute(cfg, path)
     except Pruned as stop:

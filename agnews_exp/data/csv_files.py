@@ -222,12 +222,10 @@ def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: Colu
     fixes = []
     answer = str(label)
     if answer in missing:
-        answer = (
-            nearest(answer[:200], [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
-        )
+        answer = nearest(answer, [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
         fixes += [fixed(how.key("label_column"), answer)] if answer else []
     if absent := [str(name) for name in text_columns if str(name) in missing]:
-        like = [nearest(name[:200], guess.texts) for name in absent]
+        like = [nearest(name, guess.texts) for name in absent]
         if all(like):
             found = [next((n for n in [nearest(str(name), guess.texts)] if n), str(name)) if str(name) in missing
                      else str(name) for name in text_columns]  # fmt: skip

@@ -178,7 +178,7 @@ def column_position(path: Path | None, names: Sequence[ColumnName], wanted: Colu
             f"{said}: without a header, columns are numbered 0 to {len(names) - 1} in {where}.",
             fix=f"{key}{' ' if key.startswith('--') else '='}<number>, or {header}",
         )
-    guess = str(names[0]) if len(names) == 1 else nearest(str(wanted)[:200], [str(n) for n in names])
+    guess = str(names[0]) if len(names) == 1 else nearest(str(wanted), [str(n) for n in names])
     raise ConfigError(
         f"{said}: {where} has no such column.\n  its columns: {listed(names)}",
         fix=fixed(key, guess if key.startswith("--") or key.endswith(("label_column", "split.column")) else [guess])
@@ -523,7 +523,7 @@ def _values(item: Any, columns: Sequence[ColumnName]) -> tuple[Sequence[Any] | N
     keys = [str(name) for name in columns]
     for key in keys:
         if key not in item:
-            guess = nearest(key[:200], [name for name in item if len(name) <= 200])
+            guess = nearest(key, item)
             return None, f"no key {shown(key)}" + (f" (did you mean {guess!r}?)" if guess else "")
     return [item[key] for key in keys], None
 

@@ -337,8 +337,11 @@ def test_a_run_records_the_commit_or_the_folder_of_its_rows(hub, project, tmp_pa
         (project.root / "mine" / name).write_bytes(content)
     words = ["data=hf", "data.text_columns=[body]", "data.label_column=topic", "model=dummy", "features=bow"]
     local = {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    for path, place, commit in (("mine", str((project.root / "mine").resolve()), None),
-                                (REPOSITORY, f"https://huggingface.co/datasets/{REPOSITORY}@{REVISION}", REVISION)):  # fmt: skip
+    online = f"https://huggingface.co/datasets/{REPOSITORY}@{REVISION}"
+    for path, place, commit in (
+        ("mine", str((project.root / "mine").resolve()), None),
+        (REPOSITORY, online, REVISION),
+    ):
         done = project.run(*words, f"data.path={path}", "tracking.enabled=false", "force=true", env=local)
         assert done.returncode == 0, done.stderr
         data = project.result(project.run_folders[-1])["data"]
