@@ -60,13 +60,6 @@ class SplitConfig(_Group):
     name: Literal["stratified", "group", "time", "files"] = "stratified"
     column: str | int | None = Field(None, description="the column that split=group and split=time go by")
 
-    @model_validator(mode="after")
-    def _column_fits(self) -> Self:
-        if (self.name in ("group", "time")) != (self.column is not None):
-            verb = "needs" if self.column is None else "takes no"
-            raise ValueError(f"split={self.name} {verb} split.column (split=group and split=time go by a column)")
-        return self
-
 
 class SubsetConfig(BaseModel):
     """The way of taking ``data_fraction`` of the training rows."""
