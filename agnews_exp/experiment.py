@@ -28,7 +28,7 @@ from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.rows import load_splits, pinned_data
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
@@ -136,7 +136,7 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    plain = checked.plain | {"model": pinned(checked.plain["model"]), "data": pinned_data(checked.plain["data"])}
     checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -368,7 +368,7 @@ def _judge_and_write(
         if answers["val"].probabilities is None:
             notes.append("evaluation.costs: the model gives no probabilities, so its own answers are all there is.")
     if folds:
-        stored["cv"], answers["cv"] = splits.train, folds.predictions
+        stored["cv"], answers["cv"] = folds.rows, folds.predictions
     held_out = folds.folds if folds else None
     write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
     if "test" in parts:
@@ -406,6 +406,7 @@ def _judge_and_write(
             "name": checked.run.data.name,
             "source": checked.run.data.name if splits.source == "csv" else splits.source,
             "location": splits.location,
+            "split": checked.run.split.model_dump(),
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),
             "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},

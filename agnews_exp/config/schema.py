@@ -54,6 +54,13 @@ class DataConfig(BaseModel):
     test_size: OpenFraction = Field(0.15, description="share cut off as test where the source has no test rows")
 
 
+class SplitConfig(_Group):
+    """The way of dividing the rows into training, validation and test rows."""
+
+    name: Literal["stratified", "group", "time", "files"] = "stratified"
+    column: str | int | None = Field(None, description="the column that split=group and split=time go by")
+
+
 class SubsetConfig(BaseModel):
     """The way of taking ``data_fraction`` of the training rows."""
 
@@ -202,6 +209,7 @@ class RunConfig(_Group):
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig
+    split: SplitConfig = SplitConfig()
     subset: SubsetConfig
     features: FeaturesConfig
     model: ModelConfig

@@ -38,7 +38,7 @@ SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
 
-_GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
+_GROUPS = ("data", "split", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 """MLflow's words; it has none for a run that a search gave up on, which tags say."""
