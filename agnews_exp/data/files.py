@@ -206,14 +206,8 @@ _MARKS = {
 def find_encoding(head: bytes, name: str, asked: str, remembered: str | None = None) -> str:
     """Return the encoding of a text from its first bytes.
 
-    A byte-order mark decides, then zero bytes in every other place (UTF-16), then what is remembered, else UTF-8:
-    anything beyond that would be a guess.
-
-    Args:
-        head: The first bytes.
-        name: Of the file, for messages.
-        asked: An encoding, or ``auto``.
-        remembered: The encoding of earlier files of its kind.
+    A byte-order mark decides, then zero bytes in every other place (UTF-16), then what is remembered of earlier files
+    of its kind, else UTF-8: anything beyond that would be a guess. What was asked for, unless ``auto``, goes first.
 
     Raises:
         DataError: The byte-order mark is of another encoding than UTF-8, which was asked for.
@@ -262,11 +256,7 @@ def open_text(
 
 
 def check_encoding(encoding: str, key: str) -> None:
-    """Raise unless there is such an encoding.
-
-    Raises:
-        ConfigError: There is none, or it is of no texts.
-    """
+    """Raise a ConfigError unless there is such an encoding of texts."""
     try:
         "".encode(encoding, "surrogateescape")
     except (LookupError, ValueError) as error:  # ValueError: its codec cannot read files, such as idna
@@ -407,11 +397,7 @@ class BadLines:
 
 
 def as_rows(path: Path, texts: list[str], indices: array[int], row_ids: array[int] | None = None) -> TextRows:
-    """Build the rows of one file.
-
-    Raises:
-        DataError: There are none.
-    """
+    """Build the rows of one file; a DataError where there are none."""
     if not texts:
         raise empty_file(path)
     ids = np.arange(len(texts), dtype=np.int64) if row_ids is None else np.array(row_ids, dtype=np.int64)

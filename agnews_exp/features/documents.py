@@ -73,12 +73,8 @@ def document_features(text: str) -> list[float]:
 class DocumentFeatures(TextTransformer):
     """Texts to a dense (n, 12) matrix of document features.
 
-    Args:
-        scale: ``standard`` gives every column mean 0 and variance 1 over the texts it was fitted on; ``none``
-            leaves the raw numbers.
-
-    Attributes:
-        scaler_: The fitted StandardScaler, or None.
+    With ``scale=standard`` every column has mean 0 and variance 1 over the texts it was fitted on; with ``none`` it has
+    the raw numbers.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"scale": [StrOptions({"standard", "none"})]}
