@@ -139,10 +139,11 @@ class Watch:
     Args:
         folder: A run's folder, or a sweep's with its jobs' folders.
         store: Where to.
+        over: Is set when the work is over.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
-        self._folder, self._store = folder, store
+    def __init__(self, folder: Path, store: Store, over: threading.Event) -> None:
+        self._folder, self._store, self._over = folder, store, over
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._known: dict[Path, str] = {}
         self._monitors: dict[Path, Any] = {}
@@ -200,7 +201,8 @@ class Watch:
         if run_id is None or is_sweep(folder):
             return
         if self._known.setdefault(folder, run_id) != run_id:  # an earlier attempt of a job, whose folder was cleared
-            self._store.client.set_terminated(self._known[folder], "FAILED")
+            # Amid the last look of a killed sweep the next call may already begin a job anew.
+            self._store.client.set_terminated(self._known[folder], "KILLED" if self._over.is_set() else "FAILED")
             self._known[folder] = run_id
         if state is not None and state.status == "running":
             self._start_monitor(folder, settings, run_id)
@@ -242,7 +244,7 @@ def watch(folder: Path, store: Store, over: threading.Event) -> str | None:
     Returns:
         What could not be mirrored in the end, or None.
     """
-    looking = Watch(folder, store)
+    looking = Watch(folder, store, over)
     pause = LOOK_SECONDS
     while not over.wait(pause):
         try:

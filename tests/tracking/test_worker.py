@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -90,6 +92,25 @@ def test_what_is_not_tracked_and_the_job_of_a_sweep_have_no_worker_of_their_own(
     mirroring.start()
     assert workers() == []
     assert mirroring.finish() is None
+
+
+@pytest.mark.parametrize(("over", "end"), [(False, "FAILED"), (True, "KILLED")])
+def test_a_cleared_attempt_failed_where_its_sweep_tries_again_and_was_killed_where_the_next_call_does(
+    records, over, end
+):
+    event = threading.Event()
+    sweep = records.sweep("s", {}, status="running")
+    looking = worker.Watch(sweep, Store(records.plain()), event)
+    for started in ("2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"):
+        shutil.rmtree(sweep / "0", ignore_errors=True)
+        folder = records.begun("sweeps/s/0")
+        status = record.read_json(folder.path / record.STATUS)
+        record.write_json(folder.path / record.STATUS, status | {"started": started})
+        looking.look(ended=False)
+        if over:  # its parent was killed; the next call begins the job anew while this worker still looks
+            event.set()
+    ends = [run.info.status for run in runs_of(records) if run.data.tags.get("kind") != "sweep"]
+    assert sorted(ends) == sorted([end, "RUNNING"])
 
 
 KILLED = """
