@@ -235,24 +235,19 @@ def is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
 
 
-def open_text(
-    path: Path,
-    encoding: str,
-    *,
-    errors: str = "surrogateescape",
-    bounded_lines: bool = True,
-    key: str = "data.encoding",
-) -> IO[str]:
+def open_text(path: Path, encoding: str, *, bounded_lines: bool = True, key: str = "data.encoding") -> IO[str]:
     """Open a text file without translating line ends; a UTF-8 byte-order mark is skipped.
 
-    Reading raises DataError for a file that expands without end and, with ``bounded_lines``, for a line without end.
+    Bytes that cannot be decoded become surrogates (``surrogateescape``). Reading raises DataError for a file that
+    expands without end and, with ``bounded_lines``, for a line without end.
 
     Raises:
         ConfigError: There is no such encoding.
     """
     check_encoding(encoding, key)
     stream = open_bytes(path, longest_line=LONGEST_LINE if bounded_lines else None)
-    return io.TextIOWrapper(stream, encoding="utf-8-sig" if is_utf8(encoding) else encoding, errors=errors, newline="")
+    codec = "utf-8-sig" if is_utf8(encoding) else encoding
+    return io.TextIOWrapper(stream, encoding=codec, errors="surrogateescape", newline="")
 
 
 def check_encoding(encoding: str, key: str) -> None:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import ConfigError, DataError, needs
 from agnews_exp.features.preprocessing import TextTransformer
-from agnews_exp.ngrams.fitting import portable_log
+from agnews_exp.ngrams.fitting import pack_terms, portable_log, unpack_terms
 
 _FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
 
@@ -224,7 +224,7 @@ def _positive() -> Interval:
 class _PooledWordVectors(TextTransformer):
     """The base of both kinds of static embeddings: tokens, word index, pooling, saving.
 
-    The words are kept as one UTF-8 byte array with end offsets, which is compact and saves without pickle.
+    The words are kept packed, which is compact and saves without pickle.
     """
 
     pooling: Pooling
@@ -242,9 +242,7 @@ class _PooledWordVectors(TextTransformer):
         self._validate_params()
         tokens = self._tokens(X)
         words, self.vectors_ = self._word_vectors(tokens)
-        encoded = [word.encode("utf-8", "surrogatepass") for word in words]
-        self.word_bytes_ = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
-        self.word_ends_ = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+        self.word_text_, self.word_lengths_ = pack_terms(words)
         self._index = {word: i for i, word in enumerate(words)}
         needs_idf = self.pooling == "tfidf_mean"
         self.idf_ = smooth_idf([self._known_ids(t) for t in tokens], len(words)) if needs_idf else None
@@ -260,9 +258,7 @@ class _PooledWordVectors(TextTransformer):
     def words(self) -> list[str]:
         """Return the V known words, in the order of ``vectors_``."""
         check_is_fitted(self, "vectors_")
-        joined, ends = self.word_bytes_.tobytes(), self.word_ends_.tolist()
-        starts = [0, *ends[:-1]]
-        return [joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
+        return unpack_terms(self.word_text_, self.word_lengths_)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns, such as ``mean_0``."""
