@@ -11,7 +11,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,11 +195,6 @@ def sort_value(cell: Cell) -> float | None:
     if isinstance(value, bool | str) or value is None or not math.isfinite(value):
         return None
     return float(value)
-
-
-def text_block(lines: Iterable[str], title: str = "") -> list[Text]:
-    """Return sentences as paragraphs, the first under a title."""
-    return [Text(line, title if place == 0 else "") for place, line in enumerate(lines)]
 
 
 # CSV

@@ -252,11 +252,7 @@ def stored_config(run: RunFolder) -> CheckedConfig:
 
 @contextmanager
 def steps(total: int, what: str) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yield a function to call after each step with its name.
-
-    Yields:
-        A function to call after each step with its name.
-    """
+    """Show a bar on a terminal, nothing elsewhere; yield a function to call after each step with its name."""
     from rich.console import Console
     from rich.progress import Progress
 

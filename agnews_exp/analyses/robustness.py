@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from agnews_exp.analyses.findings import Column, Findings, Number, Row, Table, Text, text_block
+from agnews_exp.analyses.findings import Column, Findings, Number, Row, Table, Text
 from agnews_exp.analyses.performing import AnalysisContext, analysis, steps
 from agnews_exp.analyses.perturbations import (
     DESCRIPTIONS,
@@ -225,7 +225,7 @@ def _blocks(
     rows: TextRows, texts: Mapping[Variant, list[str]], drops: Sequence[Drop], seed: int, n: int, notes: Sequence[str]
 ) -> tuple[Table | Chart | Text, ...]:
     if not drops:
-        return tuple(text_block(notes))
+        return tuple(map(Text, notes))
     before = ", ".join(f"{name} {pair.b.estimate:.4f}" for name, pair in drops[0].metrics.items())
     note = (
         f"Unchanged texts: {before}. Change: perturbed minus unchanged on the same rows, with paired bootstrap "
@@ -252,7 +252,7 @@ def _blocks(
     strengths = strengths_chart(drops)
     return (
         Table("drops", f"Robustness on {len(rows):,} test rows", columns, changes, note=note),
-        *text_block(notes),
+        *map(Text, notes),
         drops_chart(drops),
         *([strengths] if strengths else []),
         *([Table("examples", "Changed texts", example_columns, tuple(examples), folded=True)] if examples else []),

@@ -77,10 +77,7 @@ class BatchPlan:
 def evaluation_batches(lengths: Rows, batch_size: int, token_budget: int | None) -> list[Rows]:
     """Return batches for prediction: every row once, longest first, so that memory runs out at once or never.
 
-    Args:
-        lengths: Shape (n,), int64, tokens of each row.
-        batch_size: Rows in a batch at most.
-        token_budget: Rows times the longest row's tokens at most, or None.
+    ``lengths``, shape (n,), int64, are tokens; ``token_budget`` bounds a batch's rows times its longest row's tokens.
     """
     return _cut(np.argsort(-lengths, kind="stable"), lengths, batch_size, token_budget)
 

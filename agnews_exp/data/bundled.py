@@ -200,15 +200,7 @@ def load_auto(
     """Load AG News from ``dir``, else from the hub, else the shipped sample; a warning says which and why.
 
     Only absence leads to the next source: files that are there but have bad lines are an error, because
-    falling back would hide the damage.
-
-    Args:
-        dir: Folder with the official files, or None.
-        download: Whether the hub may be asked.
-        repository: As in :func:`load_ag_news`.
-        revision: As in :func:`load_ag_news`.
-        hub_timeout: Seconds the hub has to answer, at most ten.
-        cache_dir: Folder for downloaded files.
+    falling back would hide the damage. Arguments are those of :func:`load_ag_news`; the hub has ten seconds at most.
 
     Raises:
         DataError: The files in ``dir`` have bad lines.

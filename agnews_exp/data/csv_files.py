@@ -307,29 +307,7 @@ def load_csv(
     rare_classes: Literal["refuse", "drop", "merge", "keep"] = "refuse",
     rare_rows: Annotated[int, Field(ge=2)] = 7,
 ) -> Corpus:
-    """Load a corpus from the user's files.
-
-    Args:
-        train_file: ``.csv``, ``.tsv``, ``.jsonl``, ``.json``, ``.parquet``, ``.xlsx``, ``.ods``, also packed, or a
-            folder with one sub-folder of text files for each class. Relative to the current folder.
-        validation_file: Own validation rows; None cuts them from the training file.
-        test_file: Own test rows; None cuts them from the training file.
-        text_columns: Names of the columns that are joined with one space; positions (0-based) without header.
-        label_column: Name or position of the column with the class, any string. Class names are sorted.
-        split: ``group`` or ``time`` where rows are split by a column's values; any other word needs none.
-        split_column: Name or position of that column.
-        delimiter: One character, ``tab``, or ``auto``: a tab for ``.tsv``, else the one that gives the columns.
-        quoting: ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: as ``csv``, but rows that
-            quotes seem to join are refused.
-        encoding: Of text files; ``auto`` is UTF-8 unless the first bytes say otherwise.
-        has_header: Whether the first row of a table names its columns.
-        class_names: Names of classes that the files number from 0; None where the label column names them.
-        empty_texts: Treatment of rows without text.
-        duplicate_rows: Treatment of rows whose text and class stand in an earlier one; ``drop`` keeps the first.
-        conflicting_labels: Treatment of rows whose text stands in another class too; ``drop`` drops them all.
-        rare_classes: Classes with fewer than ``rare_rows`` training rows: ``drop`` them, ``merge`` them into the class
-            ``other``, ``keep`` them for training alone, or ``refuse`` where validation or test would have none.
-        rare_rows: See ``rare_classes``.
+    """Load a corpus from the user's files; ``conf/data/csv.yaml`` describes the arguments.
 
     Raises:
         ConfigError: No training file is named, or a column does not exist.

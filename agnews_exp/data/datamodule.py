@@ -88,15 +88,8 @@ class TrainLoader:
     """Training batches of one process, with a position that can be saved and restored.
 
     ``weight`` of a batch is what the sum of its rows' losses is multiplied with, so that the result is the mean over
-    the whole batch, however many processes share it.
-
-    Args:
-        rows: Training rows.
-        plan: Which rows form which batch.
-        rank: This process.
-        world_size: Number of processes.
-        num_workers: Worker processes that build batches; 0 builds them here (they are cheap).
-        pin_memory: Whether batches are made in page-locked memory, for faster copies to a GPU.
+    the whole batch, however many processes share it. Without worker processes (``num_workers=0``) batches are built
+    here, which is cheap; ``pin_memory`` makes them in page-locked memory, for faster copies to a GPU.
     """
 
     def __init__(
@@ -191,14 +184,7 @@ class EvaluationLoader:
 class TextDataModule(pl.LightningDataModule):
     """The training and validation rows of a run, batched for whichever process asks.
 
-    Args:
-        train: Training rows.
-        validation: Validation rows.
-        plan: Which training rows form which batch.
-        evaluation_batch_size: Validation rows in a batch at most.
-        token_budget: For validation; see :class:`~agnews_exp.data.batching.BatchPlan`.
-        num_workers: Worker processes that build training batches.
-        pin_memory: Whether training batches lie in page-locked memory.
+    ``token_budget`` bounds validation batches, as :class:`~agnews_exp.data.batching.BatchPlan` says of training ones.
     """
 
     def __init__(

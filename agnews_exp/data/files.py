@@ -206,14 +206,8 @@ _MARKS = {
 def find_encoding(head: bytes, name: str, asked: str, remembered: str | None = None) -> str:
     """Return the encoding of a text from its first bytes.
 
-    A byte-order mark decides, then zero bytes in every other place (UTF-16), then what is remembered, else UTF-8:
-    anything beyond that would be a guess.
-
-    Args:
-        head: The first bytes.
-        name: Of the file, for messages.
-        asked: An encoding, or ``auto``.
-        remembered: The encoding of earlier files of its kind.
+    A byte-order mark decides, then zero bytes in every other place (UTF-16), then what is remembered of earlier files
+    of its kind, else UTF-8: anything beyond that would be a guess. What was asked for, unless ``auto``, goes first.
 
     Raises:
         DataError: The byte-order mark is of another encoding than UTF-8, which was asked for.
@@ -241,32 +235,23 @@ def is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
 
 
-def open_text(
-    path: Path,
-    encoding: str,
-    *,
-    errors: str = "surrogateescape",
-    bounded_lines: bool = True,
-    key: str = "data.encoding",
-) -> IO[str]:
+def open_text(path: Path, encoding: str, *, bounded_lines: bool = True, key: str = "data.encoding") -> IO[str]:
     """Open a text file without translating line ends; a UTF-8 byte-order mark is skipped.
 
-    Reading raises DataError for a file that expands without end and, with ``bounded_lines``, for a line without end.
+    Bytes that cannot be decoded become surrogates (``surrogateescape``). Reading raises DataError for a file that
+    expands without end and, with ``bounded_lines``, for a line without end.
 
     Raises:
         ConfigError: There is no such encoding.
     """
     check_encoding(encoding, key)
     stream = open_bytes(path, longest_line=LONGEST_LINE if bounded_lines else None)
-    return io.TextIOWrapper(stream, encoding="utf-8-sig" if is_utf8(encoding) else encoding, errors=errors, newline="")
+    codec = "utf-8-sig" if is_utf8(encoding) else encoding
+    return io.TextIOWrapper(stream, encoding=codec, errors="surrogateescape", newline="")
 
 
 def check_encoding(encoding: str, key: str) -> None:
-    """Raise unless there is such an encoding.
-
-    Raises:
-        ConfigError: There is none, or it is of no texts.
-    """
+    """Raise a ConfigError unless there is such an encoding of texts."""
     try:
         "".encode(encoding, "surrogateescape")
     except (LookupError, ValueError) as error:  # ValueError: its codec cannot read files, such as idna
@@ -407,11 +392,7 @@ class BadLines:
 
 
 def as_rows(path: Path, texts: list[str], indices: array[int], row_ids: array[int] | None = None) -> TextRows:
-    """Build the rows of one file.
-
-    Raises:
-        DataError: There are none.
-    """
+    """Build the rows of one file; a DataError where there are none."""
     if not texts:
         raise empty_file(path)
     ids = np.arange(len(texts), dtype=np.int64) if row_ids is None else np.array(row_ids, dtype=np.int64)

@@ -32,15 +32,8 @@ def fetch_dataset_file(
     """Return the local path of one file of a dataset repository, downloading it when no cache holds it.
 
     The hub's own cache layout under ``cache_dir`` is used: files are written under a lock and renamed when
-    whole. A copy in the user's common hub cache (HF_HOME) is taken too.
-
-    Args:
-        repository: Such as ``"fancyzhx/ag_news"``.
-        revision: Commit, tag or branch.
-        filename: Path inside the repository.
-        sha256: Expected digest; None leaves the content unchecked.
-        cache_dir: Folder of the project's hub cache; made when absent.
-        timeout: Seconds that the hub has to answer the first request. Name resolution counts.
+    whole. A copy in the user's common hub cache (HF_HOME) is taken too. Without ``sha256`` the content is unchecked;
+    ``timeout`` (seconds, of the first request) includes name resolution.
 
     Raises:
         DataError: The hub does not answer in time, or has no such file.
@@ -98,10 +91,6 @@ def ask_for_model(repository: str, revision: str | None) -> str:
 
     Asked once before transformers tries: its own attempts are repeated with growing pauses, which takes a minute when
     nobody answers and has no end when name resolution hangs.
-
-    Args:
-        repository: Such as ``"distilbert/distilbert-base-uncased"``.
-        revision: Commit, tag or branch; None is the default branch.
 
     Raises:
         DataError: The hub does not answer in time, refuses (a gated model), or has no such model or revision.

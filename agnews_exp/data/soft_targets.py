@@ -33,16 +33,9 @@ class SoftTargets:
 
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float32]:
-    """Return probabilities at a temperature: proportional to ``p ** (1 / T)``.
+    """Return probabilities (n, K) at a temperature T > 0: proportional to ``p ** (1 / T)``, shape (n, K), float32.
 
     For probabilities that are a softmax of logits this is the softmax of the logits divided by T.
-
-    Args:
-        probabilities: Shape (n, K).
-        temperature: T > 0.
-
-    Returns:
-        Shape (n, K), float32.
     """
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _FLOOR)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True)) if len(logs) else logs
@@ -55,14 +48,11 @@ def weighted_copies(
     """Return soft targets as weighted hard ones: each row once a class, weighted by the class's part of its target.
 
     For a classifier that takes sample weights and minimises a log loss this is distillation without the student's side
-    of the temperature.
-
-    Args:
-        labels: Shape (n,), int64, class indices.
-        soft: Soft targets of the same n rows; parts of a target below 0.001 are left out and the others scaled up.
+    of the temperature. Parts of a target below 0.001 are left out and the others scaled up.
 
     Returns:
-        Row positions (int64), classes (int64) and weights (float64), shape (m,) each, m >= n.
+        For the n rows, whose ``labels`` have shape (n,): row positions (int64), classes (int64) and weights (float64),
+        shape (m,) each, m >= n.
     """
     share = soft.share[:, None].astype(np.float64)
     targets = share * soft.probabilities

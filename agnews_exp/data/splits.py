@@ -16,37 +16,20 @@ logger = logging.getLogger(__name__)
 
 Positions = NDArray[np.int64]
 Subset = Callable[..., Positions]
-"""``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`."""
+"""``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`.
+
+Labels are class indices, shape (n,), int64, ``fraction`` is in (0, 1], ``seed`` orders the rows; positions are
+ascending, shape (m,), int64."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
-    """Take the same share of every class, rounded half up, at least one row.
-
-    Args:
-        labels: Shape (n,), int64, class indices.
-        fraction: Share in (0, 1].
-        seed: Seed of the order of the rows.
-        n_classes: Number of classes K.
-
-    Returns:
-        Positions into ``labels``, int64, ascending.
-    """
+    """Take the same share of every class, rounded half up, at least one row; see :data:`Subset`."""
     counts = np.bincount(labels, minlength=n_classes)
     return _first_of_each_class(labels, np.array([_share(n, fraction) for n in counts]), seed)
 
 
 def random(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
-    """Take a share of all rows, whatever their class; the first row of every class is always among them.
-
-    Args:
-        labels: Shape (n,), int64, class indices.
-        fraction: Share in (0, 1].
-        seed: Seed of the order of the rows.
-        n_classes: Number of classes K.
-
-    Returns:
-        Positions into ``labels``, int64, ascending.
-    """
+    """Take a share of all rows, whatever their class; the first row of every class is always among them."""
     order = _order(len(labels), seed)
     firsts = _first_of_each_class(labels, np.ones(n_classes, dtype=np.int64), seed)
     return np.union1d(order[: _share(len(labels), fraction)], firsts)
@@ -57,15 +40,6 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
 
     The budget is ``fraction`` of all rows: m is the largest number for which min(class size, m), summed over
     the classes, stays within it. So ``fraction=1`` takes all rows, however unequal the classes are.
-
-    Args:
-        labels: Shape (n,), int64, class indices.
-        fraction: Share in (0, 1].
-        seed: Seed of the order of the rows.
-        n_classes: Number of classes K.
-
-    Returns:
-        Positions into ``labels``, int64, ascending.
     """
     counts = np.bincount(labels, minlength=n_classes)
     budget = _share(len(labels), fraction)
@@ -80,11 +54,7 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise unless a fraction is in (0, 1].
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Raise a ConfigError unless a fraction is in (0, 1]."""
     if not 0 < fraction <= 1:
         raise ConfigError(f"data_fraction={fraction}: it must be greater than 0 and at most 1.")
 
@@ -126,17 +96,8 @@ def make_splits(
     Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
     test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
     own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
-    rows alone. ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
-
-    Args:
-        corpus: What a data source returned.
-        split: ``stratified``, ``group``, ``time`` or ``files``.
-        split_seed: Decides which rows are validation (and test) rows.
-        validation_size: Share of the training file in (0, 1).
-        test_size: Share of the training file in (0, 1), for a corpus without test rows.
-        data_fraction: Share of the training rows in (0, 1].
-        subset: The way of taking that share.
-        subset_seed: Decides which rows it takes; None is ``split_seed``.
+    rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of them it takes.
+    ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
 
     Raises:
         ConfigError: A share is out of range, or the source does not have what the split goes by.
@@ -189,9 +150,7 @@ def make_splits(
 def cross_split_duplicates(splits: Splits) -> dict[str, int]:
     """Count rows whose exact text also stands in another split.
 
-    Returns:
-        ``train_validation``: validation rows whose text is in train; ``train_test``: test rows whose text is
-        in train; ``validation_test``: test rows whose text is in validation.
+    ``train_validation``, ``train_test`` and ``validation_test`` are rows of the second split with a text of the first.
     """
     held_out = set(splits.validation.texts).union(splits.test.texts)
     seen_in_train = {text for text in splits.train.texts if text in held_out}

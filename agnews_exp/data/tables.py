@@ -108,12 +108,9 @@ def format_of(path: Path) -> str | None:
 
 @contextmanager
 def open_table(path: Path | None, how: Reading, wanted: Sequence[ColumnName] = ()) -> Iterator[Table]:
-    """Open a file and find out how it is to be read.
+    """Open a file (None: standard input) and find out how it is to be read.
 
-    Args:
-        path: The file; None is standard input.
-        how: What is known.
-        wanted: Columns that it should have: the delimiter ``auto`` is the one that gives them.
+    Of several delimiters ``auto`` is the one that gives the ``wanted`` columns.
 
     Raises:
         ConfigError: A column or an encoding does not exist.
@@ -148,13 +145,9 @@ _BEFORE_ARRAY = 1000
 
 
 def column_position(path: Path | None, names: Sequence[ColumnName], wanted: ColumnName, key: str) -> int:
-    """Return the position of a column.
+    """Return the position of a column among a header's names, or the numbers 0, 1, ... without a header.
 
-    Args:
-        path: The file, for error messages.
-        names: The header's names, or the numbers 0, 1, ... without a header.
-        wanted: Name or position of the column.
-        key: The configuration's key that says so, such as ``data.label_column``, or an option.
+    ``key`` is what configures it, such as ``data.label_column`` or ``--text-column``.
 
     Raises:
         ConfigError: No column, or more than one, has this name.
@@ -300,12 +293,8 @@ def csv_records(
 ) -> Iterator[tuple[int, list[str] | None, str | None]]:
     """Yield every record of a CSV file, the bad ones too, and go on behind a missing quote.
 
-    Args:
-        lines: Of the file, opened with ``errors="surrogateescape"``.
-        header: The first row, which must not come again.
-        n_fields: Fields that a record should have.
-        how: Its delimiter, quoting and encoding.
-        table: Where rows of several lines are counted.
+    The lines were opened with ``errors="surrogateescape"``. The header must not come again; a table counts rows of
+    several lines.
 
     Yields:
         The line that the record begins on (1-based), its fields (None where it cannot be split), and what is wrong

@@ -65,13 +65,9 @@ def frame_of(tokenizer: Any) -> Frame:
 
 
 def tokenize(texts: Sequence[str], tokenizer: Any, cache_dir: Path | None, *, progress: bool = False) -> TokenTable:
-    """Return the token ids of texts, from the cache when the same tokenizer has seen the same texts.
+    """Return the token ids of texts by a fast tokenizer, from the cache when the same one has seen the same texts.
 
-    Args:
-        texts: n texts.
-        tokenizer: A fast Hugging Face tokenizer.
-        cache_dir: Folder of the cache; None computes in memory.
-        progress: Whether to show a progress bar.
+    Without ``cache_dir`` they are computed in memory.
     """
     backend = plain_backend(tokenizer)
     if cache_dir is None:
@@ -117,10 +113,7 @@ def plain_backend(tokenizer: Any) -> Any:
 def encode_plain(texts: Sequence[str], backend: Any, *, progress: bool = False) -> TokenTable:
     """Return the token ids of texts, not cached.
 
-    Args:
-        texts: n texts.
-        backend: From :func:`plain_backend`; making one takes longer than a network takes for a text, so keep it.
-        progress: Whether to show a progress bar.
+    The backend is from :func:`plain_backend`; making one takes longer than a network takes for a text, so keep it.
     """
     kind = np.uint16 if backend.get_vocab_size() <= 2**16 else np.int32
     parts: list[NDArray[Any]] = []

@@ -20,7 +20,7 @@ REST = "rest"
 def unlabelled_texts(
     splits: Splits, source: str, columns: Sequence[str], limit: int | None, seed: int
 ) -> tuple[list[str], int]:
-    """Return texts without labels, none of which is a validation or test text.
+    """Return texts without labels, none of which is a validation or test text, and how many were dropped for being one.
 
     Args:
         splits: The labelled rows.
@@ -28,9 +28,6 @@ def unlabelled_texts(
         columns: Columns or keys of the file that make a text.
         limit: At most so many texts; those of a small limit are among those of a larger one. None takes all.
         seed: Decides the order, and thereby which.
-
-    Returns:
-        The texts, and how many were dropped because they stand in validation or test.
 
     Raises:
         ConfigError: No rows were left out, or a column does not exist.
@@ -46,11 +43,7 @@ def unlabelled_texts(
 
 
 def left_out(splits: Splits) -> list[str]:
-    """Return the texts of the training file that are in no split, in the file's order.
-
-    Raises:
-        ConfigError: There are none.
-    """
+    """Return the texts of the training file that are in no split, in its order; a ConfigError where there are none."""
     corpus = splits.corpus
     assert corpus is not None, "the splits of a run know their corpus"
     parts = [splits.train]
@@ -69,13 +62,9 @@ def left_out(splits: Splits) -> list[str]:
 def texts_of(
     path: Path | None, how: Reading, columns: Sequence[ColumnName], key: str
 ) -> Iterator[tuple[int, str | None, str | None]]:
-    """Yield line, text and, where there is none, the reason, of every row of a file.
+    """Yield line, text and, where there is none, the reason, of every row of a file; None is standard input.
 
-    Args:
-        path: The file; None is standard input.
-        how: The way it is read.
-        columns: Those that are joined into the text; not looked at where each line is a text.
-        key: The key or option that names the columns.
+    The ``columns``, which ``key`` configures, are joined into the text; they do not count where each line is a text.
 
     Raises:
         ConfigError: A column does not exist.
@@ -99,9 +88,7 @@ def texts_of(
 def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
     """Read the texts of a file: a table or JSON (see :data:`agnews_exp.data.tables.FORMATS`), or one text a line.
 
-    Args:
-        path: The file.
-        columns: Columns or keys that are joined with one space; not looked at where each line is a text.
+    Of a table the ``columns`` are joined with one space.
 
     Raises:
         ConfigError: A column does not exist.
@@ -123,11 +110,7 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def source_identity(source: str) -> str:
-    """Return the identity of a source of texts for fingerprints: ``rest``, or the SHA-256 of the file.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Return the identity of a source of texts for fingerprints: ``rest``, or the SHA-256 of the file."""
     if source == REST:
         return REST
     path = Path(source).expanduser()

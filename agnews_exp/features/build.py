@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 
 def build_features(config: Mapping[str, Any]) -> Pipeline | None:
-    """Build the pipeline clean -> blocks side by side -> select -> reduce -> scale, without the null steps.
+    """Build the pipeline clean -> blocks side by side -> select -> reduce -> scale of a plain ``features`` group.
 
-    Everything that learns is a step of it, so fitting it on training rows fits everything on them only.
-
-    Args:
-        config: The ``features`` group as plain values (resolved).
+    Null steps are left out. Everything that learns is a step of it, so fitting it on training rows fits everything on
+    them only.
 
     Returns:
         An unfitted pipeline from a list of n texts to an (n, V) matrix, or None for ``kind: text``.

@@ -39,8 +39,8 @@ _SENTENCE_END: Final = re.compile(
 )
 _PUNCTUATION: Final = re.compile(r"[^\w\s]|_")
 _URL: Final = re.compile(r"https?://\S|\bwww\.\w", re.IGNORECASE)
-_EMAIL: Final = re.compile(r"\b[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
-_PHONE: Final = re.compile(r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}(?!\w)")
+EMAIL: Final = re.compile(r"\b[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
+PHONE: Final = re.compile(r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}(?!\w)")
 
 
 def document_features(text: str) -> list[float]:
@@ -65,20 +65,16 @@ def document_features(text: str) -> list[float]:
         sum(map(str.isupper, text)) / n_chars if n_chars else 0.0,
         sum(map(str.isdigit, text)) / n_chars if n_chars else 0.0,
         float(_URL.search(text) is not None),
-        float(_EMAIL.search(text) is not None),
-        float(_PHONE.search(text) is not None),
+        float(EMAIL.search(text) is not None),
+        float(PHONE.search(text) is not None),
     ]
 
 
 class DocumentFeatures(TextTransformer):
     """Texts to a dense (n, 12) matrix of document features.
 
-    Args:
-        scale: ``standard`` gives every column mean 0 and variance 1 over the texts it was fitted on; ``none``
-            leaves the raw numbers.
-
-    Attributes:
-        scaler_: The fitted StandardScaler, or None.
+    With ``scale=standard`` every column has mean 0 and variance 1 over the texts it was fitted on; with ``none`` it has
+    the raw numbers.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"scale": [StrOptions({"standard", "none"})]}

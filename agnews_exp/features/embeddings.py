@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import ConfigError, DataError, needs
 from agnews_exp.features.preprocessing import TextTransformer
-from agnews_exp.ngrams.fitting import portable_log
+from agnews_exp.ngrams.fitting import pack_terms, portable_log, unpack_terms
 
 _FORMATS = "GloVe text, word2vec text or word2vec binary, plain or .gz"
 
@@ -42,17 +42,11 @@ def check_embedding_file(path: str | None) -> Path:
 
 
 def read_word_vectors(path: Path, max_words: int | None = None) -> tuple[list[str], NDArray[np.float32]]:
-    """Read a file of word vectors.
+    """Read V words and their vectors, shape (V, D), float32, of a file; ``.gz`` is unpacked while reading.
 
     The format is told from the content: a first line of two integers opens a word2vec file, text or binary by
-    what follows; anything else is GloVe text. A word that comes twice keeps its first vector.
-
-    Args:
-        path: The file; ``.gz`` is unpacked while reading.
-        max_words: Stop after that many words (files are sorted by frequency); None reads all.
-
-    Returns:
-        V words and their vectors, shape (V, D), float32.
+    what follows; anything else is GloVe text. A word that comes twice keeps its first vector. Files are sorted by
+    frequency, so ``max_words`` takes the most frequent ones.
     """
     with _open(path) as stream:
         try:
@@ -154,14 +148,9 @@ _ROWS_AT_ONCE: Final = 2048
 
 
 def smooth_idf(word_ids: list[NDArray[np.int64]], n_words: int) -> NDArray[np.float64]:
-    """Return ``ln((1 + n) / (1 + df)) + 1`` for every word, as TfidfTransformer does by default.
+    """Return ``ln((1 + n) / (1 + df)) + 1`` for each of V words, shape (V,), float64, as TfidfTransformer does.
 
-    Args:
-        word_ids: For each of n documents, the ids of its words, int64.
-        n_words: V, so that ids are below it.
-
-    Returns:
-        Shape (V,), float64. A word in no document gets the largest value.
+    ``word_ids`` holds the ids of the words of each of n documents. A word in no document gets the largest value.
     """
     document_frequency = np.zeros(n_words)
     for ids in word_ids:
@@ -175,16 +164,10 @@ def pool_vectors(
     pooling: Pooling,
     idf: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Pool each document's word vectors into one.
+    """Pool the vectors, shape (V, D), of each document's words into one: (n, D), or (n, 3 D) for ``concat``, float32.
 
-    Args:
-        word_ids: For each of n documents, the row in ``vectors`` of each known word, repeated as in the text.
-        vectors: Shape (V, D), float32.
-        pooling: The kind; ``tfidf_mean`` weighs a word by ``(1 + ln tf) * idf``.
-        idf: Shape (V,), float64, needed by ``tfidf_mean``.
-
-    Returns:
-        Shape (n, D), or (n, 3 D) for ``concat``, float32; a document without known words gives zeros.
+    ``word_ids`` has for each of n documents the row in ``vectors`` of each known word, repeated as in the text; without
+    any the result is zeros. ``tfidf_mean`` weighs a word by ``(1 + ln tf) * idf``, idf of shape (V,), float64.
     """
     dimension = vectors.shape[1]
     pooled = np.zeros((len(word_ids), dimension * (3 if pooling == "concat" else 1)), dtype=np.float32)
@@ -241,7 +224,7 @@ def _positive() -> Interval:
 class _PooledWordVectors(TextTransformer):
     """The base of both kinds of static embeddings: tokens, word index, pooling, saving.
 
-    The words are kept as one UTF-8 byte array with end offsets, which is compact and saves without pickle.
+    The words are kept packed, which is compact and saves without pickle.
     """
 
     pooling: Pooling
@@ -259,9 +242,7 @@ class _PooledWordVectors(TextTransformer):
         self._validate_params()
         tokens = self._tokens(X)
         words, self.vectors_ = self._word_vectors(tokens)
-        encoded = [word.encode("utf-8", "surrogatepass") for word in words]
-        self.word_bytes_ = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
-        self.word_ends_ = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+        self.word_text_, self.word_lengths_ = pack_terms(words)
         self._index = {word: i for i, word in enumerate(words)}
         needs_idf = self.pooling == "tfidf_mean"
         self.idf_ = smooth_idf([self._known_ids(t) for t in tokens], len(words)) if needs_idf else None
@@ -277,9 +258,7 @@ class _PooledWordVectors(TextTransformer):
     def words(self) -> list[str]:
         """Return the V known words, in the order of ``vectors_``."""
         check_is_fitted(self, "vectors_")
-        joined, ends = self.word_bytes_.tobytes(), self.word_ends_.tolist()
-        starts = [0, *ends[:-1]]
-        return [joined[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
+        return unpack_terms(self.word_text_, self.word_lengths_)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns, such as ``mean_0``."""
@@ -318,15 +297,9 @@ class _PooledWordVectors(TextTransformer):
 
 
 class StaticEmbeddings(_PooledWordVectors):
-    r"""Pool the vectors of a GloVe or word2vec file.
+    """Pool the vectors of a GloVe or word2vec file; ``conf/features/static_embeddings.yaml`` describes the arguments.
 
-    Args:
-        path: The file; see :func:`agnews_exp.features.embeddings.read_word_vectors`.
-        pooling: ``mean``, ``tfidf_mean``, ``max``, ``min`` or ``concat``.
-        max_words: Read only that many (most frequent) words; None reads all. All words read are saved with
-            the model.
-        token_pattern: Regular expression of one token; ``\S+`` splits at whitespace.
-        lowercase: Lower-case the texts first, as the GloVe files are.
+    All words that were read are saved with the model.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -360,22 +333,9 @@ class StaticEmbeddings(_PooledWordVectors):
 class TrainedEmbeddings(_PooledWordVectors):
     """Train word2vec or fastText vectors on the texts it is fitted on (gensim), then pool them.
 
-    One thread and a fixed seed, so the same texts give the same vectors.
-
-    Args:
-        algorithm: ``word2vec``, or ``fasttext``, which builds vectors for unknown words from their character
-            n-grams.
-        architecture: ``cbow`` or ``skipgram``.
-        pooling: See :class:`StaticEmbeddings`.
-        vector_size: D.
-        window: Words to either side that count as context.
-        min_count: Words with fewer occurrences are left out.
-        epochs: Passes over the texts.
-        negative: Noise words per positive example.
-        bucket: Hash buckets of character n-grams (``fasttext`` only; the model's size grows with it).
-        token_pattern: Regular expression of one token.
-        lowercase: Lower-case the texts first.
-        random_state: Seed.
+    One thread and a fixed seed, so the same texts give the same vectors. fastText builds vectors for unknown words from
+    their character n-grams, in ``bucket`` hash buckets, with which the model grows.
+    ``conf/features/word2vec_trained.yaml`` describes the arguments.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

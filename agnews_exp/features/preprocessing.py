@@ -67,10 +67,7 @@ def _spelled_out(match: re.Match[str]) -> str:
 def expand_contractions(text: str) -> str:
     """Write contractions out: ``"won't"`` becomes ``"will not"``, ``"they're"`` becomes ``"they are"``.
 
-    A possessive ``'s`` stays. The typographic apostrophe (U+2019) counts as an apostrophe.
-
-    Returns:
-        The text with contractions expanded; the first letter keeps its case.
+    A possessive ``'s`` stays, and the case of first letters. U+2019, the typographic one, counts as an apostrophe.
     """
     if "'" not in text and "\u2019" not in text and not _IRREGULAR_PATTERN.search(text):
         return text
@@ -152,11 +149,7 @@ def _handle(pattern: re.Pattern[str], handling: Handling, token: str, text: str)
 
 
 def clean_text(text: str, steps: Cleaning) -> str:
-    """Clean one text.
-
-    Returns:
-        The cleaned text; may be empty.
-    """
+    """Return one text cleaned; it may be empty."""
     if steps.fix_encoding:
         text = html.unescape(text).encode("ascii", "ignore").decode("ascii")
     if steps.lowercase:
@@ -335,10 +328,8 @@ class FixedTransformer(TextTransformer):
 class TextPreprocessor(FixedTransformer):
     """Clean, tokenise and stem texts. Learns nothing, so it cannot leak.
 
-    Args:
-        clean: Cleaning pipeline, a key of :data:`agnews_exp.features.preprocessing.PIPELINES`.
-        tokenizer: Tokeniser name; with ``default`` the text is only tokenised when a stemmer needs tokens.
-        stemmer: Stemmer or lemmatiser name.
+    The arguments are of :data:`PIPELINES`, :data:`TOKENIZERS` and :data:`STEMMERS`; with the tokeniser ``default``
+    the text is only tokenised when a stemmer needs tokens.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -17,19 +17,15 @@ from agnews_exp.ngrams.fitting import portable_log
 
 
 def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
-    """Return the mutual information, in nats, of a term's presence in a document and its class.
+    """Return the mutual information, in nats, of a term's presence (not 0) in a document and its class.
 
     Manning, Raghavan and Schütze, Introduction to Information Retrieval, equation 13.17, for any number of
     classes. It equals ``sklearn.feature_selection.mutual_info_classif(X != 0, y, discrete_features=True)``,
     but takes one sparse product instead of one contingency table per column. TF-IDF weights themselves are no
     discrete variable: nearly every value is unique, so their plug-in mutual information would reward rarity.
 
-    Args:
-        X: Shape (n, V), sparse or dense; non-zero means present.
-        y: Shape (n,), class labels.
-
     Returns:
-        Shape (V,), float64, values >= 0.
+        Shape (V,), float64, values >= 0, for X of shape (n, V), sparse or dense, and y of shape (n,).
     """
     present = sparse.csr_matrix(X, copy=True)
     present.eliminate_zeros()
@@ -52,15 +48,10 @@ def presence_mutual_information(X: Any, y: ArrayLike) -> NDArray[np.float64]:
 
 
 class TopScoring(SelectorMixin, BaseEstimator):  # type: ignore[misc]
-    """Keep the ``k`` columns with the highest score against the labels.
+    """Keep the ``k`` columns with the highest score against the labels, or all where there are no more.
 
-    Args:
-        score: ``chi2`` (scikit-learn's) or ``mutual_information`` (of a term's presence and the class).
-        k: How many columns to keep; all of them where the matrix has no more.
-
-    Attributes:
-        scores_: Shape (V,), float64; a column without a score (constant zero) counts as the lowest.
-        support_: Shape (V,), bool.
+    The score is ``chi2`` (scikit-learn's) or ``mutual_information`` (of a term's presence and the class). ``scores_``,
+    shape (V,), float64, are lowest for a column without one (constant zero); ``support_`` is bool of shape (V,).
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

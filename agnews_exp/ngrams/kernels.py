@@ -131,20 +131,10 @@ def encode_characters(
 
 @compiled
 def intern_tokens(texts: Any, classes: Any, shortest: int, tokens: Any, frozen: bool, rows: Any) -> int:
-    r"""Find the maximal runs of ``\w`` that have at least ``shortest`` characters, and number them.
+    r"""Find the maximal runs of ``\w`` of ``shortest`` characters or more, number them, and count the segments.
 
-    With ``shortest=2`` these are the matches of scikit-learn's default pattern ``(?u)\b\w\w+\b``.
-
-    Args:
-        texts: As in :func:`encode_characters`.
-        classes: As in :func:`encode_characters`.
-        shortest: Least number of characters of a token.
-        tokens: The known tokens (:class:`Tokens`), with room for all new ones.
-        frozen: As in :func:`encode_characters`.
-        rows: Output.
-
-    Returns:
-        The number of segments.
+    With ``shortest=2`` these are the matches of scikit-learn's default pattern ``(?u)\b\w\w+\b``. ``tokens``
+    (:class:`Tokens`) has room for all new ones; the others are as in :func:`encode_characters`.
     """
     codes, starts, ends = texts
     symbols, segments, row_segments = rows
@@ -277,14 +267,8 @@ def sort_block(block: Any, columns: Any, found: Any, part: Any) -> int:
 def fill_block(part: Any, weights: Any, logs: Any, first_column: int, begins: Any, indices: Any, values: Any) -> None:
     """Write a block that :func:`sort_block` sorted as rows of a CSR matrix and weigh them.
 
-    Args:
-        part: From :func:`sort_block`.
-        weights: How counts become values (:class:`Weights`).
-        logs: 1 + ln(tf) at index tf for small tf.
-        first_column: Number of the first column.
-        begins: int64 (rows of the block,): where each row's values begin in ``indices`` and ``values``.
-        indices: Output: columns of the values, ascending within a row.
-        values: Output, float64.
+    ``logs`` has 1 + ln(tf) at index tf for small tf; ``begins``, int64 (rows of the block,), where a row's values begin
+    in the outputs: ``indices``, ascending within a row, and ``values``, float64.
     """
     bucket, rows, sizes = part
     binary, scheme, sublinear, idf, factor = weights

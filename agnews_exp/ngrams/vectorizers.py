@@ -61,12 +61,8 @@ def start_compiling(*more: Callable[[], Any]) -> Callable[[], None]:
     """Begin to compile the kernels of word and character vectorisers on a thread of its own, or to read them from disk.
 
     Where they have to be compiled, which happens once for a kind of processor, a log line says how long it took.
-
-    Args:
-        more: Functions that call a kernel of another module once and return it.
-
-    Returns:
-        A function that waits until all is there.
+    ``more`` are functions that call a kernel of another module once and return it. The function that is returned waits
+    until all is there.
     """
     thread = threading.Thread(target=_compile, args=(more,), name="compile kernels", daemon=True)
     thread.start()

@@ -11,37 +11,19 @@ from sklearn.metrics import log_loss
 
 from agnews_exp.analyses.calibration import CALIBRATOR, analyse
 from agnews_exp.analyses.findings import to_markdown
-from agnews_exp.analyses.performing import AnalysisContext
-from agnews_exp.config.compose import compose_config
-from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import DataError
 from agnews_exp.drawing import Chart, vega
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.conformal import prediction_sets
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.score_calibration import load_calibrator
-from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.sklearn_runner import SklearnRunner
 
 FAST = {"resamples": 200, "simulations": 100}
 
 
-def context_of(model, folder):
-    words = ["data=sample", "features=word_tfidf", f"model={model}", "tracking=none"]
-    checked = check_config(compose_config(words))
-    stages = Stages(quiet=True)
-    splits = load_splits(checked, stages)
-    runner = SklearnRunner(checked)
-    runner.fit(splits, stages)
-    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
-    folder.mkdir()
-    return AnalysisContext(checked, splits, answers, None, folder)
-
-
 @pytest.fixture(scope="module")
-def svc(tmp_path_factory):
-    context = context_of("linear_svc", tmp_path_factory.mktemp("calibration") / "svc")
+def svc(fit, tmp_path_factory):
+    context = fit(tmp_path_factory.mktemp("calibration"), "features=word_tfidf", "model=linear_svc")
     return context, analyse(context, **FAST)
 
 
@@ -94,8 +76,8 @@ def test_rows_of_validation_are_divided_by_split_seed_and_not_by_seed(svc):
     assert abs(findings.details["n_fit"] - n / 2) <= len(context.splits.class_names)
 
 
-def test_a_models_own_probabilities_are_the_before(tmp_path):
-    context = context_of("multinomial_nb", tmp_path / "nb")
+def test_a_models_own_probabilities_are_the_before(fit, tmp_path):
+    context = fit(tmp_path, "features=word_tfidf", "model=multinomial_nb")
     findings = analyse(context, **FAST, calibrators=("temperature",), sets=None)
     own = log_loss(context.splits.test.labels, context.answers["test"].probabilities)
     assert findings.metrics["test/nll_before"] == pytest.approx(own)

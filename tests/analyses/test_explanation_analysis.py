@@ -8,15 +8,8 @@ import pytest
 from agnews_exp.analyses.explanation.analysis import Article, analyse
 from agnews_exp.analyses.explanation.words import Explanation
 from agnews_exp.analyses.findings import Table, html_page, to_html, to_markdown, write_table
-from agnews_exp.analyses.performing import AnalysisContext
-from agnews_exp.config.compose import compose_config
-from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError, MissingDependencyError
 from agnews_exp.drawing import Chart
-from agnews_exp.models.loading import ClassicalModel
-from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
-from agnews_exp.runners.sklearn_runner import SklearnRunner
 
 HOSTILE = '<script>alert(1)</script> Oil & gas: <img src=x onerror="alert(2)"> &lt;b&gt; $5 up'
 QUICK = {"n_faithfulness": 8, "random_orders": 2, "permutation_repeats": 1, "methods": ("contributions", "occlusion")}
@@ -45,20 +38,14 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
-    checked = check_config(
-        compose_config(["data=sample", "data_fraction=0.3", "features=hybrid_tfidf", "model=linear_svc"])
-    )
-    stages = Stages(quiet=True)
-    splits = load_splits(checked, stages)
-    runner = SklearnRunner(checked)
-    runner.fit(splits, stages)
-    right = runner.predict(splits.test.texts).labels == splits.test.labels
+def context(fit, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explanation")
+    whole = fit(folder, "data_fraction=0.3", "features=hybrid_tfidf", "model=linear_svc")
+    splits = whole.splits
+    right = whole.answers["test"].labels == splits.test.labels
     test = splits.test.take(np.concatenate([np.flatnonzero(right)[:7], np.flatnonzero(~right)[:3]]))
     splits = replace(splits, test=replace(test, texts=[HOSTILE, *test.texts[1:]]))
-    answers = {"val": runner.predict(splits.validation.texts), "test": runner.predict(splits.test.texts)}
-    model = ClassicalModel(runner.pipeline, splits.class_names)
-    return AnalysisContext(checked, splits, answers, model, tmp_path_factory.mktemp("explanation"))
+    return replace(whole, splits=splits, answers=whole.answers | {"test": whole.model.predict(splits.test.texts)})
 
 
 @pytest.fixture(scope="module")

@@ -151,11 +151,6 @@ def test_an_empty_file_is_an_error(file, content):
         read(file, content)
 
 
-def test_a_header_alone_is_an_error(file):
-    with pytest.raises(DataError, match="has no rows"):
-        read(file, b"text,label\n", NAMED, Labels())
-
-
 def test_missing_file_folder_and_damaged_gzip_are_errors(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
         read_file(tmp_path / "no.csv", [1, 2], 0, Labels(CLASSES), OFFICIAL)

@@ -138,17 +138,8 @@ def test_what_is_damaged_or_called_something_else_is_refused_by_name(tmp_path):
     for name in NAMES[:-1]:
         path = written(tmp_path, name)
         content = path.read_bytes()
-        for other in (
-            "x.csv",
-            "x.jsonl",
-            "x.parquet",
-            "x.xlsx",
-            "x.ods",
-            "x.csv.gz",
-            "x.csv.zst",
-            "x.csv.zip",
-            "x.json",
-        ):
+        for end in ("csv", "jsonl", "parquet", "xlsx", "ods", "csv.gz", "csv.zst", "csv.zip", "json"):
+            other = f"x.{end}"
             for part in (content, content[:-30], content[: len(content) // 2]):
                 (tmp_path / other).write_bytes(part)
                 message = refusal(lambda: load_csv(train_file=tmp_path / other))  # noqa: B023
@@ -275,39 +266,10 @@ def test_every_printed_fix_is_read_back_by_shell_and_hydra():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
-    values = (
-        "/tmp/a-b.csv",
-        "../x.csv",
-        "./y",
-        ".",
-        ";",
-        "\t",
-        "|",
-        ",",
-        "'",
-        '"',
-        "\\",
-        "a b",
-        "data (1).csv",
-        "C:\\x",
-    )
-    values += (
-        "é",
-        "[a]",
-        "${x}",
-        "1",
-        "null",
-        "true",
-        "x=y",
-        "a,b",
-        "{a}",
-        "~",
-        "#",
-        "x#y",
-        "a'b\"c",
-        "choice(a)",
-        "1e5",
-    )
+    values = [
+        "/tmp/a-b.csv", "../x.csv", "./y", ".", ";", "\t", "|", ",", "'", '"', "\\", "a b", "data (1).csv", "C:\\x",
+        "é", "[a]", "${x}", "1", "null", "true", "x=y", "a,b", "{a}", "~", "#", "x#y", "a'b\"c", "choice(a)", "1e5",
+    ]  # fmt: skip
     for value in values:
         (word,) = shlex.split(fixed("data.delimiter", value))
         assert str(parser.parse_override(word).value()) == value

@@ -24,13 +24,6 @@ def test_mutual_information_equals_scikit_learns_on_presence():
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
-def test_mutual_information_of_a_term_that_marks_one_of_two_classes_is_their_entropy():
-    labels = np.array([0, 0, 0, 1])
-    matrix = np.array([[0.0], [0.0], [0.0], [5.0]])
-    entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
-    assert presence_mutual_information(matrix, labels)[0] == pytest.approx(entropy)
-
-
 def test_terms_in_all_or_no_documents_tell_nothing():
     labels = np.array([0, 1, 0, 1])
     assert presence_mutual_information(np.array([[1.0, 0.0]] * 4), labels) == pytest.approx([0.0, 0.0])
@@ -78,10 +71,3 @@ def test_the_columns_made_from_the_class_are_found():
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(ValueError, match="parameter of TopScoring"):
         TopScoring(**parameters)._validate_params()
-
-
-def test_names_of_the_kept_columns():
-    matrix, labels = random_counts()
-    names = np.array([f"term{i}" for i in range(matrix.shape[1])], dtype=object)
-    step = TopScoring("chi2", 4).fit(matrix, labels)
-    assert list(step.get_feature_names_out(names)) == ["term60", "term61", "term62", "term63"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,12 +25,17 @@ ARTEFACTS: Final[dict[str, re.Pattern[str]]] = {
 _WORD = re.compile(r"\w+")
 
 
+def holding(texts: Sequence[str], patterns: Mapping[str, re.Pattern[str]]) -> dict[str, NDArray[np.bool_]]:
+    """Return which texts, shape (n,), hold each pattern, by its name."""
+    return {
+        name: np.fromiter((bool(pattern.search(text)) for text in texts), dtype=bool, count=len(texts))
+        for name, pattern in patterns.items()
+    }
+
+
 def artefacts(texts: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
     """Return which texts, shape (n,), hold each artefact, and which hold ``any`` of them."""
-    found = {
-        name: np.fromiter((bool(pattern.search(text)) for text in texts), dtype=bool, count=len(texts))
-        for name, pattern in ARTEFACTS.items()
-    }
+    found = holding(texts, ARTEFACTS)
     return found | {"any": np.logical_or.reduce(list(found.values()))}
 
 

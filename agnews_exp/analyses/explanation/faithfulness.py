@@ -34,9 +34,8 @@ _RESAMPLES = 10_000
 class Erasure:
     """The effect of removed words on the probability of the explained class, article by article."""
 
-    comprehensiveness: FloatArray  # shape (n, len(shares)), p(whole) - p(without the top words): high is faithful
-    sufficiency: FloatArray  # shape (n, len(shares)), p(whole) - p(only the top words): low is faithful
-    shares: tuple[float, ...]  # shares of the words
+    comprehensiveness: FloatArray  # shape (n, len(SHARES)), p(whole) - p(without the top words): high is faithful
+    sufficiency: FloatArray  # shape (n, len(SHARES)), p(whole) - p(only the top words): low is faithful
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Interval:
     high: float
 
 
-def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[float] = SHARES) -> Erasure:
+def erase(answer: Answer, explanations: Sequence[Explanation]) -> Erasure:
     """Measure how the answer (probabilities) changes without the explained words, and with them alone.
 
     The top share q of a text's m words are the ceil(q m) with the highest weights, at least one.
@@ -57,15 +56,15 @@ def erase(answer: Answer, explanations: Sequence[Explanation], shares: Sequence[
     for explanation in explanations:
         variants.append(explanation.text)
         order = explanation.order
-        for share in shares:
+        for share in SHARES:
             top = np.zeros(len(order), dtype=bool)
             top[order[: max(1, int(np.ceil(share * len(order) - 1e-9)))]] = True
             variants += [keep_words(explanation.text, ~top), keep_words(explanation.text, top)]
-    step = 1 + 2 * len(shares)
+    step = 1 + 2 * len(SHARES)
     probabilities = answer(variants).reshape(len(explanations), step, -1)
     targets = np.array([explanation.target for explanation in explanations])
     own = np.take_along_axis(probabilities, targets[:, None, None], axis=2)[:, :, 0]
-    return Erasure(own[:, :1] - own[:, 1::2], own[:, :1] - own[:, 2::2], tuple(shares))
+    return Erasure(own[:, :1] - own[:, 1::2], own[:, :1] - own[:, 2::2])
 
 
 def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
@@ -73,7 +72,6 @@ def mean_erasure(parts: Sequence[Erasure]) -> Erasure:
     return Erasure(
         np.mean([part.comprehensiveness for part in parts], axis=0),
         np.mean([part.sufficiency for part in parts], axis=0),
-        parts[0].shares,
     )
 
 
@@ -111,5 +109,5 @@ def score(method: str, erasure: Erasure, baseline: Erasure, *, seed: int = 0) ->
         interval_of_mean(own[1], seed=seed),
         interval_of_mean(own[0] - other[0], seed=seed),
         interval_of_mean(other[1] - own[1], seed=seed),
-        {share: (float(c), float(s)) for share, c, s in zip(erasure.shares, *means, strict=True)},
+        {share: (float(c), float(s)) for share, c, s in zip(SHARES, *means, strict=True)},
     )

@@ -22,11 +22,12 @@ from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series, heat_map
 from agnews_exp.evaluation.inputs import BoolArray, IntArray
 from agnews_exp.evaluation.metrics import confusion_matrix
+from agnews_exp.features.documents import EMAIL, PHONE
 
 _MORE: Final[dict[str, re.Pattern[str]]] = {
     "escaped bracket lt; gt;": re.compile(r"&?[lg]t;"),
-    "e-mail address": re.compile(r"\b[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
-    "phone number": re.compile(r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}(?!\w)"),
+    "e-mail address": EMAIL,
+    "phone number": PHONE,
     "stock symbol": re.compile(r"&?lt;[A-Z.]{1,7}&?gt;|&lt;[A-Z]{1,5}(?:\.[A-Z]{1,2})?&gt;|<[A-Z]{1,5}\.[A-Z]{1,2}>"),
     "ends with ellipsis": re.compile(r"\.\.\.\s*$"),
     "doubled hyphen": re.compile(r"--"),
@@ -36,17 +37,11 @@ _MORE: Final[dict[str, re.Pattern[str]]] = {
 
 def find_artefacts(texts: Sequence[str]) -> dict[str, BoolArray]:
     """Return which texts, shape (n,), hold each artefact; ``HTML residue`` is any rest of markup or of an entity."""
-    found = attributes.artefacts(texts)
-    del found["any"]
-    more = {
-        name: np.fromiter((bool(pattern.search(text)) for text in texts), dtype=bool, count=len(texts))
-        for name, pattern in _MORE.items()
-    }
+    found = attributes.holding(texts, attributes.ARTEFACTS | _MORE)
     html = (
         "apostrophe #39;", "quotation mark quot;", "ampersand amp;", "other numeric entity", "escaped tag",
         "plain tag", "escaped bracket lt; gt;",
     )  # fmt: skip
-    found |= more
     return found | {"HTML residue": np.logical_or.reduce([found[name] for name in html])}
 
 

@@ -44,17 +44,15 @@ def _verdict(holds: bool, said: str) -> Judged:
 # --- from the notebooks' own counts -----------------------------------------------------------------------------------
 
 
-def published_confusion(
-    reference: Reference, system: str, split: str = "test", source: str = "notebook"
-) -> NDArray[np.int64]:
-    """Return a published confusion matrix, true classes by given ones, shape (4, 4), int64.
+def published_confusion(reference: Reference, system: str, source: str = "notebook") -> NDArray[np.int64]:
+    """Return a published confusion matrix of the test rows, true classes by given ones, shape (4, 4), int64.
 
     The source ``notebook`` has what was computed, ``technical report`` what was printed there instead.
     """
     rows = [
         [int(row[name]) for name in CLASSES]
         for row in reference.table("confusions")
-        if (row["system"], row["split"], row["source"]) == (system, split, source)
+        if (row["system"], row["split"], row["source"]) == (system, "test", source)
     ]
     return np.array(rows, dtype=np.int64)
 

@@ -44,16 +44,16 @@ def test_occlusion_keeps_texts_of_different_length_apart():
 
 
 def test_comprehensiveness_and_sufficiency_by_hand():
-    erasure = erase(answer, occlusion(answer, [TEXT], TARGETS), shares=(0.1, 0.2, 0.5))
+    erasure = erase(answer, occlusion(answer, [TEXT], TARGETS))
     # 1, 2 and 5 of 10 words: without them .3 + .1, .3 - .1, .3 - .1 of .8; only with them .7, .9, .9.
     np.testing.assert_allclose(erasure.comprehensiveness, [[0.4, 0.6, 0.6]], atol=1e-12)
     np.testing.assert_allclose(erasure.sufficiency, [[0.1, -0.1, -0.1]], atol=1e-12)
 
 
 def test_share_of_a_short_text_is_at_least_one_word():
-    erasure = erase(answer, [Explanation("m", "good", 1, np.array([1.0]))], shares=(0.1,))
-    np.testing.assert_allclose(erasure.comprehensiveness, [[0.4]], atol=1e-12)
-    np.testing.assert_allclose(erasure.sufficiency, [[0.0]], atol=1e-12)
+    erasure = erase(answer, [Explanation("m", "good", 1, np.array([1.0]))])
+    np.testing.assert_allclose(erasure.comprehensiveness, [[0.4, 0.4, 0.4]], atol=1e-12)
+    np.testing.assert_allclose(erasure.sufficiency, [[0.0, 0.0, 0.0]], atol=1e-12)
 
 
 def test_true_explanation_beats_random_order_and_reversed_one_does_not():
