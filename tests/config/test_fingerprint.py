@@ -104,6 +104,9 @@ def every_leaf() -> Iterator[tuple[dict[str, Any], str, Any]]:
                 "eda",
                 "experiment",
                 "hydra",
+                "loss",
+                "optimizer",
+                "scheduler",
                 "study",
                 "tuning",
             ):  # keys of other groups, or none

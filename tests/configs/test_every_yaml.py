@@ -22,7 +22,7 @@ CHOICES = [(group, choice) for group, choices in list_groups().items() for choic
 YAMLS = sorted(CONF.rglob("*.yaml"))
 OF_COMPONENTS = ("model", "model/members", "features", "features/select", "features/reduce", "features/scale")
 NEEDS_MORE = {("model", "hf"): ["model.pretrained=someone/model"], ("model", "answers"): ["features=text"]}
-ABOUT = {"name", "family", "accepts", "kind"}
+ABOUT = {"name", "family", "accepts", "kind", "class_weight"}
 OF_THE_RUNNER = {"teacher", "unlabelled", "unlabelled_rows", "fast", "accurate"}
 """Keys that name runs and rows: the runner reads them."""
 
@@ -40,7 +40,7 @@ def partner(group: str, choice: str) -> list[str]:
     """Another group's choice that this one needs to make sense."""
     if group == "model/members":
         return ["model=stacking"]
-    if group == "tuning":
+    if group in ("tuning", "loss", "optimizer", "scheduler"):
         return ["model=tiny"]
     if group.startswith("features/"):
         return ["features=word_tfidf"]
