@@ -181,27 +181,17 @@ def test_ngram_linear_learns_more_of_a_class_that_weighs_more():
     np.testing.assert_array_equal(alike, NgramLinear(random_state=0).fit(x, y).coef_)
 
 
-def test_class_weights_find_rare_classes_with_linear_models(imbalanced):
-    for model in ("linear_svc", "multinomial_nb", "ngram_linear", "logreg"):
-        words = (f"model={model}", "features=word_tfidf")
-        print(model, imbalanced(*words), imbalanced(*words, "loss=weighted"))
+def test_class_weights_find_rare_classes_with_a_linear_model(imbalanced):
+    words = ("model=logreg", "features=word_tfidf")
+    assert imbalanced(*words, "loss=weighted") > imbalanced(*words) + 0.2  # .97 and .64
 
 
 @pytest.mark.slow
 def test_class_weights_and_the_focal_loss_find_rare_classes_with_a_network(imbalanced):
     words = (
-        "model=text_cnn",
-        "model.embedding_dim=16",
-        "model.n_filters=16",
-        "model.max_length=32",
-        "model.vocabulary=400",
-        "trainer.max_epochs=4",
-    )
-    for more in (
-        (),
-        ("loss=weighted",),
-        ("loss=focal",),
-        ("loss=focal", "model.class_weight=balanced"),
-        ("model.class_weight={rare:20,scarce:4}",),
-    ):
-        print(more, imbalanced(*words, *more))
+        "model=text_cnn", "model.embedding_dim=16", "model.n_filters=16", "model.max_length=32", "model.vocabulary=400",
+        "trainer.max_epochs=4", "trainer.n_jobs=1",
+    )  # fmt: skip
+    plain = imbalanced(*words)  # .33: the commonest class alone is answered
+    assert imbalanced(*words, "loss=weighted") > plain + 0.15  # .63
+    assert imbalanced(*words, "loss=focal") > plain + 0.1  # .52
