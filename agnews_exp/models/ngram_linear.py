@@ -106,7 +106,8 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             float(np.square(data[start : start + _PIECE], dtype=np.float64).sum())
             for start in range(0, len(data), _PIECE)
         ) / rows.shape[0]  # fmt: skip
-        rate = self.learning_rate / (mean_square if mean_square > 0 else 1.0)
+        # A row of a heavy class makes no larger step than one without weights, or it would throw the others over.
+        rate = self.learning_rate / (mean_square if mean_square > 0 else 1.0) / max(1.0, float(importance.max()))
         weights = np.zeros((rows.shape[1], len(self.classes_)), dtype=np.float32)
         intercept = np.zeros(len(self.classes_))
         indices, pointers = rows.indices.astype(np.int32, copy=False), rows.indptr.astype(np.int64, copy=False)
