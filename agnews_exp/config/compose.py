@@ -57,7 +57,14 @@ def register() -> None:
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
 _USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
 """Choices that are named first where several would bring a key."""
-_NOT_CHOICES = ("eda", "experiment", "tuning")  # no part of a run, or keys of other groups
+_NOT_CHOICES = (
+    "eda",
+    "experiment",
+    "tuning",
+    "loss",
+    "optimizer",
+    "scheduler",
+)  # no part of a run, or keys of other groups
 
 
 def compose_config(

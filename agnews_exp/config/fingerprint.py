@@ -57,7 +57,7 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):
         science["subset_seed"] = plain["subset_seed"]
     targets = [path for group in (*_GROUPS, "data") for _, path in find_targets(plain[group], group)]
-    if own := own_sources([*targets, *plain["evaluation"].get("metrics", [])]):
+    if own := own_sources([*targets, str(plain["model"].get("loss")), *plain["evaluation"].get("metrics", [])]):
         science["own_components"] = own
     return science
 

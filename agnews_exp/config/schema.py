@@ -86,6 +86,21 @@ class FeaturesConfig(_Group):
     scale: Component | None
 
 
+def _class_name(key: Any) -> Any:
+    # Hydra reads the keys of {1: 2.0, true: 1.0} as a number and a truth value; classes are texts.
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+ClassWeight = (
+    Literal["balanced", "balanced_subsample"]
+    | Annotated[
+        dict[Annotated[str, BeforeValidator(_class_name)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+        Field(min_length=1),
+    ]
+)
+"""Weights of classes in the loss: inverse to their rows, or a number each (1 for a class that is not named)."""
+
+
 class ModelConfig(BaseModel):
     """A model: the keys of every model; the rest are arguments of its ``_target_``."""
 
@@ -95,6 +110,7 @@ class ModelConfig(BaseModel):
     family: Literal["classical", "transformer", "cascade", "answers"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
+    class_weight: ClassWeight | None = Field(None, description="balanced, or {class: weight}; null: every row alike")
 
 
 Positive = Annotated[int, Field(ge=1)]

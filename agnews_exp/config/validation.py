@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from agnews_exp.core.errors import ConfigError, refuse_password, unknown_name
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),
     "subset": frozenset({"name"}),
-    "model": frozenset({"name", "family", "accepts"}),
+    "model": frozenset({"name", "family", "accepts", "class_weight"}),
 }
 """Keys of a component group that belong to the framework and are not handed to its ``_target_``."""
 
@@ -197,6 +198,7 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
         found[group] = validated(component, check_arguments(target, component, group, supplied))
     model, found["model"] = build(checked.component("model"), "model")
     student = checked.plain["model"].get("student")
+    _check_class_weight(checked, model)
     if student is not None:
         _check_distillation(checked, student)
     if checked.run.model.family == "transformer":
@@ -219,6 +221,32 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     if unknown:
         raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
     return found
+
+
+def _check_class_weight(checked: CheckedConfig, model: Any) -> None:
+    """Refuse class weights where a model has no use for them."""
+    run, plain = checked.run.model, checked.plain["model"]
+    student = plain.get("student")
+    wanted = run.class_weight if student is None else run.class_weight or student.get("class_weight")
+    if wanted is None:
+        return
+    refused = None
+    if student is not None or run.family not in ("classical", "transformer"):
+        refused = "it learns from another model's answers"
+    elif run.family == "transformer":
+        refused = None if wanted != "balanced_subsample" else "only forests draw rows for each of their trees"
+    elif hasattr(model, "class_weight"):
+        if isinstance(wanted, str):
+            arguments = {**checked.component("model"), "class_weight": wanted}
+            check_arguments(type(model), {k: v for k, v in arguments.items() if k != "_target_"}, "model")
+    elif wanted != "balanced" and isinstance(wanted, str):
+        refused = "only forests draw rows for each of their trees"
+    elif "sample_weight" not in inspect.signature(model.fit).parameters:
+        refused = f"{type(model).__name__} can weigh neither classes nor rows"
+    if refused:
+        raise ConfigError(
+            f"model.class_weight={wanted} does not fit model={run.name}: {refused}.", fix="model.class_weight=null"
+        )
 
 
 def _check_distillation(checked: CheckedConfig, student: Mapping[str, Any]) -> None:
@@ -257,6 +285,8 @@ def _check_transformer(run: Any, model: Any) -> None:
             f"model._target_: {type(model).__name__} is no transformer, but model.family=transformer.",
             fix="model.family=classical",
         )
+    if "." in model.loss:
+        resolve_target(model.loss, "model.loss")
     if run.features.clean != "none":
         raise ConfigError(
             f"features.clean={run.features.clean} has no effect on model={run.model.name}, which reads the raw text.",

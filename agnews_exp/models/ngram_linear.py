@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -38,6 +38,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: Share of a row's entries that are left out at random each time the row is learned from; the others
             are divided by what is left, so that scores keep their scale (Wang and Manning 2013, "Fast dropout
             training"). It wants more epochs.
+        class_weight: Weight of each class, ``balanced`` (inverse to its rows), or None.
         random_state: Seed of the shuffling and of the dropout.
 
     Attributes:
@@ -52,6 +53,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "random_state": ["random_state"],
     }
 
@@ -62,6 +64,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 0.2,
         alpha: float = 3e-6,
         dropout: float = 0.0,
+        class_weight: str | dict[Any, float] | None = None,
         random_state: int | None = None,
     ) -> None:
         self.loss = loss
@@ -69,6 +72,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.alpha = alpha
         self.dropout = dropout
+        self.class_weight = class_weight
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike, soft: SoftTargets | None = None) -> Self:
@@ -90,6 +94,9 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if self.loss != "log_loss":
                 raise ValueError(f"NgramLinear takes soft targets with loss=log_loss, not with loss={self.loss}.")
             self.classes_, codes = np.arange(soft.probabilities.shape[1]), np.asarray(y, dtype=np.int64)
+        importance = np.ones(len(self.classes_))
+        if self.class_weight is not None:
+            importance = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         if len(self.classes_) < 2:
             raise ValueError("NgramLinear needs at least two classes; the data holds one class only.")
         rows = sparse.csr_matrix(X)
@@ -99,7 +106,8 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             float(np.square(data[start : start + _PIECE], dtype=np.float64).sum())
             for start in range(0, len(data), _PIECE)
         ) / rows.shape[0]  # fmt: skip
-        rate = self.learning_rate / (mean_square if mean_square > 0 else 1.0)
+        # A row of a heavy class makes no larger step than one without weights, or it would throw the others over.
+        rate = self.learning_rate / (mean_square if mean_square > 0 else 1.0) / max(1.0, float(importance.max()))
         weights = np.zeros((rows.shape[1], len(self.classes_)), dtype=np.float32)
         intercept = np.zeros(len(self.classes_))
         indices, pointers = rows.indices.astype(np.int32, copy=False), rows.indptr.astype(np.int64, copy=False)
@@ -117,7 +125,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scale = train(
                 data, indices, pointers, codes, order, weights, intercept, scale, rate, self.alpha * mean_square,
                 epoch / self.epochs, 1.0 / (self.epochs * len(order)), _LOSSES[self.loss], float(self.dropout), seed,
-                *taught,
+                importance, *taught,
             )  # fmt: skip
         self.coef_ = np.ascontiguousarray(weights.T) * np.float32(scale)
         self.intercept_ = intercept
@@ -190,6 +198,7 @@ def _train_epoch(
     loss: int,
     dropout: float,
     seed: int,
+    importance: NDArray[np.float64],
     soft: NDArray[np.float32],
     share: NDArray[np.float32],
     temperature: float,
@@ -199,8 +208,8 @@ def _train_epoch(
     The true weights are ``scale * weights``, so that the L2 penalty costs one multiplication per row instead
     of one per weight. ``done`` is the share of training that lies behind, ``step`` the share of one row;
     ``alpha`` is per unit of mean squared row length, because ``rate`` has been divided by it. ``seed`` (positive)
-    decides what ``dropout`` leaves out. ``soft`` (n, K), ``share`` (n,) and ``temperature`` are those of
-    :class:`~agnews_exp.data.soft_targets.SoftTargets`, or empty.
+    decides what ``dropout`` leaves out. ``importance`` (K,) are the classes' weights. ``soft`` (n, K), ``share`` (n,)
+    and ``temperature`` are those of :class:`~agnews_exp.data.soft_targets.SoftTargets`, or empty.
     """
     n_classes = weights.shape[1]
     score, soften = np.empty(n_classes), np.empty(n_classes)
@@ -274,6 +283,7 @@ def _train_epoch(
         for k in range(n_classes):
             # The intercept is on in every row, so it learns at a hundredth of the rate, as in scikit-learn's
             # SGD.
+            score[k] *= importance[labels[row]]
             intercept[k] -= 0.01 * now * score[k]
             score[k] *= now / scale
         for entry in range(kept):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError, StorageError
+from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError, StorageError, unknown_name
 from agnews_exp.data.hub import ask_for_model, cached_model, newest_revision
 
 
@@ -59,6 +59,11 @@ class Distillation:
                 f"model.unlabelled_rows={self.unlabelled_rows} has no effect: model.unlabelled is null.",
                 fix="model.unlabelled=rest",
             )
+        if isinstance(self.student, Recipe) and self.student.loss != "cross_entropy":
+            raise ConfigError(
+                f"model.student.loss={self.student.loss} has no effect: a student has the loss of a distillation.",
+                fix="model.student.loss=cross_entropy",
+            )
         if not (hasattr(self.student, "fit") or hasattr(self.student, "max_length")):
             raise ConfigError(
                 f"model.student._target_: {type(self.student).__name__} cannot be trained.",
@@ -78,6 +83,8 @@ Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Length = Annotated[int, Field(ge=8, le=8192)]
 
+LOSSES = ("cross_entropy", "focal")
+
 AUTO_LENGTH = 512
 """Tokens of a text at most where nobody says how many."""
 
@@ -96,7 +103,12 @@ class Recipe:
         learning_rate: Peak of the schedule, for the classifier and the top layer.
         weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
         warmup_ratio: Share of all optimiser steps with a rising learning rate.
-        schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``.
+        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight; both are torch's.
+        schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``; or one of transformers' own:
+            ``inverse_sqrt``, or ``warmup_stable_decay``, which falls to 0 in the last fifth.
+        loss: ``cross_entropy``, ``focal``, or the dotted path of a function of your own: logits (n, K) and labels (n,)
+            -> losses (n,).
+        focal_gamma: With ``focal``: how much less a row counts that is answered well.
         layerwise_lr_decay: Each layer below the top has its rate times this; 1 is off.
         label_smoothing: Share of the target spread evenly over all classes.
         ema_decay: Decay of an exponential moving average of the weights, used for judging; null is off.
@@ -108,11 +120,18 @@ class Recipe:
     learning_rate: Rate = 5e-5
     weight_decay: NonNegative = 0.01
     warmup_ratio: Share = 0.06
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"] = "linear"
+    loss: str = "cross_entropy"
+    focal_gamma: NonNegative = 2.0
     layerwise_lr_decay: Rate = 1.0
     label_smoothing: Probability = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES and "." not in self.loss:
+            raise unknown_name("loss in model.loss", self.loss, LOSSES)
 
     @property
     def longest(self) -> int:
@@ -170,6 +189,7 @@ class EncoderRecipe(Recipe):
     pooling: Literal["head", "mean"] = "head"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unfreeze_at_epoch is not None and not self.freeze_encoder:
             raise ConfigError(
                 f"model.unfreeze_at_epoch={self.unfreeze_at_epoch} has no effect: the encoder is not frozen.",

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from agnews_exp.config.targets import resolve_target
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
@@ -122,6 +124,42 @@ class MovingAverage:
                 average.copy_(kept)
 
 
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor] | str,
+    *,
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Return the sum of the losses of n rows, shape ().
+
+    The focal loss of a row is ``(1 - p)^gamma`` times its cross-entropy, with p the probability of its class (Lin et
+    al. 2017, "Focal Loss for Dense Object Detection").
+
+    Args:
+        logits: Shape (n, K).
+        labels: Shape (n,), int64, class indices.
+        loss: ``cross_entropy``, ``focal``, or a function of logits and labels that returns n losses.
+        weights: Shape (K,), of the classes; None is 1 each.
+        label_smoothing: Of the cross-entropy.
+        gamma: Of the focal loss.
+    """
+    if loss == "cross_entropy":
+        return functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
+    if callable(loss):
+        rows = loss(logits, labels)
+        if rows.shape != labels.shape:
+            raise ConfigError(
+                f"model.loss returned the shape {tuple(rows.shape)}, not one loss a row: ({len(labels)},)."
+            )
+        return (rows if weights is None else rows * weights[labels]).sum()
+    rows = functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="none")
+    chance = functional.softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    return ((1.0 - chance) ** gamma * rows).sum()
+
+
 def distillation_loss(
     logits: Tensor, labels: Tensor, soft: Tensor, share: Tensor, temperature: float, label_smoothing: float = 0.0
 ) -> Tensor:
@@ -187,6 +225,7 @@ class TextClassifier(pl.LightningModule):
         total_steps: Optimiser steps of the whole run, for the schedule. (Lightning's own estimate would set up the
             batches before a checkpoint is restored, and forget where they stood.)
         monitor: The validation metric that chooses the weights.
+        class_weights: K weights of the classes in the loss; None is 1 each.
 
     Attributes:
         monitor_key: The key under which that metric is logged, such as ``val/macro_f1``.
@@ -203,8 +242,11 @@ class TextClassifier(pl.LightningModule):
         seed: int,
         total_steps: int,
         monitor: Choice = MACRO_F1,
+        class_weights: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        self._loss: Any = resolve_target(recipe.loss, "model.loss") if "." in recipe.loss else recipe.loss
+        self._class_weights = class_weights
         self.network = network
         self.recipe = recipe
         self.class_names = class_names
@@ -251,7 +293,7 @@ class TextClassifier(pl.LightningModule):
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this process's part of the whole batch's mean loss, shape (): cross-entropy, or distillation's."""
+        """Return this process's part of the whole batch's mean loss, shape (): the recipe's, or distillation's."""
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
         smoothing = self.recipe.label_smoothing
         if "soft" in batch:
@@ -259,7 +301,11 @@ class TextClassifier(pl.LightningModule):
                 logits, batch["labels"], batch["soft"], batch["share"], batch["temperature"], smoothing
             )
         else:
-            loss = nn.functional.cross_entropy(logits, batch["labels"], label_smoothing=smoothing, reduction="sum")
+            weights = None if self._class_weights is None else logits.new_tensor(self._class_weights)
+            gamma = self.recipe.focal_gamma
+            loss = classification_loss(
+                logits, batch["labels"], self._loss, weights=weights, label_smoothing=smoothing, gamma=gamma
+            )
         weighted: Tensor = loss * batch["weight"]
         return weighted
 
@@ -332,16 +378,33 @@ class TextClassifier(pl.LightningModule):
             self._average.swap(self.network)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule over all optimiser steps of the run."""
+        """Return the optimiser and its schedule over all steps of the run."""
         self._freeze()
         recipe = self.recipe
         later = isinstance(recipe, EncoderRecipe) and recipe.unfreeze_at_epoch is not None
         groups = parameter_groups(self.network, recipe, everything=later)
-        # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
-        fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
-        factor = learning_rate_factor(recipe.schedule, recipe.warmup_ratio, self.total_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "adafactor":
+            optimizer = torch.optim.Adafactor(groups)
+        else:
+            # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
+            fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
+            optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
+        if recipe.schedule in ("linear", "cosine", "constant"):
+            factor = learning_rate_factor(recipe.schedule, recipe.warmup_ratio, self.total_steps)
+            scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        else:
+            from transformers import get_scheduler
+
+            warmup = math.ceil(recipe.warmup_ratio * self.total_steps)
+            decay = {"num_decay_steps": math.ceil(self.total_steps / 5)}
+            scheduler = get_scheduler(
+                recipe.schedule,
+                optimizer,
+                warmup,
+                max(self.total_steps, warmup + decay["num_decay_steps"]),
+                decay if recipe.schedule == "warmup_stable_decay" else None,
+            )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

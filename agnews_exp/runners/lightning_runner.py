@@ -32,6 +32,7 @@ from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
+from agnews_exp.runners.rows import class_weights
 from agnews_exp.runners.training import Job, Listeners, check_job, explain_memory, new_network, train
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class LightningRunner:
         self._seed: int = checked.run.seed
         self._recipe = safe_instantiate(checked.component("model"), "model")
         self._name: str = checked.run.model.name
+        self._class_weight = checked.run.model.class_weight
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
         self._own = own_metrics(checked.run.evaluation.metrics)
@@ -104,6 +106,7 @@ class LightningRunner:
     def _fit_in(self, folder: Path, splits: Splits, stages: Stages) -> FitSummary:
         checkpoints = CheckpointFolder(folder, self._fingerprint)
         hardware = choose_hardware(self._settings, large=self._recipe.large)
+        weights = class_weights(self._class_weight, splits.train.labels, splits.class_names)
         set_threads(self._settings.n_jobs, 1)
         with self._stage(stages, "features", f"tokenising {len(splits.train) + len(splits.validation):,} texts"):
             self._recipe = settled(self._recipe)
@@ -129,6 +132,7 @@ class LightningRunner:
             checkpoints=checkpoints,
             seed=self._seed,
             monitor=find_objective(self._primary, splits.class_names, self._own),
+            class_weights=None if weights is None else tuple(weights.tolist()),
         )
         check_job(job)
         with checkpoints.opened(resume=self._resume):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
-from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.data.corpus import Corpus, Splits
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
@@ -46,6 +49,36 @@ def load_judged(folder: Path, settings: Any) -> FittedModel:
         batch_size=settings.evaluation_batch_size,
         token_budget=settings.token_budget,
     )
+
+
+def class_weights(
+    wanted: str | Mapping[str, float] | None, labels: NDArray[np.int64], class_names: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Return the weight of each class, shape (K,); None where all weigh alike.
+
+    ``balanced`` is ``n / (K n_k)``, as in scikit-learn: the mean weight of a row is 1.
+
+    Args:
+        wanted: ``model.class_weight``: None, ``balanced``, or weights by class name (1 for a class without).
+        labels: Shape (n,), of the training rows.
+        class_names: The K classes.
+
+    Raises:
+        ConfigError: A weight is for a class that the data do not have.
+    """
+    if wanted is None:
+        return None
+    weights = np.ones(len(class_names))
+    if isinstance(wanted, str):
+        counts = np.bincount(labels, minlength=len(class_names))
+        present = counts > 0
+        weights[present] = len(labels) / (present.sum() * counts[present])
+        return weights
+    for name, weight in wanted.items():
+        if name not in class_names:
+            raise unknown_name("class in model.class_weight", name, class_names)
+        weights[list(class_names).index(name)] = weight
+    return weights
 
 
 def needs_network(checked: CheckedConfig) -> bool:

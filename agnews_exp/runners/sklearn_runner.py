@@ -23,6 +23,7 @@ from agnews_exp.features.build import build_features, check_fitted
 from agnews_exp.models.answers import predict_matrix
 from agnews_exp.models.persistence import save_pipeline
 from agnews_exp.runners.protocol import FitSummary, Stages
+from agnews_exp.runners.rows import class_weights
 
 RUNGS = (0.1, 0.3)
 """Shares of the training rows that are tried before the full fit; those of the first are among the second's."""
@@ -43,6 +44,7 @@ def report_rungs(
     class_names: tuple[str, ...],
     metric: Choice,
     stages: Stages,
+    weights: NDArray[np.float64] | None = None,
 ) -> None:
     """Report the validation score of copies of ``model`` that have seen little: a few epochs, or a part of the rows.
 
@@ -60,6 +62,7 @@ def report_rungs(
         class_names: The K classes.
         metric: The objective; it tells parts of the rows apart.
         stages: Takes the reports; each part is timed as the stage ``rungs``.
+        weights: Shape (n,), of the training rows; None is 1 each.
 
     Raises:
         Pruned: The search gives up on this trial.
@@ -67,7 +70,10 @@ def report_rungs(
     with stages.stage("rungs", f"features of {len(validation):,} validation texts"):
         held_out = transform(list(validation.texts))
     descends = hasattr(model, "partial_fit") and hasattr(model, "max_iter")
-    early = _after_epochs(model, matrix, labels) if descends else _on_shares(model, matrix, labels, len(class_names))
+    if descends:
+        early = _after_epochs(model, matrix, labels, weights)
+    else:
+        early = _on_shares(model, matrix, labels, weights, len(class_names))
     for step, what, fit in early:
         with stages.stage("rungs", f"trying {what}"):
             with _unnoticed():
@@ -92,7 +98,7 @@ def _unnoticed() -> Iterator[None]:
 
 
 def _on_shares(
-    model: Any, matrix: Any, labels: NDArray[np.int64], n_classes: int
+    model: Any, matrix: Any, labels: NDArray[np.int64], weights: NDArray[np.float64] | None, n_classes: int
 ) -> Iterator[tuple[int, str, Callable[[], Any]]]:
     """Yield the step, what is tried, and how to fit it: a copy of the model for each share of the rows."""
     from sklearn.base import clone
@@ -102,10 +108,13 @@ def _on_shares(
         rows = np.sort(order[: max(n_classes, round(share * len(labels)))])
         if len(np.unique(labels[rows])) < n_classes:
             continue  # a class is missing: the score would say nothing about the model
-        yield step, f"{share:.0%} of the rows", partial(clone(model).fit, matrix[rows], labels[rows])
+        more = {} if weights is None else {"sample_weight": weights[rows]}
+        yield step, f"{share:.0%} of the rows", partial(clone(model).fit, matrix[rows], labels[rows], **more)
 
 
-def _after_epochs(model: Any, matrix: Any, labels: NDArray[np.int64]) -> Iterator[tuple[int, str, Callable[[], Any]]]:
+def _after_epochs(
+    model: Any, matrix: Any, labels: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> Iterator[tuple[int, str, Callable[[], Any]]]:
     """Yield the step, what is tried, and how to fit it: one copy of the model after one more pass over the rows."""
     from sklearn.base import clone
     from sklearn.utils import compute_class_weight
@@ -115,10 +124,12 @@ def _after_epochs(model: Any, matrix: Any, labels: NDArray[np.int64]) -> Iterato
     if getattr(copy, "early_stopping", False):
         copy.set_params(early_stopping=False)  # partial_fit has no end that could come early
     if getattr(copy, "class_weight", None) == "balanced":
-        weights = compute_class_weight("balanced", classes=classes, y=labels)
-        copy.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
+        balanced = compute_class_weight("balanced", classes=classes, y=labels)
+        copy.set_params(class_weight=dict(zip(classes.tolist(), balanced.tolist(), strict=True)))
+    more = {} if weights is None else {"sample_weight": weights}
     for epoch in range(EPOCHS):
-        yield epoch, f"epoch {epoch + 1} of {EPOCHS}", partial(copy.partial_fit, matrix, labels, classes=classes)
+        learn = partial(copy.partial_fit, matrix, labels, classes=classes, **more)
+        yield epoch, f"epoch {epoch + 1} of {EPOCHS}", learn
 
 
 class SklearnRunner:
@@ -153,6 +164,7 @@ class SklearnRunner:
         train = splits.train
         self._class_names = splits.class_names
         self._n_classes = len(splits.class_names)
+        weights = self._weigh(model, train.labels)
         notes: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -161,9 +173,9 @@ class SklearnRunner:
                     matrix = train.texts if features is None else features.fit_transform(train.texts, train.labels)
                     if features is not None:
                         check_fitted(features)
-                self._report_early(model, matrix, features, splits, stages)
+                self._report_early(model, matrix, features, splits, stages, weights)
                 with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
-                    _fit(model, matrix, train.labels, self._soft)
+                    _fit(model, matrix, train.labels, self._soft, weights)
             except AgnewsError:
                 raise
             except ValueError as error:
@@ -186,7 +198,18 @@ class SklearnRunner:
             metrics["n_iterations"] = float(np.max(iterations))
         return FitSummary(metrics, notes)
 
-    def _report_early(self, model: Any, matrix: Any, features: Any, splits: Splits, stages: Stages) -> None:
+    def _weigh(self, model: Any, labels: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Give a model its class weights; return those of the rows, shape (n,), where it takes them in their place."""
+        wanted = self._checked.run.model.class_weight
+        weights = class_weights(wanted, labels, self._class_names)
+        if weights is None or not hasattr(model, "class_weight"):
+            return None if weights is None else weights[labels]
+        model.set_params(class_weight=wanted if isinstance(wanted, str) else dict(enumerate(weights.tolist())))
+        return None
+
+    def _report_early(
+        self, model: Any, matrix: Any, features: Any, splits: Splits, stages: Stages, weights: Any
+    ) -> None:
         """Tell a search that prunes how the model does on parts of the rows, before the full fit."""
         primary = self._checked.run.evaluation.primary
         if not stages.reports or features is None or self._soft is not None or not primary.startswith("val/"):
@@ -194,7 +217,7 @@ class SklearnRunner:
         report_rungs(
             model, matrix, splits.train.labels, splits.validation, features.transform,
             lambda fitted, rows: predict_matrix(fitted, rows, self._n_classes),
-            splits.class_names, find_objective(primary, splits.class_names, self._own), stages,
+            splits.class_names, find_objective(primary, splits.class_names, self._own), stages, weights,
         )  # fmt: skip
 
     def _explain(self, error: ValueError, n_rows: int) -> AgnewsError:
@@ -224,12 +247,18 @@ class SklearnRunner:
         save_pipeline(self.pipeline, folder, self._class_names)
 
 
-def _fit(model: Any, matrix: Any, labels: NDArray[np.int64], soft: SoftTargets | None) -> None:
+def _fit(
+    model: Any,
+    matrix: Any,
+    labels: NDArray[np.int64],
+    soft: SoftTargets | None,
+    weights: NDArray[np.float64] | None,
+) -> None:
     """Fit a classifier on labels, or on soft targets: as such where it takes them, else as weighted copies of rows."""
     from sklearn.utils.validation import has_fit_parameter
 
     if soft is None:
-        model.fit(matrix, labels)
+        model.fit(matrix, labels, **({} if weights is None else {"sample_weight": weights}))
     elif takes_soft_targets(model.fit):
         model.fit(matrix, labels, soft=soft)
     elif has_fit_parameter(model, "sample_weight"):

@@ -55,6 +55,7 @@ class Job:
         checkpoints: Where checkpoints go; the caller holds the folder's lock.
         seed: Seed of weights, order and dropout.
         monitor: The validation metric that chooses the weights and ends the training early.
+        class_weights: K weights of the classes in the loss; None is 1 each.
     """
 
     recipe: Recipe
@@ -67,6 +68,7 @@ class Job:
     checkpoints: CheckpointFolder
     seed: int
     monitor: Choice = MACRO_F1
+    class_weights: tuple[float, ...] | None = None
 
 
 def new_network(job: Job) -> Any:
@@ -121,9 +123,8 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     network = new_network(job)
     plan = _plan(job)
     total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
-    module = TextClassifier(
-        network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps, job.monitor
-    )
+    labels, weights = job.validation.labels, job.class_weights
+    module = TextClassifier(network, job.recipe, job.class_names, labels, job.seed, total_steps, job.monitor, weights)
     monitor = module.monitor_key
     mode: Literal["max", "min"] = "max" if job.monitor.metric.greater_is_better else "min"
     data = TextDataModule(

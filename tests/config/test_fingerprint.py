@@ -105,6 +105,9 @@ def every_leaf() -> Iterator[tuple[dict[str, Any], str, Any]]:
                 "eda",
                 "experiment",
                 "hydra",
+                "loss",
+                "optimizer",
+                "scheduler",
                 "study",
                 "tuning",
             ):  # keys of other groups, or none

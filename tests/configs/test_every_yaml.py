@@ -27,7 +27,7 @@ NEEDS_MORE = {
     ("split", "group"): ["split.column=author"],
     ("split", "time"): ["split.column=date"],
 }
-ABOUT = {"name", "family", "accepts", "kind"}
+ABOUT = {"name", "family", "accepts", "kind", "class_weight"}
 OF_THE_RUNNER = {"teacher", "unlabelled", "unlabelled_rows", "fast", "accurate"}
 """Keys that name runs and rows: the runner reads them."""
 
@@ -45,7 +45,7 @@ def partner(group: str, choice: str) -> list[str]:
     """Another group's choice that this one needs to make sense."""
     if group == "model/members":
         return ["model=stacking"]
-    if group == "tuning":
+    if group in ("tuning", "loss", "optimizer", "scheduler"):
         return ["model=tiny"]
     if group.startswith("features/"):
         return ["features=word_tfidf"]

@@ -104,11 +104,12 @@ def test_configurations_that_the_how_tos_show_compose_and_build(tmp_path, monkey
         file = tmp_path / "mine" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(body)
-    assert {path.split("/")[0] for path in shown} == {"data", "features", "model"}
+    assert {path.split("/")[0] for path in shown} == {"data", "features", "loss", "model"}
     for path in shown:
         group, choice = path.removesuffix(".yaml").split("/")
-        words = [f"{group}={choice}", *(["features=svd"] if choice == "centroid" else [])]
-        assert check_config(compose_config(words, extra=[tmp_path / "mine"])).plain[group]["name"] == choice
+        more = {"centroid": ["features=svd"], "margin": ["model=tiny"]}.get(choice, [])
+        plain = check_config(compose_config([f"{group}={choice}", *more], extra=[tmp_path / "mine"])).plain
+        assert plain["model"]["loss"].endswith(f".{choice}") if group == "loss" else plain[group]["name"] == choice
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def model_config(name, *overrides):
 
 
 def model(name, *overrides):
-    own = {"name", "family", "accepts"}
+    own = {"name", "family", "accepts", "class_weight"}
     return safe_instantiate({k: v for k, v in model_config(name, *overrides).items() if k not in own}, "model")
 
 
@@ -139,7 +139,9 @@ def test_the_studys_stack_has_its_four_members_and_lightgbm_its_own_selector():
     config = to_plain(compose_config(["model=stacking"]))["model"]
     assert list(config["members"]) == ["sgd", "nb", "svc", "lgbm"]
     members = dict(
-        safe_instantiate({k: v for k, v in config.items() if k not in {"name", "family", "accepts"}}).estimators
+        safe_instantiate(
+            {k: v for k, v in config.items() if k not in {"name", "family", "accepts", "class_weight"}}
+        ).estimators
     )
     assert members["lgbm"]["select"].k == 5000
     assert pytest.approx(0.24507915419346896) == members["svc"].estimator.C

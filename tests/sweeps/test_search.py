@@ -311,3 +311,17 @@ def test_the_median_pruner_stops_hopeless_trials_of_a_classical_model_before_the
         (step, value), *_ = sorted(trial.intermediate_values.items(), reverse=True)
         assert stopped[trial.number].data.metrics["pruned/val_macro_f1"] == pytest.approx(value)
         assert stopped[trial.number].data.tags["pruned.step"] == str(step)
+
+
+@pytest.mark.slow
+def test_a_search_chooses_among_losses(project, tmp_path):
+    done = project.run(
+        "-m", "model=tiny", "loss=cross_entropy,focal", "optimizer=adafactor", "data=sample", "trainer=cpu",
+        "data_fraction=0.05", "trainer.max_epochs=1", "tracking=none", "evaluation.latency_repeats=0",
+        "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=2", *SEARCH,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    sweeps = Sweeps(project, tmp_path)
+    assert {t.params["loss"] for t in trials(sweeps)} == {"cross_entropy", "focal"}
+    stored = [yaml.safe_load(p.read_text())["model"] for p in sweeps.folder.glob("[0-9]*/config.yaml")]
+    assert {(m["loss"], m["optimizer"]) for m in stored} == {("cross_entropy", "adafactor"), ("focal", "adafactor")}
