@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from agnews_exp.config.compose import refuse_several
+from agnews_exp.config.compose import refuse_saved, refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -28,7 +28,7 @@ from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits
+from agnews_exp.runners.rows import load_splits, pinned_data
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
@@ -74,6 +74,7 @@ def run(cfg: DictConfig) -> float:
     hydra = HydraConfig.get()
     path = Path(hydra.runtime.output_dir)
     try:
+        refuse_saved(hydra)
         refuse_several(list(hydra.overrides.task))
         outcome = execute(cfg, path)
     except Pruned as stop:
@@ -135,7 +136,7 @@ def _execute(
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
-    plain = {**checked.plain, "model": pinned(checked.plain["model"])}
+    plain = checked.plain | {"model": pinned(checked.plain["model"]), "data": pinned_data(checked.plain["data"])}
     checked = replace(checked, plain=plain)
     output_dir = Path(plain["paths"]["output_dir"])
     environment = describe_environment(Path(plain["paths"]["root_dir"]))
@@ -321,8 +322,11 @@ def _judge_and_write(
 
     Analyses look at test rows and at the model: they are left out where there is no test score, or no model.
     """
+    from agnews_exp.data.csv_files import column_values
     from agnews_exp.data.splits import cross_split_duplicates
+    from agnews_exp.evaluation.costs import judge_costs
     from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
+    from agnews_exp.evaluation.slices import judge_clusters, score_slices
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     answers, folds = dict(fitted.answers), fitted.folds
@@ -334,8 +338,37 @@ def _judge_and_write(
     for name, rows in parts.items():
         metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
     stored = {name: rows for name, rows in parts.items() if name != "train"}
+    notes = list(fitted.notes)
+    evaluation = checked.run.evaluation
+    sliced: dict[str, Any] = {}
+    if evaluation.slices:
+        judged = {name: rows for name, rows in stored.items() if name != "cv"}
+        values = column_values(checked.plain["data"], judged, evaluation.slices, "evaluation.slices")
+        for name, rows in judged.items():
+            of_split = {column: by_split[name] for column, by_split in values.items()}
+            sliced[name] = [s.to_dict() for s in score_slices(rows.labels, answers[name].labels, of_split)]
+    clustered: dict[str, Any] = {}
+    if (column := evaluation.cluster_column) is not None:
+        judged = {name: rows for name, rows in parts.items() if name != "train"} | {"train": splits.train}
+        (clusters,) = column_values(checked.plain["data"], judged, [column], "evaluation.cluster_column").values()
+        known = set(clusters.pop("train"))
+        for name, names in clusters.items():
+            clustered[name] = judge_clusters(
+                judged[name].labels, answers[name].labels, names, known, splits.class_names
+            )
+    decision = None
+    if evaluation.costs is not None:
+        labels = {name: rows.labels for name, rows in stored.items()}
+        decision = judge_costs(evaluation.costs, labels, answers, splits.class_names)
+        for name, costs in decision["splits"].items():
+            metrics |= {
+                f"{name}/cost": costs["default"]["estimate"],
+                f"{name}/cost_chosen": costs["chosen"]["estimate"],
+            }
+        if answers["val"].probabilities is None:
+            notes.append("evaluation.costs: the model gives no probabilities, so its own answers are all there is.")
     if folds:
-        stored["cv"], answers["cv"] = splits.train, folds.predictions
+        stored["cv"], answers["cv"] = folds.rows, folds.predictions
     held_out = folds.folds if folds else None
     write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
     if "test" in parts:
@@ -344,7 +377,6 @@ def _judge_and_write(
     matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
     write_confusions(path / record.FIGURES, matrices, splits.class_names)
     corpus = splits.corpus
-    notes = list(fitted.notes)
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts and (path / record.MODEL).is_dir():
         with stages.stage("analyses", "analysing"):
@@ -362,6 +394,9 @@ def _judge_and_write(
         "primary": primary.stored_as(checked.run.evaluation.primary.partition("/")[0], splits.class_names),
         "metrics": metrics,
         "own_metrics": own_record(own),
+        **({"decision": decision} if decision else {}),
+        **({"slices": sliced} if sliced else {}),
+        **({"clusters": clustered} if clustered else {}),
         "timings": dict(stages.timings),
         "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),
@@ -371,6 +406,7 @@ def _judge_and_write(
             "name": checked.run.data.name,
             "source": checked.run.data.name if splits.source == "csv" else splits.source,
             "location": splits.location,
+            "split": checked.run.split.model_dump(),
             "checksum": splits.data_checksum,
             "evaluation_checksum": splits.evaluation_checksum(),
             "rows": {k: len(rows) for k, rows in ({"train": splits.train} | parts).items()},

@@ -35,7 +35,7 @@ from agnews_exp.tracking.runs import find_runs
 System = Any
 """A fitted estimator (``predict_proba`` or ``predict``), or a function from texts to probabilities or class names."""
 
-_GROUPS = ("data", "subset", "split_seed")
+_GROUPS = ("data", "split", "subset", "split_seed")
 _MOST_NAMED = 5
 _TOLERANCE = 1e-3
 """How far probabilities that somebody has rounded may be from a sum of one."""
@@ -58,7 +58,7 @@ def same_rows(overrides: Sequence[str], like: str | None = None, name: str = "an
         return config
     stored = find_runs(to_plain(config), [like or "latest"])[0].config()
     OmegaConf.set_struct(config, False)
-    for key in _GROUPS:
+    for key in (key for key in _GROUPS if key in stored):
         config[key] = escaped(stored[key])
     return config
 

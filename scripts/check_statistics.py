@@ -21,14 +21,22 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from statistics_checks.many_scores import check_folds, check_multiplicity, check_ranks, check_seeds  # noqa: E402
+from statistics_checks.many_scores import (  # noqa: E402
+    check_folds,
+    check_learning_curves,
+    check_multiplicity,
+    check_ranks,
+    check_seeds,
+)
 from statistics_checks.one_test_set import (  # noqa: E402
     check_bootstrap,
+    check_clusters,
     check_effect_sizes,
     check_families,
     check_few_errors,
     check_mcnemar,
     check_randomisation,
+    check_slices,
     check_verdicts,
 )
 from statistics_checks.probabilities import check_calibration, check_conformal  # noqa: E402
@@ -48,6 +56,9 @@ CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
     check_multiplicity,
     check_calibration,
     check_conformal,
+    check_clusters,
+    check_slices,
+    check_learning_curves,
 )
 
 

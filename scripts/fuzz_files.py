@@ -2,7 +2,7 @@
 
 Each file holds rows that are known: every text has a mark of its own (``row17x``). Then some are damaged as files
 are in life: a lone quote, a cut or repeated line, a bad byte, another encoding. Marks that are in no answer are lost
-where there are fewer rejects and the file was not refused; two marks in one text are rows that were joined in silence.
+where no reject has their line and the file was not refused; two marks in one text are rows that were joined in silence.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import shutil
 import time
 import traceback
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import AgnewsError
+from agnews_exp.serving.inputs import Asked, Item, describe_source, read_items
 
 ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1", "shift_jis")
 FORMATS = ("csv", "csv", "csv", "tsv", "tsv", "jsonl", "json", "parquet", "xlsx", "ods", "text", "folder")
@@ -76,17 +78,28 @@ def damaged(rng: random.Random, content: str) -> str:
     return "".join(lines)
 
 
-def make_file(rng: random.Random, folder: Path) -> tuple[Path, list[tuple[str, str]], str, dict[str, Any]]:
-    """Write a random file.
+@dataclass(frozen=True)
+class Made:
+    """A random file and all that is known of it."""
 
-    Returns:
-        Its path, its rows, a description, and the options that a user would know.
-    """
+    path: Path
+    rows: Sequence[tuple[str, str]]  # texts, each with its mark, and classes
+    what: str  # a description
+    asked: dict[str, Any]  # the options that a user would know
+    lines: Mapping[str, set[int]]  # the lines (1-based), or rows of a file without lines, on which each mark stands
+
+
+def make_file(rng: random.Random, folder: Path) -> Made:
+    """Write a random file."""
     format = rng.choice(FORMATS)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if format in ("parquet", "xlsx", "ods", "folder"):
-        return (*_write_binary(rng, folder, format), {})
+        path, rows, what = _write_binary(rng, folder, format)
+        first = 2 if format in ("xlsx", "ods") else 1
+        every = {i + 1 for i in range(len(rows))}  # a folder is read class by class
+        lines = {_mark(row[0]): every if format == "folder" else {first + i} for i, row in enumerate(rows)}
+        return Made(path, rows, what, {}, lines)
     encoding = rng.choice(ENCODINGS)
     quoted = rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, None))
     plain = format in ("csv", "tsv") and quoted is None
@@ -116,12 +129,23 @@ def make_file(rng: random.Random, folder: Path) -> tuple[Path, list[tuple[str, s
     if encoding in ("cp1252", "latin-1", "shift_jis") and rng.random() < 0.7:
         asked = {**asked, "encoding": encoding}
     left = data.decode(encoding, "replace")
-    rows = [row for row in rows if _MARK.findall(row[0])[0] in left]  # the others were damaged themselves
+    rows = [row for row in rows if _mark(row[0]) in left]  # the others were damaged themselves
     packed = rng.choice(PACKED)
     suffix = {"text": ".txt"}.get(format, f".{format}")
     path = folder / f"rows{suffix}{packed}"
     _pack(path, packed, data, suffix)
-    return path, rows, f"{format} {encoding} quoting={quoted} mark={mark!r} damaged={wrong} {asked}", asked
+    lines = {}
+    for number, line in enumerate(left.split("\n") if format == "text" else re.split(r"\r\n|\r|\n", left), 1):
+        for found in _MARK.findall(line):
+            lines.setdefault(found, set()).update(
+                (number, number - 1, number - 2) if format == "json" else (number,)
+            )  # {
+    what = f"{format} {encoding} quoting={quoted} mark={mark!r} damaged={wrong} {asked}"
+    return Made(path, rows, what, asked, lines)
+
+
+def _mark(text: str) -> str:
+    return str(_MARK.findall(text)[0])
 
 
 def _fitting(text: str, encoding: str) -> str:
@@ -199,14 +223,28 @@ def _write_book(path: Path, rows: Sequence[tuple[str, str]], format: str) -> Non
         book.writestr("xl/worksheets/s.xml", f'<w xmlns="{main}">{"".join(cells)}</w>')
 
 
-def check_file(path: Path, rows: Sequence[tuple[str, str]], asked: dict[str, Any]) -> Iterator[str]:
+def _misplaced(made: Made, items: Sequence[Item], whole: bool) -> Iterator[str]:
+    """Yield the rows that are neither answered on their line nor among the rejects with it."""
+    ends = [item.line for item in items[1:]] + [float("inf")]
+    rejects = [(item.line, end) for item, end in zip(items, ends, strict=False) if item.text is None]
+    answered = {_mark(item.text): item.line for item in items if item.text is not None and _MARK.search(item.text)}
+    for mark in {_mark(text) for text, _ in made.rows}:
+        lines = made.lines.get(mark, set())
+        if mark in answered:
+            if answered[mark] not in lines:
+                yield f"predict: {mark} stands on {sorted(lines)}, not on {answered[mark]}"
+        elif whole and not any(first <= line < end for line in lines for first, end in rejects):
+            yield f"predict: {mark} of line {sorted(lines)} is not in the rejects {rejects}"
+
+
+def check_file(made: Made) -> Iterator[str]:
     """Read a file as training, `predict` and `agnews inspect` do; yield what is wrong."""
     from agnews_exp.data.csv_files import load_csv
     from agnews_exp.data.inspection import inspect_file
     from agnews_exp.data.tables import Reading
-    from agnews_exp.serving.inputs import Asked, describe_source, read_items
 
-    marks = {_MARK.findall(text)[0] for text, _ in rows}
+    path, asked = made.path, made.asked
+    marks = {_mark(text) for text, _ in made.rows}
     items, refused = [], False
     try:
         for item in read_items(describe_source(str(path), Asked(**asked))):
@@ -224,6 +262,7 @@ def check_file(path: Path, rows: Sequence[tuple[str, str]], asked: dict[str, Any
     rejected = sum(item.text is None for item in items)
     if len(missing) > rejected and not refused:
         yield f"predict: {sorted(missing)} are lost, with {rejected} rejects"
+    yield from _misplaced(made, items, whole=not refused)
     try:
         corpus = load_csv(train_file=path, duplicate_rows="keep", **asked)
     except AgnewsError as error:
@@ -257,15 +296,15 @@ def fuzz_files(folder: Path, seed: int, *, files: int | None = None, seconds: fl
     began, tried, findings = time.monotonic(), 0, []
     while tried < files if files is not None else time.monotonic() - began < seconds:
         rng = random.Random(f"{seed} {tried}")  # noqa: S311
-        path, rows, what, asked = make_file(rng, folder / "work")
+        made = make_file(rng, folder / "work")
         tried += 1
         try:
-            found = list(check_file(path, rows, asked))
+            found = list(check_file(made))
         except Exception:  # the finding of a fuzzer is any other exception
             found = [traceback.format_exc()]
         if found:
             kept = folder / f"finding-{tried}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(folder / "work", kept)
-            findings += [f"file {tried} ({what}), kept in {kept}: {finding}" for finding in found]
+            findings += [f"file {tried} ({made.what}), kept in {kept}: {finding}" for finding in found]
     return tried, findings

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "calibrate": ("calibration", "how far the probabilities can be trusted, before and after calibration"),
-    "errors": ("errors", "where the model errs: classes, lengths, sources, artefacts, slices, near-duplicates"),
+    "errors": ("errors", "where the model errs: classes, lengths, artefacts, slices, near-duplicates"),
     "explain": ("explanation", "what the model looks at, for all texts and for single ones"),
     "robustness": ("robustness", "what typing errors, case, HTML residue and truncation cost"),
     "external": ("external", "the model on another labelled file, and whether it notices"),

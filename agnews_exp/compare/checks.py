@@ -398,6 +398,25 @@ def _test_below_validation(run: CheckedRun) -> Answer:
     return f"accuracy {val:.4f} on validation, {test:.4f} on test" if val - test > max(4 * error, 0.02) else None
 
 
+@check("T9", "Underfitting", "tip", fix="less regularisation, more features, a larger model, or more epochs")
+def _underfitting(run: CheckedRun) -> Answer:
+    train, val = (run.metrics.get(f"{split}/macro_f1") for split in ("train", "val"))
+    if train is None or val is None or str(run.result["model"]).startswith("dummy"):
+        return NotApplicable("training rows were not scored, or a dummy was")
+    said = f"macro-F1 {train:.4f} even on training rows, {val:.4f} on validation"
+    return said if train < 0.8 and train - val < 0.02 else None
+
+
+@check("T10", "Groups stand on both sides of the split", "warning",
+       fix="cut the split by group: give files of your own, data.train_file and data.test_file")  # fmt: skip
+def _shared_groups(run: CheckedRun) -> Answer:
+    shared = {split: found["shared"] for split, found in run.result.get("clusters", {}).items()}
+    if not shared:
+        return NotApplicable("no group is named (evaluation.cluster_column)")
+    said = [f"{share:.0%} of the {split} rows" for split, share in shared.items() if share > 0.01]
+    return f"{' and '.join(said)} have a value of evaluation.cluster_column that training rows have" if said else None
+
+
 # --- comparisons ----------------------------------------------------------------------------------------------------
 
 Runs = Sequence[CheckedRun]
@@ -519,3 +538,23 @@ def _edge(runs: Runs) -> Answer:
             if value in (min(values), max(values)) and gain > 0.001:
                 said.append(f"{model}: {key}={value:g} of {min(values):g} to {max(values):g}")
     return "; ".join(said) if said else None if applies else NotApplicable("no setting has three values")
+
+
+_CHOOSING = ("evaluation.costs", "evaluation.analyses.cascade.fixed_confidence", "model.value", "model.target")
+"""Settings, or groups of them, that move a threshold and train nothing."""
+
+
+@check("C9", "A threshold was tried several times with the test score in view", "warning",
+       fix="choose it with evaluation.score_test=false, and score test once")  # fmt: skip
+def _threshold_on_test(runs: Runs) -> Answer:
+    alike: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for run in runs:
+        chosen = {k: v for k, v in run.settings.items() if k.startswith(_CHOOSING) and v is not None}
+        if chosen and "test/macro_f1" in run.metrics:
+            parts = [str(run.settings.get(key)) for key in ("model.fast", "model.accurate", "data_fraction")]
+            alike[(str(run.result["model"]), str(run.result["features"]), *parts)].add(str(sorted(chosen.items())))
+    most = max(alike.items(), key=lambda entry: len(entry[1]), default=None)
+    if most is None:
+        return NotApplicable("no run has a threshold of its own")
+    (model, *_), values = most
+    return f"{len(values)} runs of {model} differ in it, and all were scored on test" if len(values) >= 3 else None

@@ -54,7 +54,7 @@ def _add_run_parsers(commands: Any) -> None:
     diff.set_defaults(handler=_diff)
 
     tail = commands.add_parser("tail", help="follow the log of a run while it works")
-    tail.add_argument("run", nargs="?", help="run folder or the beginning of its name (default: the newest)")
+    tail.add_argument("run", nargs="?", help="its folder, name, or SWEEP/JOB, as of any command (default: the newest)")
     tail.add_argument("--lines", type=int, default=20, help="of what is there already")
     tail.set_defaults(handler=_tail)
 
@@ -196,20 +196,9 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _tail(options: argparse.Namespace) -> None:
-    from agnews_exp.core.errors import ConfigError
-    from agnews_exp.tracking.record import STATUS, RunFolder
+    from agnews_exp.tracking.runs import find_any
 
-    output_dir = Path(_plain()["paths"]["output_dir"])
-    if options.run and Path(options.run).is_dir():
-        folders = [Path(options.run)]
-    else:
-        found = [*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]
-        found = [p for p in found if p.parent.name.startswith(options.run or "")]
-        folders = [p.parent for p in sorted(found, key=lambda p: p.stat().st_mtime)]
-    if not folders:
-        asked = f" '{options.run}...'" if options.run else ""
-        raise ConfigError(f"There is no run{asked} in {output_dir}.", fix=f"{run_command()} experiment=quickstart")
-    run = RunFolder(folders[-1])
+    run = find_any(_plain(), options.run)
     print(f"{run.path}  ({run.status})", flush=True)
     _follow(run, options.lines)
 

@@ -179,7 +179,10 @@ def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
 
 def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
     mine, theirs = one["data"], other["data"]
-    if mine["checksum"] != theirs["checksum"]:
+    ways = [_split_said(data.get("split")) for data in (mine, theirs)]
+    if ways[0] != ways[1]:
+        reason = f"on rows that were split otherwise ({ways[0]} and {ways[1]})"
+    elif mine["checksum"] != theirs["checksum"]:
         reason = f"on other data ({mine['name']} and {theirs['name']}, checksums differ)"
     elif mine["evaluation_checksum"] != theirs["evaluation_checksum"]:
         reason = f"on another split (split_seed {one['split_seed']} and {other['split_seed']})"
@@ -189,8 +192,14 @@ def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, othe
         return
     raise ConfigError(
         f"{name} and {other_name} were judged {reason}: their numbers do not compare.",
-        fix="run both with the same data, split_seed and validation_size",
+        fix="run both with the same data, split, split_seed and validation_size",
     )
+
+
+def _split_said(split: dict[str, Any] | None) -> str:
+    """Return the words that make a record's split; a record without any is stratified."""
+    split = split or {"name": "stratified", "column": None}
+    return f"split={split['name']}" + (f" split.column={split['column']}" if split["column"] is not None else "")
 
 
 def _check_same_answers(one: _Answers, other: _Answers, split: str) -> None:

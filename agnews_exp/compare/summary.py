@@ -8,6 +8,7 @@ from typing import Any
 
 from agnews_exp.core.paths import is_checkout, shown_path
 from agnews_exp.evaluation.metrics import headline
+from agnews_exp.evaluation.slices import SliceScore, worst_slice
 
 
 def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, warning: str | None) -> None:
@@ -45,6 +46,12 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
     console.print(f"cost   {seconds}; prediction {speed}{size}")
+    if "slices" in result:
+        console.print(f"slices {_slices(result['slices'])}")
+    if "clusters" in result:
+        console.print(f"groups {_clusters(result['clusters'])}")
+    if "decision" in result:
+        console.print(f"errors {_costs(result['decision'])}")
     if "distil/val_agreement" in metrics:
         console.print(f"taught {_teacher(metrics)}")
     console.print(f"run    {shown_path(folder)}")
@@ -54,6 +61,47 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
     in_checkout = "  (or: make ui)" if is_checkout() else ""
     console.print(f"next   agnews ui{in_checkout}   compare the runs in MLflow at http://127.0.0.1:5000\n")
+
+
+def _costs(decision: Mapping[str, Any]) -> str:
+    split = "test" if "test" in decision["splits"] else "val"
+    found = decision["splits"][split]
+    default, chosen = (
+        f"{v['estimate']:.4f} [{v['low']:.4f}, {v['high']:.4f}]" for v in (found["default"], found["chosen"])
+    )
+    if decision["rule"] == "argmax":
+        return f"cost {default} a {split} row; no other rule costs less on validation rows"
+    at = f" {decision['threshold']:.4f}" if decision["threshold"] is not None else ""
+    return f"cost {default} a {split} row, {chosen} by the rule that validation rows choose ({decision['rule']}{at})"
+
+
+def _clusters(clusters: Mapping[str, Any]) -> str:
+    split = "test" if "test" in clusters else "val"
+    found = clusters[split]
+    shared = f"; {found['shared']:.1%} of the rows have theirs in training too" if found["shared"] else ""
+    if "macro_f1" not in found:
+        return f"all {split} rows are of one{shared}"
+    f1 = found["macro_f1"]
+    return (
+        f"{split} macro-F1 {f1['estimate']:.4f} [{f1['low']:.4f}, {f1['high']:.4f}] over {found['clusters']:,} of "
+        f"them{shared}"
+    )
+
+
+def _slices(slices: Mapping[str, Any]) -> str:
+    split = "test" if "test" in slices else "val"
+    scores = [SliceScore(**one) for one in slices[split]]
+    if not scores:
+        return "none: no column has two values with enough rows"
+    worst = worst_slice(scores)
+    if worst is None:
+        return f"none of {len(scores)} is surely below the other {split} rows (Holm); lowest: {_slice(scores[0])}"
+    return f"worst of {len(scores)} on {split}: {_slice(worst)}, {worst.difference:+.4f} to the other rows"
+
+
+def _slice(one: SliceScore) -> str:
+    interval = f"[{one.accuracy_low:.4f}, {one.accuracy_high:.4f}]"
+    return f"{one.column}={one.value} ({one.rows:,} rows), accuracy {one.accuracy:.4f} {interval}"
 
 
 def _teacher(metrics: Mapping[str, float]) -> str:

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from agnews_exp.core.errors import AgnewsError, ConfigError
 from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path
 from agnews_exp.core.suggestions import Known, suggest, suggest_choice
+from agnews_exp.core.text import shortened
 
 
 def new_run_id() -> str:
@@ -91,9 +92,10 @@ def compose_config(
 
 
 def _not_composed(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    words = " ".join(overrides)
-    reason = str(error)[:200] or type(error).__name__
-    return ConfigError(f"Cannot compose '{words[:200]}': {reason}", fix="write group=choice key=value")
+    reason = shortened(str(error)) or type(error).__name__
+    return ConfigError(
+        f"Cannot compose '{shortened(' '.join(overrides))}': {reason}", fix="write group=choice key=value"
+    )
 
 
 def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydra_node: bool = False) -> DictConfig:
@@ -184,9 +186,9 @@ def explain_composition(
         other = ""
         if re.search(r"[A-Za-z]", value) and "(" not in value and key not in list_groups(folder, extra):
             text = shlex.quote(f'{key}="{value}"' if '"' not in value else f"{key}={quoted(value)}")
-            other = f"\n  one text with a comma: {_short(text)}; a list: '{key}=[{_short(value)}]'"
+            other = f"\n  one text with a comma: {shortened(text)}; a list: '{key}=[{shortened(value)}]'"
         return ConfigError(
-            f"'{_short(found.group(1))}' has several values, and a sweep over them is asked for with -m.{other}",
+            f"'{shortened(found.group(1))}' has several values, and a sweep over them is asked for with -m.{other}",
             fix=_command(overrides, extra, sweep=True),
         )
     if text.startswith("Multiple values for"):
@@ -213,10 +215,6 @@ def _command(words: Sequence[str], extra: Sequence[Path], *, sweep: bool = False
     return f"{run_command()} {shlex.join([*flags, *words])}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def _explain_choice(
     error: MissingConfigException, overrides: Sequence[str], folder: Path | None, extra: Sequence[Path]
 ) -> ConfigError:
@@ -230,7 +228,7 @@ def _explain_choice(
     guess = suggest_choice(group, choice, options)
     hint = f" Did you mean '{guess}'?" if guess else ""
     return ConfigError(
-        f"Unknown choice for {group}: '{_short(choice)}'.{hint}\n  allowed: {', '.join(sorted(options))}",
+        f"Unknown choice for {group}: '{shortened(choice)}'.{hint}\n  allowed: {', '.join(sorted(options))}",
         fix=f"{group}={guess}" if guess else f"agnews list {group}",
     )
 
@@ -248,9 +246,28 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
         choices = re.sub(r"[\[\]\s'\"]", "", lists[group].partition("=")[2])
         several = [f"{group}={choices}" if word == lists[group] else word for word in words]
         raise ConfigError(
-            f"'{_short(lists[group])}': a run has one {group}; several are a sweep, written with commas and -m.",
+            f"'{shortened(lists[group])}': a run has one {group}; several are a sweep, written with commas and -m.",
             fix=_command(several, extra, sweep="," in choices),
         )
+
+
+def refuse_saved(config: Any) -> None:
+    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
+
+    Args:
+        config: Hydra's own node of a composed configuration.
+    """
+    for source in config.runtime.config_sources:
+        folder = Path(source.path)
+        if (
+            source.provider == "command-line"
+            and (folder / "config.yaml").is_file()
+            and (folder / "status.json").is_file()
+        ):
+            raise ConfigError(
+                f"--config-dir={shown_path(folder)}: it adds choices to conf/; a saved config.yaml is not used.",
+                fix=f"{run_command()} --config-path={folder.absolute()} --config-name=config",
+            )
 
 
 def _explain_grammar(override: str, text: str, groups: Mapping[str, Sequence[str]]) -> ConfigError:
@@ -273,7 +290,7 @@ def _explain_grammar(override: str, text: str, groups: Mapping[str, Sequence[str
     unclosed = value.startswith(("{", "[")) and not value.endswith(("}", "]"))
     fix = None if unclosed else next((shlex.quote(word) for word in candidates if _parses(word)), None)
     return ConfigError(
-        f"Cannot read the override '{_short(override)}': {_short(reason)}",
+        f"Cannot read the override '{shortened(override)}': {shortened(reason)}",
         fix=fix
         or "write key=value, without spaces around =; quote the whole override for the shell when it holds "
         "spaces, braces or brackets",
@@ -337,7 +354,7 @@ def _explain_key(
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     listed = ", ".join(sorted(names))
     return ConfigError(
-        f"Unknown {where}: '{_short(word)}'.{hint}\n  allowed: {listed}",
+        f"Unknown {where}: '{shortened(word)}'.{hint}\n  allowed: {listed}",
         fix=found[0] if found else None,
     )
 

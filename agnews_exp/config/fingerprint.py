@@ -44,9 +44,14 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     """
     science: dict[str, Any] = {group: _science_of(plain[group]) for group in _GROUPS}
     science["data"] = {k: plain["data"][k] for k in ("validation_size", "test_size") if k in plain["data"]}
+    if (split := plain.get("split")) not in (None, {"name": "stratified", "column": None}):
+        science["split"] = split
     if plain["model"]["family"] == "transformer":
         science["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in TRAINER_NOT_SCIENCE}
     science["evaluation"] = {k: v for k, v in plain["evaluation"].items() if k not in EVALUATION_NOT_SCIENCE}
+    for added in ("costs", "slices", "cluster_column"):  # they count where they are set
+        if not science["evaluation"].get(added):
+            science["evaluation"].pop(added, None)
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
     # All rows are the same rows, whoever draws them; the word `seed` stays, so that repetitions are known as such.
     if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):

@@ -54,6 +54,13 @@ class DataConfig(BaseModel):
     test_size: OpenFraction = Field(0.15, description="share cut off as test where the source has no test rows")
 
 
+class SplitConfig(_Group):
+    """The way of dividing the rows into training, validation and test rows."""
+
+    name: Literal["stratified", "group", "time", "files"] = "stratified"
+    column: str | int | None = Field(None, description="the column that split=group and split=time go by")
+
+
 class SubsetConfig(BaseModel):
     """The way of taking ``data_fraction`` of the training rows."""
 
@@ -151,12 +158,21 @@ class TrainerConfig(_Group):
     progress_bar: bool | Literal["auto"] = Field(description="auto: in a terminal")
 
 
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""What one answer costs, in a unit of the user's own."""
+
+
 class EvaluationConfig(_Group):
     """The judging of a run: objective, metrics, folds and analyses."""
 
     name: str
     primary: str = Field(pattern=r"^(val|cv)/\S.*$", description="the objective, never a test metric")
     metrics: list[str] = Field([], description="metrics of your own: dotted paths of functions")
+    costs: dict[str | int, Cost | dict[str | int, Cost]] | list[list[Cost]] | None = Field(
+        None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"
+    )
+    slices: list[str | int] = Field([], description="columns of your files whose values are judged one by one")
+    cluster_column: str | int | None = Field(None, description="column whose equal values are no independent rows")
     folds: Annotated[int, Field(ge=0, le=100)] = Field(description="cross-validation folds; 0 is none")
     latency_repeats: Annotated[int, Field(ge=0, le=1000)]
     score_test: bool = Field(True, description="false leaves the test set alone: the trials of a search")
@@ -209,6 +225,7 @@ class RunConfig(_Group):
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig
+    split: SplitConfig = SplitConfig()
     subset: SubsetConfig
     features: FeaturesConfig
     model: ModelConfig

@@ -165,7 +165,13 @@ def _known(plain: Mapping[str, Any], parents: list[str]) -> list[str]:
 
 
 def _check_kinds(run: Any) -> None:
-    """Refuse features of a kind that the model does not take."""
+    """Refuse a split without the column that it goes by, and features of a kind that the model does not take."""
+    split = run.split
+    if (split.name in ("group", "time")) != (split.column is not None):
+        raise ConfigError(
+            f"split={split.name} {'needs' if split.column is None else 'takes no'} split.column.",
+            fix="split.column=<name of a column>" if split.column is None else "split=group, or split=time",
+        )
     kind, accepts, model = run.features.kind, run.model.accepts, run.model.name
     if kind in accepts:
         if kind == "text" and run.features.blocks:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agnews_exp.core.suggestions import nearest
-from agnews_exp.core.text import masked
+from agnews_exp.core.text import masked, shortened
+
+_LONGEST_WORD, _LONGEST_MESSAGE = 1000, 10_000
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD},}}")
 
 
 class AgnewsError(Exception):
-    """Base of all errors shown to the user without a traceback.
+    """Base of all errors shown to the user without a traceback; they never repeat endless input.
 
     Args:
         message: What is wrong, naming the key or file and the value.
@@ -20,12 +24,16 @@ class AgnewsError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
+        self.message = _bounded(message)
+        self.fix = None if fix is None else _bounded(fix)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message if self.fix is None else f"{self.message}\n  fix: {self.fix}"
+
+
+def _bounded(message: str) -> str:
+    return shortened(_LONG_WORD.sub(lambda word: shortened(word.group(), _LONGEST_WORD), message), _LONGEST_MESSAGE)
 
 
 class ConfigError(AgnewsError):

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 THRESHOLD = 0.75
 """Least likeness (difflib's ratio, 0 to 1) of two names that are suggested for each other."""
 
+_LONGEST = 200
+"""Most characters of a name that is compared: difflib's time grows with the product of lengths."""
+
 KEY_ALIASES: Mapping[str, str] = {
     alias: key
     for key, aliases in {
@@ -191,6 +194,8 @@ def _likeness(one: str, other: str) -> float:
     """Return difflib's ratio, 0 to 1; names of one or two letters are alike where one letter was typed too much."""
     if one == other:
         return 1.0
+    if max(len(one), len(other)) > _LONGEST:
+        return 0.0
     if min(len(one), len(other)) < 3:
         return THRESHOLD if one[:-1] == other else 0.0
     return difflib.SequenceMatcher(None, one, other).ratio()

@@ -64,6 +64,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], right:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [lines[0], rule, *lines[1:]])
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """Return a text, or of a longer one so many characters and how many are left out."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
+
+
 LONGEST_NAME = 1000
 """Most characters of the name of a class, a run or a model: names are put into tables, charts and MLflow."""
 

@@ -73,6 +73,7 @@ def _show(found: Inspection) -> None:
         f"words in a text: {middle} (5 % have {low} or fewer, 5 % {high} or more); "
         f"{found.empty:,} texts are empty, {found.duplicates:,} repeat an earlier one"
     )
+    console.print(f"languages: {found.languages}", markup=False)
     for line in found.bad.shown:
         console.print(f"  {visible(line)}", markup=False)
     for note in found.notes:

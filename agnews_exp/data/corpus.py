@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +23,12 @@ class TextRows:
     # Shape (n,), int64, position of each row in its source file (0-based): a row's identity across splits, fractions
     # and machines.
     row_ids: NDArray[np.int64]
+    # The n values that ``split=group`` or ``split=time`` goes by (moments as sortable ISO 8601 in UTC); None where it
+    # goes by none.
+    keys: list[str] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.texts) == len(self.labels) == len(self.row_ids):
+        if not len(self.texts) == len(self.labels) == len(self.row_ids) == len(self.keys or self.texts):
             raise ValueError(
                 f"texts ({len(self.texts)}), labels ({len(self.labels)}) and row_ids ({len(self.row_ids)}) "
                 "differ in length"
@@ -36,7 +40,8 @@ class TextRows:
     def take(self, positions: NDArray[np.int64]) -> TextRows:
         """Return the rows at these positions, shape (m,), int64, in this order."""
         texts = list(map(self.texts.__getitem__, positions.tolist()))
-        return TextRows(texts, self.labels[positions], self.row_ids[positions])
+        keys = None if self.keys is None else [self.keys[i] for i in positions.tolist()]
+        return TextRows(texts, self.labels[positions], self.row_ids[positions], keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,8 @@ class Corpus:
                 for start in range(0, len(rows), 10_000):  # in parts: the joined texts need as much memory again
                     part = "".join(rows.texts[start : start + 10_000])
                     digest.update(part.encode("utf-8", "surrogatepass"))
+                if rows.keys is not None:
+                    digest.update(json.dumps(rows.keys).encode())
         return digest.hexdigest()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,6 +66,34 @@ class Intake:
             self.notes.append(f"{path.name}: {n:,} rows {what} ({verb}; {self.how.key(name)}=refuse, drop or keep).")
 
 
+@dataclass(frozen=True)
+class SplitKey:
+    """The column whose values rows are split by."""
+
+    split: str  # ``group`` or ``time``
+    column: ColumnName
+
+    def read(self, value: Any) -> str:
+        """Return a row's group, or its moment as ISO 8601 in UTC, which sorts as text.
+
+        Raises:
+            ValueError: There is none, or it is no date.
+        """
+        if isinstance(value, date):
+            value = value.isoformat()
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise ValueError(f"{shown(str(self.column))} is empty, which split={self.split} goes by")
+        if self.split == "group":
+            return text
+        try:
+            found = datetime.fromisoformat(text)
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError(f"{shown(text)} is no ISO 8601 date, such as 2026-11-29 or 2026-11-29T21:42:00Z") from None
+        return found.isoformat(timespec="microseconds")
+
+
 def read_file(
     path: Path,
     text_columns: Sequence[ColumnName],
@@ -72,6 +101,7 @@ def read_file(
     labels: Labels,
     how: Reading,
     intake: Intake | None = None,
+    key: SplitKey | None = None,
 ) -> TextRows:
     """Read one labelled file.
 
@@ -82,6 +112,7 @@ def read_file(
         labels: The classes; extended in place when open.
         how: The way it is read.
         intake: The treatment of doubtful rows; None refuses empty texts and keeps the others without a word.
+        key: The column that the rows are split by.
 
     Returns:
         The rows; ``row_ids`` number all rows of the file, those that were dropped too.
@@ -92,25 +123,34 @@ def read_file(
     """
     given, intake = intake, intake or Intake()
     texts: list[str] = []
+    keys: list[str] = []
     indices, lines, row_ids = array("q"), array("q"), array("q")
     bad = BadLines()
     with reading(path):
         if how.format is None and format_of(path) in (None, "text"):
             how = replace(how, format="csv")
-    with open_table(path, how, [*text_columns, label_column]) as table:
+    with open_table(path, how, [*text_columns, label_column, *([key.column] if key else [])]) as table:
         intake.how = table.how
         columns = _check_columns(table, text_columns, label_column)
+        if key and table.how.format not in ("json", "jsonl"):
+            column_position(path, table.names, key.column, "split.column")
+        asked = [*columns, key.column] if key else columns
         n_rows = empty = 0
         find = labels.find
-        for line, values, reason in table.rows(columns):
+        for line, values, reason in table.rows(asked):
             if values is None:
                 bad.add(line, reason or "it cannot be read")
                 bad.fix = table.how.advice(reason or "") or bad.fix
                 continue
             n_rows += 1
             try:
+                if key:
+                    *values, mark = values
+                    mark = key.read(mark)
                 text = joined_text(values[:-1])
                 label = label_text(values[-1])
+                if how.classes and label not in how.classes:
+                    label = _class_of(label, how.classes)
                 if not text or text.isspace():
                     empty += 1
                     if intake.empty_texts == "refuse":
@@ -129,6 +169,8 @@ def read_file(
             texts.append(text)
             lines.append(line)
             row_ids.append(n_rows - 1)
+            if key:
+                keys.append(mark)
             if given is not None and len(columns) > 2:
                 for name, value in zip(columns, values[:-1], strict=False):
                     intake.short.setdefault(str(name), []).append(value if len(value) <= SHORT else None)
@@ -137,10 +179,20 @@ def read_file(
     if bad.total:
         raise bad.error(path)
     rows = as_rows(path, texts, indices, row_ids)
+    if key:
+        rows = replace(rows, keys=keys)
     if given is not None:
         intake.count(path, "empty_texts", empty, intake.empty_texts, "have no text")
         rows = _without_repeats(path, rows, lines, intake)
     return rows
+
+
+def _class_of(label: str, classes: Sequence[str]) -> str:
+    if not label.isdecimal() or int(label) >= len(classes):
+        raise ValueError(
+            f"the label {shown(label)} is no class from 0 to {len(classes) - 1}; -1 marks rows without one"
+        )
+    return classes[int(label)]
 
 
 def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: ColumnName) -> list[ColumnName]:
@@ -170,12 +222,10 @@ def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: Colu
     fixes = []
     answer = str(label)
     if answer in missing:
-        answer = (
-            nearest(answer[:200], [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
-        )
+        answer = nearest(answer, [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
         fixes += [fixed(how.key("label_column"), answer)] if answer else []
     if absent := [str(name) for name in text_columns if str(name) in missing]:
-        like = [nearest(name[:200], guess.texts) for name in absent]
+        like = [nearest(name, guess.texts) for name in absent]
         if all(like):
             found = [next((n for n in [nearest(str(name), guess.texts)] if n), str(name)) if str(name) in missing
                      else str(name) for name in text_columns]  # fmt: skip
@@ -244,10 +294,13 @@ def load_csv(
     test_file: str | Path | None = None,
     text_columns: Annotated[list[ColumnName], Field(min_length=1)] | ColumnName = "text",
     label_column: ColumnName = "label",
+    split: str = "stratified",
+    split_column: ColumnName | None = None,
     delimiter: Annotated[str, Field(pattern=r'^(auto|tab|[^\r\n"])$')] = "auto",
     quoting: Literal["auto", "csv", "none"] = "auto",
     encoding: str = "auto",
     has_header: bool = True,
+    class_names: list[str] | None = None,
     empty_texts: Treatment = "refuse",
     duplicate_rows: Treatment = "keep",
     conflicting_labels: Treatment = "keep",
@@ -263,11 +316,14 @@ def load_csv(
         test_file: Own test rows; None cuts them from the training file.
         text_columns: Names of the columns that are joined with one space; positions (0-based) without header.
         label_column: Name or position of the column with the class, any string. Class names are sorted.
+        split: ``group`` or ``time`` where rows are split by a column's values; any other word needs none.
+        split_column: Name or position of that column.
         delimiter: One character, ``tab``, or ``auto``: a tab for ``.tsv``, else the one that gives the columns.
         quoting: ``csv``: quotes enclose fields; ``none``: quotes are characters; ``auto``: as ``csv``, but rows that
             quotes seem to join are refused.
         encoding: Of text files; ``auto`` is UTF-8 unless the first bytes say otherwise.
         has_header: Whether the first row of a table names its columns.
+        class_names: Names of classes that the files number from 0; None where the label column names them.
         empty_texts: Treatment of rows without text.
         duplicate_rows: Treatment of rows whose text and class stand in an earlier one; ``drop`` keeps the first.
         conflicting_labels: Treatment of rows whose text stands in another class too; ``drop`` drops them all.
@@ -288,10 +344,13 @@ def load_csv(
     texts = text_columns if isinstance(text_columns, list) else [text_columns]
     labels = Labels()
     intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
-    how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header)
+    how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header,
+                  classes=tuple(class_names or ()))  # fmt: skip
+
+    key = SplitKey(split, split_column) if split in ("group", "time") and split_column is not None else None
 
     def read(file: str | Path) -> TextRows:
-        return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake)
+        return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake, key)
 
     train = read(train_file)
     remembered = intake.how
@@ -308,21 +367,21 @@ def load_csv(
     counts = np.bincount(train.labels, minlength=len(names))
     rare = {name: int(counts[i]) for name, i in labels.index.items() if counts[i] < rare_rows}
     meaning = _without_rare(names, rare, rare_classes, rare_rows, intake)
-    class_names = tuple(sorted({name for name in meaning.values() if name is not None}))
-    if len(class_names) < 2:
+    known = tuple(sorted({name for name in meaning.values() if name is not None}))
+    if len(known) < 2:
         raise DataError(
-            f"data.rare_classes={rare_classes} leaves {len(class_names)} class; there must be at least two.",
+            f"data.rare_classes={rare_classes} leaves {len(known)} class; there must be at least two.",
             fix="data.rare_classes=keep, or a smaller data.rare_rows",
         )
-    intake.notes += [*_look_alike(class_names), *leaks]
+    intake.notes += [*_look_alike(known), *leaks]
     # Classes were numbered as they came; sorted names make the numbering independent of the row order.
     order = np.full(len(names), -1, dtype=np.int64)
     for name, index in labels.index.items():
         if (new := meaning[name]) is not None:
-            order[index] = class_names.index(new)
+            order[index] = known.index(new)
 
     def renumber(rows: TextRows) -> TextRows:
-        rows = TextRows(rows.texts, order[rows.labels], rows.row_ids)
+        rows = replace(rows, labels=order[rows.labels])
         return rows if rows.labels.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.labels >= 0))
 
     validation, test = (None if rows is None else renumber(rows) for rows in own)
@@ -331,7 +390,7 @@ def load_csv(
         renumber(train),
         validation,
         test,
-        class_names,
+        known,
         source="csv",
         location=", ".join(files),
         notes=tuple(intake.notes),
@@ -339,6 +398,46 @@ def load_csv(
         reading=_to_remember(remembered, texts),
         uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
+
+
+def column_values(
+    data: Mapping[str, Any], parts: Mapping[str, TextRows], columns: Sequence[ColumnName], key: str
+) -> dict[str, dict[str, list[str]]]:
+    """Return further columns of the user's files for rows of splits: by column, by split, one text a row.
+
+    Args:
+        data: The resolved group ``data`` of a configuration.
+        parts: Rows by split (``train``, ``val``, ``test``); their ids say which rows of the files they are.
+        columns: Names or positions; what a row of JSON lacks is an empty text.
+        key: The configuration's key that names the columns.
+
+    Raises:
+        ConfigError: The data are no files with columns, or a column does not exist.
+    """
+    if not data.get("train_file") or Path(str(data["train_file"])).expanduser().is_dir():
+        raise ConfigError(
+            f"{key} names columns, and data={data.get('name')} has none.", fix="data=csv data.train_file=my.csv"
+        )
+    how = Reading(**{name: data[name] for name in ("delimiter", "quoting", "encoding", "has_header")})
+    texts = data["text_columns"] if isinstance(data["text_columns"], list) else [data["text_columns"]]
+    files = {
+        split: Path(str(data.get(f"{kind}_file") or data["train_file"])).expanduser()
+        for split, kind in (("train", "train"), ("val", "validation"), ("test", "test"))
+        if split in parts
+    }
+    found: dict[str, dict[str, list[str]]] = {str(column): {} for column in columns}
+    for path in dict.fromkeys(files.values()):
+        for column in columns:
+            one = replace(how, format="csv") if format_of(path) in (None, "text") else how
+            with open_table(path, one, [*texts, data["label_column"]]) as table:
+                if table.how.format not in ("json", "jsonl"):
+                    column_position(path, table.names, column, key)
+                values = [
+                    "" if row is None or row[0] is None else str(row[0]).strip() for _, row, _ in table.rows([column])
+                ]
+            for split in (split for split, file in files.items() if file == path):
+                found[str(column)][split] = [values[i] for i in parts[split].row_ids.tolist()]
+    return found
 
 
 def _to_remember(how: Reading, texts: list[ColumnName]) -> dict[str, Any]:

@@ -57,9 +57,9 @@ def fetch_dataset_file(
     url = hf_hub_url(repository, filename, repo_type="dataset", revision=revision, endpoint=endpoint)
     if constants.HF_HUB_OFFLINE:
         raise DataError(f"{what} is in no cache, and HF_HUB_OFFLINE forbids the download.", fix=OFFLINE_FIX)
-    _call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, what)
+    call_hub(lambda: get_hf_file_metadata(url, timeout=timeout), timeout, what)
     logger.info("Downloading %s from the Hugging Face hub", what)
-    path = _call_hub(
+    path = call_hub(
         lambda: hf_hub_download(
             repository,
             filename,
@@ -115,7 +115,7 @@ def ask_for_model(repository: str, revision: str | None) -> str:
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
     seconds = 10.0
-    found = _call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
+    found = call_hub(lambda: get_hf_file_metadata(url, timeout=seconds), seconds, f"{repository}/config.json")
     return found.commit_hash or revision or ""
 
 
@@ -171,8 +171,13 @@ def _forget(path: Path) -> None:
         item.unlink(missing_ok=True)
 
 
-def _call_hub(call: Callable[[], T], seconds: float, what: str) -> T:
-    """Run a hub call in a thread with a deadline, because name resolution obeys no timeout of its own."""
+def call_hub(call: Callable[[], T], seconds: float, what: str) -> T:
+    """Run a hub call in a thread with a deadline, because name resolution obeys no timeout of its own.
+
+    Raises:
+        DataError: The hub does not answer within ``seconds``, refuses, or does not have ``what`` is asked for.
+        StorageError: What came cannot be stored.
+    """
     results: list[T] = []
     failures: list[BaseException] = []
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,7 @@ class Inspection:
     empty: int  # rows whose text is empty
     duplicates: int  # rows whose text stands in an earlier row
     lengths: tuple[int, int, int]  # words of a text: the 5th, 50th and 95th percentile
+    languages: str  # of the texts, as a line to print
     bad: BadLines  # rows that could not be read
     notes: list[str] = field(default_factory=list)  # remarks
     command: str | None = None  # trains on it
@@ -330,7 +332,39 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
         command = _command(path, found_how, how, guess, empty=bool(empty or len(labels) > sum(c for _, c in classes)),
                            rare=bool(rare))  # fmt: skip
     duplicates = len(texts) - len(set(texts))
-    return Inspection(path, found_how, n, guess, classes, empty, duplicates, (low, middle, high), bad, notes, command)
+    return Inspection(
+        path,
+        found_how,
+        n,
+        guess,
+        classes,
+        empty,
+        duplicates,
+        (low, middle, high),
+        languages_of(texts),
+        bad,
+        notes,
+        command,
+    )
+
+
+def languages_of(texts: Sequence[str]) -> str:
+    """Return the languages of a file's texts as a line to print, or which extra finds them where it is missing.
+
+    Args:
+        texts: All texts; some 500 of those with letters, spread evenly, are looked at.
+    """
+    try:
+        langid = import_module("py3langid.langid")
+    except ImportError:
+        return "not looked for: pip install 'agnews-exp[eda]' (py3langid)"
+    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    filled = [text for text in texts if any(sign.isalpha() for sign in text)]
+    some = filled[:: -(-len(filled) // 500) or 1]
+    found = [identifier.classify(text[:2000]) for text in some]
+    counts = Counter(language for language, probability in found if probability >= 0.9)
+    said = [f"{name} {n / len(some):.0%}" for name, n in counts.most_common() if n >= max(2, 0.02 * len(some))]
+    return f"{', '.join(said) or 'none'} (of {len(some):,} texts)"
 
 
 def _command(path: Path, found: Reading, asked: Reading, guess: Guess, *, empty: bool, rare: bool) -> str:

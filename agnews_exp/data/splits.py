@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
-from agnews_exp.data.files import listed
+from agnews_exp.data.files import listed, shown
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def _first_of_each_class(labels: Positions, take: NDArray[np.int64], seed: int) 
 def make_splits(
     corpus: Corpus,
     *,
+    split: str = "stratified",
     split_seed: int,
     validation_size: float,
     test_size: float,
@@ -125,10 +126,11 @@ def make_splits(
     Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
     test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
     own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
-    rows alone.
+    rows alone. ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
 
     Args:
         corpus: What a data source returned.
+        split: ``stratified``, ``group``, ``time`` or ``files``.
         split_seed: Decides which rows are validation (and test) rows.
         validation_size: Share of the training file in (0, 1).
         test_size: Share of the training file in (0, 1), for a corpus without test rows.
@@ -137,17 +139,34 @@ def make_splits(
         subset_seed: Decides which rows it takes; None is ``split_seed``.
 
     Raises:
-        ConfigError: A share is out of range.
-        DataError: A class has too few rows for the split.
+        ConfigError: A share is out of range, or the source does not have what the split goes by.
+        DataError: A class has too few rows for the split, or the source's own parts do not fit it.
     """
     check_fraction(data_fraction)
     for note in corpus.notes:
         logger.warning("%s", note)
     train, validation, test = corpus.train, corpus.validation, corpus.test
+    if split == "files" and (missing := [k for k, v in (("validation", validation), ("test", test)) if v is None]):
+        raise ConfigError(
+            f"split=files, but there are no {' and no '.join(missing)} rows of their own.",
+            fix=f"{' '.join(f'data.{name}_file=<file>' for name in missing)} where data=csv, or split=stratified",
+        )
+    if split in ("group", "time") and train.keys is None:
+        raise ConfigError(
+            f"split={split} needs a column, and the rows of {corpus.source} have none beside text and class.",
+            fix="data=csv data.train_file=my.csv, or split=stratified",
+        )
     if test is None:
-        train, test = _cut(corpus, train, test_size, "test", split_seed)
+        train, test = _cut(corpus, train, test_size, "test", split_seed, split)
     if validation is None:
-        train, validation = _cut(corpus, train, validation_size, "validation", split_seed)
+        train, validation = _cut(corpus, train, validation_size, "validation", split_seed, split)
+    if split in ("group", "time"):
+        _check_keys(split, {"training": train, "validation": validation, "test": test})
+        if absent := _absent(train, corpus.class_names):
+            raise DataError(
+                f"split={split} leaves no training row of class {listed(absent)}.",
+                fix="data.rare_classes=drop or merge, another split_seed, smaller data.test_size and validation_size",
+            )
     if data_fraction < 1:
         seed = split_seed if subset_seed is None else subset_seed
         train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
@@ -184,10 +203,118 @@ def cross_split_duplicates(splits: Splits) -> dict[str, int]:
     }
 
 
-def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int) -> tuple[TextRows, TextRows]:
-    """Return (the rest, the rows cut off), stratified; classes that are too small for it may stay in the rest."""
+def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
+    """Return the folds of the training rows: (positions to train on, positions held out), each int64, ascending.
+
+    Stratified ones are shuffled; under ``group`` no group is on both sides; under ``time`` the moments make
+    ``n_folds + 1`` windows, and each but the first is held out from a model of all rows before it.
+
+    Raises:
+        DataError: A class has fewer rows than there are folds, there are too few groups or moments, or a class is in
+            no row that a fold trains on.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rows, class_names = splits.train, splits.class_names
+    counts = np.bincount(rows.labels, minlength=len(class_names))
+    if split != "time" and counts.min() < n_folds:
+        rare = class_names[int(counts.argmin())]
+        raise DataError(
+            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
+            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
+        )
+    nothing = np.zeros(len(rows))
+    if split not in ("group", "time"):
+        return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels))
+    values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
+    least, what = (n_folds, "groups") if split == "group" else (n_folds + 1, "moments")
+    if len(values) < least:
+        raise DataError(
+            f"evaluation.folds={n_folds} needs {least} {what} in the training rows, which have {len(values)}.",
+            fix=f"a smaller evaluation.folds, or another split.column than that of {len(values)} {what}",
+        )
+    if split == "group":
+        folds = list(
+            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels, numbers)
+        )
+    else:
+        # Every row's window by the rows before its moment, pushed apart where one moment fills several windows.
+        before = np.cumsum(np.bincount(numbers)) - np.bincount(numbers)
+        window = before * least // len(rows)
+        starts = [0]
+        for number in range(1, least):
+            wanted = int(np.searchsorted(window, number))
+            starts.append(min(max(wanted, starts[-1] + 1), len(values) - (least - number)))
+        ends = [*starts[1:], len(values)]
+        folds = [
+            (np.flatnonzero(numbers < start), np.flatnonzero((numbers >= start) & (numbers < end)))
+            for start, end in zip(starts[1:], ends[1:], strict=True)
+        ]
+    for number, (inside, outside) in enumerate(folds, 1):
+        if not len(outside) or (absent := _absent(rows.take(inside), class_names)):
+            reason = f"trains on no row of class {listed(absent)}" if len(outside) else "holds no row out"
+            raise DataError(
+                f"split={split}: fold {number} of {n_folds} {reason}.",
+                fix="a smaller evaluation.folds, evaluation=fast, or data.rare_classes=drop",
+            )
+    return folds
+
+
+def _cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off): whole groups, or the newest moments, whatever the order of the rows.
+
+    Groups come in a seeded order, and each is cut off that brings the share of every class nearer to ``size``.
+    """
+    values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
+    if len(values) < 2:
+        raise DataError(
+            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str(values[0]))}), too few "
+            f"to cut {name} rows off; at least 3 are needed for training, validation and test.",
+            fix="another split.column, or split=stratified",
+        )
+    if split == "time":
+        newer = np.cumsum(np.bincount(numbers)[::-1])[::-1]  # rows of this moment and of all later ones
+        chosen = np.arange(len(values)) >= 1 + np.argmin(np.abs(newer[1:] - len(rows) * size))
+    else:
+        counts = np.zeros((len(values), int(rows.labels.max()) + 1))
+        np.add.at(counts, (numbers, rows.labels), 1)
+        shares = counts / np.maximum(counts.sum(axis=0), 1)
+        goal = np.where(counts.sum(axis=0) > 0, size, 0.0)
+        taken, chosen = np.zeros_like(goal), np.zeros(len(values), dtype=bool)
+        for group in _order(len(values), seed):
+            nearer = ((taken + shares[group] - goal) ** 2).sum() < ((taken - goal) ** 2).sum()
+            if nearer and chosen.sum() < len(values) - 1:
+                chosen[group], taken = True, taken + shares[group]
+        if not chosen.any():
+            chosen[np.argmin(((shares - goal) ** 2).sum(axis=1))] = True
+    cut = chosen[numbers]
+    return rows.take(np.flatnonzero(~cut)), rows.take(np.flatnonzero(cut))
+
+
+def _check_keys(split: str, parts: dict[str, TextRows]) -> None:
+    """Refuse parts, such as files of the user's own, that share a group or are not in the order of time."""
+    names = list(parts)
+    for i, earlier in enumerate(names):
+        for later in names[i + 1 :]:
+            one, other = parts[earlier].keys or [], parts[later].keys or []
+            if split == "group" and (shared := sorted(set(one) & set(other))):
+                raise DataError(
+                    f"split=group: {earlier} and {later} rows share {len(shared):,} groups: {listed(shared)}.",
+                    fix=f"keep each group in one file, or leave the {later} file out, so that its rows are cut off",
+                )
+            if split == "time" and max(one) > min(other):
+                raise DataError(
+                    f"split=time: {earlier} rows go on until {max(one)}, but {later} rows begin at {min(other)}.",
+                    fix=f"give a {later} file of later rows, or leave it out, so that its rows are cut off",
+                )
+
+
+def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off); stratified, classes that are too small for it may stay in the rest."""
     if not 0 < size < 1:
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
+    if split in ("group", "time"):
+        return _cut_by_key(rows, size, name, seed, split)
     from sklearn.model_selection import train_test_split
 
     class_names = corpus.class_names

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, cast
@@ -68,6 +68,7 @@ class Reading:
     group: str = "data"  # where these options are: a group of the configuration, or ``--`` for those of a command
     remembered: str | None = None  # the encoding of earlier files of its kind, for ``auto``
     usual: str | None = None  # the delimiter of earlier files of its kind, which ``auto`` tries first
+    classes: tuple[str, ...] = ()  # names of classes that a labelled file numbers from 0; none: it names them itself
     width: int | None = None  # fields of a row without header; None goes by the first row
 
     def key(self, name: str) -> str:
@@ -177,10 +178,10 @@ def column_position(path: Path | None, names: Sequence[ColumnName], wanted: Colu
             f"{said}: without a header, columns are numbered 0 to {len(names) - 1} in {where}.",
             fix=f"{key}{' ' if key.startswith('--') else '='}<number>, or {header}",
         )
-    guess = str(names[0]) if len(names) == 1 else nearest(str(wanted)[:200], [str(n) for n in names])
+    guess = str(names[0]) if len(names) == 1 else nearest(str(wanted), [str(n) for n in names])
     raise ConfigError(
         f"{said}: {where} has no such column.\n  its columns: {listed(names)}",
-        fix=fixed(key, guess if key.startswith("--") or key.endswith("label_column") else [guess])
+        fix=fixed(key, guess if key.startswith("--") or key.endswith(("label_column", "split.column")) else [guess])
         if guess
         else f"set {key} to one of its columns",
     )
@@ -522,7 +523,7 @@ def _values(item: Any, columns: Sequence[ColumnName]) -> tuple[Sequence[Any] | N
     keys = [str(name) for name in columns]
     for key in keys:
         if key not in item:
-            guess = nearest(key[:200], [name for name in item if len(name) <= 200])
+            guess = nearest(key, item)
             return None, f"no key {shown(key)}" + (f" (did you mean {guess!r}?)" if guess else "")
     return [item[key] for key in keys], None
 
@@ -585,17 +586,18 @@ def _open_parquet(path: Path, how: Reading) -> Table:
             reason = shown(str(error).splitlines()[0], 200)
             raise DataError(f"{path} {what}: {reason}.", fix="delete it and get it again") from error
 
-    if not path.is_file():
+    paths = sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+    if not paths or not paths[0].is_file():
         raise FileNotFoundError(path)
     with readable("is not readable Parquet"):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-    names: list[ColumnName] = list(file.schema_arrow.names)
+        files = [pq.ParquetFile(one, page_checksum_verification=True) for one in paths]
+    names: list[ColumnName] = list(files[0].schema_arrow.names)
 
     def rows(columns: Sequence[ColumnName]) -> Iterator[Row]:
         chosen = [str(names[column_position(path, names, name, how.key("columns"))]) for name in columns]
         number = 0
         with readable("is damaged"):
-            for batch in file.iter_batches(batch_size=4096, columns=chosen):
+            for batch in chain.from_iterable(file.iter_batches(batch_size=4096, columns=chosen) for file in files):
                 for values in zip(*(batch.column(name).to_pylist() for name in chosen), strict=True):
                     number += 1
                     yield number, values, None

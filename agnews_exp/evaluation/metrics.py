@@ -200,7 +200,7 @@ MEASURED: Mapping[str, bool] = MappingProxyType(
     {
         **dict.fromkeys(("time", "train_seconds", "latency", "cold_start_s", "model_size_mb"), False),
         **dict.fromkeys(("peak_memory_mb", "peak_gpu_memory_mb", "serving_rss_mb", "serving_gpu_mb"), False),
-        **dict.fromkeys(("kwh_per_million", "cost_per_million", "padding_share", "loss", "errors"), False),
+        **dict.fromkeys(("kwh_per_million", "cost", "cost_per_million", "padding_share", "loss", "errors"), False),
         **dict.fromkeys(("nll", "brier", "ece", "ece_equal_mass", "ace", "mce", "classwise_ece", "set_size"), False),
         **dict.fromkeys(("throughput", "train_samples_per_second", "train_tokens_per_second"), True),
         **dict.fromkeys(("train_macro_f1", "val_agreement", "auroc", "comprehensiveness"), True),

@@ -57,6 +57,10 @@ class ChoiceScores(Result):
     brier: float
     ece: float
 
+    def worse_than(self, before: ChoiceScores) -> bool:
+        """Return whether a calibrator with these scores does harm: raises log-loss or ECE."""
+        return self.nll > before.nll or self.ece > before.ece
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationStudy(Result):
@@ -165,8 +169,8 @@ def study_calibration(
     fitted = {name: _fitted(name, scores[fit_rows], labels[fit_rows]) for name in calibrators}
     answers = {NONE: uncalibrated(validation)[0][choose_rows]}
     answers |= {name: calibrator.predict_proba(scores[choose_rows]) for name, calibrator in fitted.items()}
-    choice = {name: _choice_scores(labels[choose_rows], matrix, n_bins) for name, matrix in answers.items()}
-    unharmed = {n: s for n, s in choice.items() if s.nll <= choice[NONE].nll and s.ece <= choice[NONE].ece}
+    choice = {name: choice_scores(labels[choose_rows], matrix, n_bins) for name, matrix in answers.items()}
+    unharmed = {name: scores for name, scores in choice.items() if not scores.worse_than(choice[NONE])}
     chosen = min(unharmed, key=lambda name: unharmed[name].nll)
     left_alone = tuple(name for k, name in enumerate(class_names) if not np.any(labels[fit_rows] == k))
 
@@ -192,7 +196,8 @@ def study_calibration(
     return ScoreCalibration(chosen, source, fitted.get(chosen), tuple(class_names)), study
 
 
-def _choice_scores(labels: NDArray[np.int64], matrix: FloatArray, n_bins: int) -> ChoiceScores:
+def choice_scores(labels: NDArray[np.int64], matrix: FloatArray, n_bins: int = 15) -> ChoiceScores:
+    """Return the scores of probabilities, shape (n, K), on rows whose true classes have shape (n,)."""
     return ChoiceScores(
         negative_log_likelihood(labels, matrix),
         brier_score(labels, matrix),

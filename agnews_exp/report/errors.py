@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.calibration import confidences, expected_calibration_error
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
@@ -34,6 +34,8 @@ def errors(inputs: Inputs) -> Section:
         return Section("errors", "Errors", (missing,))
     matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
     shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
+    systems = [system for system, _ in named]
+    shown += [table for table in (_costs(systems), _clusters(systems), _slices(systems)) if table is not None]
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
@@ -51,6 +53,52 @@ def _matrix(system: System, answers: Answers) -> Chart | None:
     counts = _counts(answers, len(run.class_names))
     title = f"Confusion matrix on test: {system.label}"
     return matrix_chart(f"confusion_{slug(run.family)}", title, counts, run.class_names, provenance=origin([run]))
+
+
+def _costs(systems: Sequence[System]) -> Table | None:
+    """Return what errors cost on test by the usual answers and by the chosen rule; None without evaluation.costs."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        decision = system.first.result.get("decision") or {}
+        if found := decision.get("splits", {}).get("test"):
+            parts = (found[name] for name in ("default", "chosen", "difference"))
+            numbers = (Number(part["estimate"], "metric", part["low"], part["high"]) for part in parts)
+            rows.append((system.label, decision["rule"], decision["threshold"], *numbers))
+    columns = ("system", "rule", "threshold", "test cost of its own answers", "test cost by the rule", "difference")
+    note = "Cost a row (evaluation.costs), 95 % bootstrap intervals over rows; validation rows chose the rule."
+    return Table("costs_of_errors", "Costs of errors", columns, tuple(rows), note=note) if rows else None
+
+
+def _clusters(systems: Sequence[System]) -> Table | None:
+    """Return test scores with intervals over the groups of evaluation.cluster_column; None without any."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        if (found := system.first.result.get("clusters", {}).get("test")) and "macro_f1" in found:
+            parts = (found[name] for name in ("accuracy", "macro_f1"))
+            scores = (Number(part["estimate"], "metric", part["low"], part["high"]) for part in parts)
+            rows.append((system.label, found["clusters"], Number(found["shared"], "share"), *scores))
+    columns = ("system", "groups", "rows whose group stands in training", "test accuracy", "test macro-F1")
+    note = "95 % bootstrap intervals over whole groups (evaluation.cluster_column), whose rows need not be independent."
+    return Table("clusters", "Scores over groups of rows", columns, tuple(rows), note=note) if rows else None
+
+
+def _slices(systems: Sequence[System]) -> Table | None:
+    """Return the scores of the slices that evaluation.slices names, on test rows; None without any."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        for one in system.first.result.get("slices", {}).get("test", ()):
+            scores = (
+                Number(one[name], "metric", one[f"{name}_low"], one[f"{name}_high"])
+                for name in ("accuracy", "macro_f1")
+            )
+            difference, p_value = Number(one["difference"], "change"), Number(one["p_value"], "p")
+            rows.append((system.label, f"{one['column']}={one['value']}", one["rows"], *scores, difference, p_value))
+    columns = ("system", "slice", "test rows", "accuracy", "macro-F1", "accuracy less the others'", "p (Holm)")
+    note = (
+        "Lowest accuracy first. Wilson's and bootstrap intervals of 95 %; macro-F1 over the classes of the slice; p: "
+        "Fisher's exact test against all other rows, adjusted over all slices of a system."
+    )
+    return Table("slices", "Slices", columns, tuple(rows), note=note) if rows else None
 
 
 def _out_of_fold(inputs: Inputs) -> Chart | None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from agnews_exp.analyses.findings import Block, Column, Missing, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS, fit_power_law
 from agnews_exp.report.blocks import BOOTSTRAP, Section, intervals, origin, slug
 from agnews_exp.report.inputs import Inputs, Sweep
 from agnews_exp.report.systems import StoredRun, System
@@ -131,7 +132,35 @@ def learning_curves(inputs: Inputs) -> list[Block]:
             series, made, BOOTSTRAP, "A curve that still rises at its end would gain from more rows.", log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
+        *_more_rows(curves),
     ]  # fmt: skip
+
+
+def _more_rows(curves: Mapping[str, Mapping[int, System]]) -> list[Block]:
+    """Return what power laws expect of more rows, for curves with enough points."""
+
+    def count(n: float) -> str:
+        return f"{n:,.0f}" if n < 1e9 else "never"
+
+    rows: list[tuple[Cell, ...]] = []
+    for name, points in curves.items():
+        scored = [(n, s.joint_interval("val/macro_f1")) for n, s in points.items()]
+        known = [(n, value, (high - low) / 3.92) for n, (value, low, high) in scored
+                 if value is not None and low is not None and high is not None and high > low]  # fmt: skip
+        if len(known) >= FEWEST_POINTS:
+            law = fit_power_law(*zip(*known, strict=True))
+            doubled = Number(law.doubled, "metric", law.doubled_low, law.doubled_high)
+            needed = f"{count(law.rows)} [{count(law.rows_low)}, {count(law.rows_high)}]"
+            rows.append((name, max(points), 2 * max(points), doubled, needed))
+    columns = (
+        "model", Column("training rows", "count"), Column("twice as many", "count"),
+        "expected validation macro-F1 of these", "rows for +.01",
+    )  # fmt: skip
+    note = (
+        "Power law c - a n^-b through the curve's points, 95 % intervals by parametric bootstrap (points taken as "
+        "independent). An expectation, as far as the curve goes on as it began."
+    )
+    return [Table("more_rows", "What more rows would bring", columns, tuple(rows), note=note)] if rows else []
 
 
 def _curves(systems: Sequence[System]) -> dict[str, dict[int, System]]:

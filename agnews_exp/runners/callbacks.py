@@ -20,6 +20,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -348,7 +349,7 @@ class Throughput(pl.Callback):
             "samples_per_second": window["samples"] / seconds,
             "tokens_per_second": window["tokens"] / seconds,
             "padding_share": 1.0 - window["tokens"] / max(window["padded"], 1),
-            "epoch": float(trainer.current_epoch),
+            "epoch": float(trainer.current_epoch + 1),
         }
         if trainer.strategy.root_device.type == "cuda":
             values["gpu_memory_mb"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 2**20
@@ -368,6 +369,15 @@ class Throughput(pl.Callback):
             self.totals[name] += value
             window[name] = 0
         self._losses, self._logged_step = [], trainer.global_step
+
+
+class EpochBar(TQDMProgressBar):
+    """Progress bar that counts epochs from 1, as the log does."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Name the epoch."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
 
 
 class ValidationCurves(pl.Callback):

@@ -17,9 +17,15 @@ from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.recalibration import stratified_halves
+from agnews_exp.evaluation.recalibration import choice_scores, stratified_halves
 from agnews_exp.evaluation.routing import choose_threshold, routing_curve
-from agnews_exp.evaluation.score_calibration import NONE, ScoreCalibration, score_source, scores_for_calibration
+from agnews_exp.evaluation.score_calibration import (
+    NONE,
+    ScoreCalibration,
+    score_source,
+    scores_for_calibration,
+    uncalibrated,
+)
 from agnews_exp.evaluation.stored_answers import read_predictions
 from agnews_exp.models.answers import FittedModel, SourceRun
 from agnews_exp.models.cascade import (
@@ -152,6 +158,21 @@ def _calibration(
     return ScoreCalibration(name, source, CALIBRATORS[name]().fit(scores[rows], labels[rows]), names)
 
 
+def _unless_harmful(
+    calibration: ScoreCalibration, answer: Predictions, labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> ScoreCalibration:
+    """Return the calibration, or none where it makes probabilities worse on rows that it was not fitted on."""
+    before, after = (
+        choice_scores(labels[rows], matrix[rows])
+        for matrix in (uncalibrated(answer)[0], calibration.probabilities(answer))
+    )
+    return (
+        ScoreCalibration(NONE, calibration.source, None, calibration.class_names)
+        if after.worse_than(before)
+        else calibration
+    )
+
+
 def _fit_cascade(
     recipe: Cascade,
     models: tuple[FittedModel, FittedModel],
@@ -163,6 +184,7 @@ def _fit_cascade(
 ) -> tuple[CascadeModel, dict[str, float], list[str]]:
     names = models[0].class_names
     one, other = (_calibration(recipe.calibrator, a, labels, fit_rows, names) for a in answers)
+    one, other = (_unless_harmful(c, a, labels, choose_rows) for c, a in zip((one, other), answers, strict=True))
     first, second = one.apply(answers[0]), other.apply(answers[1])
     truth = labels[choose_rows]
     curve = routing_curve(
@@ -177,6 +199,12 @@ def _fit_cascade(
     }
     unseen = [name for k, name in enumerate(names) if not np.any(labels[fit_rows] == k)]
     notes = [f"No validation row to calibrate on: {', '.join(unseen)}; left alone."] if unseen else []
+    notes += [
+        f"model.calibrator={recipe.calibrator} raises log-loss or ECE of model.{part} on validation rows that it was "
+        "not fitted on: not applied."
+        for part, calibration in zip(PARTS, (one, other), strict=True)
+        if calibration.name != recipe.calibrator
+    ]
     if not choice.reached:
         notes.append(
             f"No threshold reaches {recipe.target} {recipe.value:g} on the validation rows; "

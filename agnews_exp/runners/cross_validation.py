@@ -10,25 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.config.validation import CheckedConfig
-from agnews_exp.data.corpus import Splits
+from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.splits import make_folds
 from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.runners.choose import make_runner
-from agnews_exp.runners.preflight import check_folds
 from agnews_exp.runners.protocol import Runner, Stages
 
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """The result of a cross-validation of n training rows.
+    """The result of a cross-validation of n held-out rows.
 
     Attributes:
-        predictions: The n out-of-fold answers, in the order of the training rows.
+        rows: The rows that were held out, in the order of the training rows: all of these, but under ``split=time``.
+        predictions: The n out-of-fold answers, in the same order.
         folds: Shape (n,), int64, the fold that held each row out.
         metrics: For each metric, one value a fold; those of classes under ``f1/<class>`` and the like.
         train_macro_f1: Macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting.
     """
 
+    rows: TextRows
     predictions: Predictions
     folds: NDArray[np.int64]
     metrics: dict[str, list[float]]
@@ -50,7 +52,7 @@ class CrossValidation:
 def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> CrossValidation:
     """Cross-validate the configured model on the training rows.
 
-    Folds are stratified and shuffled with ``split_seed``, so that all models that are compared have the same folds.
+    Folds follow the split, and are drawn with ``split_seed``, so that all models that are compared have the same ones.
 
     Args:
         checked: ``evaluation.folds`` >= 2.
@@ -58,21 +60,18 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
         stages: Folds are shown and timed as the stage ``cv``.
 
     Raises:
-        DataError: A class has fewer rows than there are folds.
+        DataError: See :func:`agnews_exp.data.splits.make_folds`.
     """
-    from sklearn.model_selection import StratifiedKFold
-
     train, n_folds = splits.train, checked.run.evaluation.folds
-    check_folds(n_folds, train, splits.class_names)
-    held_out = np.empty(len(train), dtype=np.int64)
+    held_out = np.full(len(train), -1, dtype=np.int64)
     answers: list[tuple[NDArray[np.int64], Predictions]] = []
     metrics: dict[str, list[float]] = {}
     own = own_metrics(checked.run.evaluation.metrics)
     primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
     reported = primary.stored_as("cv", splits.class_names).removeprefix("cv/")
     train_f1: list[float] = []
-    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=checked.run.split_seed)
-    for fold, (inside, outside) in enumerate(splitter.split(np.zeros(len(train)), train.labels)):
+    dealt = make_folds(splits, checked.run.split.name, n_folds, checked.run.split_seed)
+    for fold, (inside, outside) in enumerate(dealt):
         with stages.stage("cv", f"fold {fold + 1} of {n_folds}"):
             # The held-out rows are nobody's validation rows here: early stopping may not look at them either.
             part = replace(splits, train=train.take(inside))
@@ -88,7 +87,8 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
         if stages.reports and reported in metrics:
             stages.report_intermediate(fold, float(np.mean(metrics[reported])))
         train_f1.append(float(macro_f1(margins_of(part.train.labels, inside_labels, len(splits.class_names)))))
-    return CrossValidation(_assemble(answers, len(train)), held_out, metrics, train_f1)
+    kept = np.flatnonzero(held_out >= 0)
+    return CrossValidation(train.take(kept), _assemble(answers, len(kept)), held_out[kept], metrics, train_f1)
 
 
 @runtime_checkable

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from agnews_exp.config.schema import TrainerConfig
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
-from agnews_exp.core.errors import ConfigError, DataError, StorageError
+from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.core.process import explain_os_error
-from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.corpus import Splits
+from agnews_exp.data.csv_files import column_values
+from agnews_exp.evaluation.costs import cost_matrix
 from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
 from agnews_exp.models.answers import offers
 from agnews_exp.models.recipes import PretrainedEncoder, locate
@@ -60,26 +59,24 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         ConfigError: An own metric, an objective of a class, or a number of batches.
         DataError: A class has too few rows for the folds.
     """
+    from agnews_exp.data.splits import make_folds
+
     evaluation, settings = checked.run.evaluation, checked.run.trainer
     check_metrics(evaluation, splits.validation.labels, splits.class_names)
+    if evaluation.costs is not None:
+        cost_matrix(evaluation.costs, splits.class_names)
+    if evaluation.slices:
+        column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
+    if evaluation.cluster_column is not None:
+        column = [evaluation.cluster_column]
+        column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
-        check_folds(evaluation.folds, splits.train, splits.class_names)
+        make_folds(splits, checked.run.split.name, evaluation.folds, checked.run.split_seed)
     if checked.run.model.family == "transformer":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens
         if budget is None or (isinstance(longest, int) and settings.batch_size * longest <= budget):
             check_batches(settings, -(-len(splits.train) // settings.batch_size), None)
-
-
-def check_folds(n_folds: int, rows: TextRows, class_names: Sequence[str]) -> None:
-    """Refuse more folds than the rarest class has rows."""
-    counts = np.bincount(rows.labels, minlength=len(class_names))
-    if counts.min() < n_folds:
-        rare = class_names[int(counts.argmin())]
-        raise DataError(
-            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
-            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
-        )
 
 
 def check_batches(settings: TrainerConfig, n_train: int, n_validation: int | None) -> None:

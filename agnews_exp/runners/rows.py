@@ -84,7 +84,25 @@ def class_weights(
 def needs_network(checked: CheckedConfig) -> bool:
     """Return whether the configured data would be downloaded, or are in a cache of downloads."""
     data = checked.plain["data"]
-    return bool(data.get("download")) and not data.get("dir")
+    return _is_of_hub(data) or (bool(data.get("download")) and not data.get("dir"))
+
+
+def _is_of_hub(data: Mapping[str, Any]) -> bool:
+    return str(data["_target_"]).endswith(".load_hf") and not Path(data["path"] or ".").expanduser().is_dir()
+
+
+def pinned_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data group in which a data set of the hub has the commit that is taken now.
+
+    Raises:
+        DataError: See :func:`agnews_exp.data.hub_datasets.ask_for_files`.
+    """
+    if not _is_of_hub(data):
+        return dict(data)
+    from agnews_exp.data.hub_datasets import ask_for_files
+
+    commit, _ = ask_for_files(data["path"], data["revision"], Path(data["cache_dir"]), data["hub_timeout"])
+    return {**data, "revision": commit}
 
 
 def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
@@ -103,6 +121,7 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
         drawn = checked.run.seed if checked.run.subset_seed == "seed" else checked.run.subset_seed
         return make_splits(
             corpus,
+            split=checked.run.split.name,
             split_seed=checked.run.split_seed,
             validation_size=checked.run.data.validation_size,
             test_size=checked.run.data.test_size,

@@ -29,6 +29,7 @@ from agnews_exp.runners.callbacks import (
     BestWeights,
     CheckpointFolder,
     CurveLogger,
+    EpochBar,
     KeepSignals,
     PeriodicCheckpoint,
     SafeCheckpointIO,
@@ -222,9 +223,7 @@ def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: A
             gradient_as_bucket_view=True,
         )
     if progress and not (environment is not None and environment.global_rank()):
-        from pytorch_lightning.callbacks import TQDMProgressBar
-
-        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=1)]
+        callbacks = [*callbacks, EpochBar(refresh_rate=1)]
     _quieten()
     return pl.Trainer(
         accelerator=hardware.accelerator,

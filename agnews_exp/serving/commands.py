@@ -273,6 +273,13 @@ def _add_answering_parsers(commands: Any) -> None:
         if name != "token":  # a command line can be read by every user of the machine
             kind = float if isinstance(field.default, float) else int
             serve.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
+    for command in (predict, serve):
+        command.add_argument(
+            "--sets",
+            type=float,
+            metavar="SHARE",
+            help="0.95: also the classes that hold the right one in 95 %% of texts",
+        )
     serve.epilog = "A bearer token is asked for when the environment variable AGNEWS_SERVE_TOKEN is set."
     serve.set_defaults(handler=_serve)
 
@@ -280,7 +287,7 @@ def _add_answering_parsers(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.serving.models import find_model
-    from agnews_exp.serving.predicting import Answering, predict_stream
+    from agnews_exp.serving.predicting import Answering, predict_stream, thresholds_of
 
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
@@ -289,11 +296,15 @@ def _predict(options: argparse.Namespace) -> None:
         raise ConfigError(f"--explain {options.explain}: it must be at least 1.")
     found = find_model(_plain(), options.model)
     source = _source(options, found.folder)
-    answering = Answering(options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain)
+    model = found.load(options.device)
+    sets = thresholds_of(found.folder, model.class_names, options.sets)
+    answering = Answering(
+        options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain, sets
+    )
     with _progress() as progress:
         outcome = predict_stream(
             source,
-            found.load(options.device),
+            model,
             options.output,
             answering=answering,
             identity=found.identity,
@@ -326,6 +337,7 @@ def _serve(options: argparse.Namespace) -> None:
         ) from error
     from agnews_exp.serving.http.limits import ServeSettings
     from agnews_exp.serving.models import find_model
+    from agnews_exp.serving.predicting import thresholds_of
 
     values = {name: getattr(options, name) for name in ServeSettings.model_fields if name != "token"}
     try:
@@ -334,7 +346,8 @@ def _serve(options: argparse.Namespace) -> None:
         raise ConfigError(f"agnews serve: {explain(error)}") from error
     found = find_model(_plain(), options.model)
     model = found.load(options.device)
-    serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet)
+    sets = thresholds_of(found.folder, model.class_names, options.sets)
+    serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet, sets=sets)
 
 
 @contextmanager

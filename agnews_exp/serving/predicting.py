@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.calibrators import softmax
+from agnews_exp.evaluation.conformal import prediction_sets, set_thresholds
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.stored_answers import stored_answers
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
 from agnews_exp.serving.outputs import LineOutput, Output, holds, open_output, partial
-from agnews_exp.tracking.record import read_json, write_json
+from agnews_exp.tracking.record import PREDICTIONS, RESULT, read_json, write_json
 
 _SAVE_EVERY_S = 5.0
 
@@ -35,6 +37,8 @@ class Answering:
     with_text: bool = False  # whether the text is given back
     batch_size: int = 2048  # texts in a batch
     explain: int = 0  # so many words with their weights; 0 gives none
+    # Threshold of each class, K of them, by which the set of classes that may be right is given; none gives no sets
+    sets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,31 @@ def confidences(answer: Predictions) -> NDArray[np.float64]:
     raise ConfigError("This model gives labels only, neither scores nor probabilities.", fix="--top-k 1")
 
 
+def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | None) -> tuple[float, ...]:
+    """Return the threshold of each class, K of them, by which sets hold the right class with a chance of ``coverage``.
+
+    They come from the validation answers that lie beside a run's model (:mod:`agnews_exp.evaluation.conformal`, lac);
+    without a coverage there are none.
+
+    Raises:
+        ConfigError: The coverage is no share, or there are no such answers, or they fitted the model (a cascade's).
+    """
+    if coverage is None:
+        return ()
+    if not 0 < coverage < 1:
+        raise ConfigError(f"--sets {coverage:g}: it must lie between 0 and 1.", fix="--sets 0.95")
+    stored = model.parent / PREDICTIONS
+    if not stored.is_file():
+        raise ConfigError(f"--sets needs the run's validation answers, and {stored} is not there.", fix="name the run")
+    if (read_json(model.parent / RESULT) or {}).get("family") == "cascade":
+        raise ConfigError(
+            "--sets needs validation rows that fitted nothing, and a cascade or blend is fitted on them.",
+            fix="name one of its two models",
+        )
+    found = stored_answers(stored, "val", class_names)
+    return tuple(set_thresholds(found.labels, confidences(found.given), coverage, "lac").tolist())
+
+
 def answer_rows(
     items: Sequence[Item], model: FittedModel, answering: Answering, explainer: WordExplainer | None = None
 ) -> list[dict[str, Any]]:
@@ -74,7 +103,8 @@ def answer_rows(
     if explainer is not None:
         for row, explanation in zip(rows, explainer(texts, answer.labels), strict=True):
             row["words"] = top_words(explanation, answering.explain)
-    if answer.probabilities is None and answer.scores is None and answering.top_k == 1 and not answering.probabilities:
+    bare = answering.top_k == 1 and not answering.probabilities and not answering.sets
+    if answer.probabilities is None and answer.scores is None and bare:
         return rows
     values = confidences(answer)
     for i, row in enumerate(rows):
@@ -84,6 +114,9 @@ def answer_rows(
         for i, row in enumerate(rows):
             for rank, k in enumerate(order[i], start=1):
                 row |= {f"label_{rank}": names[k], f"confidence_{rank}": round(float(values[i, k]), 6)}
+    if answering.sets:
+        for row, held in zip(rows, prediction_sets(values, answering.sets, "lac"), strict=True):
+            row["set"] = json.dumps([names[k] for k in np.flatnonzero(held)], ensure_ascii=False)
     if answering.probabilities:
         for i, row in enumerate(rows):
             row |= {f"confidence:{name}": round(float(values[i, k]), 6) for k, name in enumerate(names)}
@@ -97,6 +130,7 @@ def columns_of(model: FittedModel, answering: Answering) -> list[str]:
     if answering.top_k > 1:
         ranks = range(1, min(answering.top_k, len(model.class_names)) + 1)
         columns += [f"{name}_{rank}" for rank in ranks for name in ("label", "confidence")]
+    columns += ["set"] if answering.sets else []
     return columns + ([f"confidence:{name}" for name in model.class_names] if answering.probabilities else [])
 
 

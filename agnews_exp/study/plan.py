@@ -24,7 +24,7 @@ CHOICE = "val/macro_f1"
 
 _PLACEHOLDER = re.compile(r"<([a-z_]+)(?::([^<>]*))?>")
 _RUN_FOLDER = re.compile(r"\bruns/[\w.-]+")
-_DATA_KEYS = ("data", "data_fraction", "subset", "split_seed", "tracking")
+_DATA_KEYS = ("data", "data_fraction", "split", "subset", "split_seed", "tracking")
 """Overrides that commands which only read the data take."""
 
 

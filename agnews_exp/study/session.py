@@ -338,7 +338,8 @@ def _reason(code: int, errors: Path) -> str:
 
 
 _HELP = """\
-overrides: data=..., data_fraction=..., subset, split_seed, trainer..., tracking..., hydra.launcher... reach every run;
+overrides: data=..., data_fraction=..., split, subset, split_seed, trainer..., tracking..., hydra.launcher... reach
+           every run;
            study.leave_out=[searches,ablations] study.jobs=2 study.transformer=tiny study.options.trials=5
            study.name=mine change the study itself (conf/study/<profile>.yaml has them all)
 

@@ -29,6 +29,7 @@ Status = Literal["finished", "failed", "left_out", "pending", "running"]
 _SHARED = (
     "data",
     "data_fraction",
+    "split",
     "subset",
     "split_seed",
     "trainer",

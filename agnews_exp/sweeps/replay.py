@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.paths import config_folder, run_command
+from agnews_exp.core.text import shortened
 from agnews_exp.sweeps.job import become
 from agnews_exp.sweeps.state import SweepFolder, command_words, find_sweep, override_key, task_plain
 
@@ -104,8 +105,8 @@ def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
     for word in words:
         if not _may_be_replayed(word):
             raise ConfigError(
-                f"The sweep '{folder.name}' stores '{word[:200]}', which is not replayed: it can make Hydra run code "
-                "of whoever made the folder.",
+                f"The sweep '{folder.name}' stores '{shortened(word)}', which is not replayed: it can make Hydra "
+                "run code of whoever made the folder.",
                 fix="give that word yourself beside sweep.resume if it is yours, or start the sweep anew",
             )
     refuse_foreign_settings([*config_words(folder.snapshots), *_single_values(words)])

@@ -94,7 +94,9 @@ class JobState:
     def read(cls, path: Path) -> JobState | None:
         """Return the stored state, or None when it is missing, unreadable or damaged."""
         content = record.read_json(path)
-        if content is None or content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
+        if content is None or not isinstance(content.get("overrides"), list) or "num" not in content:
+            return None
+        if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
             return None
         known = {f.name for f in fields(cls)}
         kept = {k: v for k, v in content.items() if k in known}

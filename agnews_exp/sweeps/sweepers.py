@@ -31,10 +31,11 @@ class SessionSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the command's config and build the launcher."""
-        from agnews_exp.config.compose import refuse_several
+        from agnews_exp.config.compose import refuse_saved, refuse_several
         from agnews_exp.sweeps.clusters import InFolder, refuse_missing_launcher
         from agnews_exp.sweeps.state import command_words
 
+        refuse_saved(config.hydra)
         refuse_several(command_words(config))
         self.hydra_context, self.config = hydra_context, config
         refuse_missing_launcher(config)

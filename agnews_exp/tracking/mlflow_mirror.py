@@ -38,7 +38,7 @@ SWEEP, SWEEP_RESULTS = "sweep.json", "mlflow.json"
 N_PARAMS = 20
 """How many parameters MLflow gets, unless more were given on the command line; the rest is in config.yaml."""
 
-_GROUPS = ("data", "subset", "features", "model", "trainer", "evaluation")
+_GROUPS = ("data", "split", "subset", "features", "model", "trainer", "evaluation")
 _TRAINER = ("max_epochs", "batch_size", "lr", "n_jobs")
 _ENDS = {"running": "RUNNING", "finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 """MLflow's words; it has none for a run that a search gave up on, which tags say."""
@@ -68,7 +68,7 @@ class State:
     @property
     def ended_ms(self) -> int:
         """When this state was written, in milliseconds since the epoch."""
-        return _ms(self.since) or int(time.time() * 1000)
+        return milliseconds(self.since) or int(time.time() * 1000)
 
     def __str__(self) -> str:
         return f"{self.status} {self.since}"
@@ -287,9 +287,9 @@ def run_state(folder: Path, *, ended: bool) -> State | None:
     if status == "running" and ended:
         environment = read_json(folder / record.ENVIRONMENT) or {}
         here = environment.get("hostname") == platform.node()
-        if here and is_gone(int(content.get("pid", 0)), (_ms(since) or 0) / 1000):
+        if here and is_gone(int(content.get("pid", 0)), (milliseconds(since) or 0) / 1000):
             status, reason = "killed", "the process is gone"
-    return State(status, since, _ms(content.get("started")), reason, content.get("pruned"))
+    return State(status, since, milliseconds(content.get("started")), reason, content.get("pruned"))
 
 
 def _find_or_create(
@@ -531,14 +531,14 @@ def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool =
     since = str(info.get("resumed" if status == "running" else "ended") or info.get("created"))
     if status == "running" and ended and _sweep_is_gone(info, own):
         status = "killed"
-    state = State(status, since, _ms(info.get("created")))
+    state = State(status, since, milliseconds(info.get("created")))
     if run_id is None:
         tags = {"mlflow.source.name": str(info.get("command", "")).split(" -m")[0]}
         run_id = _find_or_create(store, experiment_id, folder, folder.name, state, tags)
         told = ""
     if told != str(state):
         tags = {"sweep": folder.name, "kind": "sweep", "run_folder": _place(folder, store), **own.get("tags", {})}
-        tags |= {"host": str(own.get("host")), "pid": str(own.get("pid")), "resumed": str(_ms(since) or "")}
+        tags |= {"host": str(own.get("host")), "pid": str(own.get("pid")), "resumed": str(milliseconds(since) or "")}
         store.log(run_id, tags=tags)
         _log_sweep_results(run_id, folder, info, state, store)
         if status == "running":
@@ -652,7 +652,7 @@ def _at_work(root: Path) -> bool:
 
 def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     """Return whether a sweep that says that it runs was this machine's and its process is gone."""
-    started = (_ms(info.get("resumed") or info.get("created")) or 0) / 1000 + 1
+    started = (milliseconds(info.get("resumed") or info.get("created")) or 0) / 1000 + 1
     return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started)
 
 
@@ -726,7 +726,7 @@ def close_stale_runs(store: Store) -> int:
     return closed
 
 
-def _ms(text: object) -> int | None:
+def milliseconds(text: object) -> int | None:
     """Return milliseconds since the epoch of an ISO 8601 time, or None for anything else."""
     with suppress(ValueError, TypeError, OverflowError):
         return int(datetime.fromisoformat(str(text)).timestamp() * 1000)

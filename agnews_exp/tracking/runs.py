@@ -226,6 +226,27 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
     )
 
 
+def find_any(plain: Mapping[str, Any], word: str | None = None) -> RunFolder:
+    """Return the record of the run that a word means as for :func:`find`; it need not have finished.
+
+    Args:
+        plain: The resolved config: ``paths`` say where to look.
+        word: None takes the run that was heard of last.
+
+    Raises:
+        ConfigError: There is no run, or the word means none, or several.
+    """
+    output_dir = Path(plain["paths"]["output_dir"])
+    if word and (place := place_of(output_dir, word)) is not None:
+        return RunFolder(place)
+    found = [*output_dir.glob(f"runs/*/{STATUS}"), *output_dir.glob(f"sweeps/*/*/{STATUS}")]
+    last = sorted(found, key=lambda path: path.stat().st_mtime)
+    if word in (None, "latest") and last:
+        return RunFolder(last[-1].parent)
+    begun = [path.parent for path in last if word and (path.parent.name.startswith(word) or _ends(path.parent, word))]
+    return RunFolder(begun[0]) if len(begun) == 1 else find(plain, word or "latest").record
+
+
 def _ends(folder: Path, word: str) -> bool:
     """Return whether a word is what tables call a run: the last four to six characters of its folder's name."""
     return folder.name.endswith(f"-{word}") or (_ENDING.fullmatch(word) is not None and folder.name.endswith(word))

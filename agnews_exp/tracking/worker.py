@@ -25,7 +25,16 @@ import agnews_exp
 from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.process import calm_garbage_collection, explain_exit
 from agnews_exp.tracking import record
-from agnews_exp.tracking.mlflow_mirror import Store, close_stale_runs, is_sweep, mirror, run_state, watched
+from agnews_exp.tracking.mlflow_mirror import (
+    State,
+    Store,
+    close_stale_runs,
+    is_sweep,
+    milliseconds,
+    mirror,
+    run_state,
+    watched,
+)
 from agnews_exp.tracking.store import is_local, is_of_storage, release_reserve, tracking_uri
 
 log = logging.getLogger(__name__)
@@ -145,7 +154,7 @@ class Watch:
     def __init__(self, folder: Path, store: Store, over: threading.Event) -> None:
         self._folder, self._store, self._over = folder, store, over
         self._seen: dict[Path, tuple[int, ...]] = {}
-        self._known: dict[Path, str] = {}
+        self._known: dict[Path, tuple[str, State]] = {}
         self._monitors: dict[Path, Any] = {}
 
     def look(self, *, ended: bool) -> None:
@@ -200,12 +209,20 @@ class Watch:
         run_id = mirror(folder, self._store, ended=ended)
         if run_id is None or is_sweep(folder):
             return
-        if self._known.setdefault(folder, run_id) != run_id:  # an earlier attempt of a job, whose folder was cleared
-            # Amid the last look of a killed sweep the next call may already begin a job anew.
-            self._store.client.set_terminated(self._known[folder], "KILLED" if self._over.is_set() else "FAILED")
-            self._known[folder] = run_id
-        if state is not None and state.status == "running":
+        assert state is not None
+        before, attempt = self._known.get(folder, (run_id, state))
+        self._known[folder] = run_id, state
+        if before != run_id and attempt.status == "running":  # an earlier attempt of a job, whose folder was cleared
+            self._store.client.set_terminated(before, "FAILED" if self._is_own(attempt) else "KILLED")
+        if state.status == "running":
             self._start_monitor(folder, settings, run_id)
+
+    def _is_own(self, attempt: State) -> bool:
+        """Return whether an attempt of a job belongs to the call that is watched, and not to one that was killed."""
+        sweep = record.read_json(self._folder / "sweep.json") or {}
+        begun = milliseconds(sweep.get("resumed") or sweep.get("created")) or 0
+        # Amid the last look of a killed call the next one may already begin a job anew.
+        return not self._over.is_set() and (attempt.started_ms or 0) >= begun
 
     def _start_monitor(self, folder: Path, plain: Mapping[str, Any], run_id: str) -> None:
         """Let MLflow sample processor, memory and GPU while a run works, unless its model is a classical one."""

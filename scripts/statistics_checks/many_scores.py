@@ -11,6 +11,7 @@ from scipy import stats as scipy_stats
 
 from agnews_exp.evaluation.inputs import adjust
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.statistics.learning_curve import fit_power_law
 from agnews_exp.evaluation.statistics.resampled import (
     compare_folds,
     compare_seeds,
@@ -165,3 +166,17 @@ def check_multiplicity(scale: float) -> Iterator[Row]:
     yield Row("   without adjustment", unadjusted / sets, sets, None, "for comparison: misleads")
     note = "false discovery rate; theory says 10/20 of .05"
     yield Row("Benjamini-Hochberg, 10 true nulls of 20", discoveries / sets, sets, (0.02, 0.03), note)
+
+
+def check_learning_curves(scale: float) -> Iterator[Row]:
+    """How often the interval of the score at twice the rows holds it, for power laws of six points."""
+    rng, sets = np.random.default_rng(41), round(2000 * scale)
+    rows = 250.0 * 2.0 ** np.arange(6)
+    for c, a, b in ((0.93, 1.2, 0.4), (0.95, 3.0, 0.6), (0.85, 0.9, 0.25)):
+        held, truth = 0, c - a * (2 * rows[-1]) ** -b
+        errors = np.linspace(0.01, 0.006, 6)
+        for index in range(sets):
+            scores = c - a * rows**-b + errors * rng.standard_normal(6)
+            found = fit_power_law(rows, scores, errors, resamples=200, seed=index)
+            held += found.doubled_low <= truth <= found.doubled_high
+        yield Row(f"power law {c:g} - {a:g} n^-{b:g}, score at twice the rows", held / sets, sets, (0.92, 0.98))

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.evaluation.metrics import count_metric, margins_of_confusion
+from agnews_exp.evaluation.slices import score_slices
 from agnews_exp.evaluation.statistics.bootstrap import (
     bootstrap_difference,
     bootstrap_mean_difference,
+    bootstrap_metric,
+    cluster_bootstrap,
     joint_bootstrap,
 )
 from agnews_exp.evaluation.statistics.effect_size import (
@@ -231,3 +234,29 @@ def check_few_errors(scale: float) -> Iterator[Row]:
         yield Row(f"interval of accuracy {right:g} (Wilson), n={n}", held[0] / sets, sets, (0.92, 0.99))
         note = "exact without errors, bootstrap with some"
         yield Row(f"interval of macro-F1 {right:g}, n={n}", held[1] / sets, sets, None, note)
+
+
+def check_clusters(scale: float) -> Iterator[Row]:
+    """How often intervals over 60 customers of 10 rows hold the accuracy of the population, and those over rows."""
+    rng, sets, names = np.random.default_rng(31), round(2000 * scale), np.repeat(np.arange(60), 10)
+    held = np.zeros(2)
+    for index in range(sets):
+        truth = rng.integers(0, 2, len(names))
+        right = rng.random(len(names)) < rng.beta(1.6, 0.4, 60)[names]
+        given = np.where(right, truth, 1 - truth)
+        over = cluster_bootstrap(truth, given, names, "accuracy", resamples=1000, seed=index).percentile
+        alone = bootstrap_metric(truth, given, "accuracy", resamples=1000, seed=index).percentile
+        held += [low <= 0.8 <= high for low, high in (over, alone)]
+    yield Row("bootstrap over 60 clusters of 10 rows, accuracy", held[0] / sets, sets, (0.93, 0.97))
+    yield Row("   the same over rows", held[1] / sets, sets, None, "for comparison: rows are not independent")
+
+
+def check_slices(scale: float) -> Iterator[Row]:
+    """How often any of 7 slices of two columns is called different where none is."""
+    rng, sets, called = np.random.default_rng(37), round(2000 * scale), 0
+    for _ in range(sets):
+        labels = rng.integers(0, 2, 1000)
+        predicted = np.where(rng.random(1000) < 0.2, 1 - labels, labels)
+        columns = {"a": rng.choice(list("pqrst"), 1000), "b": rng.choice(["x", "y"], 1000)}
+        called += any(one.p_value <= 0.05 for one in score_slices(labels, predicted, columns))
+    yield Row("slices, any of 7 called different, Holm", called / sets, sets, (0.01, 0.06), "Fisher's test is careful")

@@ -93,7 +93,8 @@ def stored(store_run: StoreRun, tmp_path: Path) -> Callable[..., CheckedRun]:
         metrics, notes, history = more.pop("metrics", {}), more.pop("notes", []), more.pop("history", [])
         run = store_run(tmp_path, number, model, val, test, **more)
         result = run.result() or {}
-        run.finish(result | {"metrics": result["metrics"] | metrics, "notes": notes})
+        extra = {"clusters": more.pop("clusters")} if "clusters" in more else {}
+        run.finish(result | {"metrics": result["metrics"] | metrics, "notes": notes} | extra)
         lines = [json.dumps({"step": i, "curve/val_macro_f1": v}) for i, v in enumerate(history)]
         (run.path / "history.jsonl").write_text("\n".join(lines) + '\n{"step": 9', encoding="utf-8")
         return CheckedRun(run.path)
@@ -112,6 +113,8 @@ RUN = {
         {"metrics": {"test/ece_before": 0.2, "test/ece_after": 0.02, "test/nll_before": 0.5, "test/nll_after": 0.3}},
     ),
     "T8": ({"val": 0.95, "test": 0.6}, {"val": 0.92}),
+    "T10": ({"clusters": {"test": {"shared": 0.4}}}, {"clusters": {"test": {"shared": 0.0}}}),
+    "T9": ({"metrics": {"train/macro_f1": 0.61, "val/macro_f1": 0.6}}, {"metrics": {"train/macro_f1": 0.93}}),
 }  # fmt: skip
 
 
@@ -143,11 +146,13 @@ def test_checks_of_comparisons_fire_on_what_is_built_in_and_are_silent_without(
     good = stored("bert", val=0.999, family="transformer")
     blend = stored("blend", val=0.99, family="cascade")
     grid = [stored("svc", val=v, parameters={"C": c}) for c, v in ((1, 0.7), (2, 0.75), (4, 0.9))]
+    choosing = [stored("cascade", number=90 + i, parameters={"target": "accuracy", "value": i / 10}) for i in range(3)]
     middle = [*grid[:2], stored("svc", val=0.6, parameters={"C": 4})]
     cases: dict[str, tuple[list[CheckedRun], list[CheckedRun]]] = {
         "C1": (twins, seeds), "C2": ([one] * 20, [one, other]), "C3": (ties, [one, other, third]),
         "C4": (ties[:2], [one, other]), "C5": ([one, blend], [one, other]), "C6": ([net], seeds),
         "C7": ([one, net], [one, good]), "C8": (grid, middle),
+        "C9": (choosing, choosing[:2]),
     }  # fmt: skip
     for code, (built, clean) in cases.items():
         assert isinstance(CHECKS[code].function(built), str), code

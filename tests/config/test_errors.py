@@ -8,7 +8,7 @@ import pytest
 
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import check_config
-from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, unknown_name
 from agnews_exp.core.process import explain_os_error, find_os_error
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.runners.preflight import check_ready
@@ -73,3 +73,20 @@ def test_bad_overrides_name_key_and_value_and_what_is_meant():
             check_ready(check_config(compose_config(["data=sample", *overrides])))
         for word in words:
             assert word in str(caught.value), overrides
+
+
+HUGE = ("x" * 100_000, "x y\n" * 25_000)
+
+
+def test_no_error_repeats_endless_input():
+    for text in HUGE:
+        for make in (
+            lambda text: AgnewsError(text, fix=text),
+            lambda text: unknown_name("name", text, ["a", text[:-1]]),
+            lambda text: compose_config([f"model={text}"]),
+            lambda text: compose_config([f"{text}=1"]),
+            lambda text: compose_config([f"model.C={{{text}"]),
+        ):
+            with pytest.raises(AgnewsError) as caught:
+                raise make(text)
+            assert len(str(caught.value)) < 25_000

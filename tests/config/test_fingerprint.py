@@ -15,6 +15,7 @@ from agnews_exp.config import fingerprint as fingerprints
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.fingerprint import component_fingerprint, fingerprint, group_fingerprint
 from agnews_exp.config.validation import check_config, to_plain
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.paths import config_folder
 
 CANNOT_MATTER = {
@@ -261,3 +262,15 @@ def test_who_draws_does_not_count_when_all_rows_are_taken():
     assert of("subset_seed=seed") == of("subset_seed=7") == of()
     assert of("subset_seed=seed", "data_fraction=0.5") != of("data_fraction=0.5")
     assert of("subset_seed=42", "data_fraction=0.5") == of("data_fraction=0.5")
+
+
+@pytest.mark.slow
+def test_no_key_of_any_group_floods_its_error():
+    messages = {}
+    for number, (plain, key, _) in enumerate(every_leaf()):
+        try:
+            check_config(OmegaConf.create(with_value(plain, key, ("x" * 100_000, "x y\n" * 25_000)[number % 2])))
+        except AgnewsError as error:
+            messages[key] = len(str(error))
+    assert len(messages) > 100
+    assert max(messages.values()) < 25_000, max(messages, key=messages.get)

@@ -21,7 +21,12 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = [(group, choice) for group, choices in list_groups().items() for choice in choices]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 OF_COMPONENTS = ("model", "model/members", "features", "features/select", "features/reduce", "features/scale")
-NEEDS_MORE = {("model", "hf"): ["model.pretrained=someone/model"], ("model", "answers"): ["features=text"]}
+NEEDS_MORE = {
+    ("model", "hf"): ["model.pretrained=someone/model"],
+    ("model", "answers"): ["features=text"],
+    ("split", "group"): ["split.column=author"],
+    ("split", "time"): ["split.column=date"],
+}
 ABOUT = {"name", "family", "accepts", "kind", "class_weight"}
 OF_THE_RUNNER = {"teacher", "unlabelled", "unlabelled_rows", "fast", "accurate"}
 """Keys that name runs and rows: the runner reads them."""

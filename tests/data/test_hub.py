@@ -1,4 +1,5 @@
 import hashlib
+import json
 import logging
 import socket
 import threading
@@ -8,10 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pyarrow
 import pyarrow.parquet
 import pytest
+import yaml
 
-from agnews_exp.core.errors import DataError, StorageError
+from agnews_exp.core.errors import ConfigError, DataError, StorageError
 from agnews_exp.data.bundled import load_ag_news
 from agnews_exp.data.hub import fetch_dataset_file
+from agnews_exp.data.hub_datasets import load_hf
 
 REPOSITORY, REVISION = "someone/news", "a" * 40
 
@@ -30,6 +33,7 @@ class Hub:
     def __init__(self):
         self.files = {}
         self.downloads = []
+        self.gated = False
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,6 +45,9 @@ class Hub:
                 self.answer(body=True)
 
             def answer(self, body):
+                if self.path.startswith(f"/api/datasets/{REPOSITORY}"):
+                    self.describe(body)
+                    return
                 content = hub.files.get(self.path.removeprefix(f"/datasets/{REPOSITORY}/resolve/{REVISION}/"))
                 if content is None:
                     self.send_response(404)
@@ -51,6 +58,18 @@ class Hub:
                 self.send_response(200)
                 self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
                 self.send_header("X-Repo-Commit", REVISION)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def describe(self, body):
+                names = [{"rfilename": name} for name in hub.files]
+                known = self.path.rpartition("/")[2] in (REPOSITORY.rpartition("/")[2], REVISION, "main")
+                status, code = (403, "GatedRepo") if hub.gated else (200, "") if known else (404, "RevisionNotFound")
+                content = json.dumps({"id": REPOSITORY, "sha": REVISION, "siblings": names}).encode()
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 if body:
@@ -155,7 +174,7 @@ def test_what_is_not_parquet_is_refused(hub, tmp_path):
 def test_an_unreachable_hub_is_an_error_within_seconds_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     start = time.perf_counter()
-    with pytest.raises(DataError, match="could not be reached") as caught:
+    with pytest.raises(DataError, match=r"could not be reached") as caught:
         load_ag_news(cache_dir=tmp_path, hub_timeout=10)
     assert time.perf_counter() - start < 60
     assert "AGNEWS_DATA_DIR" in caught.value.fix
@@ -206,3 +225,127 @@ def test_a_cache_that_cannot_be_made_is_a_storage_error(hub, tmp_path):
     (tmp_path / "hub").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="cannot be stored"):
         fetch(tmp_path)
+
+
+def shard(tmp_path, rows, names=None):
+    """A Parquet file of (text, label) rows, with the hub's metadata where classes have names."""
+    table = pyarrow.table({"body": [f"{text} text" for text, _ in rows], "topic": [label for _, label in rows]})
+    if names:
+        features = {"topic": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, tmp_path / "shard.parquet")
+    return (tmp_path / "shard.parquet").read_bytes()
+
+
+CARD = b"""---
+dataset_info:
+  features:
+  - name: body
+    dtype: string
+  - name: topic
+    dtype:
+      class_label:
+        names:
+          '0': sport
+          '1': arts
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*
+  - split: holdout
+    path: data/holdout-*
+---
+# A card
+"""
+
+
+def layout(tmp_path, names=None):
+    """A repository with a training split of two files, a test split and one of a name of its own."""
+    parts = {
+        "train-00000-of-00002": [(f"a{i}", i % 2) for i in range(30)],
+        "train-00001-of-00002": [(f"b{i}", i % 2) for i in range(20)],
+        "holdout-00000-of-00001": [(f"c{i}", i % 2) for i in range(10)],
+        "test-00000-of-00001": [(f"d{i}", i % 2) for i in range(9)],
+    }
+    return {f"data/{name}.parquet": shard(tmp_path, rows, names) for name, rows in parts.items()}
+
+
+COLUMNS = {"text_columns": ["body"], "label_column": "topic"}
+
+
+def test_a_data_set_of_the_hub_keeps_its_splits_its_names_and_its_commit(hub, tmp_path, monkeypatch):
+    hub.files = layout(tmp_path, ["sport", "arts"])
+    options = {"path": REPOSITORY, "cache_dir": tmp_path / "cache"} | COLUMNS
+    corpus = load_hf(**options)
+    assert (len(corpus.train), corpus.validation, len(corpus.test)) == (50, None, 9)
+    assert corpus.train.row_ids.tolist() == list(range(50))
+    assert corpus.train.texts[0], corpus.train.texts[30] == ("a0 text", "b0 text")
+    assert [corpus.class_names[i] for i in corpus.train.labels[:3]] == ["sport", "arts", "sport"]
+    assert corpus.location.endswith(f"datasets/{REPOSITORY}@{REVISION}")
+    assert len([path for path in hub.downloads if "/resolve/" in path]) == 3
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for revision in (None, REVISION):
+        again = load_hf(**options, revision=revision)
+        assert (again.checksum(), again.location.rpartition("/")[2]) == (corpus.checksum(), f"news@{REVISION}")
+
+
+def test_a_folder_in_the_layout_of_the_hub_is_read_as_its_card_says(tmp_path):
+    folder = tmp_path / "repository"
+    for name, content in (layout(tmp_path) | {"README.md": CARD}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    corpus = load_hf(path=str(folder), validation_split="holdout", **COLUMNS)
+    assert (len(corpus.train), len(corpus.validation), corpus.test) == (50, 10, None)
+    assert corpus.class_names == ("arts", "sport")
+    with pytest.raises(ConfigError, match="holdout"):
+        load_hf(path=str(folder), test_split="holdot", **COLUMNS)
+    (folder / "data" / "train-00000-of-00001-old.parquet").write_bytes(shard(tmp_path, [("x", -1)]))
+    with pytest.raises(DataError, match="the label '-1' is no class from 0 to 1"):
+        load_hf(path=str(folder), **COLUMNS)
+    (folder / "README.md").unlink()
+    for file in (folder / "data").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="refs/convert/parquet"):
+        load_hf(path=str(folder), **COLUMNS)
+
+
+def test_what_the_hub_refuses_is_said_with_what_helps(hub, tmp_path, monkeypatch):
+    hub.files = layout(tmp_path)
+    options = {"path": REPOSITORY, "cache_dir": tmp_path / "cache", "hub_timeout": 5} | COLUMNS
+    with pytest.raises(DataError, match=r"data\.revision=null"):
+        load_hf(**options, revision="v7")
+    with pytest.raises(DataError, match=r"check data\.path"):
+        load_hf(**options | {"path": "someone/else"})
+    hub.gated = True
+    with pytest.raises(DataError, match=r"accept its terms at .*someone/news"):
+        load_hf(**options)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match=r"could not be reached .*\n.*a local folder"):
+        load_hf(**options)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE"):
+        load_hf(**options)
+    with pytest.raises(ConfigError, match=r"data\.path="):
+        load_hf()
+
+
+def test_a_run_records_the_commit_or_the_folder_of_its_rows(hub, project, tmp_path):
+    hub.files = layout(tmp_path, ["sport", "arts"])
+    for name, content in hub.files.items():
+        (project.root / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.root / "mine" / name).write_bytes(content)
+    words = ["data=hf", "data.text_columns=[body]", "data.label_column=topic", "model=dummy", "features=bow"]
+    local = {"NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    online = f"https://huggingface.co/datasets/{REPOSITORY}@{REVISION}"
+    for path, place, commit in (
+        ("mine", str((project.root / "mine").resolve()), None),
+        (REPOSITORY, online, REVISION),
+    ):
+        done = project.run(*words, f"data.path={path}", "tracking.enabled=false", "force=true", env=local)
+        assert done.returncode == 0, done.stderr
+        data = project.result(project.run_folders[-1])["data"]
+        assert data["rows"] == {"train": 42, "val": 8, "test": 9}
+        assert data["location"] == place
+        stored = yaml.safe_load((project.run_folders[-1] / "config.yaml").read_text())["data"]
+        assert stored["revision"] == commit

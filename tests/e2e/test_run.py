@@ -159,3 +159,7 @@ def test_a_saved_configuration_runs_into_runs_and_the_last_name_that_was_given_i
         assert done.returncode == 0, done.stderr
     assert len(project.run_folders) == 4
     assert {path.name for path in project.root.iterdir()} == {"outputs"}
+    for flags in ([], ["-m"]):
+        refused = project.run(*flags, f"--config-dir={folder}", "--config-name=config")
+        assert refused.returncode == 2
+        assert f"fix: python run.py --config-path={folder} --config-name=config" in refused.stderr

@@ -44,6 +44,13 @@ def test_a_job_that_finished_after_a_kill_is_no_longer_a_killed_one(tmp_path):
     assert not JobState(0, OVERRIDES, "finished", exit_code=0).was_killed
 
 
+def test_a_stored_state_that_is_no_state_is_none(tmp_path):
+    path = tmp_path / "state.json"
+    for content in ("{}", "[]", '{"num": 1}', '{"overrides": []}', '{"num": 1, "overrides": null}'):
+        path.write_text(content)
+        assert JobState.read(path) is None, content
+
+
 class Ended:
     """A process that has ended with a code."""
 

@@ -124,3 +124,37 @@ def test_types_that_a_manifest_makes_up_are_not_trusted_types(tmp_path, sign_aga
     functions = ["os.system", "builtins.eval", "agnews_exp.models.persistence.write_manifest"]
     sign_again(tmp_path / "model", types=[*ours, *functions, "os.agnews_exp.models.x.Y"])
     assert trusted_types(tmp_path / "model") == ours
+
+
+def test_code_beside_the_weights_of_a_strangers_folder_does_not_run(tmp_path, texts):
+    """A config.json may name classes of its own files, which transformers would import where it is trusted or asked."""
+    from transformers import BertConfig, BertModel
+
+    from agnews_exp.models.encoders import build_network, load_tokenizer
+    from agnews_exp.models.recipes import PretrainedEncoder, ScratchEncoder, locate
+
+    tokenizer = load_tokenizer(ScratchEncoder(vocabulary=300, max_length=16), texts)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    for name in ("config.json", "tokenizer_config.json"):
+        content = json.loads((tmp_path / name).read_text())
+        content["auto_map"] = {
+            "AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+        }  # fmt: skip
+        (tmp_path / name).write_text(json.dumps(content))
+    recipe = PretrainedEncoder(pretrained_path=str(tmp_path), max_length=16)
+    assert locate(recipe)[1]["trust_remote_code"] is False  # else a terminal is asked whether to run it
+    build_network(recipe, load_tokenizer(recipe, []), ("a", "b"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    for content in (weights[:100], b"", (1 << 62).to_bytes(8, "little") + weights[8:], b"\x80\x04."):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(AgnewsError):
+            build_network(recipe, tokenizer, ("a", "b"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "evil"}))
+    with pytest.raises(AgnewsError):
+        build_network(recipe, tokenizer, ("a", "b"))
+    assert not (tmp_path / "ran").exists()

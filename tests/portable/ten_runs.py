@@ -5,7 +5,9 @@ python tests/portable/ten_runs.py FOLDER THREADS NAME=OVERRIDES...     (OVERRIDE
 
 from __future__ import annotations
 
+import locale
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from agnews_exp.config.compose import compose_config, register
@@ -14,6 +16,8 @@ from agnews_exp.experiment import execute
 
 def main() -> None:
     """Run all; a record is FOLDER/NAME."""
+    with suppress(locale.Error):  # as a library that shows windows may do
+        locale.setlocale(locale.LC_ALL, "")
     folder, threads = Path(sys.argv[1]), sys.argv[2]
     register()
     for entry in sys.argv[3:]:

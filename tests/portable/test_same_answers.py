@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ BOUNDED = {
     "logreg": "data=sample model=logreg features=word_tfidf data_fraction=0.5",
     "ridge": "data=sample model=ridge features=word_tfidf data_fraction=0.5",
     "ensemble": "data=sample model=soft_voting model/members=linear features=word_tfidf data_fraction=0.25",
+    "xgboost": "data=sample model=xgboost features=word_tfidf data_fraction=0.25 model.n_estimators=10",
+    "sgd_log": "data=sample model=sgd_log features=word_tfidf",
+    "svd": "data=sample model=logreg features=svd data_fraction=0.5",
+    "embeddings": "data=sample model=logreg features=minilm_embeddings data_fraction=.1",
     "minilm": "data=sample model=minilm data_fraction=.02 trainer.max_steps=1 trainer.precision=32 model.max_length=16",
 }
 
@@ -80,6 +85,10 @@ def records(root: Path, setting: str, runs: Mapping[str, str]) -> Path:
         )
     folder = root / setting.replace(" ", "-").replace(",", "")
     folder.mkdir()
+    if chosen["LC_ALL"].startswith("tr_TR") and shutil.which("localedef"):  # few machines have it made
+        made = ["localedef", "-i", "tr_TR", "-f", "UTF-8", str(root / "tr_TR.UTF-8")]
+        if subprocess.run(made, capture_output=True, check=False).returncode == 0:
+            chosen["LOCPATH"] = str(root)
     words = [f"{name}={overrides}" for name, overrides in runs.items()]
     script = str(REPO / "tests" / "portable" / "ten_runs.py")
     done = subprocess.run(

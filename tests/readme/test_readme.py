@@ -38,11 +38,26 @@ def test_readme_command_works(cold_project, command):
 
 @pytest.mark.slow
 def test_readme_commands_on_an_own_csv_work_and_say_what_stands_there(project):
-    subprocess.run([sys.executable, REPO / "scripts" / "make_tickets.py"], cwd=project.root, check=True)
     (block,) = OWN
-    steps = [step.partition("\n") for step in block.replace("\\\n", " ").split("$ agnews ")[1:]]
-    assert len(steps) == 4
-    for command, _, shown in steps:
+    run_transcript(project, block, steps=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_transcripts_on_three_own_corpora_are_true(project, number):
+    page = (REPO / "docs" / "how-to" / "own-corpora.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 3
+    assert "'ticket_id' predicts team" in blocks[0], "the leak is found"
+    run_transcript(project, blocks[number], steps=6)
+
+
+def run_transcript(project, block, steps):
+    """Run the commands of a transcript, and look for the lines that it shows of each."""
+    subprocess.run([sys.executable, REPO / "scripts" / "make_tickets.py"], cwd=project.root, check=True)
+    found = [step.partition("\n") for step in block.replace("\\\n", " ").split("$ agnews ")[1:]]
+    assert len(found) == steps
+    for command, _, shown in found:
         done = project.agnews(*shlex.split(command), env={"COLUMNS": "80"})
         assert done.returncode == 0, done.stdout + done.stderr
         said = comparable(done.stdout)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agnews_exp.analyses.findings import Findings, Table, Text, findings_to_json, table_csv
+from agnews_exp.analyses.findings import Findings, Number, Table, Text, findings_to_json, table_csv
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
@@ -68,6 +68,21 @@ def test_data_efficiency_joins_what_differs_in_its_rows_alone(store_run: StoreRu
     blocks = learning_curves(collect(tmp_path, None))
     (chart,) = [block for block in blocks if isinstance(block, Chart)]
     assert sorted(series.x for series in chart.series) == [(250, 500), (500, 1000)]
+
+
+def test_the_report_says_what_twice_the_rows_would_bring_where_a_curve_has_four_points(
+    store_run: StoreRun, tmp_path: Path
+) -> None:
+    for number, (fraction, score) in enumerate(((0.125, 0.7), (0.25, 0.78), (0.5, 0.84), (1.0, 0.88)), start=1):
+        more = {"fraction": fraction, "n_train": round(1000 * fraction), "group": str(number)}
+        store_run(tmp_path, number << 40, "sgd", score, score, name="sgd", **more)
+        tables = [block for block in learning_curves(collect(tmp_path, None)) if isinstance(block, Table)]
+        assert [t.name for t in tables if t.name == "more_rows"] == (["more_rows"] if number == 4 else [])
+    (row,) = tables[-1].rows
+    assert row[1:3] == (1000, 2000)
+    assert isinstance(row[3], Number)
+    assert 0.88 < (row[3].value or 0) < 0.95
+    assert int(str(row[4]).partition(" ")[0].replace(",", "")) > 1000
 
 
 def test_of_two_systems_on_equally_many_rows_the_one_with_more_seeds_is_drawn(

@@ -47,6 +47,15 @@ def test_a_price_turns_cost_into_money_and_another_confidence_is_judged_beside_t
     assert {kind["threshold"] for kind in fixed.values()} == {0.6}
 
 
+def test_a_calibrator_that_harms_either_model_is_not_applied_and_it_is_said(run):
+    """Isotonic regression on 40 rows is sure of what it has seen: log-loss rises for at least one of the two."""
+    done = run(*AT_MOST_A_QUARTER, "model.calibrator=isotonic")
+    said = [note for note in done.result["notes"] if "not applied" in note]
+    stored = {path.stem: json.loads(path.read_text())["name"] for path in (done.folder / "model").glob("*calib*.json")}
+    assert said
+    assert sum(name == "none" for name in stored.values()) == len(said)
+
+
 def test_blend_is_judged_like_any_model(run):
     metrics = run("model=blend", *ROUTED).result["metrics"]
     assert {"val/macro_f1", "test/macro_f1"} <= set(metrics)

@@ -96,6 +96,13 @@ def test_a_request_gets_its_texts_answers_in_order():
     assert len(reply.headers["x-request-id"]) == 16
 
 
+def test_sets_of_classes_are_answered_where_the_server_has_thresholds():
+    async def run():
+        return await call(create_app(Model(), "m", sets=(0.75, 0.75)), body=ask(["a", "a b c"]))
+
+    assert [a["set"] for a in asyncio.run(run()).json["answers"]] == [["Business"], ["Business", "Sports"]]
+
+
 def test_requests_that_come_while_the_model_works_are_answered_in_one_batch():
     model = Model()
 

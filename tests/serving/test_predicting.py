@@ -13,10 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.data.corpus import TextRows
+from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.loading import ClassicalModel
 from agnews_exp.ngrams import TfidfVectorizer
 from agnews_exp.serving.inputs import Asked, describe_source, read_items
-from agnews_exp.serving.predicting import Answering, predict_stream
+from agnews_exp.serving.predicting import Answering, predict_stream, thresholds_of
+from agnews_exp.tracking.record_files import write_predictions
 
 TEXTS = ["goal match team win", "shares profit bank market", "team goal cup", "bank shares fall"] * 5
 CLASSES = ("Business", "Sports")
@@ -253,3 +256,34 @@ def test_what_cannot_be_read_is_explained(model, tmp_path, name, options, words)
     (tmp_path / "in.doc").write_text("a")
     with pytest.raises((ConfigError, DataError), match=words):
         answer(model, source(tmp_path / name, **options), tmp_path / "out.csv")
+
+
+def test_prediction_sets_hold_the_right_class_as_often_as_asked_on_new_texts(tmp_path):
+    """Thresholds from 2,000 stored validation answers; sets of a model that answers 4,000 new texts, 3 classes."""
+    names, rng = ("a", "b", "c"), np.random.default_rng(0)
+    probabilities = rng.dirichlet([0.5, 0.5, 0.5], 6000)
+    labels = np.array([rng.choice(3, p=row**2 / (row**2).sum()) for row in probabilities])  # too unsure of itself
+    given = Predictions(probabilities.argmax(axis=1), None, probabilities)
+    rows = TextRows([str(i) for i in range(2000)], labels[:2000], np.arange(2000))
+    write_predictions(tmp_path / "predictions.parquet", {"val": rows}, {"val": given.take(np.arange(2000))}, names)
+
+    class Stored:
+        class_names = names
+
+        def predict(self, texts):
+            return given.take(np.array([int(text) for text in texts]))
+
+    new = range(2000, 6000)
+    (tmp_path / "in.txt").write_text("\n".join(map(str, new)))
+    for share in (0.8, 0.95):
+        sets = thresholds_of(tmp_path / "model", names, share)
+        output = tmp_path / f"{share}.csv"
+        answer(Stored(), source(tmp_path / "in.txt"), output, answering=Answering(sets=sets))
+        found = [json.loads(row["set"]) for row in csv.DictReader(output.open(newline=""))]
+        held = np.mean([names[labels[i]] in one for i, one in zip(new, found, strict=True)])
+        assert abs(held - share) < 0.02
+        assert max(map(len, found)) < 4
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        thresholds_of(tmp_path / "model", names, 95)
+    with pytest.raises(ConfigError, match="is not there"):
+        thresholds_of(tmp_path / "elsewhere" / "model", names, 0.95)

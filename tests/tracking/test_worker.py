@@ -94,21 +94,25 @@ def test_what_is_not_tracked_and_the_job_of_a_sweep_have_no_worker_of_their_own(
     assert mirroring.finish() is None
 
 
-@pytest.mark.parametrize(("over", "end"), [(False, "FAILED"), (True, "KILLED")])
-def test_a_cleared_attempt_failed_where_its_sweep_tries_again_and_was_killed_where_the_next_call_does(
-    records, over, end
-):
-    event = threading.Event()
-    sweep = records.sweep("s", {}, status="running")
-    looking = worker.Watch(sweep, Store(records.plain()), event)
-    for started in ("2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"):
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [("tried again", "FAILED"), ("amid the last look", "KILLED"), ("of a killed call", "KILLED"), ("ended", "KILLED")],
+)
+def test_a_cleared_attempt_failed_where_its_own_call_tries_again_and_was_killed_otherwise(records, case, end):
+    over = threading.Event()
+    call = "2026-01-01T00:00:30+00:00" if case == "of a killed call" else "2026-01-01T00:00:00+00:00"
+    sweep = records.sweep("s", {}, status="running", resumed=call)
+    looking = worker.Watch(sweep, Store(records.plain()), over)
+    for started in ("2026-01-01T00:00:10+00:00", "2026-01-01T00:01:00+00:00"):
         shutil.rmtree(sweep / "0", ignore_errors=True)
         folder = records.begun("sweeps/s/0")
         status = record.read_json(folder.path / record.STATUS)
         record.write_json(folder.path / record.STATUS, status | {"started": started})
+        if case == "ended" and "00:00:10" in started:
+            folder.abandon("killed", "Terminated")
         looking.look(ended=False)
-        if over:  # its parent was killed; the next call begins the job anew while this worker still looks
-            event.set()
+        if case == "amid the last look":  # its parent was killed, and the next call is quick
+            over.set()
     ends = [run.info.status for run in runs_of(records) if run.data.tags.get("kind") != "sweep"]
     assert sorted(ends) == sorted([end, "RUNNING"])
 

@@ -15,6 +15,7 @@ from agnews_exp.analyses.errors import near_duplicates as near
 from agnews_exp.analyses.errors import slices as slicing
 from agnews_exp.analyses.errors.confusions import (
     Confusion,
+    LabelNoise,
     Rate,
     confusions,
     contrasts,
@@ -30,12 +31,14 @@ from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import AgnewsError, DataError, MissingDependencyError
 from agnews_exp.core.numbers import format_interval
 from agnews_exp.data.corpus import TextRows
+from agnews_exp.data.csv_files import column_values
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.inputs import plain
-from agnews_exp.evaluation.metrics import confusion_matrix
+from agnews_exp.evaluation.metrics import confusion_matrix, count_metric, margins_of
 from agnews_exp.evaluation.score_calibration import score_source, scores_for_calibration
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval
+from agnews_exp.evaluation.statistics.effect_size import metric_interval
 
 WILSON = "95 % Wilson interval."
 _SHOWN, _WIDTH = 10, 90
@@ -47,7 +50,6 @@ def analyse(
     *,
     n_hardest: Annotated[int, Field(ge=0)] = 30,
     n_length_bins: Annotated[int, Field(ge=1, le=50)] = 5,
-    min_group_rows: Annotated[int, Field(ge=1)] = 30,
     slices: bool = True,
     slice_pairs: bool = True,
     slice_min_rows: Annotated[int, Field(ge=5)] = 50,
@@ -64,14 +66,15 @@ def analyse(
 
     Returns:
         ``test/errors``, ``test/near_duplicate_rows``, ``test/macro_f1_without_near_duplicates``,
-        ``test/label_noise_share``, ``test/slices_found``, ``test/slices_confirmed`` and their like.
+        ``test/label_noise_share``, ``test/macro_f1_clean``, ``test/slices_found``, ``test/slices_confirmed``
+        and their like.
     """
     found = _Found(context, texts)
     headline = _confusions(found)
-    _groups(found, n_length_bins, min_group_rows)
+    _groups(found, n_length_bins)
     _hardest(found, n_hardest)
     if label_noise:
-        _label_noise(found)
+        _label_noise(found, resamples)
     settings = {"threshold": similarity, "shingle_words": shingle_words, "permutations": permutations}
     _duplicates(found, near_duplicates, settings, resamples)
     if slices:
@@ -148,17 +151,13 @@ def _confusions(found: _Found) -> str:
     return f"{headline}{worst}."
 
 
-def _groups(found: _Found, n_length_bins: int, min_rows: int) -> None:
+def _groups(found: _Found, n_length_bins: int) -> None:
     test, wrong = found.rows["test"], found.wrong["test"]
     counts = kinds.word_counts(test.texts)
     bins, bin_names = kinds.length_bins(counts, kinds.length_edges(counts, n_length_bins))
-    sources, source_names = kinds.agencies(test.texts, min_rows)
-    by_length, by_source = rates_by_group(wrong, bins, bin_names), rates_by_group(wrong, sources, source_names)
-    by_artefact = contrasts(wrong, kinds.artefacts(test.texts))
-    found.details |= {"by_length": by_length, "by_source": by_source, "by_artefact": by_artefact}
+    by_length, by_artefact = rates_by_group(wrong, bins, bin_names), contrasts(wrong, kinds.artefacts(test.texts))
+    found.details |= {"by_length": by_length, "by_artefact": by_artefact}
     panels = {"length": by_length}
-    if any(group.name != kinds.NO_AGENCY for group in by_source):  # texts that are no news name no agency
-        panels["source named in the text"] = by_source
     found.blocks += [
         Table(
             f"by_{title.split()[0]}", f"Error rate by {title}", (title, "rows", "errors", "error rate"),
@@ -209,7 +208,7 @@ def _hardest(found: _Found, n: int) -> None:
         found.blocks.append(Table("hardest", "Hardest rows", columns, tuple(listed), note=note, shown=_SHOWN))
 
 
-def _label_noise(found: _Found) -> None:
+def _label_noise(found: _Found, resamples: int) -> None:
     try:
         source = score_source(found.context.answers["val"])
         scores = {split: scores_for_calibration(answer, source) for split, answer in found.context.answers.items()}
@@ -242,6 +241,33 @@ def _label_noise(found: _Found) -> None:
     columns = (*_ROW, Column("label_probability", ".3f"), *found.text_columns("text"))
     title = "Labels that are probably wrong"
     found.blocks.append(Table("label_noise", title, columns, tuple(listed), note=note, shown=_SHOWN))
+    found.blocks.append(_scores_on_clean_rows(found, doubtful, resamples))
+
+
+def _scores_on_clean_rows(found: _Found, doubtful: Mapping[str, LabelNoise], resamples: int) -> Table:
+    """Return scores on all rows and on those whose labels are not in doubt, and the best that noise leaves."""
+    cells: list[tuple[Cell, ...]] = []
+    for split, noise in doubtful.items():
+        labels, given = found.rows[split].labels, found.context.answers[split].labels
+        kept = np.delete(np.arange(len(labels)), noise.rows)
+        for metric in ("accuracy", "macro_f1") if len(kept) else ():
+            numbers = []
+            for rows in (np.arange(len(labels)), kept):
+                value = float(
+                    count_metric(metric, found.names)(margins_of(labels[rows], given[rows], len(found.names)))
+                )
+                ends = metric_interval(labels[rows], given[rows], metric, found.names, resamples=resamples)
+                numbers.append(Number(value, "metric", *ends))
+            found.metrics[f"{split}/{metric}_clean"] = float(numbers[1].value or 0.0)
+            best = Number(1 - noise.share, "metric") if metric == "accuracy" else None
+            cells.append((split, metric, numbers[0], len(kept), numbers[1], best))
+    note = (
+        "Rows in doubt are those that this model contradicts, so the score on the others flatters it. Best "
+        "possible: accuracy that a model without an error would be given, if all rows in doubt are labelled wrong. "
+        "95 % intervals: Wilson's for accuracy, else bootstrap."
+    )
+    columns = ("split", "metric", "all rows", "rows not in doubt", "on these", "best possible")
+    return Table("clean_scores", "Scores without doubtful labels", columns, tuple(cells), note=note)
 
 
 def _duplicates(found: _Found, wanted: bool, settings: dict[str, Any], resamples: int) -> None:
@@ -324,18 +350,24 @@ def _duplicate_errors(split: str, effect: near.DuplicateEffect) -> list[Text]:
 def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q: float) -> None:
     edges = kinds.length_edges(kinds.word_counts(found.rows["val"].texts), n_length_bins)
     words = slicing.frequent_words(found.rows["val"].texts, min_rows)
+    named = found.context.checked.run.evaluation.slices
+    data = found.context.checked.plain["data"]
+    values = column_values(data, found.rows, named, "evaluation.slices") if named else {}
+    own = {column: {k: np.array(v) for k, v in by_split.items()} for column, by_split in values.items()}
     features = {}
     for split, rows in found.rows.items():
         bins, bin_names = kinds.length_bins(kinds.word_counts(rows.texts), edges)
-        sources = np.array([kinds.agency(text) for text in rows.texts])
         predicted = found.context.answers[split].labels
         attributes = {
             "predicted": {f"predicted: {name}": predicted == k for k, name in enumerate(found.names)},
             "length": {name: bins == i for i, name in enumerate(bin_names)},
-            "source": {f"source: {n}": sources == n for n in (*kinds.AGENCIES, kinds.NO_AGENCY)},
             "artefact": {
                 f"has: {n}" if n != "any" else "has: any artefact": v for n, v in kinds.artefacts(rows.texts).items()
             },
+        }
+        attributes |= {
+            column: {f"{column}: {value}": by_split[split] == value for value in np.unique(by_split["val"]).tolist()}
+            for column, by_split in own.items()
         }
         features[split] = slicing.make_features(rows.texts, attributes, words)
     search = slicing.find_slices(
@@ -346,11 +378,12 @@ def _slices(found: _Found, n_length_bins: int, pairs: bool, min_rows: int, max_q
     found.metrics |= {"val/slices_found": float(len(search.slices)), "test/slices_confirmed": float(n_confirmed)}
     found.details["slices"] = search
     said = (
-        f"{search.n_tested:,} slices of validation rows tested (words, length, source, artefact, predicted class, and "
-        f"pairs of them). Too many errors at a false discovery rate of {max_q:g}: {search.n_significant:,}; "
-        f"{len(search.slices):,} without those that mostly repeat a stronger one. Of these the test rows confirm "
-        f"{n_confirmed:,} (q <= {max_q:g} over these). Believe the test column: slices were chosen for their "
-        f"validation errors. All rows: {_said(search.overall)} validation, {_said(search.overall_confirming)} test."
+        f"{search.n_tested:,} slices of validation rows tested (words, length, artefact, predicted class, columns of "
+        f"evaluation.slices, and pairs of them). Too many errors at a false discovery rate of {max_q:g}: "
+        f"{search.n_significant:,}; {len(search.slices):,} without those that mostly repeat a stronger one. "
+        f"Of these the test rows confirm {n_confirmed:,} (q <= {max_q:g} over these). Believe the test "
+        f"column: slices were chosen for their validation errors. All rows: "
+        f"{_said(search.overall)} validation, {_said(search.overall_confirming)} test."
     )
     found.blocks.append(Text(said, "Slices with too many errors"))
     if search.slices:

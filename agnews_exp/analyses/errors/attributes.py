@@ -1,4 +1,4 @@
-"""Attributes of a news text that need no model: its length, its source, and the artefacts of its web feed."""
+"""Attributes of a text that need no model: its length, and the artefacts that a web feed left in it."""
 
 from __future__ import annotations
 
@@ -8,37 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-AGENCIES: Final[dict[str, tuple[str, ...]]] = {
-    "Reuters": ("Reuters",),
-    "AP": ("AP", "Associated Press"),
-    "AFP": ("AFP",),
-    "Canadian Press": ("CP", "Canadian Press"),
-    "Sports Network": ("Sports Network",),
-    "Sports Ticker": ("Ticker",),
-    "CBS MarketWatch": ("CBS.MW", "CBS MarketWatch"),
-    "Dow Jones": ("Dow Jones", "Dow Jones/AP"),
-    "Bloomberg": ("Bloomberg",),
-    "Forbes": ("Forbes.com",),
-    "New Ratings": ("newratings.com", "New Ratings"),
-    "Washington Post": ("washingtonpost.com",),
-    "USA Today": ("USATODAY.com",),
-    "NewsFactor": ("NewsFactor",),
-    "PC World": ("PC World",),
-    "Ziff Davis": ("Ziff Davis",),
-    "InfoWorld": ("InfoWorld",),
-    "Computerworld": ("COMPUTERWORLD",),
-    "IDG": ("IDG NEWS SERVICE",),
-    "MacCentral": ("MacCentral",),
-    "TechWeb": ("TechWeb",),
-    "SiliconValley.com": ("SiliconValley.com",),
-    "SPACE.com": ("SPACE.com",),
-    "Xinhua": ("Xinhuanet", "Xinhua"),
-}
-"""Sources that news texts name, with the spellings they use."""
-
-NO_AGENCY: Final = "none named"
-OTHER_AGENCY: Final = "other named"
 
 ARTEFACTS: Final[dict[str, re.Pattern[str]]] = {
     "apostrophe #39;": re.compile(r"#39;"),
@@ -53,31 +22,7 @@ ARTEFACTS: Final[dict[str, re.Pattern[str]]] = {
 }
 """Artefacts that web feeds leave in texts, by name."""
 
-_SPELLINGS = {spelling: name for name, spellings in AGENCIES.items() for spelling in spellings}
-_NAMES = "|".join(re.escape(spelling) for spelling in sorted(_SPELLINGS, key=len, reverse=True))
-_AGENCY = re.compile(rf"\(({_NAMES})\)|(?<![\w.])({_NAMES})\s+--?\s")
 _WORD = re.compile(r"\w+")
-
-
-def agency(text: str) -> str:
-    """Return the source that a text names first, as ``(Reuters)`` or ``AP -``; ``none named`` otherwise."""
-    found = _AGENCY.search(text)
-    return _SPELLINGS[found.group(1) or found.group(2)] if found else NO_AGENCY
-
-
-def agencies(texts: Sequence[str], min_rows: int = 1) -> tuple[NDArray[np.int64], list[str]]:
-    """Return each text's source as an index (n,) into names, most frequent first, ``none named`` last.
-
-    Sources that fewer than ``min_rows`` texts name are counted together as ``other named``.
-    """
-    named = [agency(text) for text in texts]
-    counts: dict[str, int] = {}
-    for name in named:
-        counts[name] = counts.get(name, 0) + 1
-    large = sorted((n for n in counts if n != NO_AGENCY and counts[n] >= min_rows), key=lambda n: (-counts[n], n))
-    names = [*large, OTHER_AGENCY, NO_AGENCY]
-    index = {name: i for i, name in enumerate(names)}
-    return np.array([index.get(name, len(large)) for name in named], dtype=np.int64), names
 
 
 def artefacts(texts: Sequence[str]) -> dict[str, NDArray[np.bool_]]:

@@ -50,16 +50,6 @@ def find_artefacts(texts: Sequence[str]) -> dict[str, BoolArray]:
     return found | {"HTML residue": np.logical_or.reduce([found[name] for name in html])}
 
 
-def find_sources(texts: Sequence[str], min_rows: int) -> dict[str, BoolArray]:
-    """Return which texts, shape (n,), name each source, as in ``(Reuters)`` or ``AP -``; rare ones count together."""
-    codes, names = attributes.agencies(texts, min_rows)
-    used = {name: codes == i for i, name in enumerate(names) if name != attributes.NO_AGENCY and (codes == i).any()}
-    return {
-        f"source: {name.removesuffix(' named') if name == attributes.OTHER_AGENCY else name}": v
-        for name, v in used.items()
-    }
-
-
 @dataclass(frozen=True)
 class Probe:
     """How well artefacts alone predict the class."""
@@ -209,19 +199,17 @@ def artefacts(
     corpus: ExploredCorpus,
     *,
     folds: Annotated[int, Field(ge=2, le=20)] = 5,
-    min_source_rows: Annotated[int, Field(ge=1)] = 100,
 ) -> Findings:
     """Count what feeds left in the texts, and predict the class from that alone.
 
     Returns:
-        ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``,
-        ``probe/sources_accuracy`` (named sources alone), ``probe/residue_accuracy`` (the rest alone).
+        ``share/<artefact>``, the share of training texts; ``probe/accuracy``, ``probe/macro_f1``, ``probe/majority``.
     """
     every, places = near.joined(corpus.parts)
-    every_mark = find_artefacts(every) | find_sources(every, min_source_rows)
+    every_mark = find_artefacts(every)
     metrics = {f"share/{name}": float(v[places["train"]].mean()) for name, v in every_mark.items()}
     found = {name: v for name, v in every_mark.items() if v.any()}
-    order = sorted(found, key=lambda name: (name.startswith("source: "), -metrics[f"share/{name}"]))
+    order = sorted(found, key=lambda name: -metrics[f"share/{name}"])
     rows: list[Row] = []
     by_class: dict[str, list[float]] = {}
     for split, part in corpus.parts.items():
@@ -232,9 +220,7 @@ def artefacts(
             if split == "train":
                 by_class[name] = shares
     in_train = {name: v[places["train"]] for name, v in found.items()}
-    probes = _probes(corpus, in_train, folds)
-    for prefix, result in probes.items():
-        metrics |= {f"probe/{prefix}accuracy": result.accuracy, f"probe/{prefix}macro_f1": result.macro_f1}
+    whole = _probe(corpus, in_train, folds)
     if not rows:
         return Findings("No artefact was found.", metrics=metrics)
     shown = order[:32]
@@ -250,40 +236,30 @@ def artefacts(
         Chart("artefacts", title, "dots", x_title, "", series, log_x=True),
     ]
     headline = f"{plural(len(found), 'kind')} of artefacts."
-    if probes:
-        whole = probes[""]
+    if whole is not None:
+        metrics |= {"probe/accuracy": whole.accuracy, "probe/macro_f1": whole.macro_f1}
         metrics |= {"probe/majority": whole.majority, "probe/texts_with_any": whole.share_with_any}
         right, largest = whole.accuracy, whole.majority
         headline = f"Artefacts alone name {right:.1%} of the classes right; the largest class is {largest:.1%}."
-        blocks += _probe_tables(corpus, probes)
+        blocks += _probe_tables(corpus, whole)
     return Findings(headline, tuple(blocks), metrics)
 
 
-def _probes(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> dict[str, Probe]:
-    """Return what all marks, named sources alone and the rest alone tell, by the prefix of their metrics."""
+def _probe(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> Probe | None:
+    """Return what the artefacts tell of the classes; None where there are too few rows or none."""
     labels = corpus.train.labels
     counts = np.bincount(labels, minlength=corpus.n_classes)
     folds = min(folds, int(counts[counts > 0].min()))
-    if folds < 2 or (counts > 0).sum() < 2:
-        return {}
-    groups = {
-        "": found,
-        "sources_": {n: v for n, v in found.items() if n.startswith("source: ")},
-        "residue_": {n: v for n, v in found.items() if not n.startswith("source: ")},
-    }
-    return {
-        prefix: probe(group, labels, corpus.n_classes, folds=folds, seed=corpus.seed)
-        for prefix, group in groups.items() if group
-    }  # fmt: skip
+    if not found or folds < 2 or (counts > 0).sum() < 2:
+        return None
+    return probe(found, labels, corpus.n_classes, folds=folds, seed=corpus.seed)
 
 
-def _probe_tables(corpus: ExploredCorpus, probes: dict[str, Probe]) -> list[Table]:
-    whole = probes[""]
-    said = {"": "all of it", "sources_": "named sources alone", "residue_": "the rest alone"}
+def _probe_tables(corpus: ExploredCorpus, whole: Probe) -> list[Table]:
     rows: list[Row] = [
-        (said[prefix], Number(p.accuracy, "share"), Number(p.macro_f1, ".3f")) for prefix, p in probes.items()
+        ("all artefacts", Number(whole.accuracy, "share"), Number(whole.macro_f1, ".3f")),
+        ("always the largest class", Number(whole.majority, "share"), Number(None)),
     ]
-    rows.append(("always the largest class", Number(whole.majority, "share"), Number(None)))
     note = (
         f"A logistic regression that sees only which artefacts a text holds, no word of it ({whole.folds}-fold "
         f"cross-validation on {whole.rows:,} training rows). {whole.share_with_any:.1%} of the texts hold at least one "

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.errors.attributes import AGENCIES
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, class_pairs, extremes
 from agnews_exp.analyses.exploration.vocabulary import jaccard_matrix
 from agnews_exp.analyses.findings import Column, Findings, Table, Text
@@ -74,8 +73,8 @@ def tree_depth(heads: Sequence[int]) -> int:
     raise ValueError("the heads make a circle")
 
 
-_NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name]).union(*AGENCIES.values())
-"""Capitalised words that name a day, a month, or the text's source."""
+_NO_NAMES = frozenset([*calendar.day_name, *calendar.month_name])
+"""Capitalised words that name a day or a month."""
 
 Find = Callable[[list[str]], list[list[tuple[str, str]]]]
 
@@ -96,7 +95,7 @@ def entities(
     """
     left_out = {}
     find: Find = _proxy
-    method, n = "runs of capitalised words (no types; days, months and agencies left out)", n_documents
+    method, n = "runs of capitalised words (no types; days and months left out)", n_documents
     if spacy_model is not None:
         try:
             find, method, n = _spacy(spacy_model), f"spaCy {spacy_model}", spacy_documents

@@ -140,6 +140,27 @@ class Cells:
         return rng.multinomial(n, self.counts / n, size=resamples).astype(np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class ClusteredCells(Cells):
+    """Cells of items that come in clusters: whole clusters are drawn.
+
+    Attributes:
+        clusters: Shape (G, C), sparse: items of each of the G clusters in each cell.
+    """
+
+    clusters: Any
+
+    def chunk(self, resamples: int) -> int:
+        """Return how many resamples may be held in memory at once."""
+        return max(1, min(super().chunk(resamples), MAX_ELEMENTS // int(self.clusters.shape[0])))
+
+    def draw(self, rng: np.random.Generator, resamples: int) -> FloatArray:
+        """Return bootstrap resamples of G clusters as cell counts, shape (R, C)."""
+        n = self.clusters.shape[0]
+        drawn: FloatArray = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64) @ self.clusters
+        return drawn
+
+
 def _sum_by(weights: FloatArray, groups: NDArray[np.int64], n_groups: int) -> FloatArray:
     """Sum the columns of ``weights`` (R, C) that belong to the same group, giving (R, n_groups)."""
     if n_groups * weights.shape[1] <= 4096:
@@ -281,6 +302,43 @@ def bootstrap_metric(
     name, resampled, estimates = _bootstrap(y_true, {"output": output}, metric, resamples, level, seed, class_names)
     found = summarise(name, resampled[0], float(estimates[0]), level)
     return _widened(found, y_true, output, metric, class_names)
+
+
+def cluster_bootstrap(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    clusters: ArrayLike,
+    metric: str = "macro_f1",
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> BootstrapInterval:
+    """Return a metric of counts with its percentile bootstrap interval over clusters of items (Field and Welsh 2007).
+
+    Items of one cluster (a customer's, near-duplicates) go together, so they need not be independent; clusters are.
+    With few of them (some 30) the interval is too narrow. ``clusters``, shape (n,), holds a name for each item.
+
+    Raises:
+        DataError: There are fewer than two clusters.
+    """
+    from scipy.sparse import csr_array
+
+    _check(resamples, level)
+    truth, given = class_indices(y_true, "y_true"), class_indices(y_pred, "y_pred")
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    same_length(y_true=truth, y_pred=given, clusters=member)
+    if len(names) < 2:
+        raise DataError("all items are of one cluster: there is nothing to resample")
+    classes = names_of_classes(truth, given, class_names=class_names)
+    codes, place = np.unique(truth * len(classes) + given, return_inverse=True)
+    table = csr_array((np.ones(len(truth)), (member, place)), shape=(len(names), len(codes)))
+    cells = ClusteredCells(
+        codes // len(classes), (codes % len(classes))[None], np.bincount(place).astype(np.int64), len(classes), table
+    )
+    found = _count_bootstrap(cells, count_metric(metric, classes), resamples, np.random.default_rng(seed))
+    return summarise(metric, found[0][0], float(found[1][0]), level)
 
 
 def bootstrap_difference(

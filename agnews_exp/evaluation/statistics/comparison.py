@@ -114,6 +114,11 @@ class ComparisonResult(Result):
         return self.metrics[self.primary].bootstrap.difference.estimate
 
     @property
+    def errorless(self) -> bool:
+        """Whether both answer all items rightly."""
+        return self.counts.both_right == self.n_items
+
+    @property
     def outcome(self) -> Outcome:
         """Whether the two are told apart, shown to be equivalent within the margin, or neither."""
         if self.p_holm <= self.alpha:
@@ -123,6 +128,11 @@ class ComparisonResult(Result):
     @property
     def verdict(self) -> str:
         """The outcome in words, with the numbers behind it; McNemar's test speaks for accuracy beside it."""
+        if self.errorless:
+            return (
+                f"No difference to see: neither {self.name_a} nor {self.name_b} errs in {self.n_items:,} items. "
+                "Harder or more items would tell them apart, or look for what gives the classes away: agnews check."
+            )
         pair, margin = f"{self.name_a} and {self.name_b}", self.metrics[self.primary].bootstrap.margin
         low, high = self.interval
         adjusted = "adjusted p" if self.family > 1 else "p"

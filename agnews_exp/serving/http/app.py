@@ -25,6 +25,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import Terminated, is_stop
+from agnews_exp.evaluation.conformal import prediction_sets
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.http.limits import (
@@ -142,13 +143,15 @@ def _part(answers: Predictions, start: int, end: int) -> Predictions:
 PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
 
 
-def create_app(model: FittedModel, name: str, settings: ServeSettings | None = None) -> App:
-    """Return the ASGI application that answers with a model."""
+def create_app(
+    model: FittedModel, name: str, settings: ServeSettings | None = None, sets: tuple[float, ...] = ()
+) -> App:
+    """Return the ASGI application that answers with a model; ``sets`` as in :class:`.predicting.Answering`."""
     limits = settings or ServeSettings()
     batcher = Batcher(model.predict, batch_size=limits.batch_size, max_waiting=limits.max_waiting)
     metrics = Metrics(PATHS, lambda: batcher.waiting)
     batcher.on_batch = metrics.batch
-    predictor = Predictor(batcher, name, model.class_names, limits)
+    predictor = Predictor(batcher, name, model.class_names, limits, sets)
     ready = asyncio.Event()
 
     @asynccontextmanager
@@ -212,11 +215,14 @@ def create_app(model: FittedModel, name: str, settings: ServeSettings | None = N
 class Predictor:
     """Answers the body of a request for answers."""
 
-    def __init__(self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings) -> None:
+    def __init__(
+        self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings, sets: tuple[float, ...]
+    ) -> None:
         self._batcher = batcher
         self._name = name
         self._names = class_names
         self._limits = limits
+        self._sets = sets
 
     async def reply(self, body: bytes) -> Reply:
         """Return the answers, or why there are none."""
@@ -233,7 +239,7 @@ class Predictor:
             return Reply.problem(503, "overloaded", "too many requests are waiting", ("retry-after", "1"))
         except TimeoutError:
             return Reply.problem(504, "timeout", f"no answer within {self._limits.timeout_s:g} s")
-        rows = formatted(answers, self._names, asked)
+        rows = formatted(answers, self._names, asked, self._sets)
         return Reply(200, json.dumps({"model": self._name, "answers": rows}, ensure_ascii=False).encode())
 
 
@@ -263,7 +269,9 @@ def explain(error: ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
-def formatted(answers: Predictions, names: tuple[str, ...], asked: PredictRequest) -> list[dict[str, Any]]:
+def formatted(
+    answers: Predictions, names: tuple[str, ...], asked: PredictRequest, sets: tuple[float, ...]
+) -> list[dict[str, Any]]:
     """Return the answers as the response holds them."""
     rows: list[dict[str, Any]] = [{"label": names[k]} for k in answers.labels]
     if answers.scores is None and answers.probabilities is None:
@@ -276,6 +284,9 @@ def formatted(answers: Predictions, names: tuple[str, ...], asked: PredictReques
             row["top"] = [{"label": names[k], "confidence": round(float(values[i, k]), 6)} for k in order]
         if asked.probabilities:
             row["confidences"] = {name: round(float(v), 6) for name, v in zip(names, values[i], strict=True)}
+    if sets:
+        for row, held in zip(rows, prediction_sets(values, sets, "lac"), strict=True):
+            row["set"] = [names[k] for k in np.flatnonzero(held)]
     return rows
 
 
@@ -310,7 +321,16 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self.transport.close()
 
 
-def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, port: int, quiet: bool = False) -> None:
+def serve(
+    model: FittedModel,
+    name: str,
+    settings: ServeSettings,
+    *,
+    host: str,
+    port: int,
+    quiet: bool = False,
+    sets: tuple[float, ...] = (),
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
 
     Raises:
@@ -326,7 +346,7 @@ def serve(model: FittedModel, name: str, settings: ServeSettings, *, host: str, 
             "anyone who reaches %s can ask this model; set AGNEWS_SERVE_TOKEN, or keep to 127.0.0.1", host
         )
     config = uvicorn.Config(
-        create_app(model, name, settings),
+        create_app(model, name, settings, sets),
         host=host,
         port=port,
         log_config=None,

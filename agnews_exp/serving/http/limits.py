@@ -54,6 +54,7 @@ class Answer(BaseModel):
     confidence: float | None = Field(None, description="in [0, 1]; absent for models that give labels only")
     top: list[dict[str, str | float]] | None = Field(None, description="the top_k classes with their confidences")
     confidences: dict[str, float] | None = Field(None, description="by class")
+    set: list[str] | None = Field(None, description="classes that hold the right one as often as --sets promises")
 
 
 class PredictResponse(BaseModel):

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import fisher_exact
 from statsmodels.stats.proportion import proportion_confint
 
-from agnews_exp.analyses.errors.attributes import agencies, agency, artefacts, length_bins, length_edges, word_counts
+from agnews_exp.analyses.errors.attributes import artefacts, length_bins, length_edges, word_counts
 from agnews_exp.analyses.errors.confusions import (
     confusions,
     contrasts,
@@ -64,30 +64,6 @@ def test_contrast_compares_rows_with_an_attribute_to_the_others_and_skips_what_a
     table = [[(wrong & has).sum(), (~wrong & has).sum()], [(wrong & ~has).sum(), (~wrong & ~has).sum()]]
     assert found.p_value == pytest.approx(fisher_exact(table).pvalue)
     assert (found.inside.count, found.outside.total) == (table[0][0], int((~has).sum()))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Ky. Company Wins Grant to Study Peptides (AP) AP - A company founded by", "AP"),
-        ("Oil and Economy Cloud Stocks' Outlook (Reuters) Reuters - Soaring crude prices", "Reuters"),
-        ("NEW YORK (Reuters) - U.S. blue chips were little changed", "Reuters"),
-        ("Rivals meet SPACE.com - TORONTO, Canada -- A second team", "SPACE.com"),
-        ("Rise in profits (CBS.MW) Shares rose", "CBS MarketWatch"),
-        ("He left the AP office to join Reuters staff", "none named"),
-        ("The MAP - a guide", "none named"),
-        ("", "none named"),
-    ],
-)
-def test_agency_is_read_from_brackets_or_dateline(text, expected):
-    assert agency(text) == expected
-
-
-def test_rare_agencies_are_counted_together():
-    texts = ["a (AP) b"] * 3 + ["a (AFP) b", "a (CP) b", "nothing"]
-    groups, names = agencies(texts, min_rows=2)
-    assert names == ["AP", "other named", "none named"]
-    assert groups.tolist() == [0, 0, 0, 1, 1, 2]
 
 
 def test_artefacts_are_told_apart():

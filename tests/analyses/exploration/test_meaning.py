@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from agnews_exp.analyses.exploration import topics as model
-from agnews_exp.analyses.exploration.audit import find_artefacts, find_sources, probe
+from agnews_exp.analyses.exploration.audit import find_artefacts, probe
 from agnews_exp.analyses.exploration.language import flesch_reading_ease, syllables
 from agnews_exp.analyses.exploration.parsing import capitalised_sequences, tree_depth
 from agnews_exp.analyses.exploration.space import class_centroids, describe_space, merge_tree, row_cosines
@@ -115,14 +115,6 @@ def test_artefacts_are_found_by_kind():
     assert found["phone number"].tolist() == [False, True, False, False, False]
     assert found["e-mail address"].tolist() == [False, False, True, False, False]
     assert found["non-ASCII character"].tolist() == [False, False, False, False, True]
-
-
-def test_sources_are_found_and_rare_ones_counted_together():
-    texts = ["(Reuters) a", "b (Reuters)", "AP - c", "d"]
-    assert {k: v.tolist() for k, v in find_sources(texts, 2).items()} == {
-        "source: Reuters": [True, True, False, False],
-        "source: other": [False, False, True, False],
-    }
 
 
 def test_probe_tells_the_class_where_an_artefact_does_and_only_there():

@@ -51,7 +51,7 @@ OTHER_VALUES = {
     "perturbation": {"n_documents": 10, "swap_words": 0.9, "synonym_words": 0.1, "space": "minilm"},
     "topics": {"n_topics": 3, "n_documents": 200, "n_words": 4, "max_iter": 2, "c_v": False, "bertopic": True},
     "duplicates": {"similarity": 0.5, "shingle_words": 1, "permutations": 8, "strict": 0.9},
-    "artefacts": {"folds": 3, "min_source_rows": 2},
+    "artefacts": {"folds": 3},
     "label_noise": {"folds": 4, "alpha": 1e-2, "n_listed": 1},
 }
 
