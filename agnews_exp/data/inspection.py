@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.core.errors import DataError
+from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.data.files import BadLines, fixed, listed, shown
 from agnews_exp.data.tables import ColumnName, Reading, Table, open_table
 
@@ -348,6 +349,29 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
     )
 
 
+@cache
+def language_identifier() -> Callable[[str], tuple[str, float]]:
+    """Return a function that gives a text's most probable language (ISO 639-1) and how probable it is.
+
+    Raises:
+        MissingDependencyError: py3langid is not installed.
+    """
+    try:
+        langid = import_module("py3langid.langid")
+        model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            "Languages need the package 'py3langid' 0.4 or later, which is not installed.",
+            fix="pip install 'agnews-exp[eda]'",
+        ) from error
+
+    def identify(text: str) -> tuple[str, float]:
+        language, probability = model.classify(text)
+        return str(language), float(probability)
+
+    return identify
+
+
 def languages_of(texts: Sequence[str]) -> str:
     """Return the languages of a file's texts as a line to print, or which extra finds them where it is missing.
 
@@ -355,13 +379,12 @@ def languages_of(texts: Sequence[str]) -> str:
         texts: All texts; some 500 of those with letters, spread evenly, are looked at.
     """
     try:
-        langid = import_module("py3langid.langid")
-    except ImportError:
-        return "not looked for: pip install 'agnews-exp[eda]' (py3langid)"
-    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+        identify = language_identifier()
+    except MissingDependencyError as error:
+        return f"not looked for: {error.fix} (py3langid)"
     filled = [text for text in texts if any(sign.isalpha() for sign in text)]
     some = filled[:: -(-len(filled) // 500) or 1]
-    found = [identifier.classify(text[:2000]) for text in some]
+    found = [identify(text[:2000]) for text in some]
     counts = Counter(language for language, probability in found if probability >= 0.9)
     said = [f"{name} {n / len(some):.0%}" for name, n in counts.most_common() if n >= max(2, 0.02 * len(some))]
     return f"{', '.join(said) or 'none'} (of {len(some):,} texts)"
