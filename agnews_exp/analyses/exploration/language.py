@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections import Counter
-from typing import Annotated, Final
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.analyses.exploration.corpus import ExploredCorpus
+from agnews_exp.analyses.exploration.corpus import ExploredCorpus, boxes, extremes
 from agnews_exp.analyses.findings import Column, Columns, Findings, Table, Text
 from agnews_exp.analyses.performing import analysis
 from agnews_exp.analyses.perturbations import make_variant, perturb
+from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.data.inspection import language_identifier
+from agnews_exp.evaluation.inputs import FloatArray
 
 _WORD: Final = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
 _VOWELS: Final = re.compile(r"[aeiouy]+")
@@ -104,3 +110,93 @@ def languages(
     return Findings(
         f"{other.mean():.2%} of the texts are not in {main}; {uncertain:.1%} are uncertain.", blocks, metrics
     )
+
+
+@analysis("readability", title="Readability")
+def readability(
+    corpus: ExploredCorpus,
+    *,
+    n_documents: Annotated[int, Field(ge=1)] = 5000,
+    method: Literal["auto", "rules", "textstat"] = "auto",
+) -> Findings:
+    """Measure the Flesch reading ease of each class's texts.
+
+    Returns:
+        ``flesch/<class>``, the mean.
+    """
+    drawn = corpus.draw(n_documents, "readability")
+    texts = drawn.texts
+    left_out, used = {}, "syllables counted as groups of vowels"
+    scores: FloatArray | None = None
+    if method != "rules":
+        try:
+            scores, used = _textstat(texts), "textstat"
+        except MissingDependencyError as error:
+            if method == "textstat":
+                raise
+            left_out["textstat"] = str(error)
+    if scores is None:
+        scores = np.array([flesch_reading_ease(text) for text in texts])
+    groups = corpus.by_class(drawn.labels, scores)
+    means = {name: float(values.mean()) for name, values in groups.items()}
+    text = f"By {used}, {len(texts):,} training texts: 60 to 70 is plain English, below 30 very difficult."
+    shown = boxes("readability", "Reading ease by class", "Flesch reading ease", groups, (-40, 110))
+    metrics = corpus.class_metrics("flesch", means)
+    headline = f"Reading ease by class: {extremes(means)}."
+    return Findings(headline, (Text(text), *shown), metrics, {"left_out": left_out})
+
+
+def _textstat(texts: list[str]) -> FloatArray:
+    try:
+        ease = import_module("textstat").flesch_reading_ease
+        with contextlib.redirect_stdout(io.StringIO()):  # NLTK says there that it could not fetch its word list
+            return np.array([ease(text) for text in texts], dtype=np.float64)
+    except (ImportError, LookupError, OSError) as error:  # it may look for a word list that is not on this machine
+        raise MissingDependencyError(
+            f"Syllables from a dictionary need the package 'textstat' ({type(error).__name__}).",
+            fix="pip install 'agnews-exp[readability]'",
+        ) from error
+
+
+@analysis("polarity", title="Polarity")
+def polarity(corpus: ExploredCorpus, *, n_documents: Annotated[int, Field(ge=1)] = 2000) -> Findings:
+    """Measure the polarity of each class's texts, from -1 to 1, with TextBlob or else VADER.
+
+    Returns:
+        ``polarity/<class>``, the mean.
+
+    Raises:
+        MissingDependencyError: Neither is installed with its word list.
+    """
+    score, method = _polarity()
+    drawn = corpus.draw(n_documents, "polarity")
+    values = np.array([score(text) for text in drawn.texts], dtype=np.float64)
+    groups = corpus.by_class(drawn.labels, values)
+    means = {name: float(own.mean()) for name, own in groups.items()}
+    zeros = ", ".join(f"{name} {(own == 0).mean():.1%}" for name, own in groups.items())
+    text = f"{method} on {len(values):,} training texts, from -1 to 1. Exactly 0: {zeros}."
+    shown = boxes("polarity", "Polarity by class", f"polarity ({method})", groups, (-1, 1))
+    left_out = {} if method == "TextBlob" else {"TextBlob": f"{method} was used instead."}
+    metrics = corpus.class_metrics("polarity", means)
+    return Findings(f"Polarity by class: {extremes(means)}.", (Text(text), *shown), metrics, {"left_out": left_out})
+
+
+def _polarity() -> tuple[Callable[[str], float], str]:
+    try:
+        blob = import_module("textblob").TextBlob
+        blob("a good text").sentiment.polarity  # noqa: B018  # fails here when a word list is missing
+        return lambda text: float(blob(text).sentiment.polarity), "TextBlob"
+    except (ImportError, LookupError, OSError):
+        pass
+    analyser: Any = None
+    for module in ("vaderSentiment.vaderSentiment", "nltk.sentiment.vader"):
+        try:
+            analyser = import_module(module).SentimentIntensityAnalyzer()
+            break
+        except (ImportError, LookupError, OSError):
+            continue
+    if analyser is None:
+        raise MissingDependencyError(
+            "Polarity needs TextBlob or VADER with its word list, and neither is installed.", fix="pip install textblob"
+        )
+    return lambda text: float(analyser.polarity_scores(text)["compound"]), "VADER"
