@@ -39,7 +39,6 @@ BOUNDED = {
     "xgboost": "data=sample model=xgboost features=word_tfidf data_fraction=0.25 model.n_estimators=10",
     "sgd_log": "data=sample model=sgd_log features=word_tfidf",
     "svd": "data=sample model=logreg features=svd data_fraction=0.5",
-    "embeddings": "data=sample model=logreg features=minilm_embeddings data_fraction=.1",
     "minilm": "data=sample model=minilm data_fraction=.02 trainer.max_steps=1 trainer.precision=32 model.max_length=16",
 }
 
