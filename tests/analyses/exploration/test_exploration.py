@@ -188,4 +188,6 @@ def test_artefacts_of_a_real_corpus_tell_its_classes(ag_news_dir, tmp_path):
     _, content, _ = explore(tmp_path, *words, *only("artefacts"))
     share = content["parts"]["artefacts"]["metrics"]
     assert share["share/HTML residue"] > 0.1
-    assert share["probe/accuracy"] > share["probe/majority"] + 0.1
+    # Residue alone, without the names of news agencies: far above what chance gives on more than 5,000 rows.
+    error = (share["probe/majority"] * (1 - share["probe/majority"]) / 5_000) ** 0.5
+    assert share["probe/accuracy"] > share["probe/majority"] + 10 * error
