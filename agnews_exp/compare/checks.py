@@ -408,7 +408,7 @@ def _underfitting(run: CheckedRun) -> Answer:
 
 
 @check("T10", "Groups stand on both sides of the split", "warning",
-       fix="cut the split by group: give files of your own, data.train_file and data.test_file")  # fmt: skip
+       fix="split=group split.column=<the column of evaluation.cluster_column>")  # fmt: skip
 def _shared_groups(run: CheckedRun) -> Answer:
     shared = {split: found["shared"] for split, found in run.result.get("clusters", {}).items()}
     if not shared:

@@ -196,7 +196,10 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
         component = checked.component(group)
         target = resolve_target(component.pop("_target_"), f"{group}._target_")
         found[group] = validated(component, check_arguments(target, component, group, supplied))
-    model, found["model"] = build(checked.component("model"), "model")
+    try:
+        model, found["model"] = build(checked.component("model"), "model")
+    except ConfigError as error:
+        raise _of_training_words(checked, error) from error
     student = checked.plain["model"].get("student")
     _check_class_weight(checked, model)
     if student is not None:
@@ -221,6 +224,18 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     if unknown:
         raise unknown_name("block in features.block_weights", sorted(unknown)[0], list(features["blocks"]))
     return found
+
+
+def _of_training_words(checked: CheckedConfig, error: ConfigError) -> ConfigError:
+    """Return an estimator's mistake in other words where it comes of groups that say how a network is trained."""
+    run, plain = checked.run.model, checked.plain["model"]
+    words = {"focal_gamma", "label_smoothing", "optimizer", "schedule"} & plain.keys()
+    if run.family != "classical" or not (words or plain.get("loss") in ("cross_entropy", "focal")):
+        return error
+    return ConfigError(
+        f"loss=, optimizer= and scheduler= say how a network is trained, and model={run.name} is none.",
+        fix="leave them out; model.class_weight=balanced weighs the classes of most models",
+    )
 
 
 def _check_class_weight(checked: CheckedConfig, model: Any) -> None:

@@ -62,7 +62,7 @@ def _show(found: Inspection) -> None:
         role = "text" if str(column.name) in found.guess.texts else column.kind
         role = "the class" if str(column.name) == found.guess.label else role
         numbers = f"{column.filled:,}", f"{column.distinct:,}", f"{column.characters:.0f}"
-        name, example = (visible(" ".join(str(cell).split()))[:30] for cell in (column.name, column.example))
+        name, example = (visible(" ".join(str(cell).split()))[:24] for cell in (column.name, column.example))
         table.add_row(*map(_escaped, (name, role, *numbers, example)))
     console.print(table)
     if found.classes:

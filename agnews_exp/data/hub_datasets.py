@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError, DataError, unknown_name
+from agnews_exp.core.errors import ConfigError, DataError, first_line, unknown_name
 from agnews_exp.data.corpus import Corpus
 from agnews_exp.data.csv_files import Treatment, load_csv
 from agnews_exp.data.files import listed, reading
@@ -93,7 +94,8 @@ def load_hf(
             ))  # fmt: skip
 
     card = _read_card(fetch("README.md")) if "README.md" in files else {}
-    parts = _split_files(path, files, card, config)
+    with _understood(f"the head of {path}'s README.md"):
+        parts = _split_files(path, files, card, config)
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     patterns: dict[str, Path | None] = {}
     for part, asked in wanted.items():
@@ -103,13 +105,15 @@ def load_hf(
         patterns[part] = None if name is None else _pattern(parts[name], fetch)
     train = patterns["train"]
     assert train is not None
+    with _understood(f"what {path} says of its classes"):
+        class_names = _class_names(fetch(parts[train_split][0]), card, str(label_column), config)
     corpus = load_csv(
         train_file=train,
         validation_file=patterns["validation"],
         test_file=patterns["test"],
         text_columns=text_columns,
         label_column=label_column,
-        class_names=_class_names(fetch(parts[train_split][0]), card, str(label_column), config),
+        class_names=class_names,
         split=split,
         split_column=split_column,
         empty_texts=empty_texts,
@@ -182,6 +186,17 @@ def _explained(path: str, call: Callable[[], T]) -> T:
         elif isinstance(cause, RepositoryNotFoundError | HfHubHTTPError):
             fix = "check data.path (owner/name); a private data set needs `hf auth login` or HF_TOKEN"
         raise DataError(error.message, fix=fix) from cause
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Say so where a description, which anybody may have written, is not of the form that the hub has."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{what} is not of the hub's form: {first_line(error)}.", fix="data=csv with the downloaded files"
+        ) from error
 
 
 def _read_card(path: Path) -> dict[str, Any]:

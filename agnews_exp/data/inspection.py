@@ -386,7 +386,10 @@ def languages_of(texts: Sequence[str]) -> str:
     some = filled[:: -(-len(filled) // 500) or 1]
     found = [identify(text[:2000]) for text in some]
     counts = Counter(language for language, probability in found if probability >= 0.9)
-    said = [f"{name} {n / len(some):.0%}" for name, n in counts.most_common() if n >= max(2, 0.02 * len(some))]
+    named = {name: n for name, n in counts.most_common() if n >= max(2, 0.02 * len(some))}
+    if rest := len(some) - sum(named.values()):
+        named["other or uncertain"] = rest
+    said = [f"{name} {n / len(some):.0%}" for name, n in named.items()]
     return f"{', '.join(said) or 'none'} (of {len(some):,} texts)"
 
 

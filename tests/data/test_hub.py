@@ -310,6 +310,34 @@ def test_a_folder_in_the_layout_of_the_hub_is_read_as_its_card_says(tmp_path):
         load_hf(path=str(folder), **COLUMNS)
 
 
+@pytest.mark.parametrize(
+    "head",
+    ["configs: [{config_name: default, data_files: [word]}]", "configs: [{data_files: [{split: train, path: 3}]}]",
+     "dataset_info: {features: [word]}", "dataset_info: {features: [{name: topic, dtype: {class_label: 3}}]}",
+     "dataset_info: {features: [{name: topic, dtype: {class_label: {names: {a: b}}}}]}"],
+)  # fmt: skip
+def test_a_description_of_another_form_is_refused_without_a_traceback(tmp_path, head):
+    folder = tmp_path / "repository"
+    for name, content in layout(tmp_path).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "README.md").write_text(f"---\n{head}\n---\n")
+    with pytest.raises(DataError, match="not of the hub's form"):
+        load_hf(path=str(folder), **COLUMNS)
+
+
+def test_metadata_of_another_form_is_refused_without_a_traceback(tmp_path):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for metadata in ("no json", '{"info": 3}', '{"info": {"features": {"topic": 3}}}'):
+        table = pyarrow.table({"body": ["a b", "c d"], "topic": [0, 1]}).replace_schema_metadata(
+            {"huggingface": metadata}
+        )
+        pyarrow.parquet.write_table(table, folder / "train.parquet")
+        with pytest.raises(DataError, match="not of the hub's form"):
+            load_hf(path=str(folder), **COLUMNS)
+
+
 def test_what_the_hub_refuses_is_said_with_what_helps(hub, tmp_path, monkeypatch):
     hub.files = layout(tmp_path)
     options = {"path": REPOSITORY, "cache_dir": tmp_path / "cache", "hub_timeout": 5} | COLUMNS

@@ -10,7 +10,7 @@ import pytest
 
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.csv_files import load_csv
-from agnews_exp.data.inspection import find_leaks, inspect_file
+from agnews_exp.data.inspection import find_leaks, inspect_file, languages_of
 from agnews_exp.data.splits import make_splits, stratified
 from agnews_exp.data.tables import Reading
 
@@ -170,3 +170,12 @@ def test_leaks_are_in_the_notes_of_a_corpus(tmp_path):
     corpus = load_csv(train_file=tmp_path / "a.csv", text_columns=["ticket_id", "message"], label_column="team")
     assert any("'ticket_id' predicts the class of 100.0% of the rows by itself" in note for note in corpus.notes)
     assert corpus.reading["text_columns"] == ["ticket_id", "message"]
+
+
+def test_languages_are_those_of_the_texts_and_what_is_not_certain_is_said():
+    pytest.importorskip("py3langid", reason="extra eda")
+    english = "The minister said on Monday that the new budget would be discussed by parliament next week."
+    german = "Der Minister sagte am Montag, dass der neue Haushalt kommende Woche im Parlament beraten wird."
+    assert languages_of([english] * 3 + [german] + ["", "12 34"]) == "en 75%, other or uncertain 25% (of 4 texts)"
+    assert languages_of([english, german] * 2) == "en 50%, de 50% (of 4 texts)"
+    assert languages_of(["", "12"]) == "none (of 0 texts)"

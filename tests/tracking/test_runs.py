@@ -6,7 +6,7 @@ import pytest
 
 from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.tracking import record
-from agnews_exp.tracking.runs import Run, find, find_runs, runs
+from agnews_exp.tracking.runs import Run, find, find_any, find_runs, runs
 
 A, B = "runs/20260101-000000-000000-aaaaaa", "runs/20260102-000000-000000-bbbbbb"
 
@@ -43,6 +43,17 @@ def test_a_name_of_two_runs_is_refused_with_both_their_dates_and_their_scores(pr
     assert "grid-1/0" in lines[2]
     assert "val/macro_f1 0.7000" in lines[2]
     assert f"{Run(project.outputs / A).when.astimezone():%Y-%m-%d %H:%M}" in lines[1]
+
+
+def test_a_run_that_has_not_finished_is_found_too_where_it_need_not_have(project):
+    begun = project.begun("runs/20260104-000000-000000-dddddd", "name=going")
+    assert find_any(project.plain()).path == begun.path, "the one that was heard of last"
+    for word in ("20260104", "dddddd", str(begun.path)):
+        assert find_any(project.plain(), word).path == begun.path, word
+    assert find_any(project.plain(), "grid-1/0").path == project.outputs / "sweeps/grid-1/0"
+    assert find_any(project.plain(), "other").path == project.outputs / B
+    with pytest.raises(ConfigError, match="nobody"):
+        find_any(project.plain(), "nobody")
 
 
 def test_repeats_of_one_and_the_same_run_are_no_ambiguity(project):

@@ -120,3 +120,14 @@ def test_what_cannot_be_compared_is_refused(random_predictions):
         compare_predictions(y, a, b[:-1])
     with pytest.raises(ConfigError, match="Unknown metric: 'auc'"):
         compare_predictions(y, a, b, metrics=("auc",), resamples=200)
+
+
+def test_two_systems_without_an_error_are_said_to_be_so():
+    truth = np.tile([0, 1], 40)
+    assert compare_predictions(truth, truth, truth, resamples=200).verdict.startswith(
+        "No difference to see: neither A nor B errs in 80 items."
+    )
+    other = truth.copy()
+    other[0] = 1 - other[0]
+    assert "neither A nor B errs" not in compare_predictions(truth, truth, other, resamples=200).verdict
+    assert "neither A nor B errs" not in compare_predictions(truth, other, other, resamples=200).verdict
