@@ -41,6 +41,17 @@ def texts_of(splits):
     return {part: set(getattr(splits, part).texts) for part in PARTS}
 
 
+def test_other_groups_of_the_same_texts_are_other_data(tmp_path):
+    rows = by_author()
+    swapped = [(text, label, f"author {int(key.split()[1]) // 2}") for text, label, key in rows]
+    sums = [
+        load_csv(train_file=written(tmp_path / "a.jsonl", given), split=split, split_column="key").checksum()
+        for given in (rows, swapped) for split in ("group", "stratified")
+    ]  # fmt: skip
+    assert sums[0] != sums[2]
+    assert sums[1] == sums[3], "a column that nobody asked for is not part of the data"
+
+
 def test_groups_never_meet_and_classes_keep_their_shares(tmp_path):
     file = written(tmp_path / "a.jsonl", by_author())
     for seed in range(20):

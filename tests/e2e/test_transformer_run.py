@@ -136,7 +136,9 @@ def test_two_processes_make_one_run_and_judge_every_row_once(project):
             part = table[table["split"] == split]
             assert len(part) == part["row_id"].nunique() == rows
     points = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    assert {point["curve/epoch"] for point in points if "curve/epoch" in point} == {1.0}, "epochs count from 1, as in the log"
+    assert {point["curve/epoch"] for point in points if "curve/epoch" in point} == {1.0}, (
+        "epochs count from 1, as in the log"
+    )
     (validated,) = [point["curve/val_macro_f1"] for point in points if "curve/val_macro_f1" in point]
     assert validated == pytest.approx(project.result()["metrics"]["val/macro_f1"], abs=1e-6)
 

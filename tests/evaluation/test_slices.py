@@ -48,10 +48,12 @@ def test_scores_of_a_slice_are_those_of_scikit_learn_and_differences_are_adjuste
         assert one.macro_f1 == pytest.approx(f1_score(labels[inside], predicted[inside], average="macro"))
         assert one.accuracy_low <= one.accuracy <= one.accuracy_high
         right = labels == predicted
+        assert one.difference == pytest.approx(right[inside].mean() - right[~inside].mean())
         table = [[(right & g).sum(), (~right & g).sum()] for g in (inside, ~inside)]
         p_values.append(fisher_exact(table).pvalue)
-    smallest = min(p_values)
-    assert min(one.p_value for one in found) == pytest.approx(smallest * len(found))  # Holm's first step
+    by_size = np.argsort(p_values)  # Holm's steps
+    steps = np.maximum.accumulate(np.minimum(1, np.array(p_values)[by_size] * np.arange(len(found), 0, -1)))
+    assert [found[i].p_value for i in by_size] == pytest.approx(steps.tolist(), rel=1e-9, abs=0)
     worst = worst_slice(found)
     assert worst is not None
     assert (worst.column, worst.value) == ("lang", "de")

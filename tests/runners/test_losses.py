@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional
@@ -129,6 +132,29 @@ def test_weights_that_a_model_has_no_use_for_are_refused_before_any_work():
             check_config(compose_config([f"model={model}", f"model.class_weight={wrong}"]))
     forest = ["model=random_forest_100", "model.class_weight=balanced_subsample"]
     assert check_config(compose_config(forest)).run.model.class_weight == "balanced_subsample"
+
+
+def test_groups_of_networks_are_refused_for_other_models_in_their_own_words():
+    for word in ("loss=focal", "optimizer=adafactor", "scheduler=cosine", "loss=label_smoothing"):
+        for model in ("linear_svc", "ngram_linear", "multinomial_nb"):
+            with pytest.raises(ConfigError, match="say how a network is trained") as caught:
+                check_config(compose_config([f"model={model}", word]))
+            assert "model.class_weight=balanced" in str(caught.value.fix)
+
+
+def test_models_that_weigh_rows_get_the_weights_of_their_classes(project):
+    from sklearn.naive_bayes import MultinomialNB
+
+    words = ("data=sample", "model=multinomial_nb", "features=bow", "evaluation.latency_repeats=0", "tracking=none")
+    answers = []
+    for more in ((), ("model.class_weight={Sports:40}",)):
+        done = project.run(*words, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        table = pq.read_table(project.run_folders[-1] / "predictions.parquet").to_pandas()
+        sports = json.loads((project.run_folders[-1] / "result.json").read_text())["class_names"].index("Sports")
+        answers.append((table[table["split"] == "val"]["prediction"] == sports).sum())
+    assert answers[1] > answers[0]
+    assert not hasattr(MultinomialNB(), "class_weight"), "so the weights went by sample_weight"
 
 
 def test_an_unknown_loss_names_the_nearest(tmp_path, monkeypatch):

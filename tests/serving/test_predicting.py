@@ -283,6 +283,9 @@ def test_prediction_sets_hold_the_right_class_as_often_as_asked_on_new_texts(tmp
         held = np.mean([names[labels[i]] in one for i, one in zip(new, found, strict=True)])
         assert abs(held - share) < 0.02
         assert max(map(len, found)) < 4
+    (tmp_path / "result.json").write_text('{"family": "cascade"}')
+    with pytest.raises(ConfigError, match="fitted nothing"):
+        thresholds_of(tmp_path / "model", names, 0.95)
     with pytest.raises(ConfigError, match="between 0 and 1"):
         thresholds_of(tmp_path / "model", names, 95)
     with pytest.raises(ConfigError, match="is not there"):
