@@ -139,7 +139,7 @@ def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: flo
     """
     import os
 
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
     kept = cache_dir / "hf_listings" / path.replace("/", "--")
     known = sorted(kept.glob("*.json"), key=lambda file: file.stat().st_mtime)
@@ -148,10 +148,6 @@ def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: flo
         return str(revision), json.loads(pinned.read_text("utf-8"))
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     try:
-        if constants.HF_HUB_OFFLINE:
-            raise DataError(
-                f"{path} is in no cache, and HF_HUB_OFFLINE forbids asking the hub.", fix=_offline_fix(path)
-            )
         info = _explained(path, lambda: call_hub(
             lambda: api.dataset_info(path, revision=revision, timeout=timeout), timeout, path
         ))  # fmt: skip
