@@ -199,7 +199,8 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     try:
         model, found["model"] = build(checked.component("model"), "model")
     except ConfigError as error:
-        raise _of_training_words(checked, error) from error
+        _check_training_words(checked, error)
+        raise
     student = checked.plain["model"].get("student")
     _check_class_weight(checked, model)
     if student is not None:
@@ -226,16 +227,15 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     return found
 
 
-def _of_training_words(checked: CheckedConfig, error: ConfigError) -> ConfigError:
-    """Return an estimator's mistake in other words where it comes of groups that say how a network is trained."""
+def _check_training_words(checked: CheckedConfig, error: ConfigError) -> None:
+    """Say an estimator's mistake in other words where it comes of groups that say how a network is trained."""
     run, plain = checked.run.model, checked.plain["model"]
     words = {"focal_gamma", "label_smoothing", "optimizer", "schedule"} & plain.keys()
-    if run.family != "classical" or not (words or plain.get("loss") in ("cross_entropy", "focal")):
-        return error
-    return ConfigError(
-        f"loss=, optimizer= and scheduler= say how a network is trained, and model={run.name} is none.",
-        fix="leave them out; model.class_weight=balanced weighs the classes of most models",
-    )
+    if run.family == "classical" and (words or plain.get("loss") in ("cross_entropy", "focal")):
+        raise ConfigError(
+            f"loss=, optimizer= and scheduler= say how a network is trained, and model={run.name} is none.",
+            fix="leave them out; model.class_weight=balanced weighs the classes of most models",
+        ) from error
 
 
 def _check_class_weight(checked: CheckedConfig, model: Any) -> None:

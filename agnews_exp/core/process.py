@@ -122,11 +122,11 @@ def is_stop(error: BaseException | None) -> bool:
 
     The request counts as heard from then on: what tidies up is not interrupted by :func:`check_terminated`.
     """
-    while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
-        error = error.__cause__  # not its context: an error amid tidying up is an error
-    if error is not None:
+    # Its context does not count: an error amid tidying up is an error.
+    stopped = any(isinstance(link, KeyboardInterrupt | Terminated) for link in _chain(error, contexts=False))
+    if stopped:
         _unheard.clear()
-    return error is not None
+    return stopped
 
 
 class JobFailed(BaseException):
@@ -153,13 +153,16 @@ def find_os_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, then its cause or context, and so on to the first."""
+def _chain(error: BaseException | None, *, contexts: bool = True) -> Iterator[BaseException]:
+    """Yield an exception, then its cause or (with ``contexts``) context, and so on to the first, each once.
+
+    Where somebody writes ``raise error from error`` an exception is its own cause.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (error.__context__ if contexts else None)
 
 
 def explain_shortage(error: BaseException) -> AgnewsError | None:

@@ -11,7 +11,7 @@ import sys
 import psutil
 import pytest
 
-from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error, is_gone
+from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error, guarded, is_gone, is_stop
 
 LOSSES = {
     "in a class body": """
@@ -75,6 +75,15 @@ def test_a_signal_ends_the_command_wherever_it_falls(loss, number, code):
     assert "step 1" not in done.stdout
     assert "tidied" in done.stdout
     assert "the same command starts again" in done.stderr
+
+
+def test_an_exception_that_is_its_own_cause_is_reported_and_not_followed_for_ever():
+    error = ValueError("round and round")
+    error.__cause__ = error
+    assert not is_stop(error)
+    with pytest.raises(SystemExit) as ended:
+        guarded(lambda: (_ for _ in ()).throw(error))
+    assert ended.value.code == 1
 
 
 @pytest.mark.parametrize("name", ["EFBIG", "EIO", "ENAMETOOLONG", "ENOSPC"])
