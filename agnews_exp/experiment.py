@@ -44,19 +44,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a call: a run's record, new or from an earlier call.
+    """The result of a call: a run's record, new or from an earlier call."""
 
-    Attributes:
-        objective: The primary validation metric.
-        result: The content of result.json.
-        folder: Where the record lies.
-        skipped: True when an earlier run with the same fingerprint answered.
-    """
-
-    objective: float
-    result: Mapping[str, Any]
-    folder: Path
-    skipped: bool
+    objective: float  # the primary validation metric
+    result: Mapping[str, Any]  # the content of result.json
+    folder: Path  # where the record lies
+    skipped: bool  # whether an earlier run with the same fingerprint answered
     warning: str | None = None
 
 
@@ -255,19 +248,12 @@ def _objective(result: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What is known of a model when it has answered.
+    """What is known of a model when it has answered."""
 
-    Attributes:
-        answers: Its answers by split.
-        metrics: Numbers of the fit, of folds, and of costs.
-        notes: Warnings worth keeping.
-        folds: The answers and scores of cross-validation, where there was one.
-    """
-
-    answers: Answers
-    metrics: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    folds: CrossValidation | None = None
+    answers: Answers  # its answers by split
+    metrics: dict[str, float] = field(default_factory=dict)  # numbers of the fit, of folds, and of costs
+    notes: list[str] = field(default_factory=list)  # warnings worth keeping
+    folds: CrossValidation | None = None  # the answers and scores of cross-validation, where there was one
 
     def checksum(self) -> str:
         """Return a hash of all answers."""

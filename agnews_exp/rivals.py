@@ -198,15 +198,10 @@ def _of_probabilities(given: NDArray[Any], class_names: Sequence[str]) -> Predic
 
 @dataclass(frozen=True)
 class AnswersFile:
-    """A file of answers, matched to the rows of a split by ``split`` and ``row_id``, or by text.
+    """A file of answers, matched to the rows of a split by ``split`` and ``row_id``, or by text."""
 
-    Attributes:
-        path: Of any format that data may have.
-        column: The column with the class names.
-    """
-
-    path: Path
-    column: str = "prediction"
+    path: Path  # of any format that data may have
+    column: str = "prediction"  # the column with the class names
 
     def __call__(self, splits: Splits, stages: Stages) -> Answers:
         """Return the answers for all validation and test rows.

@@ -40,19 +40,12 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Number and size of a cache's entries.
+    """Number and size of a cache's entries."""
 
-    Attributes:
-        folder: The cache's folder.
-        entries: Number of entries.
-        size: Bytes of all entries.
-        by_kind: (entries, bytes) of each kind.
-    """
-
-    folder: Path
-    entries: int
-    size: int
-    by_kind: dict[str, tuple[int, int]]
+    folder: Path  # the cache's folder
+    entries: int  # number of entries
+    size: int  # bytes of all entries
+    by_kind: dict[str, tuple[int, int]]  # (entries, bytes) of each kind
 
 
 def cache_key(*parts: str | bytes | int | float | bool | None) -> str:

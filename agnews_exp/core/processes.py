@@ -39,16 +39,11 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 @dataclass(eq=False)
 class Child:
-    """A process that :meth:`WarmProcesses.start` started.
+    """A process that :meth:`WarmProcesses.start` started."""
 
-    Attributes:
-        process: The standard library's handle.
-        started: Clock time (``time.monotonic``) of its start.
-        peak_memory_mb: Largest resident memory seen while it was waited for, in MiB; None for one that ended at once.
-    """
-
-    process: Any
-    started: float = field(default_factory=time.monotonic)
+    process: Any  # the standard library's handle
+    started: float = field(default_factory=time.monotonic)  # clock time (``time.monotonic``) of its start
+    # Largest resident memory seen while it was waited for, in MiB; None for one that ended at once.
     peak_memory_mb: float | None = None
 
     @property

@@ -108,17 +108,12 @@ CHOICE_ALIASES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Known:
-    """Keys and choices that a configuration may have.
+    """Keys and choices that a configuration may have."""
 
-    Attributes:
-        keys: Leaf keys, such as ``trainer.batch_size``, those of the composed configuration first.
-        choices: Names of the choices by group.
-        brings: Group choices that must be typed too before a key is there, such as ``data=csv`` for
-            ``data.train_file``; no entry for a key that is there already.
-    """
-
-    keys: Sequence[str]
-    choices: Mapping[str, Sequence[str]]
+    keys: Sequence[str]  # leaf keys, such as ``trainer.batch_size``, those of the composed configuration first
+    choices: Mapping[str, Sequence[str]]  # names of the choices by group
+    # Group choices that must be typed too before a key is there, such as ``data=csv`` for ``data.train_file``; no entry
+    # for a key that is there already.
     brings: Mapping[str, str]
 
 

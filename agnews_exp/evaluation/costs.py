@@ -58,17 +58,11 @@ def cost_matrix(costs: Costs, class_names: Sequence[str]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A rule that turns probabilities into answers.
+    """A rule that turns probabilities into answers."""
 
-    Attributes:
-        rule: ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``.
-        costs: Shape (K, K), true classes down, answers across.
-        threshold: With two classes, the probability of the second one from which on it is answered.
-    """
-
-    rule: str
-    costs: FloatArray
-    threshold: float | None = None
+    rule: str  # ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``
+    costs: FloatArray  # shape (K, K), true classes down, answers across
+    threshold: float | None = None  # with two classes, the probability of the second one from which on it is answered
 
     def answers(self, given: Predictions) -> NDArray[np.int64]:
         """Return the answers, shape (n,), class indices; of equal costs the first class."""

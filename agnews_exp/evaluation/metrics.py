@@ -32,17 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Class counts of one table of answers or of a stack of tables.
+    """Class counts of one table of answers or of a stack of tables."""
 
-    Attributes:
-        hits: Shape (..., K), items of class k that were predicted as k.
-        support: Shape (..., K), items whose true class is k.
-        predicted: Shape (..., K), items predicted as k.
-    """
-
-    hits: FloatArray
-    support: FloatArray
-    predicted: FloatArray
+    hits: FloatArray  # shape (..., K), items of class k that were predicted as k
+    support: FloatArray  # shape (..., K), items whose true class is k
+    predicted: FloatArray  # shape (..., K), items predicted as k
 
     @property
     def total(self) -> FloatArray:
@@ -147,27 +141,18 @@ RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], f
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric in the register: its function, its direction, and where it is shown.
+    """A metric in the register: its function, its direction, and where it is shown."""
 
-    Attributes:
-        name: Its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``.
-        title: Its name for people.
-        of: Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape
-            (..., K), one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with
-            probabilities (models that give none have no such metric).
-        score: The function.
-        greater_is_better: Whether more of it is better.
-        tracked: Whether the terminal's tables and MLflow get it; everything is in result.json.
-        target: Dotted path of a user's own metric, or None.
-    """
-
-    name: str
-    title: str
+    name: str  # its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``
+    title: str  # its name for people
+    # Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape (..., K),
+    # one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with probabilities (models
+    # that give none have no such metric).
     of: Literal["counts", "classes", "labels", "probabilities"]
-    score: Callable[..., Any]
-    greater_is_better: bool = True
-    tracked: bool = False
-    target: str | None = None
+    score: Callable[..., Any]  # the function
+    greater_is_better: bool = True  # whether more of it is better
+    tracked: bool = False  # whether the terminal's tables and MLflow get it; everything is in result.json
+    target: str | None = None  # dotted path of a user's own metric, or None
 
 
 def _register(*metrics: Metric) -> Mapping[str, Metric]:
@@ -296,15 +281,10 @@ def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> di
 
 @dataclass(frozen=True)
 class Choice:
-    """One number among the results of :func:`judge`.
+    """One number among the results of :func:`judge`."""
 
-    Attributes:
-        metric: Its metric.
-        class_name: The class, for metrics of classes; else None.
-    """
-
-    metric: Metric
-    class_name: str | None = None
+    metric: Metric  # its metric
+    class_name: str | None = None  # the class, for metrics of classes; else None
 
     @property
     def key(self) -> str | tuple[str, str]:

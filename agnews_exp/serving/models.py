@@ -17,15 +17,10 @@ from agnews_exp.tracking.runs import one_run
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """A model folder and the name by which it was asked for.
+    """A model folder and the name by which it was asked for."""
 
-    Attributes:
-        folder: The model folder.
-        name: Its name for people.
-    """
-
-    folder: Path
-    name: str
+    folder: Path  # the model folder
+    name: str  # its name for people
 
     @property
     def identity(self) -> str:

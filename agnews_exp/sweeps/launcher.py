@@ -224,19 +224,12 @@ def _sets_threads(words: Sequence[str]) -> bool:
 
 @dataclass
 class _Attempt:
-    """One attempt of a job that is running.
+    """One attempt of a job that is running."""
 
-    Attributes:
-        job: The job.
-        child: Its process.
-        fresh: Whether that is an interpreter of its own.
-        timed_out: Whether it was ended because its time is up.
-    """
-
-    job: Job
-    child: Child
-    fresh: bool
-    timed_out: bool = False
+    job: Job  # the job
+    child: Child  # its process
+    fresh: bool  # whether that is an interpreter of its own
+    timed_out: bool = False  # whether it was ended because its time is up
 
     @property
     def seconds(self) -> float:

@@ -43,17 +43,11 @@ _SHOWN = ("macro_f1", "accuracy")
 
 @dataclass(frozen=True)
 class JobRow:
-    """A finished job with its overrides and its result.
+    """A finished job with its overrides and its result."""
 
-    Attributes:
-        state: Its state.
-        values: Its overrides by key, such as ``{"model": "logreg", "data_fraction": "0.5"}``.
-        result: Content of its result.json.
-    """
-
-    state: JobState
-    values: Mapping[str, str]
-    result: Mapping[str, Any]
+    state: JobState  # its state
+    values: Mapping[str, str]  # its overrides by key, such as ``{"model": "logreg", "data_fraction": "0.5"}``
+    result: Mapping[str, Any]  # content of its result.json
 
     @property
     def group(self) -> str:
@@ -74,21 +68,13 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric of one group over its seeds.
+    """One metric of one group over its seeds."""
 
-    Attributes:
-        n: Number of distinct seeds.
-        mean: Their mean.
-        std: Their standard deviation (n - 1); NaN for one.
-        low: Lower end of Student's 95 % interval of the mean; NaN for one seed.
-        high: Its upper end.
-    """
-
-    n: int
-    mean: float
-    std: float
-    low: float
-    high: float
+    n: int  # number of distinct seeds
+    mean: float  # their mean
+    std: float  # their standard deviation (n - 1); NaN for one
+    low: float  # lower end of Student's 95 % interval of the mean; NaN for one seed
+    high: float  # its upper end
 
 
 def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
@@ -375,27 +361,16 @@ class LiveTable:
 
 @dataclass
 class Results:
-    """Results of a sweep.
+    """Results of a sweep."""
 
-    Attributes:
-        states: All jobs.
-        rows: The finished ones.
-        table: The aggregate as Markdown.
-        note: The note of the sweep's MLflow run (Markdown).
-        metrics: Numbers for the parent run.
-        artifacts: Files and folders for the parent run.
-        best: The finished job with the best objective; None where there are several goals.
-        said: More lines for the terminal.
-    """
-
-    states: list[JobState]
-    rows: list[JobRow]
-    table: str
-    note: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    artifacts: list[Path] = field(default_factory=list)
-    best: JobRow | None = None
-    said: list[str] = field(default_factory=list)
+    states: list[JobState]  # all jobs
+    rows: list[JobRow]  # the finished ones
+    table: str  # the aggregate as Markdown
+    note: str  # the note of the sweep's MLflow run (Markdown)
+    metrics: dict[str, float] = field(default_factory=dict)  # numbers for the parent run
+    artifacts: list[Path] = field(default_factory=list)  # files and folders for the parent run
+    best: JobRow | None = None  # the finished job with the best objective; None where there are several goals
+    said: list[str] = field(default_factory=list)  # more lines for the terminal
 
     def add(self, more: dict[str, Any]) -> None:
         """Take a search's own results: note (Markdown), metrics, artifacts, and maybe lines for the terminal."""

@@ -46,48 +46,30 @@ _CHECKSUM = "crc32"
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        num: Its number, which is also the name of its folder.
-        overrides: Its overrides, such as ``("model=logreg", "data_fraction=0.25")``.
-        env: Environment of this job alone, beside what every job of the sweep gets.
-    """
-
-    num: int
-    overrides: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()
+    num: int  # its number, which is also the name of its folder
+    overrides: tuple[str, ...]  # its overrides, such as ``("model=logreg", "data_fraction=0.25")``
+    env: tuple[tuple[str, str], ...] = ()  # environment of this job alone, beside what every job of the sweep gets
 
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of a job, as stored in the sweep's folder.
+    """The state of a job, as stored in the sweep's folder."""
 
-    Attributes:
-        num: The job's number.
-        overrides: Its overrides.
-        status: The state of its last attempt.
-        reason: Why it failed, in a line.
-        traceback: The Python traceback of a failure, where there is one.
-        attempts: How often it was started by this and earlier calls of the sweep.
-        seconds: Wall time of the last attempt.
-        max_rss_mb: Peak resident memory of the last attempt, in MiB.
-        exit_code: Exit code of the last attempt; negative is a signal.
-        objective: What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or
-            the last reported value of a pruned one.
-        run: Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
-    """
-
-    num: int
-    overrides: tuple[str, ...]
-    status: Status = "waiting"
-    reason: str | None = None
-    traceback: str | None = None
-    attempts: int = 0
-    seconds: float | None = None
-    max_rss_mb: float | None = None
-    exit_code: int | None = None
+    num: int  # the job's number
+    overrides: tuple[str, ...]  # its overrides
+    status: Status = "waiting"  # the state of its last attempt
+    reason: str | None = None  # why it failed, in a line
+    traceback: str | None = None  # the Python traceback of a failure, where there is one
+    attempts: int = 0  # how often it was started by this and earlier calls of the sweep
+    seconds: float | None = None  # wall time of the last attempt
+    max_rss_mb: float | None = None  # peak resident memory of the last attempt, in MiB
+    exit_code: int | None = None  # exit code of the last attempt; negative is a signal
+    # What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or the last
+    # reported value of a pruned one.
     objective: float | None = None
+    # Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
     run: str | None = None
 
     @classmethod

@@ -49,21 +49,13 @@ _BUNDLE, _PARAMS_AT_ONCE, _TRIES = 500, 100, 8
 
 @dataclass(frozen=True)
 class State:
-    """How far a folder's run or sweep has come.
+    """How far a folder's run or sweep has come."""
 
-    Attributes:
-        status: running, finished, failed, killed or pruned.
-        since: When that was written (ISO 8601), by which a later state is told from an earlier one.
-        started_ms: When the run began, in milliseconds since the epoch.
-        reason: Why it ended as it did, where it is not finished.
-        pruned: ``step`` and ``value`` at which a search gave up on it.
-    """
-
-    status: str
-    since: str
-    started_ms: int | None
-    reason: str | None = None
-    pruned: Mapping[str, Any] | None = None
+    status: str  # running, finished, failed, killed or pruned
+    since: str  # when that was written (ISO 8601), by which a later state is told from an earlier one
+    started_ms: int | None  # when the run began, in milliseconds since the epoch
+    reason: str | None = None  # why it ended as it did, where it is not finished
+    pruned: Mapping[str, Any] | None = None  # ``step`` and ``value`` at which a search gave up on it
 
     @property
     def ended_ms(self) -> int:
