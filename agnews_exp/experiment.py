@@ -90,11 +90,8 @@ Answers = Mapping[str, Predictions]
 def execute(cfg: DictConfig, path: Path, ask: Callable[[Splits, Stages], Answers] | None = None) -> Outcome:
     """Run one composed configuration in a run folder.
 
-    Args:
-        cfg: The composed config, without Hydra's own node.
-        path: The run folder.
-        ask: Gives the answers of a system that is not trained here (``model=answers``), which are then judged and
-            recorded as those of any model; None trains the model.
+    ``ask`` gives the answers of a system that is not trained here (``model=answers``), which are then judged and
+    recorded as those of any model.
 
     Raises:
         AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
@@ -208,12 +205,7 @@ def _identified(
 
 
 def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
-    """Return the fingerprint that a run of a configuration would have now.
-
-    Args:
-        checked: The configuration.
-        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
-    """
+    """Return the fingerprint that a run of a configuration on data of this checksum would have now."""
     return fingerprint(_identified(checked, source_runs(checked.plain)), data_checksum)
 
 

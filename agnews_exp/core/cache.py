@@ -77,12 +77,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 class ArrayCache:
-    """A folder of cached arrays with a limit on its size.
-
-    Args:
-        folder: Where entries lie; created when the first one is stored.
-        size_limit: Bytes that may be held; beyond, the entries used longest ago are removed.
-    """
+    """A folder of cached arrays; beyond ``size_limit`` bytes the entries used longest ago are removed."""
 
     def __init__(self, folder: Path, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self.folder = Path(folder)

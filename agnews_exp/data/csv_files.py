@@ -103,16 +103,10 @@ def read_file(
     intake: Intake | None = None,
     key: SplitKey | None = None,
 ) -> TextRows:
-    """Read one labelled file.
+    """Read one labelled file: the text columns joined with one space, and the class.
 
-    Args:
-        path: The file.
-        text_columns: Names or positions of the columns that are joined with one space into the text.
-        label_column: Name or position of the column with the class.
-        labels: The classes; extended in place when open.
-        how: The way it is read.
-        intake: The treatment of doubtful rows; None refuses empty texts and keeps the others without a word.
-        key: The column that the rows are split by.
+    The classes are extended in place when open. Without an ``intake`` empty texts are refused and other doubtful rows
+    kept without a word.
 
     Returns:
         The rows; ``row_ids`` number all rows of the file, those that were dropped too.
@@ -383,11 +377,8 @@ def column_values(
 ) -> dict[str, dict[str, list[str]]]:
     """Return further columns of the user's files for rows of splits: by column, by split, one text a row.
 
-    Args:
-        data: The resolved group ``data`` of a configuration.
-        parts: Rows by split (``train``, ``val``, ``test``); their ids say which rows of the files they are.
-        columns: Names or positions; what a row of JSON lacks is an empty text.
-        key: The configuration's key that names the columns.
+    ``parts`` are rows by split, whose ids say which rows of the files they are; ``key`` is the configuration's that
+    names the columns. A JSON row that lacks one has an empty text.
 
     Raises:
         ConfigError: The data are no files with columns, or a column does not exist.

@@ -200,11 +200,7 @@ def find_leaks(
 ) -> list[str]:
     """Return remarks on what alone gives the class away: a column that is part of the text, or a word.
 
-    Args:
-        texts: The n training texts.
-        labels: Shape (n,), int64, class indices.
-        class_names: Name of class i at index i.
-        columns: Of the columns that make a text, their n values where they are short, else None.
+    ``columns`` are those that make a text, with their n values where they are short, else None.
     """
     rows = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _ROWS)).astype(np.int64))
     notes = []
@@ -373,11 +369,7 @@ def language_identifier() -> Callable[[str], tuple[str, float]]:
 
 
 def languages_of(texts: Sequence[str]) -> str:
-    """Return the languages of a file's texts as a line to print, or which extra finds them where it is missing.
-
-    Args:
-        texts: All texts; some 500 of those with letters, spread evenly, are looked at.
-    """
+    """Return the languages of some 500 texts, spread evenly, as a line to print, or the extra that it takes."""
     try:
         identify = language_identifier()
     except MissingDependencyError as error:

@@ -33,11 +33,7 @@ class FoundModel:
 
 
 def find_model(plain: Mapping[str, Any], word: str) -> FoundModel:
-    """Return the model that a word means.
-
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        word: A model folder, a run (folder, name, MLflow id or filter), or ``models:/name@alias``.
+    """Return the model that a model folder, a run (folder, name, MLflow id or filter) or ``models:/name@alias`` means.
 
     Raises:
         ConfigError: It means none, or several.

@@ -29,12 +29,7 @@ _DATA_KEYS = ("data", "data_fraction", "split", "subset", "split_seed", "trackin
 
 
 class NotYet(Exception):
-    """Something that a command needs does not exist (yet).
-
-    Args:
-        reason: Why.
-        final: Whether it will not exist in this study at all.
-    """
+    """Something that a command needs does not exist yet, or (``final``) will not in this study at all."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -73,14 +68,7 @@ class Command:
 
 
 class Planner:
-    """Makes the commands of a study's stages.
-
-    Args:
-        asked: The study.
-        state: The study's file, which holds the results of its stages so far.
-        machine: This machine.
-        transformer: Name of the chosen transformer, or None.
-    """
+    """Makes the commands of a study's stages from the results of its stages so far."""
 
     def __init__(self, asked: AskedStudy, state: StudyFile, machine: Machine, transformer: str | None) -> None:
         self._asked, self._state, self._machine = asked, state, machine

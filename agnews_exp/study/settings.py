@@ -120,11 +120,7 @@ def profiles() -> list[str]:
 
 
 def ask(profile: str, given: Sequence[str]) -> AskedStudy:
-    """Read a profile and apply the words of the command line.
-
-    Args:
-        profile: Name of a YAML in conf/study/.
-        given: Overrides: ``study.<key>=...`` change the study, others go to its runs.
+    """Read a YAML of conf/study/; ``study.<key>=...`` change the study, other words go to its runs.
 
     Raises:
         ConfigError: An unknown profile, key or stage, a bad value, or an override that stages choose themselves.
@@ -221,15 +217,10 @@ class Machine:
 
 
 def launcher_words(machine: Machine, jobs: int | None, *, transformer: bool) -> list[str]:
-    """Return the launcher's overrides of a sweep.
+    """Return the launcher's overrides of a sweep; None as ``jobs`` leaves their number to this function.
 
     Nearly all classical models compute in one thread: one job for every core. A transformer takes all cores: one job at
     a time, or one for every GPU.
-
-    Args:
-        machine: This machine.
-        jobs: Jobs at once as the user has set them, whatever is trained; None leaves the choice to this function.
-        transformer: Whether the sweep trains a transformer.
     """
     if jobs is None and transformer:
         words = [f"hydra.launcher.n_jobs={max(1, len(machine.gpus))}"]

@@ -35,12 +35,9 @@ def become(words: Sequence[str]) -> None:
 
 
 def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
-    """Run one job.
+    """Run one job with these words of Hydra; one that must not be a fork ends with ``NEEDS_FRESH`` where it is one.
 
-    Args:
-        words: Hydra's words.
-        forked: Whether this process is a fork; a job that must not be one ends with ``NEEDS_FRESH``.
-        foreign: Whether the configuration may be somebody else's, and Hydra's own settings in it are looked at first.
+    Of a ``foreign`` configuration, which may be somebody else's, Hydra's own settings are looked at first.
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
@@ -74,11 +71,7 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
 
 
 def check_job(words: Sequence[str]) -> None:
-    """Compose and check a job's configuration; print its mistake and exit with the mistake's code.
-
-    Args:
-        words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
-    """
+    """Compose and check a job's configuration; print its mistake and exit with the mistake's code."""
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.runners.preflight import check_ready
 
@@ -90,13 +83,9 @@ def check_job(words: Sequence[str]) -> None:
 
 
 def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
-    """Write the fingerprints and data checksums that jobs would have now, by number, as JSON.
+    """Write the fingerprints and data checksums that jobs would have now, by number, as JSON into ``answer``.
 
     A job whose configuration or data cannot be read is left out.
-
-    Args:
-        words: Every job's words for Hydra, by number.
-        answer: The file to write.
     """
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.core.files import atomic_path

@@ -50,10 +50,7 @@ def thread_environment(limit: int) -> dict[str, str]:
 class GpuSlots:
     """Hands GPUs to jobs so that no GPU has more jobs than allowed.
 
-    Args:
-        gpus: Device names as CUDA_VISIBLE_DEVICES takes them; None looks for them.
-        gpus_per_job: How many each job gets; 0 leaves CUDA_VISIBLE_DEVICES alone.
-        jobs_per_gpu: How many jobs may share a GPU.
+    Devices are named as CUDA_VISIBLE_DEVICES takes them (None looks for them), which 0 GPUs a job leave alone.
 
     Raises:
         ConfigError: A job wants more GPUs than there are.
@@ -118,12 +115,7 @@ class Source(Protocol):
 
 
 class JobList:
-    """The jobs of a grid, in order.
-
-    Args:
-        jobs: Those that still have to run.
-        total: How many the grid has in all.
-    """
+    """The jobs of a grid that still have to run, in order, of ``total``."""
 
     def __init__(self, jobs: Sequence[Job], total: int) -> None:
         self.total = total
@@ -193,12 +185,7 @@ class ProcessLauncher(Launcher):
         )
 
     def work(self, session: SweepSession, source: Source, check: Sequence[Job] = ()) -> None:
-        """Run jobs until the source has none left.
-
-        Args:
-            session: The sweep.
-            source: Where jobs come from.
-            check: Jobs of which at least one must have a valid configuration, or nothing is started.
+        """Run jobs until the source has none left; at least one of ``check`` must have a valid configuration.
 
         Raises:
             ConfigError: No configuration of ``check`` is valid.

@@ -53,12 +53,7 @@ def single(overrides: Sequence[str]) -> list[str]:
 
 
 def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> str:
-    """Return the shell command that repeats one job on its own.
-
-    Args:
-        overrides: The job's overrides.
-        configs: Configuration folders to compose from, the main one first; none takes the project's own.
-    """
+    """Return the shell command that repeats one job on its own, composed from these folders or the project's own."""
     return f"{run_command()} {shlex.join([*config_words(configs), *single(overrides)])}"
 
 
@@ -96,12 +91,7 @@ def resume(config: DictConfig) -> None:
 
 
 def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
-    """Refuse stored words and a stored configuration that would let Hydra do more than run a sweep.
-
-    Args:
-        folder: The sweep.
-        words: Stored overrides, the command's or a job's.
-    """
+    """Refuse stored words and a stored configuration that would let Hydra do more than run a sweep."""
     for word in words:
         if not _may_be_replayed(word):
             raise ConfigError(
@@ -114,9 +104,6 @@ def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
 
 def refuse_foreign_settings(words: Sequence[str]) -> None:
     """Refuse a configuration whose settings of Hydra itself are not this project's; nothing of it is called.
-
-    Args:
-        words: Hydra's words of one run, ``--config-path=`` and ``--config-dir=`` among them.
 
     Raises:
         ConfigError: Names the setting.

@@ -263,12 +263,8 @@ log = logging.getLogger(__name__)
 class LiveTable:
     """Shows how far a sweep is; use as a context manager.
 
-    Args:
-        name: The sweep's name.
-        total: How many jobs it has in all.
-        settled: Jobs that earlier calls have done.
-        swept: Override keys that vary, the only ones shown; empty shows all.
-        maximise: Whether a higher objective is better; None when there is more than one objective.
+    Only overrides that vary (``swept``) are shown, or all where it is empty; ``settled`` jobs were done by earlier
+    calls.
     """
 
     def __init__(

@@ -90,13 +90,7 @@ class Space:
 
 
 def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool] | None = None) -> SearchSettings:
-    """Check the sweeper's settings.
-
-    Args:
-        raw: The sweeper's settings.
-        primary: ``evaluation.primary``.
-        own: ``greater_is_better`` of the user's own metrics, by name.
-    """
+    """Check the sweeper's settings; ``own`` has ``greater_is_better`` of the user's own metrics, by name."""
     defaults = {f.name: None if f.default is MISSING else f.default for f in fields(SearchSettings)}
     known = {k: v for k, v in defaults.items() if k != "directions"} | {"direction": None}
     for name in raw.keys() - known.keys():
@@ -497,10 +491,8 @@ def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
 def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
     """Return one line on the steps that pruning has saved; none when no trial was pruned.
 
-    Args:
-        trials: All trials of a search.
-        unit: See :attr:`Search.unit`, such as ``epochs``; None for trial fits before the real one. A pruned
-            trial is taken to have had as many before it as the longest completed one.
+    A pruned trial is taken to have had as many steps (``unit``, such as epochs) before it as the longest completed one;
+    None stands for trial fits before the real one.
     """
     done = [len(t.intermediate_values) for t in trials if t.state is TrialState.COMPLETE]
     pruned = [len(t.intermediate_values) for t in trials if t.state is TrialState.PRUNED]

@@ -128,13 +128,8 @@ def judge(
 ) -> JobState:
     """Say how an attempt ended, from its run record, its report and its exit code.
 
-    Args:
-        job: The job.
-        before: Its state while it ran.
-        folder: The sweep's folder.
-        code: Exit code; negative is a signal.
-        timed_out: The timeout in seconds when that is what ended it.
-        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
+    A negative exit code is a signal; ``timed_out`` is the timeout in seconds when that is what ended it; ``objective``
+    is the metric that the sweep goes by where it is not ``evaluation.primary``.
     """
     changes: dict[str, Any] = {"exit_code": code, "reason": None, "traceback": None}
     run = record.RunFolder(folder / str(job.num))
@@ -238,10 +233,7 @@ LOCK_SECONDS = 60.0
 class WorkLock:
     """The lock of one folder: a file descriptor that a call's child processes inherit.
 
-    Args:
-        folder: The folder; it is made when the lock is taken.
-        what: The folder's name in the error: ``The sweep 'x'``.
-        fix: Advice for when another process works in it.
+    ``what`` names the folder in the error when another process works in it, ``fix`` is the advice there.
     """
 
     def __init__(self, folder: Path, what: str, fix: str) -> None:
@@ -317,11 +309,7 @@ START = f"start one: {run_command()} -m model=linear_svc,logreg data_fraction=0.
 
 
 class SweepFolder:
-    """One sweep's folder, with its ``lock``, which the fork server and the jobs inherit.
-
-    Args:
-        path: The folder; it may not exist yet.
-    """
+    """One sweep's folder, with its ``lock``, which the fork server and the jobs inherit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -401,12 +389,7 @@ def best_job(folder: SweepFolder, states: Sequence[JobState]) -> JobState | None
 
 
 def best_of(states: Iterable[JobState], maximise: bool | None) -> JobState | None:
-    """Return the finished job with the best objective; None where none has finished, or there are several goals.
-
-    Args:
-        states: Jobs.
-        maximise: Whether a higher objective is better; None where there are several.
-    """
+    """Return the finished job with the best objective; None where none has finished, or there are several goals."""
     scored = [s for s in states if s.status == "finished" and s.objective is not None]
     if not scored or maximise is None:
         return None
@@ -414,12 +397,7 @@ def best_of(states: Iterable[JobState], maximise: bool | None) -> JobState | Non
 
 
 def find_sweep(sweeps: Path, name: str) -> SweepFolder:
-    """Return a sweep's folder.
-
-    Args:
-        sweeps: Folder of all sweeps.
-        name: The sweep's name, or the beginning of a single one's.
-    """
+    """Return the folder of a sweep by its name, or by the beginning of a single one's."""
     known = sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
     meant = [name] if name in known else [other for other in known if other.startswith(name)]
     if len(meant) == 1:
@@ -474,12 +452,7 @@ def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str
     A sweep whose data or code have changed is not gone on with: the command gets a folder beside it, so that no table
     mixes what cannot be compared, and nothing is lost.
 
-    Args:
-        sweeps: Folder of all sweeps.
-        label: Readable part of a name that we make up.
-        name: The name that the command gives, if it gives one.
-        words: The command's overrides.
-        digest: :func:`config_digest` of the configuration.
+    ``label`` begins a name that we make up where the command gives none; ``digest`` is the configuration's.
     """
     content = json.dumps({"words": identity(words), "conf": digest, "version": __version__})
     base = name or f"{slug(label)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
