@@ -109,12 +109,6 @@ def judge_costs(
 ) -> dict[str, Any]:
     """Return the rule that the validation rows choose, and its mean cost a row beside that of the usual answers.
 
-    Args:
-        costs: As configured.
-        labels: True classes by split, shape (n,) each; ``val`` chooses.
-        answers: The model's answers by split.
-        class_names: All K classes.
-
     Returns:
         The rule, the matrix, and by split ``default``, ``chosen`` and ``difference`` (chosen less default), each with
         its 95 % percentile bootstrap interval over rows. Those of ``val`` flatter, as the rule was chosen there.

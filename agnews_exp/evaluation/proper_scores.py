@@ -83,13 +83,7 @@ def brier_score(y_true: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def brier_decomposition(y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15) -> BrierDecomposition:
-    """Return the Brier score's parts; see :class:`BrierDecomposition`.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of equally wide bins for each class's forecasts.
-    """
+    """Return the parts of the Brier score of n class indices and probabilities (n, K); bins are equally wide."""
     truth, matrix = labelled_probabilities(y_true, probabilities)
     if n_bins < 1:
         raise DataError(f"n_bins must be at least 1, got {n_bins}")

@@ -84,14 +84,9 @@ def choose_threshold(
 ) -> Choice:
     """Choose the threshold that meets a target best.
 
-    Args:
-        curve: Of the rows that choose (validation).
-        target: ``accuracy_floor``: the fewest escalations with at least this accuracy. ``escalation_rate``: the best
-            accuracy with at most this share handed over. ``cost_ceiling``: the same with at most this cost of an item.
-            ``confidence``: this threshold. ``best_accuracy``: the best accuracy, ``value`` is not used.
-        value: See ``target``.
-        fast_cost: Cost of an item in the fast model.
-        accurate_cost: Cost of an item in the accurate model.
+    Targets on the rows that choose (validation): ``accuracy_floor``, the fewest escalations with at least this
+    accuracy; ``escalation_rate``, the best accuracy with at most this share handed over; ``cost_ceiling``, the same
+    with at most this cost of an item; ``confidence``, this threshold; ``best_accuracy``, which uses no ``value``.
 
     Returns:
         The choice. Where the target cannot be reached: the most accurate point, or for a ceiling the cheapest.

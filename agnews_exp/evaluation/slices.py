@@ -52,13 +52,7 @@ def grouped(values: Sequence[str]) -> NDArray[np.str_]:
 def score_slices(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], columns: Mapping[str, Sequence[str]]
 ) -> list[SliceScore]:
-    """Return the scores of every value of every column, the lowest accuracy first.
-
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        columns: The n values of each column. One that has a single value makes no slices.
-    """
+    """Return the scores of every value of every column, the lowest accuracy first; a single value makes no slices."""
     from scipy.stats import fisher_exact
 
     right = labels == predicted
@@ -103,12 +97,7 @@ def judge_clusters(
 ) -> dict[str, Any]:
     """Return intervals over clusters of rows, and the share of rows whose cluster stands in training too.
 
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        clusters: The cluster of each row; rows without one (empty) are clusters of their own.
-        known: Clusters of the training rows.
-        class_names: All K classes.
+    ``known`` are the clusters of the training rows; rows without a cluster (empty) are clusters of their own.
 
     Returns:
         ``clusters``, their number; ``shared``, a share of rows; ``accuracy`` and ``macro_f1``, each with estimate, low

@@ -60,9 +60,7 @@ def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[
 def read_table(path: Path, n_classes: int | None = None) -> Any:
     """Return a run's predictions.parquet as a pyarrow table whose columns have been checked.
 
-    Args:
-        path: The file.
-        n_classes: K; None does not check that labels and predictions are below it.
+    Without K, the number of classes, it is not checked that labels and predictions are below it.
 
     Raises:
         StorageError: The file is missing, damaged, or holds other columns or values.
