@@ -6,7 +6,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,6 +43,8 @@ from agnews_exp.data.tables import (
 Treatment = Literal["refuse", "drop", "keep"]
 OTHER = "other"
 """The class that rare ones are merged into."""
+
+_REMEMBERED = ("delimiter", "quoting", "encoding", "has_header", "width")
 
 
 @dataclass
@@ -325,7 +327,7 @@ def load_csv(
         return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake, key)
 
     train = read(train_file)
-    remembered = intake.how
+    remembered = intake.how  # by `predict` and `drift`, for further files of this kind
     names = sorted(labels.index)
     if len(names) < 2:
         raise DataError(
@@ -367,7 +369,7 @@ def load_csv(
         location=", ".join(files),
         notes=tuple(intake.notes),
         counts=dict(intake.counts),
-        reading=_to_remember(remembered, texts),
+        reading={"text_columns": texts} | {name: getattr(remembered, name) for name in _REMEMBERED},
         uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
 
@@ -407,12 +409,6 @@ def column_values(
             for split in (split for split, file in files.items() if file == path):
                 found[str(column)][split] = [values[i] for i in parts[split].row_ids.tolist()]
     return found
-
-
-def _to_remember(how: Reading, texts: list[ColumnName]) -> dict[str, Any]:
-    """Return what further files of this kind are read with: by `predict` and `drift`."""
-    facts = asdict(how)
-    return {"text_columns": texts} | {k: facts[k] for k in ("delimiter", "quoting", "encoding", "has_header", "width")}
 
 
 def _without_rare(

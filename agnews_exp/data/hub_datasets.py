@@ -142,10 +142,6 @@ def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: flo
     return str(info.sha), files
 
 
-def _offline_fix(path: str) -> str:
-    return f"data.path=<a local folder with the files of {path}>, or run again where the hub can be reached"
-
-
 def _explained(path: str, call: Callable[[], T]) -> T:
     """Ask the hub, and say of a refusal what helps."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
@@ -154,7 +150,7 @@ def _explained(path: str, call: Callable[[], T]) -> T:
         return call()
     except DataError as error:
         cause = error.__cause__
-        fix = _offline_fix(path)
+        fix = f"data.path=<a local folder with the files of {path}>, or run again where the hub can be reached"
         if isinstance(cause, GatedRepoError):
             fix = f"accept its terms at https://huggingface.co/datasets/{path}, then `hf auth login` or HF_TOKEN"
         elif isinstance(cause, RevisionNotFoundError):

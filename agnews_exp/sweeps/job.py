@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +10,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from agnews_exp.core.process import own_environment
-
 if TYPE_CHECKING:
     from agnews_exp.config.validation import CheckedConfig
 
-MODULE = "agnews_exp.sweeps.job"
-
 NEEDS_FRESH = 75
 """Exit code of a forked job that must not be one: torch's threads and CUDA do not survive a fork."""
-
-
-def command_line(words: Sequence[str]) -> list[str]:
-    """Return the command line of a run in a new interpreter (-P: the current folder is not importable)."""
-    return [sys.executable, "-P", "-m", MODULE, *words]
-
-
-def become(words: Sequence[str]) -> None:
-    """Replace this process by ``agnews run`` with Hydra's words; never returns."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, command_line(words), own_environment())  # noqa: S606
 
 
 def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
@@ -45,10 +28,8 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
     from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
-    from agnews_exp.sweeps import register_plugins
 
     register()
-    register_plugins()
     sys.argv = ["agnews run", *words]
 
     @hydra.main(config_path=str(config_folder()), config_name="config")
@@ -117,7 +98,3 @@ def _checked(words: Sequence[str]) -> CheckedConfig:
     main = next((Path(word.split("=", 1)[1]) for word in words if word.startswith("--config-path=")), None)
     overrides = [word for word in words if not word.startswith("-")]
     return check_config(compose_config(overrides, main, extra_folders(words)))
-
-
-if __name__ == "__main__":
-    run_job(sys.argv[1:], forked=False)

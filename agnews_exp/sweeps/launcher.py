@@ -199,14 +199,10 @@ class ProcessLauncher(Launcher):
         with WarmProcesses(preload, threads) as processes:
             table = session.begin(source.total)
             _refuse_hopeless(session, processes, check)
-            more = [] if not threads or _sets_threads(session.words) else [f"trainer.n_jobs={limit}"]
+            own = any(word.lstrip("+").startswith("trainer.n_jobs=") for word in session.words)
+            more = [f"trainer.n_jobs={limit}"] if threads and not own else []
             with table:
                 _Work(self, session, source, processes, slots, workers, more, warm=bool(preload)).run()
-
-
-def _sets_threads(words: Sequence[str]) -> bool:
-    """Whether a command says itself how many threads a job may have."""
-    return any(word.lstrip("+").startswith("trainer.n_jobs=") for word in words)
 
 
 @dataclass

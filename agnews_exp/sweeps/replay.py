@@ -7,7 +7,9 @@ this project has them.
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from omegaconf import DictConfig
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.paths import config_folder, run_command
+from agnews_exp.core.process import own_environment
 from agnews_exp.core.text import shortened
-from agnews_exp.sweeps.job import become
 from agnews_exp.sweeps.state import SweepFolder, command_words, find_sweep, override_key, task_plain
 
 _PLAIN = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler", "hydra.mode", "hydra.verbose")
@@ -65,7 +67,7 @@ def repeat(folder: SweepFolder, overrides: Sequence[str]) -> None:
     """
     words = single(overrides)
     check_stored(folder, words)
-    become([*config_words(folder.snapshots), *words])
+    _become([*config_words(folder.snapshots), *words])
 
 
 def resume(config: DictConfig) -> None:
@@ -87,7 +89,15 @@ def resume(config: DictConfig) -> None:
     keys = {w.split("=", 1)[0] for w in given}
     stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
     check_stored(folder, stored)
-    become(["-m", *config_words(folder.snapshots), *stored, *given, f"sweep.name={folder.name}"])
+    _become(["-m", *config_words(folder.snapshots), *stored, *given, f"sweep.name={folder.name}"])
+
+
+def _become(words: Sequence[str]) -> None:
+    """Replace this process by ``agnews run`` with Hydra's words (-P: the current folder is not importable)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-P", "-m", "agnews_exp.cli", "run", *words]
+    os.execve(sys.executable, command, own_environment())  # noqa: S606
 
 
 def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:

@@ -388,9 +388,10 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     write_aggregate(artifacts[1], rows)
     failed = [s for s in states if s.status not in SETTLED]
     swept = info.get("swept") or []
-    note = "\n\n".join(
-        [f"`{info.get('command', folder.name)}`", table, *([_failures(failed, swept)] if failed else [])]
-    )
+    note = f"`{info.get('command', folder.name)}`\n\n{table}"
+    if failed:
+        lines = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
+        note += "\n\n" + markdown_table(["job", "overrides", "reason"], lines)
     with atomic_path(artifacts[2]) as temporary:
         temporary.write_text(note + "\n", encoding="utf-8")
     axis = None if searching else numeric_axis(rows)
@@ -417,11 +418,6 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
     said = [mixed] if len(sets) > 1 else []
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
-
-
-def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
-    rows = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
-    return markdown_table(["job", "overrides", "reason"], rows)
 
 
 def table_console() -> Console:

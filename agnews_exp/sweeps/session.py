@@ -235,10 +235,7 @@ class SweepSession:
 
     def environment(self, job: Job) -> dict[str, str]:
         """Return the environment that makes a run a job of this sweep."""
-        env = {
-            job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-        }
-        return env | dict(job.env)
+        return {job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)), **dict(job.env)}
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
         """Return Hydra's words for a job's own process, composed from the sweep's copy of the configuration."""
