@@ -32,17 +32,11 @@ FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished run on the leaderboard.
+    """A finished run on the leaderboard."""
 
-    Attributes:
-        folder: Its record.
-        result: Its result.json.
-        value: The metric that ranks it.
-    """
-
-    folder: RunFolder
-    result: Mapping[str, Any]
-    value: float
+    folder: RunFolder  # its record
+    result: Mapping[str, Any]  # its result.json
+    value: float  # the metric that ranks it
 
     @property
     def fits_on_validation(self) -> bool:

@@ -256,25 +256,15 @@ more."""
 
 @dataclass(eq=False)
 class OnnxModel:
-    """An exported network with its tokenizer.
+    """An exported network with its tokenizer."""
 
-    Attributes:
-        session: An ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K).
-        backend: A ``tokenizers.Tokenizer`` that neither cuts nor pads.
-        frame: Its special tokens.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        precision: Of the products: ``float32`` or ``int8``.
-        batch_size: Texts in a batch at most.
-    """
-
-    session: Any
-    backend: Any
-    frame: Frame
-    class_names: tuple[str, ...]
-    max_length: int
-    precision: Precision = "float32"
-    batch_size: int = 32
+    session: Any  # an ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K)
+    backend: Any  # a ``tokenizers.Tokenizer`` that neither cuts nor pads
+    frame: Frame  # its special tokens
+    class_names: tuple[str, ...]  # K names
+    max_length: int  # tokens of a text at most
+    precision: Precision = "float32"  # of the products: ``float32`` or ``int8``
+    batch_size: int = 32  # texts in a batch at most
 
     family: ClassVar[str] = FAMILY
 
