@@ -54,11 +54,7 @@ class Outcome:
 
 
 def run(cfg: DictConfig) -> float:
-    """Run one composed configuration as Hydra's task.
-
-    Returns:
-        The objective (``evaluation.primary``), for a sweeper to maximise.
-    """
+    """Run one composed configuration as Hydra's task; return the objective, for a sweeper to maximise."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

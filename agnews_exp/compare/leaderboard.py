@@ -63,8 +63,7 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
 
     Returns:
         One list for each data set and split, that of the newest run first; in each the best run first, or the
-        highest value where the
-        register of metrics does not say what is better.
+        highest value where the register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.

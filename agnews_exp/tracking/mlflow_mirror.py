@@ -241,8 +241,7 @@ def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
 def run_state(folder: Path, *, ended: bool) -> State | None:
     """Return how far a run has come; with ``ended`` one that says that it runs, though its process is gone, was killed.
 
-    Returns:
-        None where no run has begun its work: a new folder may be one whose result is there already.
+    It is None where no run has begun its work: a new folder may be one whose result is there already.
     """
     content = read_json(folder / record.STATUS) or {}
     status, since = content.get("status"), str(content.get("updated"))
@@ -613,10 +612,7 @@ def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
-    """Mirror every folder that the configured store does not have as it is now.
-
-    Returns:
-        How many runs were mirrored, and how many could not be.
+    """Mirror every folder that the store does not have as it is now; return how many were, and how many could not be.
 
     Raises:
         MlflowException: The store itself cannot be reached.

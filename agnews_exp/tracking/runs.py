@@ -35,14 +35,7 @@ _MOST_LISTED = 20
 
 
 class Run:
-    """A run's folder, read as it is asked for; what has been read once is kept.
-
-    Args:
-        folder: The run's folder.
-
-    Attributes:
-        folder: The same.
-    """
+    """A run's folder, read as it is asked for; what has been read once is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
