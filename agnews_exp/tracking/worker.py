@@ -350,8 +350,7 @@ def main() -> None:
 def _import_mlflow() -> None:
     """Import MLflow and what it imports late, which takes seconds; from then on it is the store that is waited for."""
     quieten()
-    import mlflow.models
-    import mlflow.pyfunc
+    from mlflow import models, pyfunc  # noqa: F401 - what a model is logged with
     from mlflow.store.tracking import sqlalchemy_workspace_store  # noqa: F401 - what a local store is made of
     from sqlalchemy.orm import configure_mappers
 
