@@ -210,13 +210,20 @@ def compare(
     return Comparison(findings.headline, findings, found)
 
 
-def report(study: str | None = None, *, output: str | Path | None = None, reference: str | None = None) -> Path:
+def report(
+    study: str | None = None,
+    *,
+    output: str | Path | None = None,
+    reference: str | None = None,
+    data: str | None = None,
+) -> Path:
     """Write one page about the stored runs, and return its path.
 
     Args:
         study: A study's name; None reports on all runs of one data set.
-        output: The folder; None takes ``outputs/reports/<study's name, or all>``.
+        output: The folder; None takes ``outputs/reports/<name of study or data, or all>``.
         reference: Published results to stand beside the runs.
+        data: The name of one of several corpora; None takes that of the most runs.
 
     Raises:
         ConfigError: There is nothing to report on.
@@ -225,10 +232,10 @@ def report(study: str | None = None, *, output: str | Path | None = None, refere
     from agnews_exp.report.build import build_report
 
     paths = {key: Path(value) for key, value in _plain()["paths"].items()}
-    folder = Path(output) if output is not None else paths["output_dir"] / "reports" / (study or "all")
+    folder = Path(output) if output is not None else paths["output_dir"] / "reports" / (study or data or "all")
     date = f"Made on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     beside = find_reference(reference, paths["root_dir"]) if reference else None
-    build_report(paths["output_dir"], study, folder, date, reference=beside)
+    build_report(paths["output_dir"], study, folder, date, reference=beside, data_name=data)
     return folder / "report.html"
 
 

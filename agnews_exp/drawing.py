@@ -93,7 +93,10 @@ class Chart:
 
 
 def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str], *, provenance: str = "") -> Chart:
-    """Return a confusion matrix (K, K), true classes by given ones: counts, shaded by their share of the true class."""
+    """Return a confusion matrix (K, K), true classes by given ones: counts, shaded by their share of the true class.
+
+    The cells of more than six classes have no room for shares; the shades show them.
+    """
     matrix = np.asarray(counts, dtype=np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return Chart(
@@ -101,7 +104,7 @@ def matrix_chart(name: str, title: str, counts: ArrayLike, names: Sequence[str],
         provenance=provenance, intervals="Counts, and shares of the true class.",
         z=tuple(map(tuple, shares.tolist())), labels=(tuple(names), tuple(names)),
         texts=tuple(
-            tuple(f"{n:,} ({s:.1%})" for n, s in zip(row, part, strict=True))
+            tuple(f"{n:,} ({s:.1%})" if len(names) <= 6 else f"{n:,}" for n, s in zip(row, part, strict=True))
             for row, part in zip(matrix.tolist(), shares.tolist(), strict=True)
         ),
     )  # fmt: skip

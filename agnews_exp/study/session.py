@@ -327,7 +327,7 @@ overrides: data=..., data_fraction=..., split, subset, split_seed, trainer..., t
            study.name=mine change the study itself (conf/study/<profile>.yaml has them all)
 
 examples:  agnews study fast                       every stage on the shipped sample, in minutes
-           agnews study data=ag_news --plan        the stages, their commands and times
+           agnews study data=ag_news --plan        the stages and their times
            agnews study full data_fraction=0.1 study.leave_out=[data_efficiency]
 The same command goes on where it was interrupted; what has finished is not repeated."""
 
@@ -341,7 +341,8 @@ def add_parsers(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     study.add_argument("words", nargs="*", help="full (default) or fast, then overrides", metavar="word")
-    study.add_argument("--plan", action="store_true", help="print the stages, their commands and times, and stop")
+    study.add_argument("--plan", action="store_true", help="print the stages and their times, and stop")
+    study.add_argument("--commands", action="store_true", help="as --plan, with the commands of each stage")
     study.set_defaults(handler=_study)
 
 
@@ -358,7 +359,7 @@ def _study(options: argparse.Namespace) -> None:
     checked = check_config(compose_config([*shared, f"data_fraction={asked.fraction:g}"]))
     rows = len(load_splits(checked, Stages()).train)
     session = StudySession(asked, Path(checked.plain["paths"]["output_dir"]), rows, Machine())
-    if options.plan:
-        session.show_plan(commands=True)
+    if options.plan or options.commands:
+        session.show_plan(commands=options.commands)
     else:
         session.run()

@@ -182,6 +182,7 @@ def test_the_command_names_codes_and_strict_exits_with_2(
     from agnews_exp.cli import run_command
 
     monkeypatch.setenv("AGNEWS_ROOT", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
     run = stored(val=0.2)
     (tmp_path / "outputs").mkdir()
     (tmp_path / "runs").rename(tmp_path / "outputs" / "runs")
@@ -189,6 +190,9 @@ def test_the_command_names_codes_and_strict_exits_with_2(
     shown = capsys.readouterr().out
     assert "T1" in shown
     assert "are not checked" in shown  # the data of this run are not there
+    lines = [line for line in shown.splitlines() if "not checked" not in line]
+    assert max(map(len, lines)) <= 80
+    assert any(line.strip().startswith("fix: look at the data (agnews eda)") for line in lines)  # a line of its own
     with pytest.raises(DataError, match="T1") as refused:
         run_command(["check", run.folder.name, "--strict"])
     assert refused.value.exit_code == 2

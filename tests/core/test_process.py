@@ -136,6 +136,7 @@ def test_an_error_on_a_terminal_is_red_and_its_fix_green(monkeypatch, capsys):
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(sys, "argv", ["agnews"])

@@ -55,6 +55,9 @@ def test_the_plan_is_printed_and_nothing_is_done(tmp_path, monkeypatch, capsys):
     run_command(["study", "fast", "--plan"])
     said = capsys.readouterr().out
     assert re.search(r"14 +Report +1 +about \d+ s", said)
+    assert len(said.splitlines()) < 25, "a table, no list of commands"
+    run_command(["study", "fast", "--commands"])
+    said = capsys.readouterr().out
     assert "agnews run -m" in said
     assert "agnews external <best_classical> <option:external>\n        left out: study.options.external" in said
     assert not list(tmp_path.iterdir())
