@@ -71,6 +71,7 @@ def _top(options: argparse.Namespace) -> None:
 
     from agnews_exp.compare.leaderboard import FIELDS, rank_runs
     from agnews_exp.core.numbers import format_interval
+    from agnews_exp.core.text import without_middle
     from agnews_exp.tracking.record import finished_runs
     from agnews_exp.tracking.runs import short_name
 
@@ -122,7 +123,7 @@ def _top(options: argparse.Namespace) -> None:
         taken = [[column.header, *cells] for column, cells in zip(table.columns, zip(*lines, strict=True), strict=True)]
         room = console.width - sum(max(map(len, map(str, cells))) + 2 for cells in (taken[0], *taken[2:])) - 1
         for number, name, *cells in lines:
-            table.add_row(number, _cut(name, max(12, room)), *cells)
+            table.add_row(number, without_middle(name, max(12, room)), *cells)
         console.print(table)
         if any(entry.fits_on_validation for entry in shown):
             console.print("* fitted on validation rows, which flatters its validation score", style="dim")
@@ -136,11 +137,6 @@ def _top(options: argparse.Namespace) -> None:
     if len(best) > 1:
         words = " ".join(short_name(entry.folder, output_dir) for entry in best[:2])
         console.print(f"next   agnews compare {words}", soft_wrap=True)
-
-
-def _cut(name: str, room: int) -> str:
-    """Return a name without its middle where it is longer than there is room."""
-    return name if len(name) <= room else f"{name[: room - room // 3 - 1]}…{name[-(room // 3) :]}"
 
 
 def _number(value: float | None) -> str:

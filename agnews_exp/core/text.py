@@ -66,6 +66,11 @@ def shortened(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
 
 
+def without_middle(name: str, room: int) -> str:
+    """Return a name, or of one that is longer than there is room its beginning and its end with a dash of dots."""
+    return name if len(name) <= room else f"{name[: room - room // 3 - 1]}…{name[-(room // 3) :]}"
+
+
 LONGEST_NAME = 1000
 """Most characters of the name of a class, a run or a model: names are put into tables, charts and MLflow."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.text import without_middle
 from agnews_exp.sweeps.replay import repeat, repeat_command
 from agnews_exp.sweeps.state import (
     BEST,
@@ -22,7 +23,7 @@ from agnews_exp.sweeps.state import (
 )
 from agnews_exp.tracking.record import read_json
 
-_NUMBERS = ("done", "failed", "best")
+_NUMBERS, _WIDE = ("done", "failed", "best"), 100
 
 
 def add_parsers(commands: Any) -> None:
@@ -68,9 +69,7 @@ def _list(options: argparse.Namespace) -> None:
     if not found:
         print(f"There is no sweep in {sweeps} yet.\n{START}")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("sweep", "state", "done", "failed", "best", "", "created", "swept"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", justify="right" if column in _NUMBERS else "left")
+    rows = []
     for folder in sorted(found, key=lambda f: (str(f.info().get("created", "")), f.name)):
         info, states = folder.info(), folder.states()
         done, pruned, failed = (sum(s.status in names for s in states) for names in (SETTLED, ("pruned",), ("failed",)))
@@ -82,8 +81,25 @@ def _list(options: argparse.Namespace) -> None:
         value = f"{best.objective:.4f}" if best is not None else ""
         primary = str(info.get("primary", "")) if info.get("maximise") is not None else "several goals"
         swept = ", ".join(str(key).split(".")[-1] for key in info.get("swept") or [])
-        table.add_row(folder.name, state, of, str(failed or ""), value, primary, str(info.get("created"))[:10], swept)
-    table_console().print(table)
+        rows.append([folder.name, state, of, str(failed or ""), value, primary, str(info.get("created"))[:10], swept])
+    console = table_console()
+    names = ("sweep", "state", "done", "failed", "best", "", "created", "swept")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    if not any(columns["failed"]):
+        del columns["failed"]
+    if console.width < _WIDE:
+        del columns["created"]
+    fixed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items() if name not in ("sweep", "swept"))
+    room = console.width - fixed - 2
+    for name, share in (("sweep", room - 8), ("swept", room)):  # names and keys give way, and numbers never
+        columns[name] = [without_middle(cell, max(8, share)) for cell in columns[name]]
+        room -= max(map(len, (name, *columns[name])))
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="right" if name in _NUMBERS else "left")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    console.print(table)
 
 
 def _show(options: argparse.Namespace) -> None:

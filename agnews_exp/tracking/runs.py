@@ -32,6 +32,7 @@ _ENDING = re.compile(r"[0-9a-f]{4,6}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEEDED = ("name", "metrics")
 _MOST_LISTED = 20
+_LONGEST_SWEEP = 16
 
 
 class Run:
@@ -318,11 +319,17 @@ def _say(text: str) -> None:
 
 
 def short_name(run: RunFolder, output_dir: Path) -> str:
-    """Return the shortest word that finds a run again: six characters, or ``<sweep>/<job>``."""
+    """Return a short word that finds a run again: six characters, or ``<sweep, or its beginning>/<job>``."""
     if run.path.parent.name == "runs":
         return run.path.name.rpartition("-")[2]
     sweeps = output_dir / "sweeps"
-    return run.path.relative_to(sweeps).as_posix() if run.path.is_relative_to(sweeps) else str(run.path)
+    if not run.path.is_relative_to(sweeps):
+        return str(run.path)
+    name, _, job = run.path.relative_to(sweeps).as_posix().partition("/")
+    others = [path.name for path in sweeps.glob("*") if path.name != name]
+    short = (name[:n] for n in range(_LONGEST_SWEEP, len(name)))
+    begun = (part for part in short if not any(other.startswith(part) for other in others))
+    return f"{next(begun, name)}/{job}"
 
 
 def source_runs(plain: Mapping[str, Any]) -> dict[str, SourceRun]:

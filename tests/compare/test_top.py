@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from agnews_exp.cli import run_command
+from agnews_exp.tracking.record import RunFolder
+from agnews_exp.tracking.runs import short_name
 
 
 def test_a_long_name_gives_way_and_nothing_else_does(store_run, tmp_path, monkeypatch, capsys):
@@ -20,6 +22,12 @@ def test_a_long_name_gives_way_and_nothing_else_does(store_run, tmp_path, monkey
         assert "000001" in lines[2]
         assert "…" not in lines[2].replace("…", "", 1 if columns < 150 else 0), "at most the name is cut"
     assert "2 test scores" in "".join(lines)
+    sweep = tmp_path / "outputs" / "sweeps" / f"a-sweep-{'of-a-long-name-' * 6}"
+    sweep.mkdir(parents=True)
+    assert short_name(RunFolder(sweep / "12"), outputs) == "a-sweep-of-a-lon/12"
+    (sweep.parent / "a-sweep-of-a-lone-wolf").mkdir()
+    assert short_name(RunFolder(sweep / "12"), outputs) == "a-sweep-of-a-long/12"
+    sweep.rmdir()
     monkeypatch.delenv("COLUMNS")
     run_command(["top"])
     shown = capsys.readouterr().out

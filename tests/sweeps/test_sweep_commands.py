@@ -59,6 +59,12 @@ def test_the_list_counts_pruned_trials_as_done_and_never_as_the_best(output_dir,
         *("search-1", "finished", "3", "of", "4", "(1", "pruned)", "1", "0.9000", "val/macro_f1", "2026-01-02", "C"),
     ]  # fmt: skip
     assert "several goals" in two
+    (output_dir / "sweeps" / "search-1").rename(output_dir / "sweeps" / f"search-{'of-a-long-name-' * 6}")
+    monkeypatch.setenv("COLUMNS", "80")
+    command(output_dir, "sweeps", "list")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert any("0.9000  val/macro_f1" in line for line in lines), "the name gives way, and no number"
 
 
 def test_the_best_job_is_printed_with_a_command_that_scores_the_test_set(output_dir, capsys):
