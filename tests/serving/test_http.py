@@ -143,6 +143,7 @@ def test_requests_of_several_texts_in_one_batch_each_get_their_own_answers():
     for words, reply in zip(sizes, replies, strict=True):
         if words != sizes[1]:
             assert [answer["confidences"]["Sports"] for answer in reply.json["answers"]] == [n / 10 for n in words]
+            assert [answer["label"] for answer in reply.json["answers"]] == [NAMES[n > 5] for n in words]
 
 
 def test_a_client_that_goes_while_its_texts_are_answered_moves_nobody_s_answers():

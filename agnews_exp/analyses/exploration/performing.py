@@ -76,8 +76,8 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
     elif not isinstance(settings["folder"], str):
         raise ConfigError(f"eda.folder={settings['folder']!r} is no name of a folder.", fix="eda.folder=my-corpus")
     place = Path(checked.run.paths.output_dir) / "eda"
-    check_file_name("eda.folder", settings["folder"], [path.name for path in place.glob("*")])
-    parts = {}
+    check_file_name("eda.folder", str(settings["folder"]), [path.name for path in place.glob("*")])
+    parts: dict[str, dict[str, Any]] = {}
     for name, component in group.items():
         if name in _SETTINGS or component is None:
             continue
