@@ -220,9 +220,7 @@ async def reply_to(
     try:
         asked = PredictRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return Reply.problem(422, "invalid", f"{place}: {first['msg']}" if place else str(first["msg"]))
+        return Reply.problem(422, "invalid", explain(error))
     if len(asked.texts) > limits.max_texts:
         said = f"{len(asked.texts):,} texts; a request may have {limits.max_texts:,}"
         return Reply.problem(413, "too_large", said)
@@ -238,6 +236,13 @@ async def reply_to(
         return Reply.problem(504, "timeout", f"no answer within {limits.timeout_s:g} s")
     rows = formatted(answers, names, asked, sets)
     return Reply(200, json.dumps({"model": name, "answers": rows}, ensure_ascii=False).encode())
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first mistake in a request's body or in a server's settings, in one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def formatted(
