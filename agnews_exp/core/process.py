@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError, refuse_password
-from agnews_exp.core.text import masked, visible
+from agnews_exp.core.text import masked, painted, visible
 
 
 def calm_garbage_collection() -> None:
@@ -316,4 +316,9 @@ def _leave_word(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(visible(f"error: {text}" if not text.startswith(("Interrupted", "Terminated")) else text), file=sys.stderr)
+    stopped = text.startswith(("Interrupted", "Terminated"))
+    lines = visible(text if stopped else f"error: {text}").split("\n")
+    for line in lines:
+        colour = "red" if line.startswith("error:") else "green" if line.startswith("  fix:") else None
+        word, sign, rest = line.partition(":")
+        print(painted(word + sign, colour, sys.stderr) + rest if colour else line, file=sys.stderr)

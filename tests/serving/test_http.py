@@ -22,18 +22,19 @@ NAMES = ("Business", "Sports")
 
 
 class Model:
-    """Answers by the number of words; notes the batches that it was given; can be held up."""
+    """Answers by the number of words; notes that it was asked, and the batches that it answered; can be held up."""
 
     family = "classical"
     class_names = NAMES
 
     def __init__(self):
         self.batches = []
-        self.open = threading.Event()
+        self.asked, self.open = threading.Event(), threading.Event()
         self.open.set()
 
     def predict(self, texts):
-        self.open.wait(10)
+        self.asked.set()
+        self.open.wait(60)
         if "boom" in texts:
             raise RuntimeError("the model broke")
         self.batches.append(list(texts))
@@ -110,7 +111,7 @@ def test_requests_that_come_while_the_model_works_are_answered_in_one_batch():
         app = create_app(model, "m", ServeSettings(batch_size=4))
         model.open.clear()
         calls = [asyncio.create_task(call(app, body=ask(["w"])))]
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(model.asked.wait, 60)
         calls += [asyncio.create_task(call(app, body=ask(["w " * i]))) for i in range(2, 8)]
         await asyncio.sleep(0.1)
         model.open.set()
@@ -129,7 +130,7 @@ def test_requests_of_several_texts_in_one_batch_each_get_their_own_answers():
         app = create_app(model, "m", ServeSettings(batch_size=100))
         model.open.clear()
         calls = [asyncio.create_task(call(app, body=ask(["first"])))]
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(model.asked.wait, 60)
         calls += [
             asyncio.create_task(call(app, body=ask(["w " * n for n in words], probabilities=True))) for words in sizes
         ]
