@@ -327,11 +327,12 @@ def _serve(options: argparse.Namespace) -> None:
 
     from pydantic import ValidationError
 
+    from agnews_exp.config.targets import explain_validation
     from agnews_exp.core.errors import ConfigError, MissingDependencyError
 
     try:
-        from agnews_exp.serving.http.app import explain, serve
-    except ImportError as error:
+        from agnews_exp.serving.http.app import serve
+    except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"agnews serve needs {error.name}, which is not installed.", fix="pip install 'agnews-exp[serve]'"
         ) from error
@@ -343,7 +344,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         settings = ServeSettings(**values, token=os.environ.get("AGNEWS_SERVE_TOKEN") or None)
     except ValidationError as error:
-        raise ConfigError(f"agnews serve: {explain(error)}") from error
+        raise ConfigError(f"agnews serve: {explain_validation(error)}") from error
     found = find_model(_plain(), options.model)
     model = found.load(options.device)
     sets = thresholds_of(found.folder, model.class_names, options.sets)

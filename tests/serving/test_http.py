@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 import uvicorn
 
+from agnews_exp.cli import run_command
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.serving.http import app
 from agnews_exp.serving.http.app import Batcher, create_app
@@ -355,3 +357,8 @@ def test_a_server_is_ready_only_after_its_first_answer():
 
     assert asyncio.run(run()) == (503, 200)
     assert model.batches == [["warm up"]]
+
+
+def test_the_command_refuses_a_limit_that_makes_no_sense():
+    with pytest.raises(ConfigError, match="agnews serve: max_texts"):
+        run_command(["serve", "latest", "--max-texts", "0"])

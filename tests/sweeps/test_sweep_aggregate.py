@@ -132,6 +132,11 @@ def test_the_curve_has_a_panel_a_metric_and_a_line_a_model_with_intervals(rows):
         )
 
 
+def test_a_deviation_is_explained_where_there_is_one(rows):
+    assert "standard deviation" in markdown(rows[:2])
+    assert "standard deviation" not in markdown(rows[:1])
+
+
 def test_runs_on_different_rows_stand_apart_and_say_so():
     made = [row(n, (f"data={name}",), 1, name, value) for n, (name, value) in enumerate([("a", 0.9), ("b", 0.5)])]
     for one, checksum in zip(made, ("aaaaaaaa", "bbbbbbbb"), strict=True):
