@@ -21,7 +21,7 @@ from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
-from agnews_exp.core.text import masked
+from agnews_exp.core.text import masked, paint_log
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
@@ -63,9 +63,15 @@ def run(cfg: DictConfig) -> float:
 
     hydra = HydraConfig.get()
     path = Path(hydra.runtime.output_dir)
+    paint_log()
     try:
-        refuse_saved(hydra)
-        refuse_several(list(hydra.overrides.task))
+        try:
+            refuse_saved(hydra)
+            refuse_several(list(hydra.overrides.task))
+        except ConfigError:
+            if hydra.mode == RunMode.RUN and not (path / record.STATUS).exists():
+                shutil.rmtree(path, ignore_errors=True)  # nothing has begun: Hydra's own files say nothing
+            raise
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)

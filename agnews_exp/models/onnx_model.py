@@ -350,7 +350,9 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
     try:
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        # From its bytes, not from its file: a graph could name other files, which no checksum guards, as its weights.
+        graph = (folder / GRAPH).read_bytes()
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         backend = Tokenizer.from_file(str(folder / TOKENIZER))
         stored = manifest["frame"]
         frame = Frame(tuple(stored["prefix"]), tuple(stored["suffix"]), int(stored["pad_id"]))
