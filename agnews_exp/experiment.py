@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from agnews_exp.config.compose import refuse_saved, refuse_several
+from agnews_exp.config.compose import name_model, refuse_saved, refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -76,6 +76,7 @@ def run(cfg: DictConfig) -> float:
     try:
         refuse_saved(hydra)
         refuse_several(list(hydra.overrides.task))
+        name_model(cfg, hydra.runtime.choices)
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)

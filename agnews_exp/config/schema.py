@@ -222,6 +222,9 @@ class RunConfig(_Group):
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
     reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")
+    callbacks: list[str | Component] = Field(
+        [], description="of a network's training: Lightning's by name, or your own"
+    )
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig
@@ -230,5 +233,6 @@ class RunConfig(_Group):
     features: FeaturesConfig
     model: ModelConfig
     trainer: TrainerConfig
+    logger: Component | None = Field(None, description="where a network's curves go beside MLflow")
     evaluation: EvaluationConfig
     tracking: TrackingConfig

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.batching import derive_seed, pool_pieces
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.models.answers import predictions_of
@@ -32,7 +32,7 @@ def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) 
     lr * d^(L - 1 - i), the embeddings lr * d^L, the classifier lr (Howard & Ruder 2018, discriminative fine-tuning).
 
     Args:
-        network: Has ``is_head(name)``.
+        network: Says by ``is_head(name)`` what its classifier is; without that, layers alone are told apart.
         recipe: Rates and decays.
         everything: Include parameters that are frozen now (they may be unfrozen later).
     """
@@ -41,7 +41,7 @@ def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) 
     depth = max(layers, default=-1) + 1
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in named:
-        if network.is_head(name):
+        if hasattr(network, "is_head") and network.is_head(name):
             below = 0
         elif match := _LAYER.search(name):
             below = depth - 1 - int(match.group(1))
@@ -226,6 +226,7 @@ class TextClassifier(pl.LightningModule):
             batches before a checkpoint is restored, and forget where they stood.)
         monitor: The validation metric that chooses the weights.
         class_weights: K weights of the classes in the loss; None is 1 each.
+        validation_starts: Shape (n + 1,), where the windows of each validation row begin; None is one each.
 
     Attributes:
         monitor_key: The key under which that metric is logged, such as ``val/macro_f1``.
@@ -243,6 +244,7 @@ class TextClassifier(pl.LightningModule):
         total_steps: int,
         monitor: Choice = MACRO_F1,
         class_weights: tuple[float, ...] | None = None,
+        validation_starts: np.ndarray[Any, np.dtype[np.int64]] | None = None,
     ) -> None:
         super().__init__()
         self._loss: Any = resolve_target(recipe.loss, "model.loss") if "." in recipe.loss else recipe.loss
@@ -258,9 +260,23 @@ class TextClassifier(pl.LightningModule):
         # In a list, so that it is no submodule and stays on the CPU: every process counts the gathered rows there.
         self._counts = [MulticlassConfusionMatrix(len(class_names), sync_on_compute=False)]
         self._validation_labels = validation_labels
+        self._starts = np.arange(len(validation_labels) + 1) if validation_starts is None else validation_starts
         self._seed = seed
         self._average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
         self._answers: list[tuple[Tensor, Tensor]] = []
+        self._own_step = self._own_optimizers = False
+        if isinstance(network, pl.LightningModule):
+            self._own_step = type(network).training_step is not pl.LightningModule.training_step
+            self._own_optimizers = type(network).configure_optimizers is not pl.LightningModule.configure_optimizers
+            self.automatic_optimization = network.automatic_optimization
+            network.log, network.log_dict = self.log, self.log_dict  # type: ignore[method-assign]
+        ignored = class_weights or recipe.loss != "cross_entropy" or recipe.label_smoothing
+        if self._own_step and (ignored or recipe.long_texts == "windows"):
+            raise ConfigError(
+                f"{type(network).__name__} has a training_step of its own, which knows nothing of model.loss, "
+                "model.label_smoothing, model.class_weight and windows.",
+                fix="leave them out, or leave out its training_step",
+            )
         # Not a registered submodule: checkpoints keep the plain network's names.
         object.__setattr__(self, "_compiled", torch.compile(network, dynamic=True) if recipe.compile else network)
 
@@ -294,7 +310,13 @@ class TextClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this process's part of the whole batch's mean loss, shape (): the recipe's, or distillation's."""
+        if self._own_step:
+            step: Any = self.network.training_step(batch, batch_idx)  # type: ignore[operator]
+            own: Tensor = step["loss"] if isinstance(step, Mapping) else step
+            return own
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
+        if (windows := batch.get("windows")) is not None:
+            logits = torch.segment_reduce(logits, self.recipe.window_pooling, lengths=windows, axis=0)
         smoothing = self.recipe.label_smoothing
         if "soft" in batch:
             loss = distillation_loss(
@@ -350,11 +372,12 @@ class TextClassifier(pl.LightningModule):
         logits = torch.cat([x for _, x in self._answers]) if self._answers else torch.zeros((0, n_classes))
         gathered = self._gather(rows.numpy(), logits.numpy())
         n = sum(len(r) for r, _ in gathered)
-        everything = np.full((len(self._validation_labels), n_classes), np.nan, dtype=np.float32)
+        everything = np.full((self._starts[-1], n_classes), np.nan, dtype=np.float32)
         for some, values in gathered:
             everything[some] = values
+        assert n == int((~np.isnan(everything[:, 0])).sum()), "a validation row was answered twice"
+        everything = pool_pieces(everything, self._starts, self.recipe.window_pooling)
         seen = ~np.isnan(everything[:, 0])
-        assert n == int(seen.sum()), "a validation row was answered twice"
         self.validation_logits = everything if bool(seen.all()) else None
         labels, answers = self._validation_labels[seen], predictions_of(everything[seen])
         counts = self._counts[0]
@@ -379,6 +402,8 @@ class TextClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule over all steps of the run."""
+        if self._own_optimizers:
+            return self.network.configure_optimizers()  # type: ignore[operator]
         self._freeze()
         recipe = self.recipe
         later = isinstance(recipe, EncoderRecipe) and recipe.unfreeze_at_epoch is not None

@@ -325,7 +325,7 @@ class Throughput(pl.Callback):
         """Add up a step, and log where a point is due."""
         mask = batch["attention_mask"]
         world = trainer.world_size
-        self._window["samples"] += mask.shape[0] * world
+        self._window["samples"] += len(batch["labels"]) * world
         self._window["padded"] += mask.numel() * world
         self._window["tokens"] += int(batch["tokens"]) * world
         self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)

@@ -86,6 +86,7 @@ class LightningRunner:
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
         self._own = own_metrics(checked.run.evaluation.metrics)
+        self._callbacks, self._logger = checked.run.callbacks, checked.run.logger
         self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
@@ -117,10 +118,16 @@ class LightningRunner:
                 self._corpus = CorpusTokens(texts, tokenizer, self._cache_dir, progress=self._progress)
             frame = frame_of(tokenizer)
             train_rows, validation_rows = (
-                EncodedRows(self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.longest)
+                EncodedRows(
+                    self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.longest,
+                    long_texts=self._recipe.long_texts,
+                )
                 for rows in (splits.train, splits.validation)
-            )
-            train_rows = replace(train_rows, soft=self._soft)
+            )  # fmt: skip
+            # A text of many windows must not fill the memory, which holds what its gradients need.
+            budget = self._settings.token_budget
+            most = None if budget is None else budget // self._recipe.longest
+            train_rows = replace(train_rows, soft=self._soft, most=most)
         job = Job(
             recipe=self._recipe,
             settings=self._settings,
@@ -133,6 +140,8 @@ class LightningRunner:
             seed=self._seed,
             monitor=find_objective(self._primary, splits.class_names, self._own),
             class_weights=None if weights is None else tuple(weights.tolist()),
+            callbacks=tuple(self._callbacks),
+            logger=self._logger if self._folder is not None else None,
         )
         check_job(job)
         with checkpoints.opened(resume=self._resume):
@@ -206,6 +215,8 @@ class LightningRunner:
             job.hardware.precision,
             self._settings.evaluation_batch_size,
             self._settings.token_budget,
+            self._recipe.long_texts,
+            self._recipe.window_pooling,
         )
 
     def predict(self, texts: Sequence[str]) -> Predictions:

@@ -33,6 +33,19 @@ def check_ready(checked: CheckedConfig) -> None:
     model = getattr(model, "student", model)
     if isinstance(model, PretrainedEncoder):
         locate(model)
+    if (run.callbacks or run.logger) and run.model.family != "transformer":
+        raise ConfigError(
+            f"callbacks= and logger= follow the training of a network, and model={run.model.name} is none.",
+            fix="leave them out; MLflow has every run's metrics (tracking=mlflow)",
+        )
+    if run.callbacks or run.logger:
+        from agnews_exp.runners.training import build_part, part_class
+
+        known = {"monitor": run.evaluation.primary, "mode": "max", "swa_lrs": 1.0}
+        for one in run.callbacks:
+            build_part(one, "callbacks", known)
+        if run.logger:
+            part_class(run.logger, "loggers")
     metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics)).metric
     if metric.of == "probabilities" and run.model.family == "classical" and not offers(model, "predict_proba"):
         raise ConfigError(
