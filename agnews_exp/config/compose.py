@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path
+from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path, weights_name
 from agnews_exp.core.suggestions import Known, suggest, suggest_choice
 from agnews_exp.core.text import shortened
 
@@ -43,6 +43,7 @@ def register() -> None:
     OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
     OmegaConf.register_resolver("agnews.command", run_command, replace=True)
     OmegaConf.register_resolver("agnews.stem", file_stem, replace=True)
+    OmegaConf.register_resolver("agnews.weights", weights_name, replace=True)
     OmegaConf.register_resolver("agnews.run_id", new_run_id, replace=True, use_cache=True)
     # Hydra closes every mapping against unknown keys; tags are the user's own, so theirs stays open.
     store = ConfigStore.instance()

@@ -52,6 +52,12 @@ def file_stem(path: str | None, otherwise: str) -> str:
     return visible(Path(name).stem)[:100] or otherwise
 
 
+def weights_name(hub: str | None, folder: str | None, otherwise: str) -> str:
+    """Return a pretrained model's own name (``ModernBERT-base`` of ``answerdotai/ModernBERT-base@main``)."""
+    place = Path(folder).expanduser().resolve().name if folder else str(hub or "").partition("@")[0].rpartition("/")[2]
+    return visible(place)[:100] or otherwise
+
+
 CHECKPOINTS, RESUME_FILE, CHECKPOINT_LOCK = "checkpoints", "resume.json", ".lock"
 """Inside a run folder: the folder of an unfinished training, and in it the file that names its run and the lock of
 the process at work."""

@@ -108,7 +108,7 @@ class Recipe:
         learning_rate: Peak of the schedule, for the classifier and the top layer.
         weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
         warmup_ratio: Share of all optimiser steps with a rising learning rate.
-        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight; both are torch's.
+        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight, both torch's; or ``lion``.
         schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``; or one of transformers' own:
             ``inverse_sqrt``, or ``warmup_stable_decay``, which falls to 0 in the last fifth.
         loss: ``cross_entropy``, ``focal``, or the dotted path of a function of your own: logits (n, K) and labels (n,)
@@ -127,7 +127,7 @@ class Recipe:
     learning_rate: Rate = 5e-5
     weight_decay: NonNegative = 0.01
     warmup_ratio: Share = 0.06
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    optimizer: Literal["adamw", "adafactor", "lion"] = "adamw"
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"] = "linear"
     loss: str = "cross_entropy"
     focal_gamma: NonNegative = 2.0

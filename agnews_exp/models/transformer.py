@@ -181,6 +181,45 @@ def distillation_loss(
     return (share * taught + (1.0 - share) * labelled).sum()
 
 
+class NonFiniteLoss(ConfigError):
+    """A training step whose loss is no number: nothing is learned from it, nor after it."""
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of a momentum (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2).
+
+    A weight moves by ``lr (sign(b1 m + (1 - b1) g) + decay w)``, then ``m = b2 m + (1 - b2) g``.
+
+    Args:
+        groups: Parameters with their rates and decays.
+        betas: b1 and b2.
+    """
+
+    def __init__(self, groups: Any, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        super().__init__(groups, {"lr": 1e-4, "weight_decay": 0.0, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move all parameters that have a gradient; returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
+                update = torch.lerp(weight.grad, momentum, first).sign_()
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+                momentum.lerp_(weight.grad, 1 - second)
+        return loss
+
+
 _STEPS = 1 << 16
 
 
@@ -254,6 +293,7 @@ class TextClassifier(pl.LightningModule):
         self.class_names = class_names
         self.validation_logits: np.ndarray[Any, np.dtype[np.float32]] | None = None
         self.batch_shape: tuple[int, int] | None = None
+        self._latest: tuple[Tensor, int, int, tuple[int, int] | None] | None = None
         self.total_steps = total_steps
         self.monitor_key = monitor.stored_as("val", class_names)
         self._watched = {choice.stored_as("val", class_names): choice for choice in (*_WATCHED, monitor)}
@@ -305,6 +345,7 @@ class TextClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this step's dropout."""
+        self._check_loss()
         self.batch_shape = (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
@@ -313,7 +354,7 @@ class TextClassifier(pl.LightningModule):
         if self._own_step:
             step: Any = self.network.training_step(batch, batch_idx)  # type: ignore[operator]
             own: Tensor = step["loss"] if isinstance(step, Mapping) else step
-            return own
+            return self._watched_loss(own, batch_idx)
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
         if (windows := batch.get("windows")) is not None:
             logits = torch.segment_reduce(logits, self.recipe.window_pooling, lengths=windows, axis=0)
@@ -328,8 +369,31 @@ class TextClassifier(pl.LightningModule):
             loss = classification_loss(
                 logits, batch["labels"], self._loss, weights=weights, label_smoothing=smoothing, gamma=gamma
             )
-        weighted: Tensor = loss * batch["weight"]
-        return weighted
+        return self._watched_loss(loss * batch["weight"], batch_idx)
+
+    def _watched_loss(self, loss: Tensor, batch_idx: int) -> Tensor:
+        self._latest = (loss.detach(), self.current_epoch + 1, batch_idx + 1, self.batch_shape)
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+            self._check_loss()
+        return loss
+
+    def _check_loss(self) -> None:
+        """Refuse to go on after a loss that is no number.
+
+        A GPU is asked when the next step begins, so that it need not wait for us; of several processes all learn of it.
+        """
+        if self._latest is None:
+            return
+        loss, epoch, number, shape = self._latest
+        self._latest = None
+        if self.trainer.world_size > 1:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="sum")
+        if not torch.isfinite(loss).all():
+            what = f"{shape[0]} texts x {shape[1]} tokens" if shape else "its texts"
+            raise NonFiniteLoss(
+                f"The loss is {float(loss)} in epoch {epoch}, batch {number} ({what}).",
+                fix=f"model.learning_rate={self.recipe.learning_rate / 10:g}, or trainer.precision=32",
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Make an optimiser step and update the averaged weights (here, because checkpoints are saved right after)."""
@@ -354,6 +418,7 @@ class TextClassifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Put the averaged weights, where there are some, into the network for the validation."""
+        self._check_loss()
         self._answers = []
         if self._average is not None and not self.trainer.sanity_checking:
             self._average.swap(self.network)
@@ -411,6 +476,8 @@ class TextClassifier(pl.LightningModule):
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adafactor":
             optimizer = torch.optim.Adafactor(groups)
+        elif recipe.optimizer == "lion":
+            optimizer = Lion(groups)
         else:
             # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
             fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"

@@ -29,11 +29,22 @@ from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.encoders import load_tokenizer, merge_adapters, settled
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
+from agnews_exp.models.transformer import NonFiniteLoss
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.rows import class_weights
-from agnews_exp.runners.training import Job, Listeners, check_job, explain_memory, new_network, train
+from agnews_exp.runners.training import (
+    Job,
+    Listeners,
+    calmer,
+    changed,
+    check_job,
+    explain_memory,
+    fitting_batch_size,
+    new_network,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +65,9 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
     recipe = getattr(recipe, "student", recipe)
     hardware = choose_hardware(checked.run.trainer, large=recipe.large)
     found: dict[str, Any] = {"precision": hardware.precision}
+    if checked.run.trainer.batch_size == "auto" and hardware.accelerator == "cuda":
+        device = torch.cuda.get_device_properties(hardware.device())
+        found["memory"] = f"{hardware.world_size} x {device.name}, {device.total_memory >> 30} GiB"
     if hardware.world_size > 1 and recipe.has_dropout:
         found["processes"] = hardware.world_size
     return found
@@ -143,17 +157,38 @@ class LightningRunner:
             callbacks=tuple(self._callbacks),
             logger=self._logger if self._folder is not None else None,
         )
+        if self._settings.batch_size == "auto":
+            size = fitting_batch_size(job)
+            log.info("trainer.batch_size=auto: %d rows a batch", size)
+            job = replace(job, settings=self._settings.model_copy(update={"batch_size": size}))
         check_job(job)
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
+            changes = checkpoints.changes()
+            job = changed(job, changes)
             if summary is None:
                 n = hardware.world_size
                 on = hardware.accelerator if n == 1 else f"{n} x {hardware.accelerator}"
-                with self._stage(stages, "fit", f"training {self._name} on {on}, {hardware.precision}"):
-                    summary = self._train(job, stages)
+                with self._stage(stages, "fit", f"training {self._name} on {on}, {job.hardware.precision}"):
+                    try:
+                        summary = self._train(job, stages)
+                    except NonFiniteLoss as error:
+                        if changes:
+                            raise
+                        changes = {**calmer(job), "reason": error.message}
+                        log.warning("%s Training again from the start.", error.message)
+                        checkpoints.begin_again(changes)
+                        job = changed(job, changes)
+                        summary = self._train(job, stages)
+                if self._settings.batch_size == "auto":
+                    summary = {**summary, "batch_size": float(job.settings.batch_size)}
                 checkpoints.finish(summary)
+            self._recipe = job.recipe
             self._predictor = self._best_predictor(job, splits.validation.texts)
-        return FitSummary(dict(summary), [])
+        notes = []
+        if reason := changes.pop("reason", None):
+            notes = [f"{reason} Trained again from the start with {', '.join(f'{k}={v}' for k, v in changes.items())}."]
+        return FitSummary(dict(summary), notes)
 
     def _tokens(self, texts: Sequence[str], tokenizer: Any) -> TokenTable:
         if len(texts) <= _FEW:

@@ -85,7 +85,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
         make_folds(splits, checked.run.split.name, evaluation.folds, checked.run.split_seed)
-    if checked.run.model.family == "transformer":
+    if checked.run.model.family == "transformer" and settings.batch_size != "auto":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens
         if budget is None or (isinstance(longest, int) and settings.batch_size * longest <= budget):

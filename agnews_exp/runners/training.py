@@ -11,10 +11,11 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -28,6 +29,7 @@ from agnews_exp.data.batching import BatchPlan, derive_seed, evaluation_batches
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.evaluation.metrics import Choice
 from agnews_exp.models.encoders import build_network, choose_attention, pack_encoder
+from agnews_exp.models.inference import AUTOCAST
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import MACRO_F1, TextClassifier, use_fast_dropout
 from agnews_exp.runners.callbacks import (
@@ -266,8 +268,69 @@ def build_part(part: str | Mapping[str, Any], kind: Literal["callbacks", "logger
         raise ConfigError(f"{key}: {found.__name__} refuses its arguments: {first_line(error)}") from error
 
 
+def calmer(job: Job) -> dict[str, Any]:
+    """Return what a second try changes after a loss that was no number: 32-bit floats, or a tenth of the rate."""
+    if job.hardware.precision != "32-true":
+        return {"precision": "32-true"}
+    return {"learning_rate": job.recipe.learning_rate / 10}
+
+
+def changed(job: Job, changes: Mapping[str, Any]) -> Job:
+    """Return a job with the values of :func:`calmer`."""
+    if "precision" in changes:
+        job = replace(job, hardware=replace(job.hardware, precision=changes["precision"]))
+    if "learning_rate" in changes:
+        job = replace(job, recipe=replace(job.recipe, learning_rate=changes["learning_rate"]))
+    return job
+
+
+CPU_BATCH, LARGEST_BATCH = 32, 1024
+
+
+def fitting_batch_size(job: Job) -> int:
+    """Return the rows of a batch for ``trainer.batch_size=auto``.
+
+    On a GPU the largest power of two with which a step of the longest rows fits, at most 1,024 and a twentieth of the
+    rows, over all processes; on a CPU, which is no faster with more, 32.
+    """
+    most = min(LARGEST_BATCH, len(job.train) // 20)
+    if job.hardware.accelerator == "cpu":
+        return max(1, min(CPU_BATCH, most))
+    device, order = job.hardware.device(), np.argsort(-job.train.lengths, kind="stable")
+    network = new_network(job).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
+    kind = AUTOCAST.get(job.hardware.precision)
+
+    def fits(rows: int) -> bool:
+        try:
+            batch = job.train.batch(order[: -(-rows // job.hardware.world_size)])
+            with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
+                logits = network(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+            logits.float().square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        except torch.OutOfMemoryError:
+            return False
+        return True
+
+    size = largest_that_fits(fits, most)
+    network.cpu()
+    optimizer.state.clear()
+    torch.cuda.empty_cache()
+    return size
+
+
+def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest power of two up to ``most`` that fits, at least 1, and asks of nothing larger than it must."""
+    size = 1
+    while 2 * size <= most and fits(2 * size):
+        size *= 2
+    return size
+
+
 def _plan(job: Job) -> BatchPlan:
     s = job.settings
+    assert s.batch_size != "auto", "the runner has chosen a number"
     return BatchPlan(s.batch_size, s.token_budget, s.group_by_length, job.seed, epochs=s.max_epochs)
 
 
@@ -393,7 +456,7 @@ def explain_memory(error: BaseException, settings: TrainerConfig, shape: Sequenc
         return None
     tried = f"trainer.batch_size={settings.batch_size}"
     batch = f" (a batch of {shape[0]} texts x {shape[1]} tokens)" if shape else ""
-    half = max(1, settings.batch_size // 2)
+    half = max(1, int(settings.batch_size) // 2) if settings.batch_size != "auto" else 16
     return ConfigError(
         f"{tried}: memory ran out{batch}: {first_line(error)[:200]}",
         fix=f"trainer.batch_size={half} trainer.accumulate_grad_batches={2 * settings.accumulate_grad_batches} "

@@ -105,7 +105,8 @@ def test_windows_read_the_middle_of_texts_of_2000_tokens_which_truncation_and_he
     run, _ = start_project(
         "data=csv", f"data.train_file={tmp_path}/train.csv", f"data.test_file={tmp_path}/test.csv", "trainer=cpu",
         "tracking=none", "evaluation.latency_repeats=0", "model=tiny", "model.dim=16", "model.hidden_dim=32",
-        "model.vocabulary=400", "model.max_length=128", "model.n_layers=1", "trainer.max_epochs=3",
+        "model.vocabulary=400", "model.max_length=128", "model.n_layers=1", "model.dropout=0", "model.pooling=mean",
+        "trainer.max_epochs=2",
         "trainer.batch_size=4", "model.learning_rate=0.01", "trainer.n_jobs=1",
     )  # fmt: skip
     scores = {}
@@ -129,25 +130,25 @@ def test_an_exported_network_reads_long_texts_as_the_saved_one(tmp_path):
     from agnews_exp.models.onnx_model import GRAPH, load_onnx, save_check, save_onnx, write_graph
     from agnews_exp.models.recipes import ScratchEncoder
 
-    sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "vocabulary": 300, "max_length": 16}
+    sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "vocabulary": 300, "max_length": 32}
     recipe = ScratchEncoder(**sizes, long_texts="windows", window_pooling="max")
     texts = ["the bank raised its rates again " * 20, "goal", "a new chip doubles the speed of phones " * 9]
     tokenizer = load_tokenizer(recipe, texts)
     torch.manual_seed(0)
     network = build_network(recipe, tokenizer, ("a", "b", "c"))
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
+        for parameter in network.parameters():
             parameter.mul_(30 if parameter.ndim > 1 else 1)
     device = torch.device("cpu")
-    kept = TextPredictor(network, tokenizer, ("a", "b", "c"), 16, device, long_texts="windows", window_pooling="max")
+    kept = TextPredictor(network, tokenizer, ("a", "b", "c"), 32, device, long_texts="windows", window_pooling="max")
     save_predictor(kept, recipe, tmp_path / "model")
     expected = kept.predict(texts).probabilities
     np.testing.assert_allclose(load_model(tmp_path / "model").predict(texts).probabilities, expected, atol=1e-6)
-    first = TextPredictor(network, tokenizer, ("a", "b", "c"), 16, device).predict(texts).probabilities
+    first = TextPredictor(network, tokenizer, ("a", "b", "c"), 32, device).predict(texts).probabilities
     assert np.abs(first - expected).max() > 1e-4
     folder = tmp_path / "onnx"
     folder.mkdir()
     write_graph(load_model(tmp_path / "model"), folder / GRAPH)
-    save_onnx(folder, tmp_path / "model", tokenizer, ("a", "b", "c"), max_length=16, precision="float32")
+    save_onnx(folder, tmp_path / "model", tokenizer, ("a", "b", "c"), max_length=32, precision="float32")
     save_check(folder, texts)
     np.testing.assert_allclose(load_onnx(folder).predict(texts).probabilities, expected, atol=1e-4)
