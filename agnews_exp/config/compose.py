@@ -56,8 +56,8 @@ def register() -> None:
 
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
-_USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
-"""Choices that are named first where several would bring a key."""
+_USUAL = ("csv", "linear_svc", "distilbert", "word_tfidf", "auto")
+"""Choices that are named first, in this order, where several would bring a key."""
 _NOT_CHOICES = (
     "eda",
     "experiment",
@@ -73,11 +73,8 @@ def compose_config(
 ) -> DictConfig:
     """Compose the configuration as ``run.py`` would.
 
-    Args:
-        overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders, searched after that one, as Hydra does with ``--config-dir``.
-        hydra_node: Whether to keep Hydra's own settings under ``hydra``.
+    Further folders (``extra``) are searched after ``folder``, the project's conf/ by default, as Hydra does with
+    ``--config-dir``; ``hydra_node`` keeps Hydra's own settings under ``hydra``.
 
     Raises:
         ConfigError: An override is malformed or names an unknown choice or key.
@@ -139,11 +136,7 @@ def quoted(text: str) -> str:
 
 
 def extra_folders(words: Sequence[str]) -> list[Path]:
-    """Return the folders that a command line names with ``--config-dir`` (or ``-cd``).
-
-    Args:
-        words: The command's words, in any of the forms that Hydra takes.
-    """
+    """Return the folders that a command line names with ``--config-dir`` (or ``-cd``)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[])
     try:
@@ -160,12 +153,7 @@ def extra_folders(words: Sequence[str]) -> list[Path]:
 
 
 def list_groups(folder: Path | None = None, extra: Sequence[Path] = ()) -> dict[str, list[str]]:
-    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``.
-
-    Args:
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``."""
     groups: dict[str, set[str]] = {}
     for root in (folder or config_folder(), *extra):
         for path in root.rglob("*.yaml"):
@@ -252,13 +240,7 @@ def _explain_choice(
 
 
 def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> None:
-    """Refuse a list of choices of one group, such as ``model=[a,b]``, which Hydra would lay one over the other.
-
-    Args:
-        words: Overrides.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+    """Refuse a list of choices of one group, such as ``model=[a,b]``, which Hydra would lay one over the other."""
     lists = {word.partition("=")[0]: word for word in words if re.match(r"\w+=\[", word)}
     for group in lists.keys() & (list_groups(folder, extra).keys() - {"experiment"}) if lists else ():
         choices = re.sub(r"[\[\]\s'\"]", "", lists[group].partition("=")[2])
@@ -270,11 +252,7 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
 
 
 def refuse_saved(config: Any) -> None:
-    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
-
-    Args:
-        config: Hydra's own node of a composed configuration.
-    """
+    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead."""
     for source in config.runtime.config_sources:
         folder = Path(source.path)
         if (
@@ -371,20 +349,24 @@ def _explain_key(
     where = f"key in {'.'.join(walked)}" if walked else "key or group"
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     listed = ", ".join(sorted(names))
+    if len(walked) == 1 and (knowing := _choices_with(walked[0], word, groups, [folder or config_folder(), *extra])):
+        hint = f" These {walked[0]}s have it: {', '.join(knowing)}."
     return ConfigError(
         f"Unknown {where}: '{shortened(word)}'.{hint}\n  allowed: {listed}",
         fix=found[0] if found else None,
     )
 
 
-def known_overrides(config: DictConfig, folder: Path | None = None, extra: Sequence[Path] = ()) -> Known:
-    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring.
+def _choices_with(group: str, key: str, groups: Mapping[str, Sequence[str]], roots: Sequence[Path]) -> list[str]:
+    """Return the choices of a group whose files, or those they begin with, have a key."""
+    if group in _NOT_CHOICES:
+        return []
+    places = [(name, root / group / f"{name}.yaml") for name in groups.get(group, ()) for root in roots]
+    return [name for name, path in places if path.is_file() and key in _keys_in(path, path.stat().st_mtime_ns)]
 
-    Args:
-        config: The configuration.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+
+def known_overrides(config: DictConfig, folder: Path | None = None, extra: Sequence[Path] = ()) -> Known:
+    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring."""
     groups = list_groups(folder, extra)
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
@@ -394,7 +376,7 @@ def known_overrides(config: DictConfig, folder: Path | None = None, extra: Seque
     brings: dict[str, str] = {}
     for root in (folder or config_folder(), *extra):
         for group, names in groups.items():
-            for name in sorted(names, key=lambda name: (name not in _USUAL, name)):
+            for name in sorted(names, key=lambda name: (_USUAL.index(name) if name in _USUAL else 9, name)):
                 path = root / group / f"{name}.yaml"
                 if "/" in group or not path.is_file() or group in _NOT_CHOICES:
                     continue

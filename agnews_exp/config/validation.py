@@ -21,6 +21,7 @@ from agnews_exp.config.targets import (
     validated,
 )
 from agnews_exp.core.errors import ConfigError, refuse_password, unknown_name
+from agnews_exp.core.paths import check_file_name
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),
@@ -35,18 +36,13 @@ OF_A_NETWORK = ("vocabulary", "n_classes", "pad_id")
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A configuration that has passed every check.
+    """A configuration that has passed every check."""
 
-    Attributes:
-        run: The typed view (``RunConfig``).
-        plain: The same as resolved plain dicts with the values as they were validated, not as they were typed; they are
-            stored, logged and hashed.
-        seeded: Keys whose values follow ``seed``, such as ``model.random_state``.
-    """
-
-    run: Any
+    run: Any  # the typed view (``RunConfig``)
+    # The same as resolved plain dicts with the values as they were validated, not as they were typed; they are stored,
+    # logged and hashed.
     plain: dict[str, Any]
-    seeded: frozenset[str] = frozenset()
+    seeded: frozenset[str] = frozenset()  # keys whose values follow ``seed``, such as ``model.random_state``
 
     def component(self, group: str) -> dict[str, Any]:
         """Return a group's ``_target_`` with its arguments, without the framework's own keys.
@@ -239,6 +235,9 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     blocks = {name: build(block, f"features.blocks.{name}")[1] for name, block in features["blocks"].items()}
     steps = {step: build(features[step], f"features.{step}")[1] for step in ("select", "reduce", "scale")}
     found["features"] = {"blocks": blocks, **steps}
+    names = [str(name) for name in checked.plain["evaluation"]["analyses"]]
+    for number, name in enumerate(names):
+        check_file_name("evaluation.analyses", name, names[:number])
     analyses = {
         name: component if component is None else check_analysis(name, component)
         for name, component in checked.plain["evaluation"]["analyses"].items()

@@ -40,19 +40,12 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Number and size of a cache's entries.
+    """Number and size of a cache's entries."""
 
-    Attributes:
-        folder: The cache's folder.
-        entries: Number of entries.
-        size: Bytes of all entries.
-        by_kind: (entries, bytes) of each kind.
-    """
-
-    folder: Path
-    entries: int
-    size: int
-    by_kind: dict[str, tuple[int, int]]
+    folder: Path  # the cache's folder
+    entries: int  # number of entries
+    size: int  # bytes of all entries
+    by_kind: dict[str, tuple[int, int]]  # (entries, bytes) of each kind
 
 
 def cache_key(*parts: str | bytes | int | float | bool | None) -> str:
@@ -84,12 +77,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 class ArrayCache:
-    """A folder of cached arrays with a limit on its size.
-
-    Args:
-        folder: Where entries lie; created when the first one is stored.
-        size_limit: Bytes that may be held; beyond, the entries used longest ago are removed.
-    """
+    """A folder of cached arrays; beyond ``size_limit`` bytes the entries used longest ago are removed."""
 
     def __init__(self, folder: Path, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self.folder = Path(folder)
@@ -120,11 +108,10 @@ class ArrayCache:
         return arrays
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
-        """Store arrays, of any shape and dtype without objects, under a key.
+        """Store arrays, of any shape and dtype without objects, under a key; return whether the cache has them now.
 
-        Returns:
-            Whether the entry is in the cache now. It is not when it alone exceeds the size limit or when the disk
-            refuses it; a cache is a convenience, so that is a log line and not an error.
+        It is not when it alone exceeds the size limit or when the disk refuses it; a cache is a convenience, so that is
+        a log line and not an error.
         """
         size = sum(array.nbytes for array in arrays.values())
         if size > self.size_limit:
@@ -250,11 +237,7 @@ def cache_info(cache_dir: Path) -> CacheInfo:
 
 
 def cache_clear(cache_dir: Path) -> CacheInfo:
-    """Remove all entries, and the drafts that interrupted jobs left behind.
-
-    Returns:
-        Number and size of the entries before.
-    """
+    """Remove all entries, and drafts that interrupted jobs left; return number and size of the entries before."""
     before = cache_info(cache_dir)
     for place, _, _ in _entries(Path(cache_dir)):
         _remove(place)

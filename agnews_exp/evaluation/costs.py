@@ -58,17 +58,11 @@ def cost_matrix(costs: Costs, class_names: Sequence[str]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A rule that turns probabilities into answers.
+    """A rule that turns probabilities into answers."""
 
-    Attributes:
-        rule: ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``.
-        costs: Shape (K, K), true classes down, answers across.
-        threshold: With two classes, the probability of the second one from which on it is answered.
-    """
-
-    rule: str
-    costs: FloatArray
-    threshold: float | None = None
+    rule: str  # ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``
+    costs: FloatArray  # shape (K, K), true classes down, answers across
+    threshold: float | None = None  # with two classes, the probability of the second one from which on it is answered
 
     def answers(self, given: Predictions) -> NDArray[np.int64]:
         """Return the answers, shape (n,), class indices; of equal costs the first class."""
@@ -114,12 +108,6 @@ def judge_costs(
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """Return the rule that the validation rows choose, and its mean cost a row beside that of the usual answers.
-
-    Args:
-        costs: As configured.
-        labels: True classes by split, shape (n,) each; ``val`` chooses.
-        answers: The model's answers by split.
-        class_names: All K classes.
 
     Returns:
         The rule, the matrix, and by split ``default``, ``chosen`` and ``difference`` (chosen less default), each with

@@ -18,28 +18,18 @@ MAX_ELEMENTS = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve(Result):
-    """Forecasts and outcomes by bin: the data of a reliability diagram and of a confidence histogram.
+    """Forecasts and outcomes by bin: the data of a reliability diagram and of a confidence histogram."""
 
-    Attributes:
-        lower: Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower
-            edge). Empty bins stay, with NaN means.
-        upper: Shape (B,), upper edges.
-        count: Shape (B,), forecasts in the bin.
-        hits: Shape (B,), how many of them came true (items predicted right, for confidences).
-        mean_forecast: Shape (B,), mean forecast.
-        frequency: Shape (B,), ``hits / count`` (accuracy, for confidences).
-        frequency_low: Shape (B,), lower end of its 95 % Wilson interval.
-        frequency_high: Shape (B,), upper end.
-    """
-
+    # Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower edge). Empty
+    # bins stay, with NaN means.
     lower: FloatArray
-    upper: FloatArray
-    count: NDArray[np.int64]
-    hits: NDArray[np.int64]
-    mean_forecast: FloatArray
-    frequency: FloatArray
-    frequency_low: FloatArray
-    frequency_high: FloatArray
+    upper: FloatArray  # shape (B,), upper edges
+    count: NDArray[np.int64]  # shape (B,), forecasts in the bin
+    hits: NDArray[np.int64]  # shape (B,), how many of them came true (items predicted right, for confidences)
+    mean_forecast: FloatArray  # shape (B,), mean forecast
+    frequency: FloatArray  # shape (B,), ``hits / count`` (accuracy, for confidences)
+    frequency_low: FloatArray  # shape (B,), lower end of its 95 % Wilson interval
+    frequency_high: FloatArray  # shape (B,), upper end
 
     @property
     def gaps(self) -> FloatArray:
@@ -119,12 +109,7 @@ def reliability_curve(
 
 
 def draw_hits(forecasts: ArrayLike, curve: ReliabilityCurve, simulations: int, seed: int) -> FloatArray:
-    """Draw outcomes with the forecast probabilities and count them by bin: what calibrated forecasts would show.
-
-    Returns:
-        Shape (S, B): for each of S simulations, at least 100, how many forecasts came true in each bin of
-        ``curve``.
-    """
+    """Return for each of S >= 100 simulated outcomes of the forecasts how many came true by bin, shape (S, B)."""
     if simulations < 100:
         raise DataError(f"simulations must be at least 100, got {simulations}")
     ordered = np.sort(np.asarray(forecasts, dtype=np.float64), kind="stable")

@@ -24,30 +24,21 @@ MOST_VALUES = 30
 
 @dataclass(frozen=True)
 class SliceScore(Result):
-    """The scores of the rows that have one value in a column.
+    """The scores of the rows that have one value in a column."""
 
-    Attributes:
-        column: The column.
-        value: The value.
-        rows: Number of rows.
-        accuracy: With ``accuracy_low`` and ``accuracy_high``, Wilson's 95 % interval.
-        macro_f1: Over the classes that occur in these rows or their answers, with ``macro_f1_low`` and
-            ``macro_f1_high``, the 95 % percentile bootstrap interval over rows.
-        difference: Accuracy less that of all other rows.
-        p_value: Fisher's exact test of that difference, Holm-adjusted over all slices of all columns.
-    """
-
-    column: str
-    value: str
-    rows: int
-    accuracy: float
+    column: str  # the column
+    value: str  # the value
+    rows: int  # number of rows
+    accuracy: float  # with ``accuracy_low`` and ``accuracy_high``, Wilson's 95 % interval
     accuracy_low: float
     accuracy_high: float
+    # Over the classes that occur in these rows or their answers, with ``macro_f1_low`` and ``macro_f1_high``, the 95 %
+    # percentile bootstrap interval over rows.
     macro_f1: float
     macro_f1_low: float
     macro_f1_high: float
-    difference: float
-    p_value: float
+    difference: float  # accuracy less that of all other rows
+    p_value: float  # Fisher's exact test of that difference, Holm-adjusted over all slices of all columns
 
 
 def grouped(values: Sequence[str]) -> NDArray[np.str_]:
@@ -61,13 +52,7 @@ def grouped(values: Sequence[str]) -> NDArray[np.str_]:
 def score_slices(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], columns: Mapping[str, Sequence[str]]
 ) -> list[SliceScore]:
-    """Return the scores of every value of every column, the lowest accuracy first.
-
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        columns: The n values of each column. One that has a single value makes no slices.
-    """
+    """Return the scores of every value of every column, the lowest accuracy first; a single value makes no slices."""
     from scipy.stats import fisher_exact
 
     right = labels == predicted
@@ -112,12 +97,7 @@ def judge_clusters(
 ) -> dict[str, Any]:
     """Return intervals over clusters of rows, and the share of rows whose cluster stands in training too.
 
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        clusters: The cluster of each row; rows without one (empty) are clusters of their own.
-        known: Clusters of the training rows.
-        class_names: All K classes.
+    ``known`` are the clusters of the training rows; rows without a cluster (empty) are clusters of their own.
 
     Returns:
         ``clusters``, their number; ``shared``, a share of rows; ``accuracy`` and ``macro_f1``, each with estimate, low

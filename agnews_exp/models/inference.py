@@ -36,41 +36,23 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true"
 
 @dataclass(eq=False)
 class TextPredictor:
-    """A network with its tokenizer.
+    """A network with its tokenizer."""
 
-    Attributes:
-        network: (input_ids, attention_mask) -> logits (n, K).
-        tokenizer: A fast tokenizer.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        device: Where the network computes.
-        precision: Lightning's name, such as ``bf16-mixed`` or ``32-true``.
-        batch_size: Texts in a batch at most.
-        token_budget: Texts times the longest text's tokens at most, or None.
-        long_texts: What becomes of longer texts.
-        window_pooling: The way from windows to their text.
-    """
-
-    network: nn.Module
-    tokenizer: Any
-    class_names: tuple[str, ...]
-    max_length: int
-    device: torch.device
-    precision: str = "32-true"
-    batch_size: int = 128
-    token_budget: int | None = None
-    long_texts: LongTexts = "truncate"
-    window_pooling: Pooling = "mean"
+    network: nn.Module  # (input_ids, attention_mask) -> logits (n, K)
+    tokenizer: Any  # a fast tokenizer
+    class_names: tuple[str, ...]  # K names
+    max_length: int  # tokens of a text at most
+    device: torch.device  # where the network computes
+    precision: str = "32-true"  # Lightning's name, such as ``bf16-mixed`` or ``32-true``
+    batch_size: int = 128  # texts in a batch at most
+    token_budget: int | None = None  # texts times the longest text's tokens at most, or None
+    long_texts: LongTexts = "truncate"  # what becomes of longer texts
+    window_pooling: Pooling = "mean"  # the way from windows to their text
 
     family: ClassVar[str] = "transformer"
 
     def predict(self, texts: Sequence[str], cache_dir: Path | None = None) -> Predictions:
-        """Answer texts; scores are logits, probabilities their softmax.
-
-        Args:
-            texts: n texts.
-            cache_dir: Folder of the token cache, or None.
-        """
+        """Answer texts; scores are logits, probabilities their softmax."""
         if cache_dir is None:
             return predictions_of(self.logits(encode_plain(texts, self._backend)))
         return predictions_of(self.logits(tokenize(texts, self.tokenizer, cache_dir)))
@@ -110,10 +92,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
     A network with its architecture's own head can be loaded by ``AutoModelForSequenceClassification.from_pretrained``
     too.
 
-    Args:
-        predictor: The network with its tokenizer; LoRA adapters must be merged.
-        recipe: The recipe that the network was built from.
-        folder: Created if needed.
+    LoRA adapters must be merged.
     """
     from safetensors.torch import save_file
 
@@ -139,12 +118,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
 
 
 def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
-    """Load what :func:`save_predictor` wrote; needs no network and no hub.
-
-    Args:
-        folder: The model folder.
-        device: A torch device, or ``auto`` for the first GPU if there is one.
-    """
+    """Load what :func:`save_predictor` wrote; needs no network and no hub."""
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 

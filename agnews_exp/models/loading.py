@@ -17,15 +17,10 @@ from agnews_exp.models.persistence import read_manifest
 
 @dataclass(frozen=True, eq=False)
 class ClassicalModel:
-    """A fitted scikit-learn pipeline.
+    """A fitted scikit-learn pipeline."""
 
-    Attributes:
-        pipeline: Steps ``features`` (absent where the model reads raw text) and ``model``.
-        class_names: K names.
-    """
-
-    pipeline: Any
-    class_names: tuple[str, ...]
+    pipeline: Any  # steps ``features`` (absent where the model reads raw text) and ``model``
+    class_names: tuple[str, ...]  # K names
 
     family: ClassVar[str] = "classical"
 
@@ -46,9 +41,7 @@ class ClassicalModel:
 def load_model(folder: Path, device: str = "auto") -> FittedModel:
     """Load a model folder of any family; its manifest is checked and nothing in it is executed.
 
-    Args:
-        folder: The model folder, such as ``<run>/model``.
-        device: For transformers: a torch device, or ``auto`` for the first GPU if there is one.
+    A ``device`` is for transformers: a torch device, or ``auto`` for the first GPU if there is one.
     """
     manifest = read_manifest(folder)
     if manifest["family"] == "transformer":

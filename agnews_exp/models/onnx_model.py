@@ -43,9 +43,7 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
 
     Attention, LayerNorm and GELU become one operator each where onnxruntime knows the architecture.
 
-    Args:
-        predictor: The network; it is left on the CPU, in evaluation mode, with plain attention.
-        path: The file.
+    The network is left on the CPU, in evaluation mode, with plain attention.
     """
     import torch
 
@@ -119,17 +117,11 @@ _WEIGHT_STEPS, _TABLE_STEPS = 63, 127
 
 
 def quantise(model: Any) -> int:
-    """Turn the products with constant matrices, and the embedding tables, of a graph into int8; in place.
+    """Turn the products with constant matrices and the embedding tables of a graph into int8; return how many.
 
     Weights: symmetric, 7 bits, a scale for each column. Activations: symmetric (uint8 around 128, which is what VNNI
     multiplies fastest), a scale for each row, found while the graph runs. Embedding tables: 8 bits, a scale for each
     row. Everything else (softmax, LayerNorm, GELU, attention weights) stays float32.
-
-    Args:
-        model: An ``onnx.ModelProto``.
-
-    Returns:
-        The number of products and tables that were turned.
     """
     from onnx import helper
 
@@ -153,11 +145,7 @@ def quantise(model: Any) -> int:
 
 
 class _Graph:
-    """A graph whose nodes are being replaced.
-
-    Args:
-        model: The ``onnx.ModelProto`` whose initialisers are read and added to.
-    """
+    """An ``onnx.ModelProto``'s graph whose nodes are being replaced."""
 
     def __init__(self, model: Any) -> None:
         self._graph = model.graph
@@ -276,29 +264,17 @@ more."""
 
 @dataclass(eq=False)
 class OnnxModel:
-    """An exported network with its tokenizer.
+    """An exported network with its tokenizer."""
 
-    Attributes:
-        session: An ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K).
-        backend: A ``tokenizers.Tokenizer`` that neither cuts nor pads.
-        frame: Its special tokens.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        precision: Of the products: ``float32`` or ``int8``.
-        batch_size: Texts in a batch at most.
-        long_texts: What becomes of longer texts.
-        window_pooling: The way from windows to their text.
-    """
-
-    session: Any
-    backend: Any
-    frame: Frame
-    class_names: tuple[str, ...]
-    max_length: int
-    precision: Precision = "float32"
-    batch_size: int = 32
-    long_texts: LongTexts = "truncate"
-    window_pooling: Pooling = "mean"
+    session: Any  # an ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K)
+    backend: Any  # a ``tokenizers.Tokenizer`` that neither cuts nor pads
+    frame: Frame  # its special tokens
+    class_names: tuple[str, ...]  # K names
+    max_length: int  # tokens of a text at most
+    precision: Precision = "float32"  # of the products: ``float32`` or ``int8``
+    batch_size: int = 32  # texts in a batch at most
+    long_texts: LongTexts = "truncate"  # what becomes of longer texts
+    window_pooling: Pooling = "mean"  # the way from windows to their text
 
     family: ClassVar[str] = FAMILY
 
@@ -320,16 +296,7 @@ class OnnxModel:
 def save_onnx(
     folder: Path, source: Path, tokenizer: Any, class_names: Sequence[str], *, max_length: int, precision: Precision
 ) -> None:
-    """Complete a model folder in which the graph lies already.
-
-    Args:
-        folder: Holds ``model.onnx``.
-        source: The model folder that was exported; its tokenizer and what else was added to it come along.
-        tokenizer: The source's, loaded.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        precision: Of the products.
-    """
+    """Complete a model folder in which the graph lies already with what the exported ``source`` has beside it."""
     shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
     manifest = read_manifest(source)
     own = {"config.json", "model.safetensors", TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"}
@@ -341,12 +308,7 @@ def save_onnx(
 
 
 def save_check(folder: Path, texts: Sequence[str]) -> None:
-    """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`.
-
-    Args:
-        folder: The folder that :func:`save_onnx` completed.
-        texts: At least one.
-    """
+    """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`."""
     rows = list(texts[:CHECK_ROWS])
     probabilities = _load(folder, read_manifest(folder, FAMILY)).predict(rows).probabilities
     assert probabilities is not None
@@ -399,7 +361,9 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
     try:
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        # From its bytes, not from its file: a graph could name other files, which no checksum guards, as its weights.
+        graph = (folder / GRAPH).read_bytes()
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         backend = Tokenizer.from_file(str(folder / TOKENIZER))
         stored = manifest["frame"]
         frame = Frame(tuple(stored["prefix"]), tuple(stored["suffix"]), int(stored["pad_id"]))

@@ -24,11 +24,8 @@ def make_runner(
 ) -> Runner:
     """Return the runner of the configured model's family.
 
-    Args:
-        checked: The checked configuration.
-        folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
-        fingerprint: The run's fingerprint.
-        sources: The finished runs that a cascade or a student builds on, by the key that names each.
+    Without a folder no checkpoints and curves are kept (folds); ``sources`` are the finished runs that a cascade or a
+    student builds on, by the key that names each.
     """
     family = checked.run.model.family
     if "teacher" in checked.plain["model"]:
@@ -54,11 +51,7 @@ def make_runner(
 
 
 def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
-    """Begin to compile the kernels of a classical run, which can be done while rows are read.
-
-    Returns:
-        A function that waits for them; it is called before anything is timed.
-    """
+    """Begin to compile the kernels of a classical run while rows are read; return a function that waits for them."""
     if checked.run.model.family != "classical":
         return lambda: None
     counters, models = ({str(path) for _, path in find_targets(checked.plain[g], g)} for g in ("features", "model"))

@@ -39,11 +39,7 @@ class Stages:
         return self._report is not None
 
     def report_intermediate(self, step: int, value: float) -> None:
-        """Tell a search how the run does so far.
-
-        Args:
-            step: Number of the epoch, fold or pass that has ended, from 0, each at most once.
-            value: The objective as it is now (a validation metric).
+        """Tell a search how the run does after epoch, fold or pass ``step`` (from 0, each at most once).
 
         Raises:
             Pruned: The search gives up on this run; let it pass.
@@ -78,15 +74,11 @@ class Stages:
 
 @dataclass(frozen=True)
 class FitSummary:
-    """Numbers and notes of a fit, beside its timings.
+    """Numbers and notes of a fit, beside its timings."""
 
-    Attributes:
-        metrics: Numbers to log, such as ``n_features`` or ``n_iterations``.
-        notes: Warnings worth keeping, such as a solver that did not converge.
-    """
-
+    # Numbers to log, such as ``n_features`` or ``n_iterations``.
     metrics: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # warnings worth keeping, such as a solver that did not converge
 
 
 class Runner(Protocol):

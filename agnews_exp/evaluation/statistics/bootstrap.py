@@ -120,12 +120,7 @@ class Cells:
         return max(1, min(resamples, MAX_ELEMENTS // max(len(self.counts), 3 * self.n_classes, self.n_classes**2)))
 
     def margins(self, weights: FloatArray, model: int) -> Margins:
-        """Return the class counts of one model when cell c holds ``weights[..., c]`` items.
-
-        Args:
-            weights: Shape (R, C).
-            model: Row of ``predictions``.
-        """
+        """Return the class counts of one model when cell c holds ``weights[..., c]`` items, shape (R, C)."""
         predicted = self.predictions[model]
         right = predicted == self.truth
         return Margins(
