@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from agnews_exp.config.compose import refuse_saved, refuse_several
+from agnews_exp.config.compose import name_model, refuse_saved, refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
 from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
@@ -72,6 +72,7 @@ def run(cfg: DictConfig) -> float:
             if hydra.mode == RunMode.RUN and not (path / record.STATUS).exists():
                 shutil.rmtree(path, ignore_errors=True)  # nothing has begun: Hydra's own files say nothing
             raise
+        name_model(cfg, hydra.runtime.choices)
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)
