@@ -25,12 +25,14 @@ class StoredAnswers:
         labels: Shape (n,), int64, true class indices.
         given: The model's answers for these rows.
         folds: Shape (n,), int64, the fold that held each row out; None but for the split ``cv``.
+        clusters: Shape (n,), int64, the group of each row; None without ``evaluation.cluster_column``.
     """
 
     row_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     given: Predictions
     folds: NDArray[np.int64] | None
+    clusters: NDArray[np.int64] | None = None
 
 
 def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, ordered: bool = True) -> StoredAnswers:
@@ -49,7 +51,10 @@ def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, orde
     names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" and len(rows) else [])]
     ids, labels, predicted, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
     given = Predictions(predicted, *(class_columns(rows, kind, class_names) for kind in ("score", "probability")))
-    return StoredAnswers(ids, labels, given, folds[0] if folds else None)
+    clusters = None
+    if len(rows) and "cluster" in rows.column_names and not rows["cluster"].null_count:
+        clusters = rows["cluster"].to_numpy().astype(np.int64)
+    return StoredAnswers(ids, labels, given, folds[0] if folds else None, clusters)
 
 
 def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[str, ...]) -> Predictions:

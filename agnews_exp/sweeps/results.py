@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import format_seconds
 from agnews_exp.core.paths import shown_path
@@ -412,6 +413,7 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     maximise = info.get("maximise") is not False
     searching = info.get("kind") == "search"
     table = markdown(rows, maximise=maximise)
+    table += "" if searching else _more_rows(folder, rows)
     artifacts = [folder.path / name for name in ("jobs.csv", "aggregate.csv", "aggregate.md", SWEEP)]
     write_jobs(artifacts[0], list(states), rows)
     write_aggregate(artifacts[1], rows)
@@ -446,6 +448,26 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
     said = [mixed] if len(sets) > 1 else []
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
+
+
+def _more_rows(folder: SweepFolder, rows: Sequence[JobRow]) -> str:
+    """Return what more training rows would bring, as Markdown; empty where too few shares of them were tried."""
+    from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS
+
+    if len({row.result.get("data_fraction") for row in rows}) < FEWEST_POINTS:
+        return ""
+    from agnews_exp.analyses.findings import to_markdown
+    from agnews_exp.report.systems import RunNames, StoredRun, make_systems
+    from agnews_exp.report.variations import more_rows
+
+    found = ((row, folder.run_of(row.state)) for row in rows)
+    runs = [StoredRun(run, row.result, str(row.state.num), RunNames(folder.path)) for row, run in found if run]
+    try:
+        tables = more_rows(make_systems(runs))
+    except (AgnewsError, OSError, ValueError, KeyError) as error:  # a record without what intervals need
+        log.warning("no power law is fitted: %s", first_line(error))
+        return ""
+    return f"\n\n{to_markdown(tables, level=3)}" if tables else ""
 
 
 def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
