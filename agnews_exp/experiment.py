@@ -44,19 +44,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a call: a run's record, new or from an earlier call.
+    """The result of a call: a run's record, new or from an earlier call."""
 
-    Attributes:
-        objective: The primary validation metric.
-        result: The content of result.json.
-        folder: Where the record lies.
-        skipped: True when an earlier run with the same fingerprint answered.
-    """
-
-    objective: float
-    result: Mapping[str, Any]
-    folder: Path
-    skipped: bool
+    objective: float  # the primary validation metric
+    result: Mapping[str, Any]  # the content of result.json
+    folder: Path  # where the record lies
+    skipped: bool  # whether an earlier run with the same fingerprint answered
     warning: str | None = None
 
 
@@ -97,11 +90,8 @@ Answers = Mapping[str, Predictions]
 def execute(cfg: DictConfig, path: Path, ask: Callable[[Splits, Stages], Answers] | None = None) -> Outcome:
     """Run one composed configuration in a run folder.
 
-    Args:
-        cfg: The composed config, without Hydra's own node.
-        path: The run folder.
-        ask: Gives the answers of a system that is not trained here (``model=answers``), which are then judged and
-            recorded as those of any model; None trains the model.
+    ``ask`` gives the answers of a system that is not trained here (``model=answers``), which are then judged and
+    recorded as those of any model.
 
     Raises:
         AgnewsError: Bad configuration or data, or storage that gave out; the folder's status says so too.
@@ -215,12 +205,7 @@ def _identified(
 
 
 def expected_fingerprint(checked: CheckedConfig, data_checksum: str) -> str:
-    """Return the fingerprint that a run of a configuration would have now.
-
-    Args:
-        checked: The configuration.
-        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum` of its data.
-    """
+    """Return the fingerprint that a run of a configuration on data of this checksum would have now."""
     return fingerprint(_identified(checked, source_runs(checked.plain)), data_checksum)
 
 
@@ -255,19 +240,12 @@ def _objective(result: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What is known of a model when it has answered.
+    """What is known of a model when it has answered."""
 
-    Attributes:
-        answers: Its answers by split.
-        metrics: Numbers of the fit, of folds, and of costs.
-        notes: Warnings worth keeping.
-        folds: The answers and scores of cross-validation, where there was one.
-    """
-
-    answers: Answers
-    metrics: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    folds: CrossValidation | None = None
+    answers: Answers  # its answers by split
+    metrics: dict[str, float] = field(default_factory=dict)  # numbers of the fit, of folds, and of costs
+    notes: list[str] = field(default_factory=list)  # warnings worth keeping
+    folds: CrossValidation | None = None  # the answers and scores of cross-validation, where there was one
 
     def checksum(self) -> str:
         """Return a hash of all answers."""

@@ -44,10 +44,8 @@ _TOLERANCE = 1e-3
 def same_rows(overrides: Sequence[str], like: str | None = None, name: str = "answers") -> DictConfig:
     """Compose the configuration whose rows are to be answered.
 
-    Args:
-        overrides: As for a run, such as ``data=csv data.train_file=my.csv``.
-        like: A finished run whose data and split are taken instead; None takes the latest where no data are named.
-        name: The rival's name in all tables.
+    Where no run is given and the overrides name no data, they are those of the latest run; ``name`` is the rival's in
+    all tables.
 
     Raises:
         ConfigError: An override is wrong, or there is no such run.
@@ -66,10 +64,6 @@ def same_rows(overrides: Sequence[str], like: str | None = None, name: str = "an
 def evaluate(config: DictConfig, ask: Callable[[Splits, Stages], Answers]) -> Outcome:
     """Judge answers as those of a trained model, and record them in a run folder of their own.
 
-    Args:
-        config: From :func:`same_rows`.
-        ask: Returns its answers for the validation and the test rows.
-
     Raises:
         AgnewsError: The configuration, the data or the answers are wrong.
     """
@@ -87,9 +81,7 @@ def questions(config: DictConfig) -> tuple[Splits, dict[str, TextRows]]:
 def write_questions(config: DictConfig, path: Path) -> int:
     """Write the validation and test texts that a rival has to answer, without their labels; return how many.
 
-    Args:
-        config: From :func:`same_rows`.
-        path: A .csv or .jsonl file with ``split``, ``row_id`` and ``text``.
+    The file, .csv or .jsonl, has ``split``, ``row_id`` and ``text``.
     """
     _, rows = questions(config)
     lines = [
@@ -120,12 +112,7 @@ def ask_system(system: System) -> Callable[[Splits, Stages], Answers]:
 
 
 def answers_of(system: System, texts: Sequence[str], class_names: Sequence[str]) -> Predictions:
-    """Ask a system for its answers to n texts.
-
-    Args:
-        system: An estimator or a function.
-        texts: n texts.
-        class_names: K names, the order in which a function gives probabilities.
+    """Ask an estimator, or a function that gives probabilities in the order of K class names, for answers to n texts.
 
     Raises:
         ConfigError: It is neither, or its answers are not one for each text.
@@ -198,15 +185,10 @@ def _of_probabilities(given: NDArray[Any], class_names: Sequence[str]) -> Predic
 
 @dataclass(frozen=True)
 class AnswersFile:
-    """A file of answers, matched to the rows of a split by ``split`` and ``row_id``, or by text.
+    """A file of answers, matched to the rows of a split by ``split`` and ``row_id``, or by text."""
 
-    Attributes:
-        path: Of any format that data may have.
-        column: The column with the class names.
-    """
-
-    path: Path
-    column: str = "prediction"
+    path: Path  # of any format that data may have
+    column: str = "prediction"  # the column with the class names
 
     def __call__(self, splits: Splits, stages: Stages) -> Answers:
         """Return the answers for all validation and test rows.

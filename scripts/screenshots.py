@@ -5,7 +5,7 @@
     python scripts/screenshots.py --root /data/project --report outputs/reports/full/report.html
 
 The UI is looked at in headless Chromium: the list of runs, the jobs of a sweep, the charts of several runs, four runs
-compared, a run's artifacts. Errors that a page writes to its console are printed, and the exit code is then 1.
+compared. Errors that a page writes to its console are printed, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -115,7 +115,6 @@ def ui_pages(root: Path, port: int) -> dict[str, str]:
         "mlflow_sweep": f"{view}sweeps&{mode}",
         "mlflow_charts": f"{view}agnews&{mode}&compareRunsMode=CHART",
         "mlflow_compare": f"{base}/compare-runs?runs={quoted(runs)}&experiments={quoted([experiment])}&{mode}",
-        "mlflow_artifacts": f"{page}/{runs[0]}/artifacts/figures/confusion_test.png?{mode}",
     }
 
 

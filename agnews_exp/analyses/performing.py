@@ -177,15 +177,9 @@ def analysis_folder(run: Path, name: str) -> Path:
 def complete_analyses(run: RunFolder, components: Mapping[str, Any]) -> list[str]:
     """Perform the analyses that a finished run lacks with these arguments and files; return notes of failures."""
     wanted = {name: dict(component) for name, component in components.items() if component is not None}
-    missing = {name: component for name, component in wanted.items() if not _has(run.path, name, component)}
-    if not missing:
-        return []
-    return perform_all(missing, FinishedRun(run).context)[1]
-
-
-def _has(run: Path, name: str, component: Mapping[str, Any]) -> bool:
-    findings = read_json(analysis_folder(run, name) / FINDINGS)
-    return findings is not None and findings.get("identity") == component_fingerprint(component)
+    known = {name: (read_json(analysis_folder(run.path, name) / FINDINGS) or {}).get("identity") for name in wanted}
+    missing = {name: one for name, one in wanted.items() if known[name] != component_fingerprint(one)}
+    return perform_all(missing, FinishedRun(run).context)[1] if missing else []
 
 
 class FinishedRun:

@@ -19,11 +19,7 @@ Student = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 def distillation_table(students: Sequence[Student]) -> Table:
-    """Set students beside their teachers and beside themselves without one.
-
-    Args:
-        students: Finished runs of ``model=distilled_*``; other runs are left out.
-    """
+    """Set finished runs of ``model=distilled_*`` beside their teachers and beside themselves without one."""
     known = [(result, config["model"]) for result, config in students if "student" in config["model"]]
     rows: dict[str, tuple[Any, ...]] = {}
     for result, model in known:

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_parsers(commands: Any) -> None:
-    """Add the sub-commands.
-
-    Args:
-        commands: The sub-parsers of ``agnews``.
-    """
+    """Add the sub-commands."""
     _add_run_parsers(commands)
     _add_compare_parser(commands)
     checking = commands.add_parser("check", help="what often goes wrong in data, training and comparisons, by code")

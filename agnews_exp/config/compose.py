@@ -72,11 +72,8 @@ def compose_config(
 ) -> DictConfig:
     """Compose the configuration as ``run.py`` would.
 
-    Args:
-        overrides: Command-line overrides, such as ``["model=logreg", "model.C=10"]``.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders, searched after that one, as Hydra does with ``--config-dir``.
-        hydra_node: Whether to keep Hydra's own settings under ``hydra``.
+    Further folders (``extra``) are searched after ``folder``, the project's conf/ by default, as Hydra does with
+    ``--config-dir``; ``hydra_node`` keeps Hydra's own settings under ``hydra``.
 
     Raises:
         ConfigError: An override is malformed or names an unknown choice or key.
@@ -121,11 +118,7 @@ def quoted(text: str) -> str:
 
 
 def extra_folders(words: Sequence[str]) -> list[Path]:
-    """Return the folders that a command line names with ``--config-dir`` (or ``-cd``).
-
-    Args:
-        words: The command's words, in any of the forms that Hydra takes.
-    """
+    """Return the folders that a command line names with ``--config-dir`` (or ``-cd``)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", type=Path, default=[])
     try:
@@ -142,12 +135,7 @@ def extra_folders(words: Sequence[str]) -> list[Path]:
 
 
 def list_groups(folder: Path | None = None, extra: Sequence[Path] = ()) -> dict[str, list[str]]:
-    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``.
-
-    Args:
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+    """Return every config group with its choices, both sorted; nested groups are named like ``features/select``."""
     groups: dict[str, set[str]] = {}
     for root in (folder or config_folder(), *extra):
         for path in root.rglob("*.yaml"):
@@ -234,13 +222,7 @@ def _explain_choice(
 
 
 def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequence[Path] = ()) -> None:
-    """Refuse a list of choices of one group, such as ``model=[a,b]``, which Hydra would lay one over the other.
-
-    Args:
-        words: Overrides.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+    """Refuse a list of choices of one group, such as ``model=[a,b]``, which Hydra would lay one over the other."""
     lists = {word.partition("=")[0]: word for word in words if re.match(r"\w+=\[", word)}
     for group in lists.keys() & (list_groups(folder, extra).keys() - {"experiment"}) if lists else ():
         choices = re.sub(r"[\[\]\s'\"]", "", lists[group].partition("=")[2])
@@ -252,11 +234,7 @@ def refuse_several(words: Sequence[str], folder: Path | None = None, extra: Sequ
 
 
 def refuse_saved(config: Any) -> None:
-    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead.
-
-    Args:
-        config: Hydra's own node of a composed configuration.
-    """
+    """Refuse ``--config-dir=RUN`` with a run's own folder: Hydra would take the config.yaml of conf/ instead."""
     for source in config.runtime.config_sources:
         folder = Path(source.path)
         if (
@@ -360,13 +338,7 @@ def _explain_key(
 
 
 def known_overrides(config: DictConfig, folder: Path | None = None, extra: Sequence[Path] = ()) -> Known:
-    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring.
-
-    Args:
-        config: The configuration.
-        folder: The conf/ folder; the project's own by default.
-        extra: Further configuration folders.
-    """
+    """Return the leaf keys of a composed configuration, then those that other choices of a group would bring."""
     groups = list_groups(folder, extra)
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)

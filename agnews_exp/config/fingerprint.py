@@ -63,33 +63,18 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
-    """Return 16 hex digits; equal for runs that must give the same result.
-
-    Args:
-        plain: The resolved config, as it was validated (:class:`agnews_exp.config.validation.CheckedConfig`).
-        data_checksum: :meth:`agnews_exp.data.corpus.Corpus.checksum`.
-    """
+    """Return 16 hex digits of a resolved configuration and its data; equal for runs that must give the same result."""
     return _digest(config=scientific_config(plain), data=data_checksum)
 
 
 def group_fingerprint(plain: Mapping[str, Any], data_checksum: str, seeded: Collection[str]) -> str:
-    """Return the fingerprint without the seed: equal for repetitions that are averaged together.
-
-    Args:
-        plain: As for :func:`fingerprint`.
-        data_checksum: As for :func:`fingerprint`.
-        seeded: Keys whose values follow ``seed`` (:attr:`agnews_exp.config.validation.CheckedConfig.seeded`).
-    """
+    """Return the fingerprint without the seed and the keys that follow it: equal for repetitions that are averaged."""
     science = scientific_config({**plain, **({"subset_seed": "seed"} if "subset_seed" in seeded else {})})
     return _digest(config=_unseeded(science, frozenset(seeded)), data=data_checksum)
 
 
 def component_fingerprint(component: Mapping[str, Any]) -> str:
-    """Return 16 hex digits that change with a component's arguments, the files that they name, and its own code.
-
-    Args:
-        component: ``_target_`` and arguments.
-    """
+    """Return 16 hex digits that change with a component's arguments, the files that they name, and its own code."""
     own = own_sources(path for _, path in find_targets(component, ""))
     return _digest(config=_science_of(component), own_components=own)
 
@@ -136,9 +121,6 @@ def own_sources(paths: Iterable[str]) -> dict[str, str]:
     The code is that of the module named, of its packages, and of every module that these import or re-export,
     also within functions. Modules of the user's folders have a checksum, installed packages their version. A module
     that is imported by a name made at run time is not seen.
-
-    Args:
-        paths: Such as ``["my_models.Mine", "sklearn.svm.LinearSVC"]``.
     """
     found: dict[str, str] = {}
     waiting = [name for path in paths if is_own(name := str(path).rpartition(".")[0])]

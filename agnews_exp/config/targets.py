@@ -61,11 +61,7 @@ def is_own(module: str) -> bool:
 
 
 def resolve_target(path: object, key: str) -> Callable[..., Any]:
-    """Return the class or function that ``path`` names.
-
-    Args:
-        path: A dotted path, such as ``sklearn.svm.LinearSVC``.
-        key: The configuration key that holds it, for the error text.
+    """Return the class or function that ``path``, the value of the configuration's ``key``, names.
 
     Raises:
         ConfigError: The path is not on the allow-list or leads nowhere.
@@ -153,11 +149,7 @@ def check_arguments(
     Annotated parameters are checked for type and range (pydantic); scikit-learn style estimators by their own
     parameter constraints, which needs one to be constructed.
 
-    Args:
-        target: A class or function from :func:`resolve_target`.
-        arguments: Plain values (nested components already built).
-        key: Configuration key of the component, such as ``model``.
-        supplied: Names of parameters that the caller will give, not the configuration.
+    ``supplied`` are parameters that the caller will give, not the configuration's ``key``.
 
     Returns:
         The arguments as the target wants them: converted to the annotated types, lists as tuples where needed.
@@ -342,10 +334,6 @@ def find_targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:
 def safe_instantiate(config: Any, key: str = "config") -> Any:
     """Build the objects of a plain configuration: mappings with ``_target_`` become objects, recursively.
 
-    Args:
-        config: Nested dicts, lists and scalars (resolved; no OmegaConf containers).
-        key: Configuration key, for error texts.
-
     Raises:
         ConfigError: A target is not allowed or does not take its arguments.
     """
@@ -356,10 +344,6 @@ def build(config: Any, key: str = "config") -> tuple[Any, Any]:
     """Build the objects of a plain configuration, and return beside them its values as they were validated.
 
     ``C: 1`` and ``C: 1.0`` become the same value where a component takes a real number.
-
-    Args:
-        config: See :func:`safe_instantiate`.
-        key: Likewise.
 
     Raises:
         ConfigError: A target is not allowed or does not take its arguments.

@@ -32,18 +32,13 @@ RESERVED: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A configuration that has passed every check.
+    """A configuration that has passed every check."""
 
-    Attributes:
-        run: The typed view (``RunConfig``).
-        plain: The same as resolved plain dicts with the values as they were validated, not as they were typed; they are
-            stored, logged and hashed.
-        seeded: Keys whose values follow ``seed``, such as ``model.random_state``.
-    """
-
-    run: Any
+    run: Any  # the typed view (``RunConfig``)
+    # The same as resolved plain dicts with the values as they were validated, not as they were typed; they are stored,
+    # logged and hashed.
     plain: dict[str, Any]
-    seeded: frozenset[str] = frozenset()
+    seeded: frozenset[str] = frozenset()  # keys whose values follow ``seed``, such as ``model.random_state``
 
     def component(self, group: str) -> dict[str, Any]:
         """Return a group's ``_target_`` with its arguments, without the framework's own keys.

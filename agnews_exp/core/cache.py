@@ -40,19 +40,12 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Number and size of a cache's entries.
+    """Number and size of a cache's entries."""
 
-    Attributes:
-        folder: The cache's folder.
-        entries: Number of entries.
-        size: Bytes of all entries.
-        by_kind: (entries, bytes) of each kind.
-    """
-
-    folder: Path
-    entries: int
-    size: int
-    by_kind: dict[str, tuple[int, int]]
+    folder: Path  # the cache's folder
+    entries: int  # number of entries
+    size: int  # bytes of all entries
+    by_kind: dict[str, tuple[int, int]]  # (entries, bytes) of each kind
 
 
 def cache_key(*parts: str | bytes | int | float | bool | None) -> str:
@@ -84,12 +77,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 class ArrayCache:
-    """A folder of cached arrays with a limit on its size.
-
-    Args:
-        folder: Where entries lie; created when the first one is stored.
-        size_limit: Bytes that may be held; beyond, the entries used longest ago are removed.
-    """
+    """A folder of cached arrays; beyond ``size_limit`` bytes the entries used longest ago are removed."""
 
     def __init__(self, folder: Path, size_limit: int = DEFAULT_SIZE_LIMIT) -> None:
         self.folder = Path(folder)

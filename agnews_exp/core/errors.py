@@ -16,9 +16,7 @@ _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD},}}")
 class AgnewsError(Exception):
     """Base of all errors shown to the user without a traceback; they never repeat endless input.
 
-    Args:
-        message: What is wrong, naming the key or file and the value.
-        fix: The next thing to do, as one sentence or command.
+    ``message`` names the key or file and the value; ``fix`` is the next thing to do, as one sentence or command.
     """
 
     exit_code = 2
@@ -50,13 +48,7 @@ class MissingDependencyError(AgnewsError):
 
 @contextmanager
 def needs(package: str, what: str, install: str) -> Iterator[None]:
-    """Turn a failed import into the error that says what the package is needed for.
-
-    Args:
-        package: Its name.
-        what: The subject of the sentence, such as ``Energy``.
-        install: What to give to ``pip install``.
-    """
+    """Turn a failed import into the error that says what (such as ``Energy``) needs the package, and how to get it."""
     try:
         yield
     except ImportError as error:
@@ -77,12 +69,7 @@ class ResourceError(AgnewsError):
 
 
 class Pruned(Exception):
-    """A search gave up on this run because others were better at the same point; it is an end, not an error.
-
-    Args:
-        step: The step (epoch, fold, pass) after which it was stopped.
-        value: The value reported there.
-    """
+    """A search gave up on this run at a step because others were better there; it is an end, not an error."""
 
     def __init__(self, step: int, value: float) -> None:
         super().__init__(f"pruned at step {step} with {value:.4f}")
@@ -91,13 +78,7 @@ class Pruned(Exception):
 
 
 def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:
-    """Build the error for a name that is not among the known ones.
-
-    Args:
-        what: What the name stands for, such as ``"choice for model"``.
-        word: The name that was given.
-        known: All names that would have been accepted.
-    """
+    """Return the error for a name that is not among the known ones, such as a ``choice for model``."""
     guess = nearest(word, known)
     hint = f" Did you mean '{guess}'?" if guess else ""
     listed = ", ".join(sorted(known)) or "none"
@@ -105,12 +86,7 @@ def unknown_name(what: str, word: str, known: Sequence[str]) -> ConfigError:
 
 
 def refuse_password(key: str, value: object) -> None:
-    """Refuse an address that holds a password: whatever is configured is written to records, logs and MLflow.
-
-    Args:
-        key: Its configuration key.
-        value: Any value; one that is no text holds none.
-    """
+    """Refuse an address that holds a password: whatever is configured is written to records, logs and MLflow."""
     if not isinstance(value, str) or masked(value) == value:
         return
     places = {

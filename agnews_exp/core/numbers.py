@@ -38,10 +38,7 @@ FORMS: Final[dict[str, Callable[[float], str]]] = {
 def format_number(value: float | None, form: str = "number", unit: str = "") -> str:
     """Return a number as text; a dash for None and what is not finite.
 
-    Args:
-        value: The number.
-        form: A name of :data:`FORMS`, or a format specification of Python, such as ``.2f``.
-        unit: Written behind it, after a space.
+    ``form`` is a name of :data:`FORMS`, or a format specification of Python, such as ``.2f``.
     """
     if value is None or not math.isfinite(value):
         return DASH

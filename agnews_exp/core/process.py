@@ -238,9 +238,7 @@ def guarded(main: Callable[[], Any], explain: Explain = lambda _error: None) -> 
     Exit codes: 0 done; 1 a bug (with traceback); 2 bad input; 3 storage or memory; 130 Ctrl-C; 143 SIGTERM.
     With HYDRA_FULL_ERROR=1 of the user's every error keeps its traceback.
 
-    Args:
-        main: The command.
-        explain: Explains exceptions that are neither an AgnewsError nor about storage or memory.
+    ``explain`` explains exceptions that are neither an AgnewsError nor about storage or memory.
     """
     wants_traceback = os.environ.get(_FULL_ERROR) == "1"
     if not wants_traceback:

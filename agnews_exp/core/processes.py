@@ -39,16 +39,11 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 @dataclass(eq=False)
 class Child:
-    """A process that :meth:`WarmProcesses.start` started.
+    """A process that :meth:`WarmProcesses.start` started."""
 
-    Attributes:
-        process: The standard library's handle.
-        started: Clock time (``time.monotonic``) of its start.
-        peak_memory_mb: Largest resident memory seen while it was waited for, in MiB; None for one that ended at once.
-    """
-
-    process: Any
-    started: float = field(default_factory=time.monotonic)
+    process: Any  # the standard library's handle
+    started: float = field(default_factory=time.monotonic)  # clock time (``time.monotonic``) of its start
+    # Largest resident memory seen while it was waited for, in MiB; None for one that ended at once.
     peak_memory_mb: float | None = None
 
     @property
@@ -112,11 +107,9 @@ class WarmProcesses:
 
     The standard library has one fork server a process, so what the first one of a process preloads counts for all.
 
-    Args:
-        preload: Modules that the fork server imports before the first child; they must not start threads. Empty: all
-            children are fresh interpreters.
-        environment: Environment variables of the server beside this process's own: what a preloaded library reads
-            while it is imported.
+    The modules to ``preload`` before the first child must not start threads; without any, all children are fresh
+    interpreters. ``environment`` are further variables of the server, for what a preloaded library reads while it is
+    imported.
     """
 
     def __init__(self, preload: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
@@ -151,14 +144,9 @@ class WarmProcesses:
     ) -> Child:
         """Start a child; what ``function`` returns is ignored, SystemExit sets the exit code.
 
-        Args:
-            function: A function that can be imported by its name.
-            arguments: Its arguments, which are pickled.
-            log: File that all output is appended to.
-            environment: Environment variables beside this process's own and the server's.
-            fresh: Whether to start a new interpreter though there is a warm server: for torch, CUDA and whatever else
-                must not be forked.
-            keep_open: File descriptors of this process that the child holds, too (a lock).
+        The function is found by its name, its arguments are pickled; all output is appended to ``log``. ``fresh``
+        starts a new interpreter though there is a warm server: for torch, CUDA and whatever else must not be forked.
+        ``keep_open`` are file descriptors that the child holds, too (a lock).
         """
         forked = bool(self._preload) and not fresh
         context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
@@ -266,12 +254,7 @@ def _follow_parent() -> NoReturn:
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Ask the kernel to end this process when ``parent`` dies; where it cannot be asked (macOS), do nothing.
-
-    Args:
-        parent: Process id of the parent.
-        number: The signal that this process then gets.
-    """
+    """Ask the kernel to send this process a signal when ``parent`` dies; where it cannot (macOS), do nothing."""
     if sys.platform != "linux":
         return
     import ctypes

@@ -108,28 +108,17 @@ CHOICE_ALIASES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Known:
-    """Keys and choices that a configuration may have.
+    """Keys and choices that a configuration may have."""
 
-    Attributes:
-        keys: Leaf keys, such as ``trainer.batch_size``, those of the composed configuration first.
-        choices: Names of the choices by group.
-        brings: Group choices that must be typed too before a key is there, such as ``data=csv`` for
-            ``data.train_file``; no entry for a key that is there already.
-    """
-
-    keys: Sequence[str]
-    choices: Mapping[str, Sequence[str]]
+    keys: Sequence[str]  # leaf keys, such as ``trainer.batch_size``, those of the composed configuration first
+    choices: Mapping[str, Sequence[str]]  # names of the choices by group
+    # Group choices that must be typed too before a key is there, such as ``data=csv`` for ``data.train_file``; no entry
+    # for a key that is there already.
     brings: Mapping[str, str]
 
 
 def suggest(typed: str, value: str | None, known: Known) -> list[str]:
-    """Return overrides to type instead of ``typed=value``, best first, at most three, or none.
-
-    Args:
-        typed: The key that was typed.
-        value: Its value; None leaves a placeholder.
-        known: What the configuration may have.
-    """
+    """Return overrides to type instead of ``typed=value``, best first, at most three, or none."""
     word = _plain(typed)
     last = word.rpartition(".")[2]
     scored: dict[str, float] = {}
@@ -160,13 +149,7 @@ def suggest(typed: str, value: str | None, known: Known) -> list[str]:
 
 
 def suggest_choice(group: str, typed: str, names: Iterable[str]) -> str | None:
-    """Return the choice of a group that a name probably meant, or None.
-
-    Args:
-        group: Such as ``model``.
-        typed: The name that was typed.
-        names: The group's choices.
-    """
+    """Return the choice of a group that a name probably meant, or None."""
     own = list(names)
     alias = CHOICE_ALIASES.get(_plain(typed), "")
     if alias.startswith(f"{group}=") and alias.partition("=")[2] in own:

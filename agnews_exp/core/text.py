@@ -52,13 +52,7 @@ def masked(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[bool] = ()) -> str:
-    """Return a Markdown table whose cells show foreign text as it is.
-
-    Args:
-        head: The names of the columns.
-        rows: Cells, as many a row.
-        right: Which columns stand flush right; by default none.
-    """
+    """Return a Markdown table whose cells show foreign text as it is; columns that are ``right`` stand flush right."""
     rule = ["---:" if flush else "---" for flush in (*right, *[False] * (len(head) - len(right)))]
     lines = [[markdown_cell(str(cell)) for cell in row] for row in (head, *rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [lines[0], rule, *lines[1:]])

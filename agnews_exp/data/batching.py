@@ -35,11 +35,7 @@ class BatchPlan:
     epochs: int  # epochs that are planned: all of them get the same number of batches
 
     def n_batches(self, lengths: Rows) -> int:
-        """Return the number of batches of every epoch, which is that of the epoch that needs most.
-
-        Args:
-            lengths: Shape (n,), int64, tokens of each row.
-        """
+        """Return the batches of every epoch, as many as the longest needs; ``lengths``, shape (n,), are tokens."""
         if self.token_budget is None or self.batch_size * int(lengths.max(initial=0)) <= self.token_budget:
             return -(-len(lengths) // self.batch_size)
         return max(len(self._natural(lengths, epoch)) for epoch in range(self.epochs))
@@ -47,9 +43,7 @@ class BatchPlan:
     def batches(self, lengths: Rows, epoch: int) -> list[Rows]:
         """Return an epoch's batches: every row once, in an order that (seed, epoch) alone decides.
 
-        Args:
-            lengths: Shape (n,), int64, tokens of each row as the network sees it.
-            epoch: 0-based, below ``epochs``.
+        ``lengths``, shape (n,), int64, are each row's tokens as the network sees it; ``epoch`` counts from 0.
         """
         batches = self._natural(lengths, epoch)
         # The learning-rate schedule and the training loop count on equal epochs, so large batches are halved until

@@ -56,15 +56,10 @@ def load_ag_news(
 
     The text of a row is ``title + " " + description``.
 
-    Args:
-        dir: Folder with the official files (and, if other than the official four, the class names in
-            ``classes.txt``, line n naming class n). A train.csv with other than the official 120,000 rows is
-            accepted with a warning that names its row count and checksum.
-        download: Whether the hub may be asked when no folder is given.
-        repository: Dataset repository with parquet files of ``text`` and ``label`` (0-3).
-        revision: Its revision. Row counts and checksums are enforced for the default one.
-        hub_timeout: Seconds the hub has to answer.
-        cache_dir: Folder for downloaded files.
+    A folder has the official files and, if other than the official four, the class names in ``classes.txt``, line n
+    naming class n; other than 120,000 training rows are accepted with a warning. The hub's repository has parquet files
+    of ``text`` and ``label`` (0-3); rows and checksums are enforced for its default revision. ``hub_timeout`` is in
+    seconds.
 
     Raises:
         DataError: Files are missing, have bad lines, or cannot be had from the hub.

@@ -44,6 +44,7 @@ def _inspect(options: argparse.Namespace) -> None:
 
 def _show(found: Inspection) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from agnews_exp.core.text import visible
@@ -63,7 +64,7 @@ def _show(found: Inspection) -> None:
         role = "the class" if str(column.name) == found.guess.label else role
         numbers = f"{column.filled:,}", f"{column.distinct:,}", f"{column.characters:.0f}"
         name, example = (visible(" ".join(str(cell).split()))[:24] for cell in (column.name, column.example))
-        table.add_row(*map(_escaped, (name, role, *numbers, example)))
+        table.add_row(*map(escape, (name, role, *numbers, example)))
     console.print(table)
     if found.classes:
         shown = [f"{visible(name)} {count:,}" for name, count in found.classes]
@@ -84,9 +85,3 @@ def _show(found: Inspection) -> None:
         )
     else:
         console.print(f"next   {found.command}", markup=False, soft_wrap=True)
-
-
-def _escaped(cell: str) -> str:
-    from rich.markup import escape
-
-    return escape(cell)

@@ -7,7 +7,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +44,8 @@ from agnews_exp.data.tables import (
 Treatment = Literal["refuse", "drop", "keep"]
 OTHER = "other"
 """The class that rare ones are merged into."""
+
+_REMEMBERED = ("delimiter", "quoting", "encoding", "has_header", "width")
 
 
 @dataclass
@@ -104,16 +106,10 @@ def read_file(
     intake: Intake | None = None,
     key: SplitKey | None = None,
 ) -> TextRows:
-    """Read one labelled file.
+    """Read one labelled file: the text columns joined with one space, and the class.
 
-    Args:
-        path: The file.
-        text_columns: Names or positions of the columns that are joined with one space into the text.
-        label_column: Name or position of the column with the class.
-        labels: The classes; extended in place when open.
-        how: The way it is read.
-        intake: The treatment of doubtful rows; None refuses empty texts and keeps the others without a word.
-        key: The column that the rows are split by.
+    The classes are extended in place when open. Without an ``intake`` empty texts are refused and other doubtful rows
+    kept without a word.
 
     Returns:
         The rows; ``row_ids`` number all rows of the file, those that were dropped too.
@@ -332,7 +328,7 @@ def load_csv(
         return read_file(Path(file).expanduser(), texts, label_column, labels, how, intake, key)
 
     train = read(train_file)
-    remembered = intake.how
+    remembered = intake.how  # by `predict` and `drift`, for further files of this kind
     names = sorted(labels.index)
     if len(names) < 2:
         raise DataError(
@@ -374,7 +370,7 @@ def load_csv(
         location=", ".join(files),
         notes=tuple(intake.notes),
         counts=dict(intake.counts),
-        reading=_to_remember(remembered, texts),
+        reading={"text_columns": texts} | {name: getattr(remembered, name) for name in _REMEMBERED},
         uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
 
@@ -384,11 +380,8 @@ def column_values(
 ) -> dict[str, dict[str, list[str]]]:
     """Return further columns of the user's files for rows of splits: by column, by split, one text a row.
 
-    Args:
-        data: The resolved group ``data`` of a configuration.
-        parts: Rows by split (``train``, ``val``, ``test``); their ids say which rows of the files they are.
-        columns: Names or positions; what a row of JSON lacks is an empty text.
-        key: The configuration's key that names the columns.
+    ``parts`` are rows by split, whose ids say which rows of the files they are; ``key`` is the configuration's that
+    names the columns. A JSON row that lacks one has an empty text.
 
     Raises:
         ConfigError: The data are no files with columns, or a column does not exist.
@@ -452,12 +445,6 @@ def date_columns(data: Mapping[str, Any], parts: Mapping[str, TextRows]) -> dict
         if len(set(moments["train"])) >= 10:
             found[str(name)] = moments
     return found
-
-
-def _to_remember(how: Reading, texts: list[ColumnName]) -> dict[str, Any]:
-    """Return what further files of this kind are read with: by `predict` and `drift`."""
-    facts = asdict(how)
-    return {"text_columns": texts} | {k: facts[k] for k in ("delimiter", "quoting", "encoding", "has_header", "width")}
 
 
 def _without_rare(

@@ -49,14 +49,7 @@ def most_expanded(size: int) -> int:
 
 
 class BoundedStream(io.BufferedIOBase):
-    """A binary stream that refuses lines without end and files that expand without end.
-
-    Args:
-        name: Its name, for errors.
-        stream: Where bytes come from; closed with this one.
-        longest_line: Bytes of a line at most; None takes any.
-        most: Bytes in all at most; None takes any.
-    """
+    """A binary stream that refuses lines, or in all, of more bytes than are allowed; None allows any."""
 
     def __init__(self, name: str, stream: Any, longest_line: int | None, most: int | None = None) -> None:
         self._name = name
@@ -306,12 +299,7 @@ def listed(names: Sequence[object], most: int = 20) -> str:
 
 
 def fixed(key: str, value: object) -> str:
-    """Return the words that give a key a value, as a shell and Hydra read them.
-
-    Args:
-        key: Of the configuration (``data.delimiter``), or an option (``--delimiter``).
-        value: A text, a number, or a list of them.
-    """
+    """Return the words that give a configuration's key, or an option such as ``--delimiter``, a value or a list."""
     if key.startswith("--"):
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         return f"{key} {shlex.quote(text)}"
@@ -335,11 +323,7 @@ one missing quote would swallow the rest of the file."""
 
 
 class Labels:
-    """Maps label strings to class indices.
-
-    Args:
-        known: The labels there are, class i at index i; None to take every new label as a new class.
-    """
+    """Maps label strings to class indices; without known ones every new label is a new class."""
 
     def __init__(self, known: tuple[str, ...] | None = None) -> None:
         self.index: dict[str, int] = {name: i for i, name in enumerate(known or ())}

@@ -50,24 +50,10 @@ def load_hf(
 ) -> Corpus:
     """Load a data set of the hub; its Parquet files are downloaded once for each revision.
 
-    Args:
-        path: Such as ``stanfordnlp/imdb``, or a local folder with the files of such a repository.
-        revision: Commit, tag or branch; None is the newest commit of the default branch.
-        config: Which of the data sets that a repository holds, by the name in its README.
-        text_columns: See :func:`agnews_exp.data.csv_files.load_csv`, as for the other keys that it has.
-        label_column: The column with the class: texts, or numbers that README or Parquet files have names for.
-        train_split: The split that is trained on.
-        validation_split: ``auto`` takes validation, valid, val or dev, if there is one; None cuts rows off.
-        test_split: ``auto`` takes test, if there is one; None cuts rows off.
-        split: See there.
-        split_column: See there.
-        empty_texts: See there.
-        duplicate_rows: See there.
-        conflicting_labels: See there.
-        rare_classes: See there.
-        rare_rows: See there.
-        hub_timeout: Seconds that the hub has to answer.
-        cache_dir: Folder of the project's caches.
+    A revision is a commit, tag or branch (None: the newest); a config is one of several data sets of a repository, by
+    the name in its README. Labels are texts, or numbers that README or Parquet files have names for. A split that is
+    ``auto`` is found by its name (validation, valid, val, dev; test); None cuts rows off. All other keys are those of
+    :func:`agnews_exp.data.csv_files.load_csv`.
 
     Raises:
         ConfigError: There is no such configuration, split or column.
@@ -128,12 +114,6 @@ def load_hf(
 def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: float) -> tuple[str, list[str]]:
     """Return the commit and the names of its files; without a network, those of the newest listing in the cache.
 
-    Args:
-        path: Such as ``stanfordnlp/imdb``.
-        revision: Commit, tag or branch; None is the newest commit.
-        cache_dir: Folder of the project's caches.
-        timeout: Seconds that the hub has to answer.
-
     Raises:
         DataError: The hub does not tell, and the cache does not know.
     """
@@ -162,10 +142,6 @@ def ask_for_files(path: str, revision: str | None, cache_dir: Path, timeout: flo
     return str(info.sha), files
 
 
-def _offline_fix(path: str) -> str:
-    return f"data.path=<a local folder with the files of {path}>, or run again where the hub can be reached"
-
-
 def _explained(path: str, call: Callable[[], T]) -> T:
     """Ask the hub, and say of a refusal what helps."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
@@ -174,7 +150,7 @@ def _explained(path: str, call: Callable[[], T]) -> T:
         return call()
     except DataError as error:
         cause = error.__cause__
-        fix = _offline_fix(path)
+        fix = f"data.path=<a local folder with the files of {path}>, or run again where the hub can be reached"
         if isinstance(cause, GatedRepoError):
             fix = f"accept its terms at https://huggingface.co/datasets/{path}, then `hf auth login` or HF_TOKEN"
         elif isinstance(cause, RevisionNotFoundError):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +62,10 @@ def guess_columns(table: Table) -> Guess:
     """Return which columns of an open table seem to be texts and which the class."""
     names = list(table.names)
     values: list[list[str]] = [[] for _ in names]
-    for row in islice(_good(table, names), _ROWS):
+    for row in islice((row for _, row, _ in table.rows(names) if row is not None), _ROWS):
         for column, value in zip(values, row, strict=True):
             column.append("" if value is None else str(value))
     return _guess(names, values)
-
-
-def _good(table: Table, names: Sequence[ColumnName]) -> Iterator[Sequence[Any]]:
-    for _, row, _ in table.rows(names):
-        if row is not None:
-            yield row
 
 
 def _guess(names: Sequence[ColumnName], values: Sequence[Sequence[str]]) -> Guess:
@@ -82,7 +75,7 @@ def _guess(names: Sequence[ColumnName], values: Sequence[Sequence[str]]) -> Gues
     label = min(likely, key=lambda c: (named[c.name], _is_number(c.example), -columns.index(c)), default=None)
     if label is not None:
         index = {c.name: i for i, c in enumerate(columns)}
-        classes = _numbered(values[index[label.name]])
+        classes = np.unique([value.strip() for value in values[index[label.name]]], return_inverse=True)[1]
         for i, column in enumerate(columns):
             if column is not label and column.kind not in ("empty", "text"):
                 share = _told(values[i], classes)
@@ -130,10 +123,6 @@ def _describe(name: ColumnName, values: Sequence[str]) -> Column:
 def _pattern(value: str) -> str:
     """Return a value with every number replaced by the same one."""
     return re.sub(r"\d+", "9", value.strip().casefold())
-
-
-def _numbered(labels: Sequence[str]) -> NDArray[np.int64]:
-    return np.unique(np.array([label.strip() for label in labels], dtype=object).astype(str), return_inverse=True)[1]
 
 
 def _told(values: Sequence[str | None], classes: NDArray[np.int64]) -> float | None:
@@ -200,11 +189,7 @@ def find_leaks(
 ) -> list[str]:
     """Return remarks on what alone gives the class away: a column that is part of the text, or a word.
 
-    Args:
-        texts: The n training texts.
-        labels: Shape (n,), int64, class indices.
-        class_names: Name of class i at index i.
-        columns: Of the columns that make a text, their n values where they are short, else None.
+    ``columns`` are those that make a text, with their n values where they are short, else None.
     """
     rows = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _ROWS)).astype(np.int64))
     notes = []
@@ -373,11 +358,7 @@ def language_identifier() -> Callable[[str], tuple[str, float]]:
 
 
 def languages_of(texts: Sequence[str]) -> str:
-    """Return the languages of a file's texts as a line to print, or which extra finds them where it is missing.
-
-    Args:
-        texts: All texts; some 500 of those with letters, spread evenly, are looked at.
-    """
+    """Return the languages of some 500 texts, spread evenly, as a line to print, or the extra that it takes."""
     try:
         identify = language_identifier()
     except MissingDependencyError as error:

@@ -22,12 +22,8 @@ def unlabelled_texts(
 ) -> tuple[list[str], int]:
     """Return texts without labels, none of which is a validation or test text, and how many were dropped for being one.
 
-    Args:
-        splits: The labelled rows.
-        source: ``rest``, or a file.
-        columns: Columns or keys of the file that make a text.
-        limit: At most so many texts; those of a small limit are among those of a larger one. None takes all.
-        seed: Decides the order, and thereby which.
+    They are the rows left out by ``data_fraction`` (``rest``), or those of a file, at most ``limit`` of them in an
+    order that the seed decides: those of a small limit are among those of a larger one.
 
     Raises:
         ConfigError: No rows were left out, or a column does not exist.

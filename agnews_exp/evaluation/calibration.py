@@ -29,58 +29,35 @@ from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, bin_num
 
 @dataclass(frozen=True)
 class CalibrationTest(Result):
-    """Test of the null hypothesis that the confidences are the true chances of being right.
+    """Test of the null hypothesis that the confidences are the true chances of being right."""
 
-    Attributes:
-        ece: Observed expected calibration error.
-        expected_when_calibrated: Its mean when outcomes are drawn with the forecast confidences: the bias.
-        p_value: Share of such draws with an error at least as large, one added to both counts.
-    """
-
-    ece: float
-    expected_when_calibrated: float
-    p_value: float
+    ece: float  # observed expected calibration error
+    expected_when_calibrated: float  # its mean when outcomes are drawn with the forecast confidences: the bias
+    p_value: float  # share of such draws with an error at least as large, one added to both counts
     simulations: int
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport(Result):
-    """Calibration of one model's probabilities on labelled items.
-
-    Attributes:
-        accuracy: Share of items whose most likely class is right.
-        mean_confidence: Mean of the largest probability.
-        overconfidence: Mean confidence minus accuracy; negative for a diffident model.
-        nll: Negative log-likelihood, nats per item.
-        brier: Brier score with its decomposition.
-        ece: Expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
-        ece_interval: Its 95 % interval, see :func:`error_interval`.
-        ece_equal_mass: The same with bins of equally many items.
-        mce: Maximum calibration error, equally wide bins; one item in an odd bin can decide it.
-        ace: Adaptive calibration error: mean gap over classes and bins of equally many items (Nixon et al. 2019).
-        classwise_ece: Mean over classes of the error of each class's probability, equally wide bins (Kull et al.
-            2019).
-        classwise_ece_by_class: That error by class name.
-        test: Test of calibration, on the equally wide bins.
-        reliability: The confidence's reliability curve, equally wide bins.
-    """
+    """Calibration of one model's probabilities on labelled items."""
 
     n_items: int
     n_bins: int
-    accuracy: float
-    mean_confidence: float
-    overconfidence: float
-    nll: float
-    brier: BrierDecomposition
-    ece: float
-    ece_interval: tuple[float, float]
-    ece_equal_mass: float
-    mce: float
-    ace: float
+    accuracy: float  # share of items whose most likely class is right
+    mean_confidence: float  # mean of the largest probability
+    overconfidence: float  # mean confidence minus accuracy; negative for a diffident model
+    nll: float  # negative log-likelihood, nats per item
+    brier: BrierDecomposition  # Brier score with its decomposition
+    ece: float  # expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
+    ece_interval: tuple[float, float]  # its 95 % interval, see :func:`error_interval`
+    ece_equal_mass: float  # the same with bins of equally many items
+    mce: float  # maximum calibration error, equally wide bins; one item in an odd bin can decide it
+    ace: float  # adaptive calibration error: mean gap over classes and bins of equally many items (Nixon et al. 2019).
+    # Mean over classes of the error of each class's probability, equally wide bins (Kull et al. 2019).
     classwise_ece: float
-    classwise_ece_by_class: dict[str, float]
-    test: CalibrationTest
-    reliability: ReliabilityCurve
+    classwise_ece_by_class: dict[str, float]  # that error by class name
+    test: CalibrationTest  # test of calibration, on the equally wide bins
+    reliability: ReliabilityCurve  # the confidence's reliability curve, equally wide bins
 
 
 def confidences(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -64,17 +64,11 @@ def cost_matrix(costs: Costs, class_names: Sequence[str]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """A rule that turns probabilities into answers.
+    """A rule that turns probabilities into answers."""
 
-    Attributes:
-        rule: ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``.
-        costs: Shape (K, K), true classes down, answers across.
-        threshold: With two classes, the probability of the second one from which on it is answered.
-    """
-
-    rule: str
-    costs: FloatArray
-    threshold: float | None = None
+    rule: str  # ``argmax`` (the model's own answers), ``expected cost`` or ``threshold``
+    costs: FloatArray  # shape (K, K), true classes down, answers across
+    threshold: float | None = None  # with two classes, the probability of the second one from which on it is answered
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Decision:
@@ -135,12 +129,6 @@ def judge_costs(
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """Return the rule that the validation rows choose, and its mean cost a row beside that of the usual answers.
-
-    Args:
-        costs: As configured.
-        labels: True classes by split, shape (n,) each; ``val`` chooses.
-        answers: The model's answers by split.
-        class_names: All K classes.
 
     Returns:
         The rule, the matrix, and by split ``default``, ``chosen`` and ``difference`` (chosen less default), each with

@@ -34,23 +34,14 @@ STABLE, MOVED = 0.1, 0.25
 
 @dataclass(frozen=True)
 class Shift:
-    """One quantity, now against the reference.
+    """One quantity, now against the reference."""
 
-    Attributes:
-        name: length, known_words, confidence, or class_share.
-        psi: Population stability index over the reference's deciles (or the classes).
-        p_value: Of the two-sample Kolmogorov-Smirnov test, or of the chi-squared test for classes.
-        before: Mean in the reference (for classes: share of the most frequent one).
-        now: The same of the new texts.
-        verdict: stable, watch, or moved.
-    """
-
-    name: str
-    psi: float
-    p_value: float
-    before: float
-    now: float
-    verdict: str
+    name: str  # length, known_words, confidence, or class_share
+    psi: float  # population stability index over the reference's deciles (or the classes)
+    p_value: float  # of the two-sample Kolmogorov-Smirnov test, or of the chi-squared test for classes
+    before: float  # mean in the reference (for classes: share of the most frequent one)
+    now: float  # the same of the new texts
+    verdict: str  # stable, watch, or moved
 
 
 def reference_of(

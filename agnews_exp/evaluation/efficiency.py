@@ -51,23 +51,14 @@ def measure_throughput(predict: Predict, texts: Sequence[str], repeats: int) -> 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long answers to batches of one size take.
+    """How long answers to batches of one size take."""
 
-    Attributes:
-        batch_size: Texts in a call.
-        calls: Measured calls.
-        p50_ms: Median time of a call.
-        p95_ms: 95th percentile.
-        p99_ms: 99th percentile; None below 100 calls, which do not show it.
-        throughput: Texts per second over all calls together.
-    """
-
-    batch_size: int
-    calls: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float | None
-    throughput: float
+    batch_size: int  # texts in a call
+    calls: int  # measured calls
+    p50_ms: float  # median time of a call
+    p95_ms: float  # 95th percentile
+    p99_ms: float | None  # 99th percentile; None below 100 calls, which do not show it
+    throughput: float  # texts per second over all calls together
 
 
 def measure_latency(

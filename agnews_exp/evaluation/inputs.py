@@ -20,13 +20,10 @@ Adjustment = Literal["holm", "benjamini_hochberg"]
 
 
 def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> FloatArray:
-    """Return adjusted p-values in the order given.
+    """Return the adjusted p-values, shape (m,), of a whole family, those that were not significant included.
 
-    Args:
-        p_values: Shape (m,), the p-values of the whole family, including those that were not significant.
-        method: ``holm`` (1979) bounds the chance of even one false finding, under any dependence;
-            ``benjamini_hochberg`` (1995) bounds the expected share of false ones among the findings, for
-            independent or positively dependent tests.
+    ``holm`` (1979) bounds the chance of even one false finding, under any dependence; ``benjamini_hochberg`` (1995)
+    bounds the expected share of false ones among the findings, for independent or positively dependent tests.
 
     Raises:
         DataError: A p-value is not between 0 and 1.
@@ -50,11 +47,7 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> FloatArray:
 
 
 def class_indices(values: ArrayLike, what: str) -> NDArray[np.int64]:
-    """Return class indices as a one-dimensional int64 array.
-
-    Args:
-        values: Shape (n,), whole numbers >= 0.
-        what: Name of the array for messages, such as ``"y_true"``.
+    """Return class indices, whole numbers >= 0, as an int64 array of shape (n,); ``what`` names it in messages.
 
     Raises:
         DataError: The array is empty, has another shape, or holds something else than class indices.

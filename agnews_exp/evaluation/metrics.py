@@ -32,17 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Class counts of one table of answers or of a stack of tables.
+    """Class counts of one table of answers or of a stack of tables."""
 
-    Attributes:
-        hits: Shape (..., K), items of class k that were predicted as k.
-        support: Shape (..., K), items whose true class is k.
-        predicted: Shape (..., K), items predicted as k.
-    """
-
-    hits: FloatArray
-    support: FloatArray
-    predicted: FloatArray
+    hits: FloatArray  # shape (..., K), items of class k that were predicted as k
+    support: FloatArray  # shape (..., K), items whose true class is k
+    predicted: FloatArray  # shape (..., K), items predicted as k
 
     @property
     def total(self) -> FloatArray:
@@ -147,27 +141,18 @@ RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], f
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric in the register: its function, its direction, and where it is shown.
+    """A metric in the register: its function, its direction, and where it is shown."""
 
-    Attributes:
-        name: Its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``.
-        title: Its name for people.
-        of: Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape
-            (..., K), one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with
-            probabilities (models that give none have no such metric).
-        score: The function.
-        greater_is_better: Whether more of it is better.
-        tracked: Whether the terminal's tables and MLflow get it; everything is in result.json.
-        target: Dotted path of a user's own metric, or None.
-    """
-
-    name: str
-    title: str
+    name: str  # its key without the split, such as ``macro_f1``: lower-case letters, digits and ``_``
+    title: str  # its name for people
+    # Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape (..., K),
+    # one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with probabilities (models
+    # that give none have no such metric).
     of: Literal["counts", "classes", "labels", "probabilities"]
-    score: Callable[..., Any]
-    greater_is_better: bool = True
-    tracked: bool = False
-    target: str | None = None
+    score: Callable[..., Any]  # the function
+    greater_is_better: bool = True  # whether more of it is better
+    tracked: bool = False  # whether the terminal's tables and MLflow get it; everything is in result.json
+    target: str | None = None  # dotted path of a user's own metric, or None
 
 
 def _register(*metrics: Metric) -> Mapping[str, Metric]:
@@ -224,10 +209,8 @@ def metric(
 ) -> Callable[[Function], Function]:
     """Mark a function ``(y_true, y_pred, probabilities) -> float`` as a metric, for ``evaluation.metrics``.
 
-    Args:
-        greater_is_better: Whether more of it is better.
-        title: Its name for people; None is the function's name.
-        needs: ``probabilities`` where it cannot be computed without them; else it gets None in their place.
+    Without a ``title`` the function's name is the one for people; where it ``needs`` no probabilities, it gets None in
+    their place from models that give none.
     """
 
     def mark(function: Function) -> Function:
@@ -240,9 +223,6 @@ def metric(
 
 def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
     """Return the user's own metrics that ``evaluation.metrics`` names.
-
-    Args:
-        paths: Dotted paths of functions in modules that AGNEWS_COMPONENTS names.
 
     Raises:
         ConfigError: A function is not trusted, not there, does not say what is better, or has the name of another.
@@ -285,9 +265,7 @@ def headline(own: Iterable[str] = ()) -> tuple[str, ...]:
 def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> dict[str, float]:
     """Return those of a record's numbers that MLflow gets: the headline of validation, test and folds, and costs.
 
-    Args:
-        metrics: The numbers of a result.json.
-        own: Further names without a split, such as those of the user's own metrics or of the objective.
+    ``own`` are further names without a split, such as those of the user's own metrics or of the objective.
     """
     names = [f"{split}/{name}" for split in ("val", "test", "cv") for name in headline(own)]
     wanted = dict.fromkeys([*names, "cv/macro_f1_std", "train/macro_f1", *_TRACKED_COSTS])
@@ -296,15 +274,10 @@ def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> di
 
 @dataclass(frozen=True)
 class Choice:
-    """One number among the results of :func:`judge`.
+    """One number among the results of :func:`judge`."""
 
-    Attributes:
-        metric: Its metric.
-        class_name: The class, for metrics of classes; else None.
-    """
-
-    metric: Metric
-    class_name: str | None = None
+    metric: Metric  # its metric
+    class_name: str | None = None  # the class, for metrics of classes; else None
 
     @property
     def key(self) -> str | tuple[str, str]:
@@ -378,14 +351,9 @@ def check_metrics(
 
 
 def direction(key: str, own: Mapping[str, bool] | None = None) -> Direction | None:
-    """Return whether more or less of a number in a record is better, by the entry that it belongs to.
+    """Return whether more or less of a number in a record, such as ``val/f1/Greece``, is better; None where neither is.
 
-    Args:
-        key: Its key, such as ``val/f1/Greece``, ``cv/macro_f1``, ``test/ece_temperature`` or ``time/fit``.
-        own: ``greater_is_better`` of the user's own metrics, by name.
-
-    Returns:
-        None where the register has no entry: neither is better.
+    ``own`` has ``greater_is_better`` of the user's own metrics, by name.
     """
     known = {**MEASURED, **{name: entry.greater_is_better for name, entry in METRICS.items()}, **(own or {})}
     head, _, tail = key.partition("/")
@@ -525,10 +493,6 @@ def column_key(class_name: str, all_names: Sequence[str]) -> str:
 
     Letters lose their accents, and characters that MLflow does not take become ``_``. Where two names meet, also where
     they would on a disk that ignores case, those that were changed and those that come later get ``-2``, ``-3``.
-
-    Args:
-        class_name: One of ``all_names``.
-        all_names: All K class names, all different; their order decides who gets a number.
     """
     return _column_keys(tuple(all_names))[class_name]
 

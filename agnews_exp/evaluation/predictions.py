@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Answers for n texts and K classes.
+    """Answers for n texts and K classes."""
 
-    Attributes:
-        labels: Shape (n,), predicted class indices.
-        scores: Shape (n, K), decision scores (higher means more likely; any scale), or None.
-        probabilities: Shape (n, K), rows sum to one, or None for models that give none.
-    """
-
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64]  # shape (n,), predicted class indices
+    # Shape (n, K), decision scores (higher means more likely; any scale), or None.
     scores: NDArray[np.float64] | None = None
-    probabilities: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None  # shape (n, K), rows sum to one, or None for models that give none
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -24,22 +24,14 @@ class BrierDecomposition(Result):
     The first three terms are Murphy's (1973); they add up to the score only when all forecasts in a bin are equal.
     ``binning`` is what is left: the variance of the forecasts within bins minus twice their covariance with the
     outcomes there (Stephenson, Coelho and Jolliffe 2008). It shrinks with more bins.
-
-    Attributes:
-        brier: The score, 0 (best) to 2.
-        reliability: Squared distance of forecast and frequency; 0 for calibrated forecasts. Smaller is better.
-        resolution: How far the bins' frequencies lie from the overall ones. Larger is better.
-        uncertainty: Score of always forecasting the class frequencies of these items.
-        binning: The rest of the score, as described above.
-        n_bins: Number of equally wide bins.
     """
 
-    brier: float
-    reliability: float
-    resolution: float
-    uncertainty: float
-    binning: float
-    n_bins: int
+    brier: float  # the score, 0 (best) to 2
+    reliability: float  # squared distance of forecast and frequency; 0 for calibrated forecasts. Smaller is better.
+    resolution: float  # how far the bins' frequencies lie from the overall ones. Larger is better.
+    uncertainty: float  # score of always forecasting the class frequencies of these items
+    binning: float  # the rest of the score, as described above
+    n_bins: int  # number of equally wide bins
 
 
 def labelled_probabilities(y_true: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], FloatArray]:
@@ -91,13 +83,7 @@ def brier_score(y_true: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def brier_decomposition(y_true: ArrayLike, probabilities: ArrayLike, n_bins: int = 15) -> BrierDecomposition:
-    """Return the Brier score's parts; see :class:`BrierDecomposition`.
-
-    Args:
-        y_true: Shape (n,), class indices.
-        probabilities: Shape (n, K).
-        n_bins: Number of equally wide bins for each class's forecasts.
-    """
+    """Return the parts of the Brier score of n class indices and probabilities (n, K); bins are equally wide."""
     truth, matrix = labelled_probabilities(y_true, probabilities)
     if n_bins < 1:
         raise DataError(f"n_bins must be at least 1, got {n_bins}")

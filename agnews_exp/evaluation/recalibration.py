@@ -28,34 +28,21 @@ from agnews_exp.evaluation.statistics.bootstrap import PairedBootstrap, bootstra
 
 @dataclass(frozen=True, eq=False)
 class CalibrationChange(Result):
-    """The effect of a calibrator on rows that fitted neither it nor the model.
+    """The effect of a calibrator on rows that fitted neither it nor the model."""
 
-    Attributes:
-        after: Report on the calibrated probabilities.
-        nll: Paired bootstrap of the negative log-likelihood, after minus before (below 0: better).
-        brier: The same for the Brier score.
-        changed_predictions: Share of items whose most likely class changed.
-    """
-
-    after: CalibrationReport
-    nll: PairedBootstrap
-    brier: PairedBootstrap
-    changed_predictions: float
+    after: CalibrationReport  # report on the calibrated probabilities
+    nll: PairedBootstrap  # paired bootstrap of the negative log-likelihood, after minus before (below 0: better)
+    brier: PairedBootstrap  # the same for the Brier score
+    changed_predictions: float  # share of items whose most likely class changed
 
 
 @dataclass(frozen=True)
 class ChoiceScores(Result):
-    """One candidate's scores on the rows that choose among the calibrators; lower is better.
+    """One candidate's scores on the rows that choose among the calibrators; lower is better."""
 
-    Attributes:
-        nll: Negative log-likelihood, nats per item: what chooses.
-        brier: Brier score.
-        ece: Expected calibration error, equally wide bins.
-    """
-
-    nll: float
-    brier: float
-    ece: float
+    nll: float  # negative log-likelihood, nats per item: what chooses
+    brier: float  # Brier score
+    ece: float  # expected calibration error, equally wide bins
 
     def worse_than(self, before: ChoiceScores) -> bool:
         """Return whether a calibrator with these scores does harm: raises log-loss or ECE."""
@@ -64,30 +51,20 @@ class ChoiceScores(Result):
 
 @dataclass(frozen=True, eq=False)
 class CalibrationStudy(Result):
-    """Several calibrators of one model: fitted, chosen and reported on three disjoint sets of rows.
+    """Several calibrators of one model: fitted, chosen and reported on three disjoint sets of rows."""
 
-    Attributes:
-        source: The part of the model's answers that calibrators take.
-        before_is: What the probabilities before are: the model's own, or the softmax of its scores.
-        n_fit: Validation rows that the calibrators were fitted on.
-        n_choose: The other validation rows, which chose among them.
-        left_alone: Names of the classes without a row to fit on, whose probabilities calibrators leave alone.
-        chosen: Name of the calibrator with the lowest negative log-likelihood there, of those that make neither it nor
-            the expected calibration error worse; ``none`` keeps the before.
-        choice: Scores on these rows by candidate, ``none`` among them.
-        before: Report on the test rows without a calibrator.
-        changes: The change on the test rows, by calibrator.
-    """
-
-    source: ScoreSource
-    before_is: str
-    n_fit: int
-    n_choose: int
+    source: ScoreSource  # the part of the model's answers that calibrators take
+    before_is: str  # what the probabilities before are: the model's own, or the softmax of its scores
+    n_fit: int  # validation rows that the calibrators were fitted on
+    n_choose: int  # the other validation rows, which chose among them
+    # Names of the classes without a row to fit on, whose probabilities calibrators leave alone.
     left_alone: tuple[str, ...]
+    # Name of the calibrator with the lowest negative log-likelihood there, of those that make neither it nor the
+    # expected calibration error worse; ``none`` keeps the before.
     chosen: str
-    choice: dict[str, ChoiceScores]
-    before: CalibrationReport
-    changes: dict[str, CalibrationChange]
+    choice: dict[str, ChoiceScores]  # scores on these rows by candidate, ``none`` among them
+    before: CalibrationReport  # report on the test rows without a calibrator
+    changes: dict[str, CalibrationChange]  # the change on the test rows, by calibrator
 
     @property
     def refused(self) -> tuple[str, ...]:

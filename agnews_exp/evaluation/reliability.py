@@ -18,28 +18,18 @@ MAX_ELEMENTS = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve(Result):
-    """Forecasts and outcomes by bin: the data of a reliability diagram and of a confidence histogram.
+    """Forecasts and outcomes by bin: the data of a reliability diagram and of a confidence histogram."""
 
-    Attributes:
-        lower: Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower
-            edge). Empty bins stay, with NaN means.
-        upper: Shape (B,), upper edges.
-        count: Shape (B,), forecasts in the bin.
-        hits: Shape (B,), how many of them came true (items predicted right, for confidences).
-        mean_forecast: Shape (B,), mean forecast.
-        frequency: Shape (B,), ``hits / count`` (accuracy, for confidences).
-        frequency_low: Shape (B,), lower end of its 95 % Wilson interval.
-        frequency_high: Shape (B,), upper end.
-    """
-
+    # Shape (B,), lower edge of each bin; a bin holds lower < forecast <= upper (the first also its lower edge). Empty
+    # bins stay, with NaN means.
     lower: FloatArray
-    upper: FloatArray
-    count: NDArray[np.int64]
-    hits: NDArray[np.int64]
-    mean_forecast: FloatArray
-    frequency: FloatArray
-    frequency_low: FloatArray
-    frequency_high: FloatArray
+    upper: FloatArray  # shape (B,), upper edges
+    count: NDArray[np.int64]  # shape (B,), forecasts in the bin
+    hits: NDArray[np.int64]  # shape (B,), how many of them came true (items predicted right, for confidences)
+    mean_forecast: FloatArray  # shape (B,), mean forecast
+    frequency: FloatArray  # shape (B,), ``hits / count`` (accuracy, for confidences)
+    frequency_low: FloatArray  # shape (B,), lower end of its 95 % Wilson interval
+    frequency_high: FloatArray  # shape (B,), upper end
 
     @property
     def gaps(self) -> FloatArray:

@@ -19,17 +19,11 @@ Target = Literal["accuracy_floor", "escalation_rate", "cost_ceiling", "confidenc
 
 @dataclass(frozen=True, eq=False)
 class RoutingCurve:
-    """Accuracy and share handed over by threshold; entry i hands over items with a confidence below ``thresholds[i]``.
+    """Accuracy and share handed over by threshold; entry i hands over what has a confidence below ``thresholds[i]``."""
 
-    Attributes:
-        thresholds: Shape (m,), rising: the lowest confidence there is, which hands over nothing, to infinity.
-        escalation_rate: Shape (m,), share of the items that are handed over.
-        accuracy: Shape (m,), of the answers that come out.
-    """
-
-    thresholds: FloatArray
-    escalation_rate: FloatArray
-    accuracy: FloatArray
+    thresholds: FloatArray  # shape (m,), rising: the lowest confidence there is, which hands over nothing, to infinity
+    escalation_rate: FloatArray  # shape (m,), share of the items that are handed over
+    accuracy: FloatArray  # shape (m,), of the answers that come out
 
     def cost(self, fast: float, accurate: float) -> FloatArray:
         """Return shape (m,): the cost of an item, in the units of the two costs. The fast model is always paid."""
@@ -42,19 +36,12 @@ class RoutingCurve:
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen threshold of a router and its results.
+    """A chosen threshold of a router and its results."""
 
-    Attributes:
-        threshold: Confidence below which an item is handed over; ``inf`` hands over everything.
-        escalation_rate: On the items that it was chosen on.
-        accuracy: On the same.
-        reached: Whether the target could be reached at all.
-    """
-
-    threshold: float
-    escalation_rate: float
-    accuracy: float
-    reached: bool
+    threshold: float  # confidence below which an item is handed over; ``inf`` hands over everything
+    escalation_rate: float  # on the items that it was chosen on
+    accuracy: float  # on the same
+    reached: bool  # whether the target could be reached at all
 
 
 def routing_curve(confidence: ArrayLike, fast_right: ArrayLike, accurate_right: ArrayLike) -> RoutingCurve:
@@ -97,14 +84,9 @@ def choose_threshold(
 ) -> Choice:
     """Choose the threshold that meets a target best.
 
-    Args:
-        curve: Of the rows that choose (validation).
-        target: ``accuracy_floor``: the fewest escalations with at least this accuracy. ``escalation_rate``: the best
-            accuracy with at most this share handed over. ``cost_ceiling``: the same with at most this cost of an item.
-            ``confidence``: this threshold. ``best_accuracy``: the best accuracy, ``value`` is not used.
-        value: See ``target``.
-        fast_cost: Cost of an item in the fast model.
-        accurate_cost: Cost of an item in the accurate model.
+    Targets on the rows that choose (validation): ``accuracy_floor``, the fewest escalations with at least this
+    accuracy; ``escalation_rate``, the best accuracy with at most this share handed over; ``cost_ceiling``, the same
+    with at most this cost of an item; ``confidence``, this threshold; ``best_accuracy``, which uses no ``value``.
 
     Returns:
         The choice. Where the target cannot be reached: the most accurate point, or for a ceiling the cheapest.

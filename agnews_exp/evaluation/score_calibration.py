@@ -76,17 +76,11 @@ def uncalibrated(predictions: Predictions) -> tuple[FloatArray, str]:
 
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
-    """A chosen calibrator with the part of a model's answers that it takes.
+    """A chosen calibrator with the part of a model's answers that it takes."""
 
-    Attributes:
-        name: A key of ``CALIBRATORS``, or ``none``.
-        source: The part of the model's answers that it takes.
-        calibrator: The fitted calibrator; None for ``none``.
-    """
-
-    name: str
-    source: ScoreSource
-    calibrator: Calibrator | None
+    name: str  # a key of ``CALIBRATORS``, or ``none``
+    source: ScoreSource  # the part of the model's answers that it takes
+    calibrator: Calibrator | None  # the fitted calibrator; None for ``none``
     class_names: tuple[str, ...]
 
     def probabilities(self, predictions: Predictions) -> FloatArray:

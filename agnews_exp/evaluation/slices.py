@@ -24,30 +24,22 @@ MOST_VALUES = 30
 
 @dataclass(frozen=True)
 class SliceScore(Result):
-    """The scores of the rows that have one value in a column.
+    """The scores of the rows that have one value in a column."""
 
-    Attributes:
-        column: The column.
-        value: The value.
-        rows: Number of rows.
-        accuracy: With ``accuracy_low`` and ``accuracy_high``, Wilson's 95 % interval.
-        macro_f1: Over the classes that occur in these rows or their answers, with ``macro_f1_low`` and
-            ``macro_f1_high``, the 95 % percentile bootstrap interval over rows.
-        difference: Accuracy less that of all other rows.
-        p_value: Permutation test of that difference, adjusted over all slices of all columns (max-T, Westfall and Young
-            1993): the share of random deals of the right answers to rows in which any slice differs as much.
-    """
-
-    column: str
-    value: str
-    rows: int
-    accuracy: float
+    column: str  # the column
+    value: str  # the value
+    rows: int  # number of rows
+    accuracy: float  # with ``accuracy_low`` and ``accuracy_high``, Wilson's 95 % interval
     accuracy_low: float
     accuracy_high: float
+    # Over the classes that occur in these rows or their answers, with ``macro_f1_low`` and ``macro_f1_high``, the 95 %
+    # percentile bootstrap interval over rows.
     macro_f1: float
     macro_f1_low: float
     macro_f1_high: float
-    difference: float
+    difference: float  # accuracy less that of all other rows
+    # Permutation test of that difference, adjusted over all slices of all columns (max-T, Westfall and Young 1993): the
+    # share of random deals of the right answers to rows in which any slice differs as much.
     p_value: float
 
 
@@ -62,13 +54,7 @@ def grouped(values: Sequence[str]) -> NDArray[np.str_]:
 def score_slices(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], columns: Mapping[str, Sequence[str]]
 ) -> list[SliceScore]:
-    """Return the scores of every value of every column, the lowest accuracy first.
-
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        columns: The n values of each column. One that has a single value makes no slices.
-    """
+    """Return the scores of every value of every column, the lowest accuracy first; a single value makes no slices."""
     right = labels == predicted
     found: list[SliceScore] = []
     members: list[NDArray[np.bool_]] = []
@@ -130,12 +116,7 @@ def judge_clusters(
 ) -> dict[str, Any]:
     """Return intervals over clusters of rows, and the share of rows whose cluster stands in training too.
 
-    Args:
-        labels: Shape (n,), true class indices.
-        predicted: Shape (n,), answers.
-        clusters: The cluster of each row; rows without one (empty) are clusters of their own.
-        known: Clusters of the training rows.
-        class_names: All K classes.
+    ``known`` are the clusters of the training rows; rows without a cluster (empty) are clusters of their own.
 
     Returns:
         ``clusters``, their number; ``shared``, a share of rows; ``accuracy`` and ``macro_f1``, each with estimate, low

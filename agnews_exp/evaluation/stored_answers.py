@@ -18,21 +18,13 @@ from agnews_exp.evaluation.predictions import Predictions
 
 @dataclass(frozen=True, eq=False)
 class StoredAnswers:
-    """A run's answers for one split.
+    """A run's answers for one split."""
 
-    Attributes:
-        row_ids: Shape (n,), int64.
-        labels: Shape (n,), int64, true class indices.
-        given: The model's answers for these rows.
-        folds: Shape (n,), int64, the fold that held each row out; None but for the split ``cv``.
-        clusters: Shape (n,), int64, the group of each row; None without ``evaluation.cluster_column``.
-    """
-
-    row_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    given: Predictions
-    folds: NDArray[np.int64] | None
-    clusters: NDArray[np.int64] | None = None
+    row_ids: NDArray[np.int64]  # shape (n,), int64
+    labels: NDArray[np.int64]  # shape (n,), int64, true class indices
+    given: Predictions  # the model's answers for these rows
+    folds: NDArray[np.int64] | None  # shape (n,), int64, the fold that held each row out; None but for the split ``cv``
+    clusters: NDArray[np.int64] | None = None  # shape (n,), each row's group; None without evaluation.cluster_column
 
 
 def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, ordered: bool = True) -> StoredAnswers:
@@ -72,9 +64,7 @@ def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[
 def read_table(path: Path, n_classes: int | None = None) -> Any:
     """Return a run's predictions.parquet as a pyarrow table whose columns have been checked.
 
-    Args:
-        path: The file.
-        n_classes: K; None does not check that labels and predictions are below it.
+    Without K, the number of classes, it is not checked that labels and predictions are below it.
 
     Raises:
         StorageError: The file is missing, damaged, or holds other columns or values.

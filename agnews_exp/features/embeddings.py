@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from agnews_exp.core.errors import ConfigError, DataError, needs
+from agnews_exp.core.errors import ConfigError, DataError, StorageError, needs
 from agnews_exp.features.preprocessing import TextTransformer
 from agnews_exp.ngrams.fitting import pack_terms, portable_log, unpack_terms
 
@@ -294,6 +294,15 @@ class _PooledWordVectors(TextTransformer):
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_index", None)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "vectors_" in state and "word_lengths_" not in state:
+            raise StorageError(
+                "The word vectors of this model were saved by an earlier build of agnews-exp, in a form that this one "
+                "does not read.",
+                fix="train it again (force=true)",
+            )
+        super().__setstate__(state)
 
 
 class StaticEmbeddings(_PooledWordVectors):

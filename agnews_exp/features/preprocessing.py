@@ -92,29 +92,18 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The steps of a cleaning pipeline, which run in the order of the fields; whitespace is normalised last.
+    """The steps of a cleaning pipeline, which run in the order of the fields; whitespace is normalised last."""
 
-    Attributes:
-        fix_encoding: Undo HTML entities (``&amp;``), then drop the characters outside ASCII.
-        lowercase: Lower-case everything (the tokens ``<URL>``, ``<EMAIL>``, ``<NUM>`` come later and stay
-            upper-case).
-        contractions: Write contractions out.
-        html_tags: Keep or remove tags, escaped ones too.
-        urls: Keep, remove, or replace by ``<URL>``.
-        emails: Keep, remove, or replace by ``<EMAIL>``.
-        remove_punctuation: Replace every punctuation character by a space, so that words do not grow
-            together.
-        numbers_to_token: Replace every number by ``<NUM>``.
-    """
-
-    fix_encoding: bool = False
+    fix_encoding: bool = False  # undo HTML entities (``&amp;``), then drop the characters outside ASCII
+    # Lower-case everything (the tokens ``<URL>``, ``<EMAIL>``, ``<NUM>`` come later and stay upper-case).
     lowercase: bool = False
-    contractions: bool = False
-    html_tags: Handling = "keep"
-    urls: Handling = "keep"
-    emails: Handling = "keep"
+    contractions: bool = False  # write contractions out
+    html_tags: Handling = "keep"  # keep or remove tags, escaped ones too
+    urls: Handling = "keep"  # keep, remove, or replace by ``<URL>``
+    emails: Handling = "keep"  # keep, remove, or replace by ``<EMAIL>``
+    # Replace every punctuation character by a space, so that words do not grow together.
     remove_punctuation: bool = False
-    numbers_to_token: bool = False
+    numbers_to_token: bool = False  # replace every number by ``<NUM>``
 
 
 PIPELINES: Final[dict[str, Cleaning | None]] = {

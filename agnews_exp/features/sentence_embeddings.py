@@ -19,11 +19,7 @@ _DIMENSION = 384
 class SentenceEmbeddings(FixedTransformer):
     """Texts to (n, 384) sentence embeddings. The weights are fixed, so nothing is learned from the texts.
 
-    Args:
-        batch_size: Texts per forward pass.
-        max_length: Word pieces kept of each text, at most 512.
-        normalize: Scale every embedding to length 1.
-        device: Torch device such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+    At most ``max_length`` word pieces of a text are kept (512 or fewer); ``device`` is torch's, or ``auto``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

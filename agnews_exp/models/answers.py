@@ -17,10 +17,8 @@ from agnews_exp.evaluation.predictions import Predictions
 def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     """Answer rows of a feature matrix with the labels, scores and probabilities that the estimator offers.
 
-    Args:
-        model: A fitted scikit-learn classifier whose ``classes_`` are class indices.
-        matrix: Shape (n, V), sparse or dense, or n texts where the model reads text.
-        n_classes: K of the corpus; classes that the model never saw get probability 0 and the lowest score.
+    The matrix has shape (n, V), or is n texts where the model reads text. Classes of the corpus that the model never
+    saw get probability 0 and the lowest score.
     """
     from sklearn.linear_model._base import LinearClassifierMixin
 

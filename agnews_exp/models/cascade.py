@@ -172,13 +172,7 @@ def blend_inputs(
 
 
 def save_cascade(model: CascadeModel | BlendModel, folder: Path, sources: tuple[Path, Path]) -> None:
-    """Write both models' folders, their calibrators and how they are combined.
-
-    Args:
-        model: The fitted cascade or blend.
-        folder: Created if needed.
-        sources: The model folders of both, to be copied.
-    """
+    """Copy both models' folders, and write their calibrators and how they are combined."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, source, calibration in zip(PARTS, sources, model.calibrations, strict=True):
         shutil.copytree(source, folder / part)

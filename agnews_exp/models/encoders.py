@@ -48,11 +48,7 @@ class _Network(nn.Module):
 
 
 class HeadClassifier(nn.Module):
-    """An encoder with its architecture's own classification head.
-
-    Args:
-        model: A Hugging Face sequence classification model.
-    """
+    """A Hugging Face encoder with its architecture's own classification head."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -97,12 +93,7 @@ class HeadClassifier(nn.Module):
 
 
 class MeanPoolClassifier(_Network):
-    """A linear layer on the mean of the encoder's token vectors.
-
-    Args:
-        encoder: A Hugging Face encoder without head.
-        dropout: Before the linear layer.
-    """
+    """A linear layer, with dropout before it, on the mean of the token vectors of an encoder without head."""
 
     def __init__(self, encoder: Any, dropout: float) -> None:
         super().__init__()
@@ -139,14 +130,7 @@ def _without_pooler(config: Any) -> dict[str, Any]:
 
 
 class BiLSTMNetwork(_Network):
-    """Word vectors, bidirectional LSTM over the unpadded tokens, maximum over time, linear layer.
-
-    Args:
-        recipe: Sizes and dropouts.
-        vocabulary: Number of token ids.
-        n_classes: K.
-        pad_id: Token id of padding.
-    """
+    """Word vectors, bidirectional LSTM over the unpadded tokens, maximum over time, linear layer."""
 
     def __init__(self, recipe: BiLSTM, vocabulary: int, n_classes: int, pad_id: int) -> None:
         super().__init__()
@@ -175,14 +159,7 @@ class BiLSTMNetwork(_Network):
 
 
 class TextCNNNetwork(_Network):
-    """Word vectors, convolutions of several widths, maximum over time, linear layer.
-
-    Args:
-        recipe: Sizes and dropouts.
-        vocabulary: Number of token ids.
-        n_classes: K.
-        pad_id: Token id of padding.
-    """
+    """Word vectors, convolutions of several widths, maximum over time, linear layer."""
 
     def __init__(self, recipe: TextCNN, vocabulary: int, n_classes: int, pad_id: int) -> None:
         super().__init__()
@@ -264,9 +241,7 @@ def build_tokenizer(texts: Sequence[str], size: int) -> Any:
     Nothing is learned by merging, so equal texts give an equal vocabulary on every machine and thread count (the
     tokenizers library's own trainers break ties by hash order). Ties are broken by the alphabet.
 
-    Args:
-        texts: Training texts.
-        size: Entries at most, special tokens and characters included.
+    It has ``size`` entries at most, special tokens and characters included.
 
     Returns:
         A ``transformers.PreTrainedTokenizerFast`` with BERT's lower-casing and special tokens.
@@ -331,14 +306,7 @@ class _Layout:
 
 
 def pack_encoder(encoder: Any, *, accelerator: str, precision: str, attention_dropout: float) -> None:
-    """Change a Hugging Face encoder so that it computes without padding.
-
-    Args:
-        encoder: A model whose attention goes through transformers' attention interface.
-        accelerator: ``cpu``, ``cuda`` or ``mps``.
-        precision: Lightning's name, such as ``bf16-mixed``.
-        attention_dropout: Dropout of attention weights.
-    """
+    """Change an encoder, whose attention goes through transformers' interface, so that it computes without padding."""
     base = encoder.base_model
     accepted = inspect.signature(base.forward).parameters
     if not getattr(base, "_supports_attention_backend", False) or "position_ids" not in accepted:
@@ -388,12 +356,7 @@ def _variable_length_kernel() -> Any:
 
 
 class _Packing:
-    """The hooks that pack the batches of one encoder, and the layout of the present batch.
-
-    Args:
-        base: The encoder without its head.
-        has_token_types: Whether its embeddings know token types (a single text has type 0).
-    """
+    """The hooks that pack the batches of one encoder, and the layout of the present batch."""
 
     def __init__(self, base: Any, *, has_token_types: bool) -> None:
         self._first = first_position(base.config)
@@ -552,13 +515,7 @@ def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[
 
 
 def choose_attention(encoder: Any, wanted: str, accelerator: str) -> None:
-    """Set an encoder's attention kernel.
-
-    Args:
-        encoder: A Hugging Face model.
-        wanted: See :class:`agnews_exp.models.recipes.EncoderRecipe`.
-        accelerator: ``cpu``, ``cuda`` or ``mps``.
-    """
+    """Set an encoder's attention kernel."""
     if wanted == "auto":
         # An architecture that has one kernel only keeps it.
         if accelerator != "cpu" or encoder.config._attn_implementation != "sdpa":

@@ -46,13 +46,7 @@ def _named(members: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def soft_voting(
     members: dict[str, Any], weights: dict[str, Weight] | None = None, n_jobs: int | None = None
 ) -> VotingClassifier:
-    """Return a classifier that averages its members' probabilities.
-
-    Args:
-        members: Name to classifier with ``predict_proba``; null switches a member off.
-        weights: Name to weight; members without one weigh 1. None weighs all alike.
-        n_jobs: Processes; None is one.
-    """
+    """Return a classifier that averages its members' probabilities; null switches a member off, 1 is its weight."""
     chosen = _named(members)
     for name, weight in (weights or {}).items():
         # The shipped configuration lists all members with weight 1, also when a member is left out.
@@ -78,13 +72,7 @@ def stacking(
     on four classes. The probabilities of a training row come from members fitted without that row's fold; the
     members that predict later are fitted on all rows given to ``fit``.
 
-    Args:
-        members: Name to classifier with ``predict_proba``; null switches a member off.
-        final_estimator: Classifier of the stacked probabilities.
-        folds: Stratified, shuffled folds for the out-of-fold probabilities.
-        passthrough: Hand the features to the final estimator as well.
-        n_jobs: Processes; None is one.
-        random_state: Seed of the folds.
+    A member that is null is switched off; with ``passthrough`` the final estimator sees the features as well.
 
     Raises:
         ConfigError: Fewer than two members, or a member without probabilities.
@@ -105,17 +93,12 @@ def with_selection(select: Any, estimator: Any) -> Pipeline:
 
 
 def mixture_weights(probabilities: list[NDArray[np.float64]], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the weights of a mixture of classifiers that minimise its log-loss.
+    """Return the weights, shape (M,), of a mixture of M classifiers that minimise its log-loss.
 
     The loss is convex on the simplex. Expectation maximisation for the mixing proportions reaches its
     minimum, needs no step size and keeps the weights non-negative with sum 1.
 
-    Args:
-        probabilities: M arrays of shape (n, K), float64.
-        codes: Shape (n,), int64, true class indices.
-
-    Returns:
-        Shape (M,), float64, the weights sum to 1.
+    Probabilities have shape (n, K), ``codes`` are true class indices, shape (n,).
     """
     rows = np.arange(len(codes))
     # A floor: a member that gives the true class probability 0 must not make the logarithm infinite.

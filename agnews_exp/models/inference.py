@@ -53,12 +53,7 @@ class TextPredictor:
     family: ClassVar[str] = "transformer"
 
     def predict(self, texts: Sequence[str], cache_dir: Path | None = None) -> Predictions:
-        """Answer texts; scores are logits, probabilities their softmax.
-
-        Args:
-            texts: n texts.
-            cache_dir: Folder of the token cache, or None.
-        """
+        """Answer texts; scores are logits, probabilities their softmax."""
         if cache_dir is None:
             return predictions_of(self.logits(encode_plain(texts, self._backend)))
         return predictions_of(self.logits(tokenize(texts, self.tokenizer, cache_dir)))
@@ -97,10 +92,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
     A network with its architecture's own head can be loaded by ``AutoModelForSequenceClassification.from_pretrained``
     too.
 
-    Args:
-        predictor: The network with its tokenizer; LoRA adapters must be merged.
-        recipe: The recipe that the network was built from.
-        folder: Created if needed.
+    LoRA adapters must be merged.
     """
     from safetensors.torch import save_file
 
@@ -126,12 +118,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
 
 
 def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
-    """Load what :func:`save_predictor` wrote; needs no network and no hub.
-
-    Args:
-        folder: The model folder.
-        device: A torch device, or ``auto`` for the first GPU if there is one.
-    """
+    """Load what :func:`save_predictor` wrote; needs no network and no hub."""
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 

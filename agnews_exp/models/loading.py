@@ -46,9 +46,7 @@ class ClassicalModel:
 def load_model(folder: Path, device: str = "auto") -> FittedModel:
     """Load a model folder of any family; its manifest is checked and nothing in it is executed.
 
-    Args:
-        folder: The model folder, such as ``<run>/model``.
-        device: For transformers: a torch device, or ``auto`` for the first GPU if there is one.
+    A ``device`` is for transformers: a torch device, or ``auto`` for the first GPU if there is one.
     """
     manifest = read_manifest(folder)
     if manifest["family"] == "transformer":

@@ -76,12 +76,7 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike, soft: SoftTargets | None = None) -> Self:
-        """Fit on features, shape (n, V), and n labels.
-
-        Args:
-            X: Shape (n, V), sparse or dense.
-            y: Shape (n,).
-            soft: A teacher's answers for the n rows; labels are then class indices 0..K-1. Only for ``log_loss``.
+        """Fit on features, shape (n, V), and n labels; a teacher's answers (``soft``) are for ``log_loss`` only.
 
         Raises:
             ValueError: y holds one class only, the weights grew without bound, or another loss has soft targets.

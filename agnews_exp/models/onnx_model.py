@@ -35,9 +35,7 @@ def write_graph(predictor: TextPredictor, path: Path) -> None:
 
     Attention, LayerNorm and GELU become one operator each where onnxruntime knows the architecture.
 
-    Args:
-        predictor: The network; it is left on the CPU, in evaluation mode, with plain attention.
-        path: The file.
+    The network is left on the CPU, in evaluation mode, with plain attention.
     """
     import torch
 
@@ -111,17 +109,11 @@ _WEIGHT_STEPS, _TABLE_STEPS = 63, 127
 
 
 def quantise(model: Any) -> int:
-    """Turn the products with constant matrices, and the embedding tables, of a graph into int8; in place.
+    """Turn the products with constant matrices and the embedding tables of a graph into int8; return how many.
 
     Weights: symmetric, 7 bits, a scale for each column. Activations: symmetric (uint8 around 128, which is what VNNI
     multiplies fastest), a scale for each row, found while the graph runs. Embedding tables: 8 bits, a scale for each
     row. Everything else (softmax, LayerNorm, GELU, attention weights) stays float32.
-
-    Args:
-        model: An ``onnx.ModelProto``.
-
-    Returns:
-        The number of products and tables that were turned.
     """
     from onnx import helper
 
@@ -145,11 +137,7 @@ def quantise(model: Any) -> int:
 
 
 class _Graph:
-    """A graph whose nodes are being replaced.
-
-    Args:
-        model: The ``onnx.ModelProto`` whose initialisers are read and added to.
-    """
+    """An ``onnx.ModelProto``'s graph whose nodes are being replaced."""
 
     def __init__(self, model: Any) -> None:
         self._graph = model.graph
@@ -307,16 +295,7 @@ class OnnxModel:
 def save_onnx(
     folder: Path, source: Path, tokenizer: Any, class_names: Sequence[str], *, max_length: int, precision: Precision
 ) -> None:
-    """Complete a model folder in which the graph lies already.
-
-    Args:
-        folder: Holds ``model.onnx``.
-        source: The model folder that was exported; its tokenizer and what else was added to it come along.
-        tokenizer: The source's, loaded.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        precision: Of the products.
-    """
+    """Complete a model folder in which the graph lies already with what the exported ``source`` has beside it."""
     shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
     manifest = read_manifest(source)
     own = {"config.json", "model.safetensors", TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"}
@@ -328,12 +307,7 @@ def save_onnx(
 
 
 def save_check(folder: Path, texts: Sequence[str]) -> None:
-    """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`.
-
-    Args:
-        folder: The folder that :func:`save_onnx` completed.
-        texts: At least one.
-    """
+    """Store the first texts with their answers on this machine in an exported folder, for :func:`load_onnx`."""
     rows = list(texts[:CHECK_ROWS])
     probabilities = _load(folder, read_manifest(folder, FAMILY)).predict(rows).probabilities
     assert probabilities is not None

@@ -30,14 +30,7 @@ _CHECKSUM = "checksum"
 
 
 def write_manifest(folder: Path, family: str, class_names: Sequence[str], **more: Any) -> None:
-    """Write manifest.json over all files that lie in a model folder.
-
-    Args:
-        folder: The model folder, complete.
-        family: ``classical``, ``transformer``, ``cascade`` or ``onnx``.
-        class_names: K names, in the order of the class indices.
-        more: Further entries of the family's own.
-    """
+    """Write manifest.json over all files of a complete model folder, with further entries of the family's own."""
     content = {"format": FORMAT_VERSION, "family": family, "class_names": list(class_names), **more}
     content[_CHECKSUM] = _checksum(content)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
@@ -57,13 +50,7 @@ def add_json(folder: Path, name: str, content: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, family: str | None = None, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the manifest of a model folder after checking every file that it names.
-
-    Args:
-        folder: The model folder.
-        family: The family that it must be of; None takes any.
-        needs: Files that it must name.
-    """
+    """Return the manifest of a model folder, of this family and with these files, after checking every file."""
     again = "train it again (force=true)"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -158,9 +145,6 @@ def named_types(path: Path) -> list[str]:
     """Return the trusted types beyond skops' own list that a model file names, without loading it.
 
     The file may name more of them than skops asks for. Its types of any other kind are not returned.
-
-    Args:
-        path: The file that :func:`save_pipeline` wrote.
     """
     found: set[str] = set()
 
@@ -198,13 +182,7 @@ def _is_trusted(name: str) -> bool:
 
 
 def save_pipeline(pipeline: Any, folder: Path, class_names: Sequence[str] = ()) -> None:
-    """Write a fitted pipeline and its manifest.
-
-    Args:
-        pipeline: A scikit-learn pipeline whose steps are of trusted types.
-        folder: Created if needed.
-        class_names: K names, in the order of the class indices.
-    """
+    """Write a fitted pipeline and its manifest."""
     skops_io = import_skops()
 
     folder.mkdir(parents=True, exist_ok=True)

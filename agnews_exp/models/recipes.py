@@ -353,9 +353,6 @@ def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
 def pinned(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved model configuration in which a hub model without a revision has its newest commit.
 
-    Args:
-        model: The group ``model``; that of a distilled network has the hub model in ``student``.
-
     Raises:
         ConfigError: Neither the hub nor its cache knows the model.
     """
@@ -371,12 +368,7 @@ def pinned(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
-    """Return the error that neither the hub nor its cache gives the weights.
-
-    Args:
-        recipe: Names them.
-        reason: Why the hub does not.
-    """
+    """Return the error that neither the hub nor its cache gives the weights."""
     return ConfigError(
         f"model.pretrained={recipe.pretrained} cannot be loaded from the Hugging Face hub or its cache: {reason}\n"
         "  only safetensors weights are read",

@@ -31,10 +31,7 @@ def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) 
     Biases, LayerNorm and other vectors have no weight decay. With ``layerwise_lr_decay`` d, layer i of L has the rate
     lr * d^(L - 1 - i), the embeddings lr * d^L, the classifier lr (Howard & Ruder 2018, discriminative fine-tuning).
 
-    Args:
-        network: Has ``is_head(name)``.
-        recipe: Rates and decays.
-        everything: Include parameters that are frozen now (they may be unfrozen later).
+    ``everything`` includes parameters that are frozen now, as they may be unfrozen later.
     """
     named = [(n, p) for n, p in network.named_parameters() if p.requires_grad or everything]
     layers = [int(m.group(1)) for n, _ in named if (m := _LAYER.search(n))]
@@ -138,13 +135,8 @@ def classification_loss(
     The focal loss of a row is ``(1 - p)^gamma`` times its cross-entropy, with p the probability of its class (Lin et
     al. 2017, "Focal Loss for Dense Object Detection").
 
-    Args:
-        logits: Shape (n, K).
-        labels: Shape (n,), int64, class indices.
-        loss: ``cross_entropy``, ``focal``, or a function of logits and labels that returns n losses.
-        weights: Shape (K,), of the classes; None is 1 each.
-        label_smoothing: Of the cross-entropy.
-        gamma: Of the focal loss.
+    Logits have shape (n, K), labels (n,), class weights (K,); a loss is ``cross_entropy``, ``focal`` (with ``gamma``),
+    or a function of logits and labels that returns n losses.
     """
     if loss == "cross_entropy":
         return functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
@@ -167,13 +159,7 @@ def distillation_loss(
 
     T^2 keeps the size of the first part's gradient, which falls with 1 / T^2 (Hinton, Vinyals and Dean 2015).
 
-    Args:
-        logits: Shape (n, K).
-        labels: Shape (n,), int64, class indices; without weight where ``share`` is 1.
-        soft: Shape (n, K), the teacher's probabilities at the temperature.
-        share: Shape (n,), in [0, 1].
-        temperature: T > 0.
-        label_smoothing: Of the cross-entropy.
+    Logits and ``soft``, the teacher's probabilities at the temperature, have shape (n, K), labels and ``share`` (n,).
     """
     student = functional.log_softmax(logits / temperature, dim=1)
     taught = functional.kl_div(student, soft, reduction="none").sum(1) * temperature**2

@@ -333,13 +333,7 @@ _VERSION = 2
 
 
 class CorpusCounts:
-    """All n-grams of a corpus: every occurrence in every row.
-
-    Args:
-        spec: The kind of n-grams.
-        arrays: ``stream``, ``row_ends``, ``lengths`` (characters of each text), ``keys``, ``order``,
-            ``name_text``, ``name_lengths``.
-    """
+    """All n-grams of a corpus: each occurrence in every row (``stream``, ``row_ends``), keys, order and names."""
 
     def __init__(self, spec: NgramSpec, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.spec = spec

@@ -159,9 +159,7 @@ class CountVectorizer(sklearn_text.CountVectorizer):  # type: ignore[misc]
     code does not cover (a callable analyzer, tokenizer or preprocessor, a given vocabulary, n-grams that do not fit
     into 64 bits, no numba) scikit-learn itself does.
 
-    Args:
-        n_jobs: Number of threads, None or -1 for all cores; the result does not depend on it. The other arguments
-            are scikit-learn's; ``ngram_range`` may also be a list.
+    The result does not depend on ``n_jobs``, the number of threads (None or -1: all cores).
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = constraints_with_jobs(sklearn_text.CountVectorizer)
@@ -319,10 +317,6 @@ class TfidfVectorizer(sklearn_text.TfidfVectorizer, CountVectorizer):  # type: i
 
     Everything said of :class:`CountVectorizer` holds. A value differs from scikit-learn's by rounding at most,
     because a row's norm is summed in the order of its columns.
-
-    Args:
-        n_jobs: Number of threads, None or -1 for all cores; the result does not depend on it. The other arguments
-            are scikit-learn's; ``ngram_range`` may also be a list.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = constraints_with_jobs(sklearn_text.TfidfVectorizer)

@@ -48,13 +48,12 @@ def run_score(run: StoredRun, metric: str) -> Number:
 
 def filled(table: Table) -> Table:
     """Return a table without the columns in which no row has anything."""
-    kept = [i for i in range(len(table.columns)) if any(has_content(row[i]) for row in table.rows)]
+    kept = [i for i in range(len(table.columns)) if any(_has_content(row[i]) for row in table.rows)]
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
-def has_content(cell: Cell) -> bool:
-    """Return whether a cell of a table shows more than a dash."""
+def _has_content(cell: Cell) -> bool:
     return (cell.value if isinstance(cell, Number) else cell) not in (None, "")
 
 

@@ -14,9 +14,10 @@ from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.proper_scores import labelled_probabilities
 from agnews_exp.evaluation.reliability import reliability_curve
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
+from agnews_exp.evaluation.stored_answers import StoredAnswers
 from agnews_exp.report.blocks import BOOTSTRAP, WILSON, Section, filled, origin, run_score, slug
 from agnews_exp.report.inputs import Inputs
-from agnews_exp.report.systems import Answers, System
+from agnews_exp.report.systems import System
 
 _MOST_CLASSES, _MOST_PAIRS, _DRAWN_PAIRS = 20, 30, 15
 
@@ -42,11 +43,11 @@ def errors(inputs: Inputs) -> Section:
     return Section("errors", "Errors", tuple(shown), tuple(more))
 
 
-def _counts(answers: Answers, n_classes: int) -> NDArray[np.int64]:
+def _counts(answers: StoredAnswers, n_classes: int) -> NDArray[np.int64]:
     return np.asarray(confusion_matrix(answers.labels, answers.given.labels, n_classes), dtype=np.int64)
 
 
-def _matrix(system: System, answers: Answers) -> Chart | None:
+def _matrix(system: System, answers: StoredAnswers) -> Chart | None:
     run = system.first
     if len(run.class_names) > _MOST_CLASSES:
         return None
@@ -149,7 +150,7 @@ def _class_table(systems: Sequence[System]) -> Table:
     return filled(Table("classes", "Classes on test", columns, tuple(rows), provenance=made))
 
 
-def _pairs(named: Sequence[tuple[System, Answers]]) -> list[Block]:
+def _pairs(named: Sequence[tuple[System, StoredAnswers]]) -> list[Block]:
     """Return the pairs of classes that are taken for each other, most often first."""
     names = named[0][0].first.class_names
     found = {system.label: _counts(answers, len(names)) for system, answers in named}
@@ -191,14 +192,14 @@ def calibration(inputs: Inputs) -> Section:
     if not found:
         missing = Missing("None of these runs stores probabilities.", "python run.py model=logreg")
         return Section("calibration", "Calibration", (missing,))
-    shown: dict[str, tuple[System, Answers]] = {}
+    shown: dict[str, tuple[System, StoredAnswers]] = {}
     for system, answers in found:
         shown.setdefault(system.first.family, (system, answers))
     reliability, *charts = _calibration_charts(list(shown.values()))
     return Section("calibration", "Calibration", (reliability, _calibration_table(found[:_MOST_LISTED])), tuple(charts))
 
 
-def _calibration_charts(found: list[tuple[System, Answers]]) -> list[Block]:
+def _calibration_charts(found: list[tuple[System, StoredAnswers]]) -> list[Block]:
     curves, histograms, means = [], [], []
     for system, answers in found:
         confidence, right = confidences(answers.labels, _probabilities(answers))
@@ -236,12 +237,12 @@ def _calibration_charts(found: list[tuple[System, Answers]]) -> list[Block]:
     ]  # fmt: skip
 
 
-def _probabilities(answers: Answers) -> NDArray[np.float64]:
+def _probabilities(answers: StoredAnswers) -> NDArray[np.float64]:
     assert answers.given.probabilities is not None  # only such answers are collected
     return np.asarray(answers.given.probabilities, dtype=np.float64)
 
 
-def _calibration_table(found: list[tuple[System, Answers]]) -> Table:
+def _calibration_table(found: list[tuple[System, StoredAnswers]]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for system, answers in found:
         truth, matrix = labelled_probabilities(answers.labels, _probabilities(answers))

@@ -12,11 +12,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agnews_exp.config.validation import flat
-from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.stored_answers import class_columns
+from agnews_exp.evaluation.stored_answers import StoredAnswers, stored_answers
 from agnews_exp.reference.reading import OwnResult
 from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
@@ -32,30 +30,6 @@ def stable_name(run: RunFolder, fingerprint: str, output_dir: Path) -> str:
     if run.path.parent.name == "sweeps" or run.path.parent.parent.name == "sweeps":
         return run.path.relative_to(output_dir).as_posix() if run.path.is_relative_to(output_dir) else str(run.path)
     return fingerprint[:_DIGITS]
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """A run's answers for one split, in the order of the row numbers."""
-
-    row_ids: NDArray[np.int64]  # shape (n,), int64
-    labels: NDArray[np.int64]  # shape (n,), true class indices
-    given: Predictions  # labels, and where stored scores and probabilities
-
-
-def read_answers(path: Path, split: str, class_names: tuple[str, ...]) -> Answers | None:
-    """Read predictions.parquet without its data set; None when it is missing or has no rows of the split."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        return None
-    table = pq.read_table(path, filters=pc.field("split") == split).sort_by("row_id")
-    if not table.num_rows:
-        return None
-    ids, labels, given = (table[name].to_numpy().astype(np.int64) for name in ("row_id", "label", "prediction"))
-    matrices = (class_columns(table, kind, class_names) for kind in ("score", "probability"))
-    return Answers(ids, labels, Predictions(given, *matrices))
 
 
 class RunNames:
@@ -99,7 +73,7 @@ class StoredRun:
         self.checksum, self.source = str(data["evaluation_checksum"]), str(data["name"])
         self.rows: Mapping[str, int] = data["rows"]
         self.group, self.fingerprint = str(result["group_fingerprint"]), str(result["fingerprint"])
-        self._answers: dict[str, Answers | None] = {}
+        self._answers: dict[str, StoredAnswers | None] = {}
         self._intervals: dict[tuple[str, str], tuple[float, float] | None] = {}
 
     @property
@@ -137,14 +111,9 @@ class StoredRun:
         return f"{self.environment.get('cpu', 'CPU')}, {self.environment.get('cpu_cores', '?')} cores"
 
     @property
-    def is_job(self) -> bool:
-        """Whether a sweep started it."""
-        return self.folder.path.parent.parent.name == "sweeps"
-
-    @property
     def command(self) -> str:
         """What repeats it: for a job of a sweep, the sweep's command."""
-        if self.is_job:
+        if self.folder.path.parent.parent.name == "sweeps":
             sweep = read_json(self.folder.path.parent / "sweep.json") or {}
             return self.names.clean(str(sweep.get("command") or f"agnews sweeps show {self.folder.path.parent.name}"))
         words = [str(word) for word in self.environment.get("command") or ["run.py"]]
@@ -152,10 +121,12 @@ class StoredRun:
         kept = [word for word in words[1:] if not word.startswith(("hydra.run.dir", "--config"))]
         return self.names.clean(" ".join([program, *kept]))
 
-    def answers(self, split: str) -> Answers | None:
+    def answers(self, split: str) -> StoredAnswers | None:
         """Return the stored answers of a split, or None."""
         if split not in self._answers:
-            self._answers[split] = read_answers(self.folder.path / PREDICTIONS, split, self.class_names)
+            path = self.folder.path / PREDICTIONS
+            found = stored_answers(path, split, self.class_names) if path.is_file() else None
+            self._answers[split] = found if found is not None and len(found.row_ids) else None
         return self._answers[split]
 
     def interval(self, metric: str) -> tuple[float, float] | None:
@@ -213,19 +184,6 @@ _UNTOLD = (
     "trainer.progress_bar",
     "data.",
 )
-
-
-def differences(one: Answers, other: Answers, n_classes: int) -> tuple[float, NDArray[np.float64]]:
-    """Return the difference of two runs' macro-F1 on the same rows, and those of resampled rows, shape (R,)."""
-    from agnews_exp.evaluation.metrics import macro_f1
-    from agnews_exp.evaluation.statistics.bootstrap import Cells
-
-    cells = Cells.group(one.labels, [one.given.labels, other.given.labels], n_classes)
-    weights = cells.draw(np.random.default_rng(0), RESAMPLES)
-    drawn = macro_f1(cells.margins(weights, 0)) - macro_f1(cells.margins(weights, 1))
-    counts = cells.counts.astype(np.float64)[None, :]
-    estimate = macro_f1(cells.margins(counts, 0)) - macro_f1(cells.margins(counts, 1))
-    return float(estimate[0]), np.asarray(drawn, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,18 +304,15 @@ def _told_apart(configs: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[
             alike = [other for other, words in zip(configs, before, strict=True) if words == before[place]]
             wanted = number < _SHOWN_KEYS or len({str(other.get(key)) for other in alike}) > 1
             if wanted and config.get(key) is not None:
-                told[place] = [*told[place], f"{_short(key)} {_rounded(config[key])}"]
+                value = config[key]  # a search draws 16 digits; four tell its systems apart, or else a fingerprint
+                said = f"{value:.4g}" if isinstance(value, float) else str(value)
+                told[place] = [*told[place], f"{_short(key)} {said}"]
     return told
 
 
 def _tells(key: str) -> bool:
     """How a run was judged, where it ran and how it was logged is not what a reader tells systems apart by."""
     return not key.startswith(_UNTOLD) and not key.endswith("random_state")
-
-
-def _rounded(value: Any) -> str:
-    """A search draws 16 digits; four tell its systems apart, and what they do not tell apart gets a fingerprint."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _short(key: str) -> str:

@@ -39,9 +39,7 @@ class CurveLogger(Logger):
     It opens and closes no tracking run and logs no hyperparameters: both belong to the experiment flow, which goes on
     after the training.
 
-    Args:
-        folder: The run's folder.
-        start_step: Points after this step are dropped from an existing history (a resumed run makes them again).
+    Points after ``start_step`` are dropped from an existing history: a resumed run makes them again.
     """
 
     def __init__(self, folder: Path, start_step: int | None = None) -> None:
@@ -208,13 +206,7 @@ class CheckpointFolder:
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights that the validation rows judge best.
-
-    Args:
-        folder: Where to keep them.
-        monitor: Key of the metric that judges, such as ``val/macro_f1``.
-        mode: ``max`` or ``min``: which values of it are better.
-    """
+    """Keeps the weights that the validation rows judge best by a metric, such as ``val/macro_f1`` (``max``)."""
 
     def __init__(self, folder: CheckpointFolder, monitor: str, mode: Literal["max", "min"]) -> None:
         self._folder, self._monitor = folder, monitor
@@ -248,11 +240,6 @@ class PeriodicCheckpoint(pl.Callback):
 
     Only in the middle of an epoch and never right before a validation: resuming there is exact, and a few batches
     lost are cheaper than resuming inside Lightning's hooks at an epoch's end.
-
-    Args:
-        folder: Where to write.
-        every_n_steps: Optimiser steps between two checkpoints, or None.
-        every_seconds: Seconds between two checkpoints, or None.
     """
 
     def __init__(self, folder: CheckpointFolder, every_n_steps: int | None, every_seconds: float | None) -> None:
@@ -381,12 +368,7 @@ class EpochBar(TQDMProgressBar):
 
 
 class ValidationCurves(pl.Callback):
-    """Logs each validation's metrics, as curves and as a log line, and reports the score.
-
-    Args:
-        monitor: Key of the metric that is reported.
-        report: Takes (number of the validation, score); may raise to stop the run.
-    """
+    """Logs each validation's metrics, as curves and as a log line, and reports its score, which may stop the run."""
 
     def __init__(self, monitor: str, report: Callable[[int, float], None] | None = None) -> None:
         self._monitor, self._report = monitor, report

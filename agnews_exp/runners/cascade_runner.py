@@ -47,13 +47,7 @@ TIMING = "cascade_timing.json"
 
 
 class CascadeRunner:
-    """Runs ``model=cascade`` and ``model=blend``.
-
-    Args:
-        checked: The checked configuration.
-        sources: The two finished runs, by ``fast`` and ``accurate``.
-        folder: The run's folder, for the measured times.
-    """
+    """Runs ``model=cascade`` and ``model=blend`` on two finished runs, ``fast`` and ``accurate``."""
 
     def __init__(self, checked: CheckedConfig, sources: Mapping[str, SourceRun], folder: Path | None = None) -> None:
         self._checked = checked

@@ -24,11 +24,8 @@ def make_runner(
 ) -> Runner:
     """Return the runner of the configured model's family.
 
-    Args:
-        checked: The checked configuration.
-        folder: The run's folder, for checkpoints and training curves; None keeps nothing (folds).
-        fingerprint: The run's fingerprint.
-        sources: The finished runs that a cascade or a student builds on, by the key that names each.
+    Without a folder no checkpoints and curves are kept (folds); ``sources`` are the finished runs that a cascade or a
+    student builds on, by the key that names each.
     """
     family = checked.run.model.family
     if "teacher" in checked.plain["model"]:

@@ -50,14 +50,9 @@ class CrossValidation:
 
 
 def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> CrossValidation:
-    """Cross-validate the configured model on the training rows.
+    """Cross-validate the configured model on the training rows, timed as the stage ``cv``.
 
     Folds follow the split, and are drawn with ``split_seed``, so that all models that are compared have the same ones.
-
-    Args:
-        checked: ``evaluation.folds`` >= 2.
-        splits: Only ``train`` is used.
-        stages: Folds are shown and timed as the stage ``cv``.
 
     Raises:
         DataError: See :func:`agnews_exp.data.splits.make_folds`.

@@ -43,9 +43,7 @@ class Hardware:
 def choose_hardware(settings: Any, *, large: bool = True) -> Hardware:
     """Choose from what there is by the trainer group's accelerator, devices, strategy and precision.
 
-    Args:
-        settings: The trainer group (``TrainerConfig``).
-        large: Whether the network's matrices are so large that 16-bit floats pay on a CPU.
+    ``large``: the network's matrices are so large that 16-bit floats pay on a CPU.
     """
     accelerator = _accelerator(settings.accelerator)
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, os.cpu_count() or 1)
@@ -79,13 +77,7 @@ def _accelerator(wanted: str) -> str:
 
 
 def choose_precision(wanted: str, accelerator: str, *, large: bool) -> str:
-    """Return Lightning's name of the precision.
-
-    Args:
-        wanted: ``trainer.precision``.
-        accelerator: ``cpu``, ``cuda`` or ``mps``.
-        large: Whether the network's matrices are so large that 16-bit floats pay on a CPU.
-    """
+    """Return Lightning's name of the precision; ``large`` as for :func:`choose_hardware`."""
     if wanted != "auto":
         return _PRECISIONS.get(wanted, wanted)
     if accelerator == "cuda":

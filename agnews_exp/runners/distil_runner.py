@@ -40,12 +40,7 @@ _PART = 2048
 
 
 def teacher_probabilities(teacher: SourceRun, texts: Sequence[str], cache_dir: Path) -> NDArray[np.float32]:
-    """Return the teacher's class probabilities for texts, shape (n, K), float32.
-
-    Args:
-        teacher: A finished run.
-        texts: n texts.
-        cache_dir: Folder of the cache; the answers of an earlier run with the same teacher and texts are read from it.
+    """Return the teacher's class probabilities for n texts, shape (n, K), float32, from the cache where they are known.
 
     Raises:
         ConfigError: The teacher gives no probabilities.
@@ -95,12 +90,7 @@ class _Teacher:
 
 
 def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.float32]:
-    """Return the teacher's cross-validated probabilities for its own training rows, shape (n, K), float32.
-
-    Args:
-        teacher: A finished run with ``evaluation=cv``.
-        rows: n rows, all of them among the teacher's training rows.
-    """
+    """Return the cross-validated probabilities of a run (``evaluation=cv``) for n of its training rows (n, K)."""
     stored = stored_answers(teacher.predictions, "cv", teacher.class_names, ordered=False)
     row_ids, found = stored.row_ids, stored.given.probabilities
     if not len(row_ids):
@@ -136,11 +126,7 @@ _NO_ROW = -1
 class DistilRunner:
     """Runs ``model=distilled_*``: asks the teacher, then hands its answers to the runner of the student's family.
 
-    Args:
-        checked: The checked configuration.
-        sources: The teacher, by ``teacher``; empty where the student learns from labels alone.
-        folder: The run's folder, for a network's checkpoints.
-        fingerprint: The run's fingerprint.
+    Without a teacher among ``sources`` the student learns from labels alone.
     """
 
     def __init__(

@@ -34,13 +34,7 @@ READY_SECONDS = 300
 
 
 class RankEnvironment(LightningEnvironment):
-    """Tells Lightning which process this is; the processes exist already.
-
-    Args:
-        rank: This process, 0-based.
-        world_size: Number of processes, all on this machine.
-        port: TCP port on which they meet.
-    """
+    """Tells Lightning which process of how many on this machine this is, and the port where they meet."""
 
     def __init__(self, rank: int, world_size: int, port: int) -> None:
         super().__init__()

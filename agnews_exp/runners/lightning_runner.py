@@ -46,9 +46,6 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
 
     That is the ``precision``, by Lightning's name, such as ``bf16-mixed``, and, where several processes train a network
     with dropout, the number of ``processes``: each draws masks for its own part of a batch.
-
-    Args:
-        checked: The configuration of a transformer, or of a student that is one.
     """
     recipe = safe_instantiate(checked.component("model"), "model")
     recipe = getattr(recipe, "student", recipe)
@@ -60,13 +57,9 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
 
 
 class LightningRunner:
-    """Runs one network.
+    """Runs one network, with a teacher's answers for the training rows where there are any.
 
-    Args:
-        checked: The checked configuration.
-        folder: The run's folder; checkpoints and curves go there. None keeps nothing.
-        fingerprint: The run's fingerprint: whose checkpoints are in the folder.
-        soft: A teacher's answers for the training rows, or None.
+    Checkpoints and curves, those of this fingerprint, go into the folder; without one nothing is kept.
     """
 
     def __init__(

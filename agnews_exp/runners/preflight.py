@@ -80,13 +80,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
 
 
 def check_batches(settings: TrainerConfig, n_train: int, n_validation: int | None) -> None:
-    """Refuse shares and numbers of batches that do not fit the rows, which Lightning would do amid the training.
-
-    Args:
-        settings: The trainer group.
-        n_train: Batches of an epoch.
-        n_validation: Batches of the validation rows; None where they are not counted yet.
-    """
+    """Refuse shares and numbers of batches that do not fit the rows, which Lightning would do amid the training."""
     train_limit = settings.limit_train_batches
     for key, limit, batches in (
         ("limit_train_batches", train_limit, n_train),

@@ -39,11 +39,7 @@ class Stages:
         return self._report is not None
 
     def report_intermediate(self, step: int, value: float) -> None:
-        """Tell a search how the run does so far.
-
-        Args:
-            step: Number of the epoch, fold or pass that has ended, from 0, each at most once.
-            value: The objective as it is now (a validation metric).
+        """Tell a search how the run does after epoch, fold or pass ``step`` (from 0, each at most once).
 
         Raises:
             Pruned: The search gives up on this run; let it pass.

@@ -25,10 +25,6 @@ def load_judged(folder: Path, settings: Any) -> FittedModel:
 
     A network that was judged in 16-bit floats answers about one text in some thousands differently in 32, and slower.
 
-    Args:
-        folder: The run's model folder.
-        settings: The run's trainer group; ``auto`` means what this machine does best.
-
     Raises:
         StorageError: See :func:`agnews_exp.models.loading.load_model`.
     """
@@ -58,10 +54,7 @@ def class_weights(
 
     ``balanced`` is ``n / (K n_k)``, as in scikit-learn: the mean weight of a row is 1.
 
-    Args:
-        wanted: ``model.class_weight``: None, ``balanced``, or weights by class name (1 for a class without).
-        labels: Shape (n,), of the training rows.
-        class_names: The K classes.
+    Weights by class name are 1 for a class without; ``labels``, shape (n,), are those of the training rows.
 
     Raises:
         ConfigError: A weight is for a class that the data do not have.

@@ -52,17 +52,7 @@ def report_rungs(
     passes over all rows; any other is fitted on growing shares of them, :data:`RUNGS`. The model itself is not
     touched, so a trial that is not pruned gives exactly what it gives outside of a search.
 
-    Args:
-        model: An unfitted scikit-learn classifier.
-        matrix: Shape (n, V), the training features.
-        labels: Shape (n,), int64, class indices.
-        validation: The validation rows.
-        transform: Turns texts into features.
-        predict: Answers the rows of a matrix with a fitted model.
-        class_names: The K classes.
-        metric: The objective; it tells parts of the rows apart.
-        stages: Takes the reports; each part is timed as the stage ``rungs``.
-        weights: Shape (n,), of the training rows; None is 1 each.
+    The matrix has shape (n, V), ``weights`` (n,); ``metric`` tells parts of the rows apart; each is timed as ``rungs``.
 
     Raises:
         Pruned: The search gives up on this trial.
@@ -133,12 +123,7 @@ def _after_epochs(
 
 
 class SklearnRunner:
-    """Runs one classical model.
-
-    Args:
-        checked: The checked configuration; ``features`` and ``model`` are built from it.
-        soft: A teacher's answers for the training rows, or None.
-    """
+    """Runs one classical model, with a teacher's answers for the training rows where there are any."""
 
     def __init__(self, checked: CheckedConfig, *, soft: SoftTargets | None = None) -> None:
         self._checked = checked

@@ -105,15 +105,7 @@ class Listeners:
 
 
 def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, float]:
-    """Train, from last.ckpt where there is one, and leave the best weights in the checkpoint folder.
-
-    Args:
-        job: The training.
-        listeners: Receivers of its progress.
-        environment: Lightning cluster environment of this process, where there are several.
-
-    Returns:
-        Numbers about the training (steps, epochs, throughput), for the run's metrics.
+    """Train, from last.ckpt where there is one, leave the best weights in the checkpoint folder, and return numbers.
 
     Raises:
         ConfigError: Memory ran out; names the batch and what to set.

@@ -66,12 +66,7 @@ def _of_cascade(model: object) -> Explainer:
 
 
 def top_words(explanation: Explanation, n: int) -> str:
-    """Return the n words that weigh most, as ``goal:+0.812 bank:-0.204``; a word's places and cases count together.
-
-    Args:
-        explanation: Of a text.
-        n: Words at most; those without any weight are left out.
-    """
+    """Return the n words that weigh most, as ``goal:+0.812 bank:-0.204``; a word's places and cases count together."""
     weights: dict[str, float] = defaultdict(float)
     for word, weight in zip(explanation.words, explanation.weights, strict=True):
         weights[word.lower()] += float(weight)

@@ -88,13 +88,8 @@ def export_model(
 ) -> Parity:
     """Write a model folder of the onnx family (of a cascade, one whose networks are) and check it.
 
-    Args:
-        source: A model folder of a transformer or another network, or a cascade with one.
-        output: The new folder; appears when it is complete and, if int8, good enough.
-        texts: n texts that both models answer; the first ones become check rows of the new folder.
-        labels: Shape (n,), true classes, where they are known.
-        int8: Whether weights and matrix products become int8.
-        force: Replace an existing folder.
+    All n texts are answered by both models, and the first become check rows of the new folder, which appears when it is
+    complete and, if int8, good enough. ``labels``, shape (n,), are the true classes, where they are known.
 
     Raises:
         ConfigError: The model gains nothing from ONNX or cannot be said in it, or the folder is there already.
@@ -179,15 +174,7 @@ def _export_network(source: Path, folder: Path, int8: bool, texts: Sequence[str]
 def check_parity(
     source: Path, exported: Path, texts: Sequence[str], labels: NDArray[np.int64] | None, *, precision: str
 ) -> Parity:
-    """Answer the same texts with both models, time both in turn, and write export.json into the exported folder.
-
-    Args:
-        source: The original folder.
-        exported: The new one.
-        texts: n texts.
-        labels: Shape (n,), true classes, where they are known.
-        precision: ``float32`` or ``int8``.
-    """
+    """Answer n texts with both models, time both in turn, and write export.json into the exported folder."""
     models = {"original": load_model(source, "cpu"), "onnx": load_model(exported, "cpu")}
     answers = {name: model.predict(texts) for name, model in models.items()}
     times = _times(models, texts)

@@ -58,12 +58,7 @@ def recall_reading(folder: Path) -> Mapping[str, Any]:
 
 
 def describe_source(word: str, asked: Asked, remembered: Mapping[str, Any] | None = None) -> Source:
-    """Return the source that a command names.
-
-    Args:
-        word: A path, or ``-`` for standard input.
-        asked: The command's options.
-        remembered: What :func:`recall_reading` returned.
+    """Return the source that a command names, a path or ``-`` for standard input.
 
     Raises:
         ConfigError: The format cannot be told from the name.

@@ -17,15 +17,10 @@ from agnews_exp.tracking.runs import one_run
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """A model folder and the name by which it was asked for.
+    """A model folder and the name by which it was asked for."""
 
-    Attributes:
-        folder: The model folder.
-        name: Its name for people.
-    """
-
-    folder: Path
-    name: str
+    folder: Path  # the model folder
+    name: str  # its name for people
 
     @property
     def identity(self) -> str:
@@ -38,11 +33,7 @@ class FoundModel:
 
 
 def find_model(plain: Mapping[str, Any], word: str) -> FoundModel:
-    """Return the model that a word means.
-
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        word: A model folder, a run (folder, name, MLflow id or filter), or ``models:/name@alias``.
+    """Return the model that a model folder, a run (folder, name, MLflow id or filter) or ``models:/name@alias`` means.
 
     Raises:
         ConfigError: It means none, or several.

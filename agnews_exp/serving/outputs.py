@@ -50,11 +50,7 @@ def holds(path: Path, position: int) -> bool:
 class LineOutput:
     """Output as CSV or JSON lines, which is called ``<path>.part`` until it is complete.
 
-    Args:
-        path: The file; None is standard output.
-        format: csv or jsonl.
-        columns: Of a CSV file.
-        position: Cut the file off here and go on; None begins anew.
+    With a ``position`` it is cut off there and gone on with; without a path it goes to standard output.
     """
 
     def __init__(self, path: Path | None, format: str, columns: Sequence[str], position: int | None = None) -> None:
@@ -103,12 +99,7 @@ class LineOutput:
 
 
 class ParquetOutput:
-    """Parquet, written in parts that are joined at the end.
-
-    Args:
-        path: The file.
-        position: Number of parts that are complete; None begins anew.
-    """
+    """Parquet, written in parts that are joined at the end; ``position`` parts are complete already."""
 
     def __init__(self, path: Path, position: int | None = None) -> None:
         self._path = path

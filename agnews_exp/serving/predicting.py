@@ -162,14 +162,9 @@ def predict_stream(
     are called ``<output>.part`` and ``<output>.rejects.jsonl.part``. A call that is cut off leaves them, and
     ``<output>.progress.json``, with which the same call again goes on.
 
-    Args:
-        source: Where the texts are.
-        model: Answers them.
-        output: ``.csv``, ``.jsonl`` or ``.parquet``; None is standard output (which cannot be gone on with).
-        answering: The content of an answer.
-        identity: Of the model; another model does not go on with this one's file.
-        force: Write an existing output anew.
-        progress: Called with the number of rows that are done.
+    ``identity`` is of the model: another one does not go on with this one's file. The output is ``.csv``, ``.jsonl`` or
+    ``.parquet``, or None for standard output, which cannot be gone on with; ``progress`` is told the number of rows
+    that are done.
 
     Raises:
         ConfigError: The output is there already, or the model cannot be explained.

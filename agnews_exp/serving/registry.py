@@ -76,27 +76,14 @@ class Promotion:
 
 
 def open_registry(plain: Mapping[str, Any]) -> Any:
-    """Return an MLflow client of the project's store.
-
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking``.
-    """
+    """Return an MLflow client of the project's store."""
     store = Store(plain)
     store.connect()
     return store.client
 
 
 def register_run(plain: Mapping[str, Any], word: str, name: str, alias: str | None = None) -> str:
-    """Register a finished run's model as a new version.
-
-    Args:
-        plain: The resolved config.
-        word: The run.
-        name: Of the registered model; made if there is none.
-        alias: Points to the new version from now on.
-
-    Returns:
-        The version.
+    """Register a run's model as a new version, to which the alias points from now on, and return the version.
 
     Raises:
         ConfigError: The word means several runs.
@@ -164,13 +151,7 @@ def promote(
 
     Better means: the 95 % bootstrap interval of its metric minus the champion's, over the same rows, is above zero.
 
-    Args:
-        plain: The resolved config.
-        word: The run.
-        name: Of the registered model.
-        split: Rows to compare on: ``val``, so that the test set stays unseen by choices, or ``test``.
-        metric: As for ``agnews compare``.
-        seed: Of the bootstrap.
+    The rows are those of ``val``, so that the test set stays unseen by choices, or of ``test``.
 
     Raises:
         ConfigError: The two were judged on different rows.

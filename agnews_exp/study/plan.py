@@ -29,12 +29,7 @@ _DATA_KEYS = ("data", "data_fraction", "split", "subset", "split_seed", "trackin
 
 
 class NotYet(Exception):
-    """Something that a command needs does not exist (yet).
-
-    Args:
-        reason: Why.
-        final: Whether it will not exist in this study at all.
-    """
+    """Something that a command needs does not exist yet, or (``final``) will not in this study at all."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -43,38 +38,23 @@ class NotYet(Exception):
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A finished run of an earlier stage.
+    """A finished run of an earlier stage."""
 
-    Attributes:
-        path: Its folder.
-        word: The same relative to outputs/, as commands take it.
-        result: Its result.json.
-    """
-
-    path: Path
-    word: str
-    result: Mapping[str, Any]
+    path: Path  # its folder
+    word: str  # the same relative to outputs/, as commands take it
+    result: Mapping[str, Any]  # its result.json
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a stage, as far as it is known.
+    """One command of a stage, as far as it is known."""
 
-    Attributes:
-        words: Its words after ``agnews``; placeholders stand where a value is not known yet.
-        sweep: The sweep that it works on, where it is one.
-        needs_sweep: The sweep that must have finished before.
-        folder: The folder that it leaves behind beside runs and sweeps, relative to outputs/.
-        missing: Why it cannot be run (now); None when it can.
-        left_out: Whether ``missing`` is for good in this study.
-    """
-
-    words: tuple[str, ...]
-    sweep: str | None = None
-    needs_sweep: str | None = None
-    folder: str | None = None
-    missing: str | None = None
-    left_out: bool = False
+    words: tuple[str, ...]  # its words after ``agnews``; placeholders stand where a value is not known yet
+    sweep: str | None = None  # the sweep that it works on, where it is one
+    needs_sweep: str | None = None  # the sweep that must have finished before
+    folder: str | None = None  # the folder that it leaves behind beside runs and sweeps, relative to outputs/
+    missing: str | None = None  # why it cannot be run (now); None when it can
+    left_out: bool = False  # whether ``missing`` is for good in this study
 
     @property
     def text(self) -> str:
@@ -88,14 +68,7 @@ class Command:
 
 
 class Planner:
-    """Makes the commands of a study's stages.
-
-    Args:
-        asked: The study.
-        state: The study's file, which holds the results of its stages so far.
-        machine: This machine.
-        transformer: Name of the chosen transformer, or None.
-    """
+    """Makes the commands of a study's stages from the results of its stages so far."""
 
     def __init__(self, asked: AskedStudy, state: StudyFile, machine: Machine, transformer: str | None) -> None:
         self._asked, self._state, self._machine = asked, state, machine

@@ -41,14 +41,7 @@ class StudyFailed(AgnewsError):
 
 
 class StudySession:
-    """One call of a study.
-
-    Args:
-        asked: The study.
-        output_dir: The project's outputs/.
-        rows: Training rows of the study.
-        machine: This machine.
-    """
+    """One call of a study, which has so many training rows."""
 
     def __init__(self, asked: AskedStudy, output_dir: Path, rows: int, machine: Machine) -> None:
         self._asked, self._rows, self._machine = asked, rows, machine
@@ -62,11 +55,7 @@ class StudySession:
         self._worked = False
 
     def show_plan(self, *, commands: bool = False) -> None:
-        """Print the stages with their times, a line each.
-
-        Args:
-            commands: Print every command as well.
-        """
+        """Print the stages with their times, a line each, and on request every command."""
         from rich import box
         from rich.table import Table
 
@@ -282,13 +271,7 @@ def run_command(words: Sequence[str], environment: Mapping[str, str], lock: int)
 
     Should this process be killed, the kernel tells the command to end (Linux).
 
-    Args:
-        words: The words after ``agnews``.
-        environment: More environment.
-        lock: A file descriptor that the command inherits: the study is locked until it is gone.
-
-    Returns:
-        The exit code; negative is a signal.
+    The command inherits the descriptor ``lock``: the study is locked until it is gone.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C, when the command has ended.

@@ -50,106 +50,63 @@ class _Settings(BaseModel):
 
 
 class StepSettings(_Settings):
-    """One command of a stage, or one for each of several runs.
+    """One command of a stage, or one for each of several runs."""
 
-    Attributes:
-        words: The command's words after ``agnews``, with placeholders in angle brackets.
-        each: Placeholders that ``<run>`` stands for in turn; empty: one command.
-        folder: The folder that it leaves behind, relative to outputs/; null: runs and sweeps alone.
-        package: A Python package without which the command is left out.
-        extra: The extra that brings the package.
-    """
-
-    words: str
-    each: list[str] = []
-    folder: str | None = None
-    package: str | None = None
-    extra: str | None = None
+    words: str  # the command's words after ``agnews``, with placeholders in angle brackets
+    each: list[str] = []  # placeholders that ``<run>`` stands for in turn; empty: one command
+    folder: str | None = None  # the folder that it leaves behind, relative to outputs/; null: runs and sweeps alone
+    package: str | None = None  # a Python package without which the command is left out
+    extra: str | None = None  # the extra that brings the package
 
 
 class StageSettings(_Settings):
-    """One stage: a title and its commands.
+    """One stage: a title and its commands."""
 
-    Attributes:
-        title: The stage's name for people.
-        seconds: First guess of its time on two cores, apart from the rows; corrected by the stages that have ended.
-        per_10k: Further seconds for every 10,000 training rows.
-        competes: Whether its classical runs on all rows may be called the best one.
-        sums_up: Whether it is done again whenever another stage has done something (the report).
-        steps: Its commands, in order.
-    """
-
-    title: str
+    title: str  # the stage's name for people
+    # First guess of its time on two cores, apart from the rows; corrected by the stages that have ended.
     seconds: Seconds = 0.0
-    per_10k: Seconds = 0.0
-    competes: bool = False
-    sums_up: bool = False
-    steps: list[StepSettings] = Field(min_length=1)
+    per_10k: Seconds = 0.0  # further seconds for every 10,000 training rows
+    competes: bool = False  # whether its classical runs on all rows may be called the best one
+    sums_up: bool = False  # whether it is done again whenever another stage has done something (the report)
+    steps: list[StepSettings] = Field(min_length=1)  # its commands, in order
 
 
 class TransformerSettings(_Settings):
-    """One candidate for the study's transformer.
+    """One candidate for the study's transformer."""
 
-    Attributes:
-        words: Its overrides, such as ``model=minilm``.
-        fraction: Share of the study's training rows that it is trained on.
-        gpu: Whether it needs a GPU.
-        hub: Whether its weights come from the hub.
-        package: A Python package without which it cannot be had.
-        extra: The extra that brings the package.
-    """
-
-    words: str
-    fraction: Fraction = 1.0
-    gpu: bool = False
-    hub: bool = False
-    package: str | None = None
-    extra: str | None = None
+    words: str  # its overrides, such as ``model=minilm``
+    fraction: Fraction = 1.0  # share of the study's training rows that it is trained on
+    gpu: bool = False  # whether it needs a GPU
+    hub: bool = False  # whether its weights come from the hub
+    package: str | None = None  # a Python package without which it cannot be had
+    extra: str | None = None  # the extra that brings the package
 
 
 class StudySettings(_Settings):
-    """A study: its name, what its runs share, and its stages.
+    """A study: its name, what its runs share, and its stages."""
 
-    Attributes:
-        name: Of its folder, and the tag of its runs; null: the profile's, with six digits of the words that change it.
-        words: Overrides of every run, such as ``data=ag_news``.
-        leave_out: Stages not to do.
-        jobs: Jobs of a sweep at once; null: one for every core, transformers one at a time (or one for every GPU).
-        transformer: One of ``transformers``, or auto: the first that this machine can do.
-        transformers: Candidates, the best first.
-        options: Values that the stages' commands refer to.
-        stages: The stages, in order.
-    """
-
+    # Of its folder, and the tag of its runs; null: the profile's, with six digits of the words that change it.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,59}$")] | None = None
-    words: list[str] = []
-    leave_out: list[str] = []
+    words: list[str] = []  # overrides of every run, such as ``data=ag_news``
+    leave_out: list[str] = []  # stages not to do
+    # Jobs of a sweep at once; null: one for every core, transformers one at a time (or one for every GPU).
     jobs: Annotated[int, Field(ge=1)] | None = None
-    transformer: str = "auto"
-    transformers: dict[str, TransformerSettings] = Field(min_length=1)
-    options: dict[str, Any] = {}
-    stages: dict[str, StageSettings] = Field(min_length=1)
+    transformer: str = "auto"  # one of ``transformers``, or auto: the first that this machine can do
+    transformers: dict[str, TransformerSettings] = Field(min_length=1)  # candidates, the best first
+    options: dict[str, Any] = {}  # values that the stages' commands refer to
+    stages: dict[str, StageSettings] = Field(min_length=1)  # the stages, in order
 
 
 @dataclass(frozen=True)
 class AskedStudy:
-    """A study as a command line asks for it.
+    """A study as a command line asks for it."""
 
-    Attributes:
-        profile: The YAML's name.
-        name: The study's name.
-        settings: The YAML with the ``study.`` words applied.
-        words: Overrides of every run, but for ``data_fraction``.
-        fraction: ``data_fraction`` of the whole study, of which stages take their shares.
-        given: The words of the command line.
-    """
-
-    profile: str
-    name: str
-    settings: StudySettings
-    words: tuple[str, ...]
-    fraction: float
-    given: tuple[str, ...]
+    profile: str  # the YAML's name
+    name: str  # the study's name
+    settings: StudySettings  # the YAML with the ``study.`` words applied
+    words: tuple[str, ...]  # overrides of every run, but for ``data_fraction``
+    fraction: float  # ``data_fraction`` of the whole study, of which stages take their shares
+    given: tuple[str, ...]  # the words of the command line
 
     @property
     def command(self) -> str:
@@ -163,11 +120,7 @@ def profiles() -> list[str]:
 
 
 def ask(profile: str, given: Sequence[str]) -> AskedStudy:
-    """Read a profile and apply the words of the command line.
-
-    Args:
-        profile: Name of a YAML in conf/study/.
-        given: Overrides: ``study.<key>=...`` change the study, others go to its runs.
+    """Read a YAML of conf/study/; ``study.<key>=...`` change the study, other words go to its runs.
 
     Raises:
         ConfigError: An unknown profile, key or stage, a bad value, or an override that stages choose themselves.
@@ -264,15 +217,10 @@ class Machine:
 
 
 def launcher_words(machine: Machine, jobs: int | None, *, transformer: bool) -> list[str]:
-    """Return the launcher's overrides of a sweep.
+    """Return the launcher's overrides of a sweep; None as ``jobs`` leaves their number to this function.
 
     Nearly all classical models compute in one thread: one job for every core. A transformer takes all cores: one job at
     a time, or one for every GPU.
-
-    Args:
-        machine: This machine.
-        jobs: Jobs at once as the user has set them, whatever is trained; None leaves the choice to this function.
-        transformer: Whether the sweep trains a transformer.
     """
     if jobs is None and transformer:
         words = [f"hydra.launcher.n_jobs={max(1, len(machine.gpus))}"]

@@ -18,12 +18,7 @@ _DONE = ("finished", "failed", "left_out")
 
 
 class StudyFile:
-    """A study's file, in memory as it is on the disk.
-
-    Args:
-        output_dir: The project's outputs/.
-        name: The study's name.
-    """
+    """A study's file, in memory as it is on the disk."""
 
     def __init__(self, output_dir: Path, name: str) -> None:
         self.output_dir = output_dir
@@ -37,12 +32,7 @@ class StudyFile:
         self._stages: dict[str, dict[str, Any]] = {s["name"]: s for s in self._content.get("stages", [])}
 
     def open(self, asked: AskedStudy, config: Mapping[str, Any]) -> None:
-        """Begin a call: note what was asked, and forget what an earlier call left as running.
-
-        Args:
-            asked: The study.
-            config: Its settings as they are to be stored.
-        """
+        """Begin a call: note what was asked and its settings, and forget what an earlier call left as running."""
         new: dict[str, Any] = {"status": "pending", "reason": None, "steps": []}
         self._stages = {
             name: new | self._stages.get(name, {"name": name}) | {"title": settings.title}
@@ -86,12 +76,7 @@ class StudyFile:
         self._write()
 
     def set_step(self, stage: str, step: Mapping[str, Any]) -> None:
-        """Store how a command ended.
-
-        Args:
-            stage: The stage's name.
-            step: ``command``, ``status``, ``reason``, ``seconds``, and what it made: ``runs``, ``sweeps``, ``folders``.
-        """
+        """Store how a command ended, and the ``runs``, ``sweeps`` and ``folders`` that it made."""
         steps = self._stages[stage]["steps"]
         at = next((n for n, old in enumerate(steps) if old["command"] == step["command"]), len(steps))
         steps[at:] = [dict(step), *steps[at + 1 :]]

@@ -1,6 +1,7 @@
 """Sweeps that survive: a process for every job, resuming, nested MLflow runs, searches, aggregation.
 
-Hydra finds the plugins of this package through :func:`register_plugins`; importing this module costs nothing.
+Hydra finds the plugins of this package through :func:`register_plugins`; importing this module costs nothing, and no
+module of this package imports it.
 """
 
 from __future__ import annotations

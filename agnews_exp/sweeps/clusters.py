@@ -54,12 +54,7 @@ _SUBMITTED = ".submitit"
 
 
 class InFolder:
-    """Hydra's task, run in the folder that the sweep was started in where the job's machine has it.
-
-    Args:
-        task: The task function.
-        folder: The folder that relative paths of the configuration mean.
-    """
+    """Hydra's task, run in the folder that the sweep was started in where the job's machine has it."""
 
     def __init__(self, task: TaskFunction, folder: Path) -> None:
         self._task, self._folder = task, folder
@@ -91,16 +86,7 @@ def _package(config: DictConfig) -> str:
 def work_through(
     launcher: Any, session: SweepSession, source: Source, config: DictConfig, context: HydraContext, *, batch: int
 ) -> None:
-    """Run jobs in batches until the source has none left.
-
-    Args:
-        launcher: Any Hydra launcher.
-        session: The sweep.
-        source: Where jobs come from.
-        config: The sweep's composed config.
-        context: Hydra's context, whose configuration is switched to the sweep's copy.
-        batch: How many jobs are handed over at once.
-    """
+    """Run jobs with any Hydra launcher, ``batch`` at once, until the source has none left."""
     compose_from(context, session.folder.snapshots)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(session.folder.path)
@@ -114,15 +100,7 @@ def work_through(
 
 
 class _Batch:
-    """Some jobs that a launcher gets at once.
-
-    Args:
-        launcher: The launcher.
-        session: The sweep.
-        source: Where the jobs come from.
-        config: The sweep's composed config.
-        context: Hydra's context.
-    """
+    """Some jobs that a launcher gets at once."""
 
     def __init__(
         self, launcher: Any, session: SweepSession, source: Source, config: DictConfig, context: HydraContext

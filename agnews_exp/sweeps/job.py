@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,36 +10,17 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from agnews_exp.core.process import own_environment
-
 if TYPE_CHECKING:
     from agnews_exp.config.validation import CheckedConfig
-
-MODULE = "agnews_exp.sweeps.job"
 
 NEEDS_FRESH = 75
 """Exit code of a forked job that must not be one: torch's threads and CUDA do not survive a fork."""
 
 
-def command_line(words: Sequence[str]) -> list[str]:
-    """Return the command line of a run in a new interpreter (-P: the current folder is not importable)."""
-    return [sys.executable, "-P", "-m", MODULE, *words]
-
-
-def become(words: Sequence[str]) -> None:
-    """Replace this process by ``agnews run`` with Hydra's words; never returns."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, command_line(words), own_environment())  # noqa: S606
-
-
 def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
-    """Run one job.
+    """Run one job with these words of Hydra; one that must not be a fork ends with ``NEEDS_FRESH`` where it is one.
 
-    Args:
-        words: Hydra's words.
-        forked: Whether this process is a fork; a job that must not be one ends with ``NEEDS_FRESH``.
-        foreign: Whether the configuration may be somebody else's, and Hydra's own settings in it are looked at first.
+    Of a ``foreign`` configuration, which may be somebody else's, Hydra's own settings are looked at first.
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
@@ -48,10 +28,8 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
     from agnews_exp.config.compose import explain_command, register
     from agnews_exp.core.paths import config_folder
     from agnews_exp.core.process import guarded
-    from agnews_exp.sweeps import register_plugins
 
     register()
-    register_plugins()
     sys.argv = ["agnews run", *words]
 
     @hydra.main(config_path=str(config_folder()), config_name="config")
@@ -74,11 +52,7 @@ def run_job(words: Sequence[str], forked: bool, foreign: bool = False) -> None:
 
 
 def check_job(words: Sequence[str]) -> None:
-    """Compose and check a job's configuration; print its mistake and exit with the mistake's code.
-
-    Args:
-        words: Hydra's words for the job, ``--config-path=`` and ``--config-dir=`` among them.
-    """
+    """Compose and check a job's configuration; print its mistake and exit with the mistake's code."""
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.runners.preflight import check_ready
 
@@ -90,13 +64,9 @@ def check_job(words: Sequence[str]) -> None:
 
 
 def identify_jobs(words: Mapping[int, Sequence[str]], answer: Path) -> None:
-    """Write the fingerprints and data checksums that jobs would have now, by number, as JSON.
+    """Write the fingerprints and data checksums that jobs would have now, by number, as JSON into ``answer``.
 
     A job whose configuration or data cannot be read is left out.
-
-    Args:
-        words: Every job's words for Hydra, by number.
-        answer: The file to write.
     """
     from agnews_exp.core.errors import AgnewsError
     from agnews_exp.core.files import atomic_path
@@ -128,7 +98,3 @@ def _checked(words: Sequence[str]) -> CheckedConfig:
     main = next((Path(word.split("=", 1)[1]) for word in words if word.startswith("--config-path=")), None)
     overrides = [word for word in words if not word.startswith("-")]
     return check_config(compose_config(overrides, main, extra_folders(words)))
-
-
-if __name__ == "__main__":
-    run_job(sys.argv[1:], forked=False)

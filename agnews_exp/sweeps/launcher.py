@@ -50,10 +50,7 @@ def thread_environment(limit: int) -> dict[str, str]:
 class GpuSlots:
     """Hands GPUs to jobs so that no GPU has more jobs than allowed.
 
-    Args:
-        gpus: Device names as CUDA_VISIBLE_DEVICES takes them; None looks for them.
-        gpus_per_job: How many each job gets; 0 leaves CUDA_VISIBLE_DEVICES alone.
-        jobs_per_gpu: How many jobs may share a GPU.
+    Devices are named as CUDA_VISIBLE_DEVICES takes them (None looks for them), which 0 GPUs a job leave alone.
 
     Raises:
         ConfigError: A job wants more GPUs than there are.
@@ -118,12 +115,7 @@ class Source(Protocol):
 
 
 class JobList:
-    """The jobs of a grid, in order.
-
-    Args:
-        jobs: Those that still have to run.
-        total: How many the grid has in all.
-    """
+    """The jobs of a grid that still have to run, in order, of ``total``."""
 
     def __init__(self, jobs: Sequence[Job], total: int) -> None:
         self.total = total
@@ -193,12 +185,7 @@ class ProcessLauncher(Launcher):
         )
 
     def work(self, session: SweepSession, source: Source, check: Sequence[Job] = ()) -> None:
-        """Run jobs until the source has none left.
-
-        Args:
-            session: The sweep.
-            source: Where jobs come from.
-            check: Jobs of which at least one must have a valid configuration, or nothing is started.
+        """Run jobs until the source has none left; at least one of ``check`` must have a valid configuration.
 
         Raises:
             ConfigError: No configuration of ``check`` is valid.
@@ -212,31 +199,20 @@ class ProcessLauncher(Launcher):
         with WarmProcesses(preload, threads) as processes:
             table = session.begin(source.total)
             _refuse_hopeless(session, processes, check)
-            more = [] if not threads or _sets_threads(session.words) else [f"trainer.n_jobs={limit}"]
+            own = any(word.lstrip("+").startswith("trainer.n_jobs=") for word in session.words)
+            more = [f"trainer.n_jobs={limit}"] if threads and not own else []
             with table:
                 _Work(self, session, source, processes, slots, workers, more, warm=bool(preload)).run()
 
 
-def _sets_threads(words: Sequence[str]) -> bool:
-    """Whether a command says itself how many threads a job may have."""
-    return any(word.lstrip("+").startswith("trainer.n_jobs=") for word in words)
-
-
 @dataclass
 class _Attempt:
-    """One attempt of a job that is running.
+    """One attempt of a job that is running."""
 
-    Attributes:
-        job: The job.
-        child: Its process.
-        fresh: Whether that is an interpreter of its own.
-        timed_out: Whether it was ended because its time is up.
-    """
-
-    job: Job
-    child: Child
-    fresh: bool
-    timed_out: bool = False
+    job: Job  # the job
+    child: Child  # its process
+    fresh: bool  # whether that is an interpreter of its own
+    timed_out: bool = False  # whether it was ended because its time is up
 
     @property
     def seconds(self) -> float:

@@ -7,7 +7,9 @@ this project has them.
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from omegaconf import DictConfig
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.paths import config_folder, run_command
+from agnews_exp.core.process import own_environment
 from agnews_exp.core.text import shortened
-from agnews_exp.sweeps.job import become
 from agnews_exp.sweeps.state import SweepFolder, command_words, find_sweep, override_key, task_plain
 
 _PLAIN = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler", "hydra.mode", "hydra.verbose")
@@ -53,12 +55,7 @@ def single(overrides: Sequence[str]) -> list[str]:
 
 
 def repeat_command(overrides: Sequence[str], configs: Sequence[Path] = ()) -> str:
-    """Return the shell command that repeats one job on its own.
-
-    Args:
-        overrides: The job's overrides.
-        configs: Configuration folders to compose from, the main one first; none takes the project's own.
-    """
+    """Return the shell command that repeats one job on its own, composed from these folders or the project's own."""
     return f"{run_command()} {shlex.join([*config_words(configs), *single(overrides)])}"
 
 
@@ -70,7 +67,7 @@ def repeat(folder: SweepFolder, overrides: Sequence[str]) -> None:
     """
     words = single(overrides)
     check_stored(folder, words)
-    become([*config_words(folder.snapshots), *words])
+    _become([*config_words(folder.snapshots), *words])
 
 
 def resume(config: DictConfig) -> None:
@@ -92,16 +89,19 @@ def resume(config: DictConfig) -> None:
     keys = {w.split("=", 1)[0] for w in given}
     stored = [w for w in info["words"] if w.split("=", 1)[0] not in keys and not w.startswith("sweep.name=")]
     check_stored(folder, stored)
-    become(["-m", *config_words(folder.snapshots), *stored, *given, f"sweep.name={folder.name}"])
+    _become(["-m", *config_words(folder.snapshots), *stored, *given, f"sweep.name={folder.name}"])
+
+
+def _become(words: Sequence[str]) -> None:
+    """Replace this process by ``agnews run`` with Hydra's words (-P: the current folder is not importable)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-P", "-m", "agnews_exp.cli", "run", *words]
+    os.execve(sys.executable, command, own_environment())  # noqa: S606
 
 
 def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
-    """Refuse stored words and a stored configuration that would let Hydra do more than run a sweep.
-
-    Args:
-        folder: The sweep.
-        words: Stored overrides, the command's or a job's.
-    """
+    """Refuse stored words and a stored configuration that would let Hydra do more than run a sweep."""
     for word in words:
         if not _may_be_replayed(word):
             raise ConfigError(
@@ -114,9 +114,6 @@ def check_stored(folder: SweepFolder, words: Sequence[str]) -> None:
 
 def refuse_foreign_settings(words: Sequence[str]) -> None:
     """Refuse a configuration whose settings of Hydra itself are not this project's; nothing of it is called.
-
-    Args:
-        words: Hydra's words of one run, ``--config-path=`` and ``--config-dir=`` among them.
 
     Raises:
         ConfigError: Names the setting.

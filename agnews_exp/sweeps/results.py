@@ -44,17 +44,11 @@ _SHOWN = ("macro_f1", "accuracy")
 
 @dataclass(frozen=True)
 class JobRow:
-    """A finished job with its overrides and its result.
+    """A finished job with its overrides and its result."""
 
-    Attributes:
-        state: Its state.
-        values: Its overrides by key, such as ``{"model": "logreg", "data_fraction": "0.5"}``.
-        result: Content of its result.json.
-    """
-
-    state: JobState
-    values: Mapping[str, str]
-    result: Mapping[str, Any]
+    state: JobState  # its state
+    values: Mapping[str, str]  # its overrides by key, such as ``{"model": "logreg", "data_fraction": "0.5"}``
+    result: Mapping[str, Any]  # content of its result.json
 
     @property
     def group(self) -> str:
@@ -75,21 +69,13 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric of one group over its seeds.
+    """One metric of one group over its seeds."""
 
-    Attributes:
-        n: Number of distinct seeds.
-        mean: Their mean.
-        std: Their standard deviation (n - 1); NaN for one.
-        low: Lower end of Student's 95 % interval of the mean; NaN for one seed.
-        high: Its upper end.
-    """
-
-    n: int
-    mean: float
-    std: float
-    low: float
-    high: float
+    n: int  # number of distinct seeds
+    mean: float  # their mean
+    std: float  # their standard deviation (n - 1); NaN for one
+    low: float  # lower end of Student's 95 % interval of the mean; NaN for one seed
+    high: float  # its upper end
 
 
 def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
@@ -278,12 +264,8 @@ log = logging.getLogger(__name__)
 class LiveTable:
     """Shows how far a sweep is; use as a context manager.
 
-    Args:
-        name: The sweep's name.
-        total: How many jobs it has in all.
-        settled: Jobs that earlier calls have done.
-        swept: Override keys that vary, the only ones shown; empty shows all.
-        maximise: Whether a higher objective is better; None when there is more than one objective.
+    Only overrides that vary (``swept``) are shown, or all where it is empty; ``settled`` jobs were done by earlier
+    calls.
     """
 
     def __init__(
@@ -376,27 +358,16 @@ class LiveTable:
 
 @dataclass
 class Results:
-    """Results of a sweep.
+    """Results of a sweep."""
 
-    Attributes:
-        states: All jobs.
-        rows: The finished ones.
-        table: The aggregate as Markdown.
-        note: The note of the sweep's MLflow run (Markdown).
-        metrics: Numbers for the parent run.
-        artifacts: Files and folders for the parent run.
-        best: The finished job with the best objective; None where there are several goals.
-        said: More lines for the terminal.
-    """
-
-    states: list[JobState]
-    rows: list[JobRow]
-    table: str
-    note: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    artifacts: list[Path] = field(default_factory=list)
-    best: JobRow | None = None
-    said: list[str] = field(default_factory=list)
+    states: list[JobState]  # all jobs
+    rows: list[JobRow]  # the finished ones
+    table: str  # the aggregate as Markdown
+    note: str  # the note of the sweep's MLflow run (Markdown)
+    metrics: dict[str, float] = field(default_factory=dict)  # numbers for the parent run
+    artifacts: list[Path] = field(default_factory=list)  # files and folders for the parent run
+    best: JobRow | None = None  # the finished job with the best objective; None where there are several goals
+    said: list[str] = field(default_factory=list)  # more lines for the terminal
 
     def add(self, more: dict[str, Any]) -> None:
         """Take a search's own results: note (Markdown), metrics, artifacts, and maybe lines for the terminal."""
@@ -419,9 +390,10 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     write_aggregate(artifacts[1], rows)
     failed = [s for s in states if s.status not in SETTLED]
     swept = info.get("swept") or []
-    note = "\n\n".join(
-        [f"`{info.get('command', folder.name)}`", table, *([_failures(failed, swept)] if failed else [])]
-    )
+    note = f"`{info.get('command', folder.name)}`\n\n{table}"
+    if failed:
+        lines = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
+        note += "\n\n" + markdown_table(["job", "overrides", "reason"], lines)
     with atomic_path(artifacts[2]) as temporary:
         temporary.write_text(note + "\n", encoding="utf-8")
     axis = None if searching else numeric_axis(rows)
@@ -468,11 +440,6 @@ def _more_rows(folder: SweepFolder, rows: Sequence[JobRow]) -> str:
         log.warning("no power law is fitted: %s", first_line(error))
         return ""
     return f"\n\n{to_markdown(tables, level=3)}" if tables else ""
-
-
-def _failures(failed: Sequence[JobState], swept: Sequence[str]) -> str:
-    rows = ((state.num, f"`{state.words(swept)}`", state.reason or state.status) for state in failed)
-    return markdown_table(["job", "overrides", "reason"], rows)
 
 
 def table_console() -> Console:

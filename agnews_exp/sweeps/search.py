@@ -58,50 +58,31 @@ from agnews_exp.tracking.record import write_json
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Checked settings of a search.
+    """Checked settings of a search."""
 
-    Attributes:
-        sampler: Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable.
-        directions: ``maximize`` or ``minimize``, one for each objective.
-        objectives: Metrics of a finished job; several give a Pareto set.
-        pruner: ``name`` (none, median, hyperband, successive_halving, percentile, threshold) and its arguments.
-        storage: URL of Optuna's database; None is a sqlite file of its own under ``outputs/optuna/``.
-        study_name: Name in that database; None is the sweep's name.
-        n_trials: How many trials there are in all, those of earlier calls included.
-        n_jobs: Trials at once with other launchers; hydra/launcher=process goes by its own n_jobs.
-        max_failure_rate: Give up when more than this share of at least five trials has failed.
-        plots: Whether to draw history, importances and the like at the end.
-        custom_search_space: Dotted path of a function ``(config, trial)`` that adds to the space.
-        params: The space, such as ``{model.C: 'tag(log, interval(0.01, 100))'}``; the command's own entries win.
-    """
-
-    sampler: dict[str, Any]
-    directions: list[str]
-    objectives: list[str]
+    sampler: dict[str, Any]  # Optuna sampler as hydra-optuna-sweeper describes it; a seed makes the search repeatable
+    directions: list[str]  # ``maximize`` or ``minimize``, one for each objective
+    objectives: list[str]  # metrics of a finished job; several give a Pareto set
+    # ``name`` (none, median, hyperband, successive_halving, percentile, threshold) and its arguments.
     pruner: dict[str, Any]
-    storage: str | None = None
-    study_name: str | None = None
-    n_trials: int = 20
-    n_jobs: int = 1
-    max_failure_rate: float = 0.5
-    plots: bool = True
-    custom_search_space: str | None = None
+    storage: str | None = None  # URL of Optuna's database; None is a sqlite file of its own under ``outputs/optuna/``
+    study_name: str | None = None  # name in that database; None is the sweep's name
+    n_trials: int = 20  # how many trials there are in all, those of earlier calls included
+    n_jobs: int = 1  # trials at once with other launchers; hydra/launcher=process goes by its own n_jobs
+    max_failure_rate: float = 0.5  # give up when more than this share of at least five trials has failed
+    plots: bool = True  # whether to draw history, importances and the like at the end
+    custom_search_space: str | None = None  # dotted path of a function ``(config, trial)`` that adds to the space
+    # The space, such as ``{model.C: 'tag(log, interval(0.01, 100))'}``; the command's own entries win.
     params: DictConfig | None = None
 
 
 @dataclass(frozen=True)
 class Space:
-    """The search space.
+    """The search space."""
 
-    Attributes:
-        distributions: Optuna distributions by override key.
-        fixed: The other overrides by key.
-        lines: Overrides that have no value (deletions).
-    """
-
-    distributions: dict[str, BaseDistribution]
-    fixed: dict[str, Any]
-    lines: list[str]
+    distributions: dict[str, BaseDistribution]  # Optuna distributions by override key
+    fixed: dict[str, Any]  # the other overrides by key
+    lines: list[str]  # overrides that have no value (deletions)
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain values: equal for equal spaces."""
@@ -109,13 +90,7 @@ class Space:
 
 
 def check_settings(raw: Mapping[str, Any], primary: str, own: Mapping[str, bool] | None = None) -> SearchSettings:
-    """Check the sweeper's settings.
-
-    Args:
-        raw: The sweeper's settings.
-        primary: ``evaluation.primary``.
-        own: ``greater_is_better`` of the user's own metrics, by name.
-    """
+    """Check the sweeper's settings; ``own`` has ``greater_is_better`` of the user's own metrics, by name."""
     defaults = {f.name: None if f.default is MISSING else f.default for f in fields(SearchSettings)}
     known = {k: v for k, v in defaults.items() if k != "directions"} | {"direction": None}
     for name in raw.keys() - known.keys():
@@ -516,10 +491,8 @@ def report_search(search: Search, folder: SweepFolder) -> dict[str, Any]:
 def saved_steps(trials: Sequence[FrozenTrial], unit: str | None) -> list[str]:
     """Return one line on the steps that pruning has saved; none when no trial was pruned.
 
-    Args:
-        trials: All trials of a search.
-        unit: See :attr:`Search.unit`, such as ``epochs``; None for trial fits before the real one. A pruned
-            trial is taken to have had as many before it as the longest completed one.
+    A pruned trial is taken to have had as many steps (``unit``, such as epochs) before it as the longest completed one;
+    None stands for trial fits before the real one.
     """
     done = [len(t.intermediate_values) for t in trials if t.state is TrialState.COMPLETE]
     pruned = [len(t.intermediate_values) for t in trials if t.state is TrialState.PRUNED]

@@ -57,15 +57,10 @@ class SweepFailed(AgnewsError):
 
 
 class SweepSession:
-    """One call of a sweep; use as a context manager.
+    """One call of a sweep (``grid`` or ``search``) over override keys that vary; use as a context manager.
 
-    Args:
-        config: The composed config of the sweep's command, with Hydra's node.
-        label: Readable part of the name of a sweep that has none.
-        swept: Override keys that vary between jobs.
-        kind: ``grid`` or ``search``.
-        maximise: Whether a higher objective is better; None when there are several.
-        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
+    ``label`` begins the name of a sweep that has none; ``maximise`` is None when there are several objectives;
+    ``objective`` names the metric where it is not ``evaluation.primary``.
     """
 
     def __init__(
@@ -176,14 +171,7 @@ class SweepSession:
         return None
 
     def identify(self, words: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str]]:
-        """Return the ``fingerprint`` that jobs would have now, and the checksum of their ``data``.
-
-        Args:
-            words: Every job's words for Hydra, by number.
-
-        Returns:
-            By number, without jobs whose configuration or data cannot be read.
-        """
+        """Return, by number, the ``fingerprint`` that jobs would have now, and the checksum of their ``data``."""
         answer = self.folder.path / "identities.json"
         output = job_files.log_path(self.folder.path, 0).with_name("identities.log")
         with WarmProcesses() as processes:
@@ -221,11 +209,7 @@ class SweepSession:
         return replace(judged, status="killed", reason="the sweep was interrupted", traceback=None)
 
     def plan(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
-        """Number the jobs of a grid and return those that still have to run.
-
-        Args:
-            overrides: Every job's overrides, in the order of their numbers.
-        """
+        """Number the jobs of a grid and return those that still have to run."""
         pending = []
         for num, words in enumerate(overrides):
             job = Job(num, clean_words(words))
@@ -237,11 +221,7 @@ class SweepSession:
         return pending
 
     def begin(self, total: int) -> LiveTable:
-        """Start the mirror in MLflow and return the table to show; call it when there is something to run.
-
-        Args:
-            total: How many jobs the sweep has.
-        """
+        """Start the mirror in MLflow and return the table to show; call it when there is something to run."""
         tags = {"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind}
         experiment = self.plain["tracking"]["experiment"]
         tracking = {"experiment": experiment, "host": platform.node(), "pid": os.getpid(), "tags": tags}
@@ -255,10 +235,7 @@ class SweepSession:
 
     def environment(self, job: Job) -> dict[str, str]:
         """Return the environment that makes a run a job of this sweep."""
-        env = {
-            job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)),
-        }
-        return env | dict(job.env)
+        return {job_report.JOB_REPORT: str(job_files.report_path(self.folder.path, job.num)), **dict(job.env)}
 
     def job_words(self, job: Job, more: Sequence[str] = ()) -> list[str]:
         """Return Hydra's words for a job's own process, composed from the sweep's copy of the configuration."""
@@ -315,10 +292,8 @@ class SweepSession:
     def finish(self, total: int, report: Callable[[SweepFolder], Any] | None = None, *, accept: bool = False) -> None:
         """Write and log the results, close the sweep's run in MLflow, and show the end.
 
-        Args:
-            total: How many jobs the sweep has.
-            report: Writes more result files (a search's plots); returns what goes beside the results.
-            accept: Whether failed jobs are part of a good end (a search's, as long as they are few).
+        ``report`` writes more result files (a search's plots); with ``accept`` failed jobs are part of a good end (a
+        search's, as long as they are few).
         """
         from agnews_exp.sweeps.results import print_failures, print_results, write_results
 

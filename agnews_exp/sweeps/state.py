@@ -46,48 +46,30 @@ _CHECKSUM = "crc32"
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        num: Its number, which is also the name of its folder.
-        overrides: Its overrides, such as ``("model=logreg", "data_fraction=0.25")``.
-        env: Environment of this job alone, beside what every job of the sweep gets.
-    """
-
-    num: int
-    overrides: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()
+    num: int  # its number, which is also the name of its folder
+    overrides: tuple[str, ...]  # its overrides, such as ``("model=logreg", "data_fraction=0.25")``
+    env: tuple[tuple[str, str], ...] = ()  # environment of this job alone, beside what every job of the sweep gets
 
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of a job, as stored in the sweep's folder.
+    """The state of a job, as stored in the sweep's folder."""
 
-    Attributes:
-        num: The job's number.
-        overrides: Its overrides.
-        status: The state of its last attempt.
-        reason: Why it failed, in a line.
-        traceback: The Python traceback of a failure, where there is one.
-        attempts: How often it was started by this and earlier calls of the sweep.
-        seconds: Wall time of the last attempt.
-        max_rss_mb: Peak resident memory of the last attempt, in MiB.
-        exit_code: Exit code of the last attempt; negative is a signal.
-        objective: What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or
-            the last reported value of a pruned one.
-        run: Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
-    """
-
-    num: int
-    overrides: tuple[str, ...]
-    status: Status = "waiting"
-    reason: str | None = None
-    traceback: str | None = None
-    attempts: int = 0
-    seconds: float | None = None
-    max_rss_mb: float | None = None
-    exit_code: int | None = None
+    num: int  # the job's number
+    overrides: tuple[str, ...]  # its overrides
+    status: Status = "waiting"  # the state of its last attempt
+    reason: str | None = None  # why it failed, in a line
+    traceback: str | None = None  # the Python traceback of a failure, where there is one
+    attempts: int = 0  # how often it was started by this and earlier calls of the sweep
+    seconds: float | None = None  # wall time of the last attempt
+    max_rss_mb: float | None = None  # peak resident memory of the last attempt, in MiB
+    exit_code: int | None = None  # exit code of the last attempt; negative is a signal
+    # What the sweep goes by (``evaluation.primary``, or a search's own objective) of a finished job, or the last
+    # reported value of a pruned one.
     objective: float | None = None
+    # Folder of the run record relative to the sweep's folder; another sweep's where that had the result.
     run: str | None = None
 
     @classmethod
@@ -146,13 +128,8 @@ def judge(
 ) -> JobState:
     """Say how an attempt ended, from its run record, its report and its exit code.
 
-    Args:
-        job: The job.
-        before: Its state while it ran.
-        folder: The sweep's folder.
-        code: Exit code; negative is a signal.
-        timed_out: The timeout in seconds when that is what ended it.
-        objective: The metric that the sweep goes by where that is not ``evaluation.primary``.
+    A negative exit code is a signal; ``timed_out`` is the timeout in seconds when that is what ended it; ``objective``
+    is the metric that the sweep goes by where it is not ``evaluation.primary``.
     """
     changes: dict[str, Any] = {"exit_code": code, "reason": None, "traceback": None}
     run = record.RunFolder(folder / str(job.num))
@@ -256,10 +233,7 @@ LOCK_SECONDS = 60.0
 class WorkLock:
     """The lock of one folder: a file descriptor that a call's child processes inherit.
 
-    Args:
-        folder: The folder; it is made when the lock is taken.
-        what: The folder's name in the error: ``The sweep 'x'``.
-        fix: Advice for when another process works in it.
+    ``what`` names the folder in the error when another process works in it, ``fix`` is the advice there.
     """
 
     def __init__(self, folder: Path, what: str, fix: str) -> None:
@@ -335,11 +309,7 @@ START = f"start one: {run_command()} -m model=linear_svc,logreg data_fraction=0.
 
 
 class SweepFolder:
-    """One sweep's folder, with its ``lock``, which the fork server and the jobs inherit.
-
-    Args:
-        path: The folder; it may not exist yet.
-    """
+    """One sweep's folder, with its ``lock``, which the fork server and the jobs inherit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -419,12 +389,7 @@ def best_job(folder: SweepFolder, states: Sequence[JobState]) -> JobState | None
 
 
 def best_of(states: Iterable[JobState], maximise: bool | None) -> JobState | None:
-    """Return the finished job with the best objective; None where none has finished, or there are several goals.
-
-    Args:
-        states: Jobs.
-        maximise: Whether a higher objective is better; None where there are several.
-    """
+    """Return the finished job with the best objective; None where none has finished, or there are several goals."""
     scored = [s for s in states if s.status == "finished" and s.objective is not None]
     if not scored or maximise is None:
         return None
@@ -432,12 +397,7 @@ def best_of(states: Iterable[JobState], maximise: bool | None) -> JobState | Non
 
 
 def find_sweep(sweeps: Path, name: str) -> SweepFolder:
-    """Return a sweep's folder.
-
-    Args:
-        sweeps: Folder of all sweeps.
-        name: The sweep's name, or the beginning of a single one's.
-    """
+    """Return the folder of a sweep by its name, or by the beginning of a single one's."""
     known = sorted(p.parent.name for p in sweeps.glob(f"*/{SWEEP}"))
     meant = [name] if name in known else [other for other in known if other.startswith(name)]
     if len(meant) == 1:
@@ -492,12 +452,7 @@ def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str
     A sweep whose data or code have changed is not gone on with: the command gets a folder beside it, so that no table
     mixes what cannot be compared, and nothing is lost.
 
-    Args:
-        sweeps: Folder of all sweeps.
-        label: Readable part of a name that we make up.
-        name: The name that the command gives, if it gives one.
-        words: The command's overrides.
-        digest: :func:`config_digest` of the configuration.
+    ``label`` begins a name that we make up where the command gives none; ``digest`` is the configuration's.
     """
     content = json.dumps({"words": identity(words), "conf": digest, "version": __version__})
     base = name or f"{slug(label)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

@@ -76,11 +76,7 @@ class SessionSweeper(Sweeper):
 
 
 class SearchSweeper(SessionSweeper):
-    """The sweeper of searches by Optuna; names and spaces follow the rules of hydra-optuna-sweeper.
-
-    Args:
-        settings: Those of conf/hydra/sweeper/optuna.yaml; see :class:`agnews_exp.sweeps.search.SearchSettings`.
-    """
+    """The sweeper of searches by Optuna; names and spaces follow the rules of hydra-optuna-sweeper."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings

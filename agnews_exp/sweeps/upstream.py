@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 
 
 def compose_from(context: HydraContext, folders: Sequence[Path]) -> None:
-    """Let Hydra compose from other folders in the place of the command's own.
+    """Let Hydra compose from other folders in the place of the command's own: the main one, then ``--config-dir``'s.
 
     A search path can be changed by a plugin before Hydra starts, but not by a sweeper, which knows only then which
     sweep this is.
-
-    Args:
-        context: Hydra's context, which launchers hand on to the jobs.
-        folders: In the place of the main folder, then of those of ``--config-dir``.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository

@@ -53,11 +53,9 @@ def _import_modules() -> None:
     from hydra.core.plugins import Plugins
 
     from agnews_exp.models.persistence import import_skops
-    from agnews_exp.sweeps import register_plugins
 
     Plugins.instance()  # looks for Hydra's plugins
     import_skops()
-    register_plugins()
     for name in MODULES:
         with suppress(ImportError):
             importlib.import_module(name)

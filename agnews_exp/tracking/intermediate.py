@@ -61,10 +61,7 @@ def open_storage(url: str) -> Any:
 
 
 def make_pruner(settings: dict[str, Any]) -> Any:
-    """Build an Optuna pruner.
-
-    Args:
-        settings: ``name`` (such as ``median``) and the pruner's own keyword arguments.
+    """Build an Optuna pruner from its ``name`` (such as ``median``) and keyword arguments.
 
     Raises:
         ConfigError: An unknown name or argument.

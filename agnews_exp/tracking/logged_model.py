@@ -27,17 +27,7 @@ _FOLDER = "model"
 
 
 def log_saved(run_id: str, folder: Path, class_names: tuple[str, ...], texts: list[str]) -> str:
-    """Log a model folder into a run.
-
-    Args:
-        run_id: An open MLflow run.
-        folder: The model folder.
-        class_names: K names.
-        texts: Example texts.
-
-    Returns:
-        The id of the logged model.
-    """
+    """Log a model folder with example texts into an open MLflow run; return the id of the logged model."""
     from mlflow.models import Model
 
     info = Model.log(
@@ -57,9 +47,6 @@ class SavedModel:
 
     Classical models are listed as ``mlflow.sklearn``, which loads them without this package's pyfunc; all others as
     ``mlflow.pyfunc``.
-
-    Args:
-        folder: A run's model folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,13 +55,7 @@ class SavedModel:
         self.__name__ = "mlflow.sklearn" if self._classical else "mlflow.pyfunc"
 
     def save_model(self, path: str, mlflow_model: Any, texts: list[str], **_: Any) -> None:
-        """Write MLmodel, the model folder's files, the example and the environments.
-
-        Args:
-            path: Folder to make.
-            mlflow_model: The ``mlflow.models.Model`` to describe.
-            texts: Example texts.
-        """
+        """Make the folder ``path``: MLmodel, the model folder's files, the example texts and the environments."""
         from mlflow import pyfunc
 
         target = Path(path)
@@ -153,11 +134,7 @@ def _write_environments(folder: Path) -> None:
 
 
 class FolderModel:
-    """A model folder as ``mlflow.pyfunc.load_model`` wraps it.
-
-    Args:
-        folder: A model folder; a changed file in it is refused.
-    """
+    """A model folder, of which a changed file is refused, as ``mlflow.pyfunc.load_model`` wraps it."""
 
     def __init__(self, folder: Path) -> None:
         from agnews_exp.models.loading import load_model
@@ -165,12 +142,7 @@ class FolderModel:
         self._model = load_model(folder)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.int64]:
-        """Return shape (n,), class indices of n texts.
-
-        Args:
-            model_input: An array, a list, or a table, whose first column counts.
-            params: Of MLflow; there are none.
-        """
+        """Return shape (n,), class indices of n texts: an array, a list, or a table, whose first column counts."""
         del params
         values = model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input
         return self._model.predict([str(text) for text in np.asarray(values, dtype=object).ravel()]).labels

@@ -49,21 +49,13 @@ _BUNDLE, _PARAMS_AT_ONCE, _TRIES = 500, 100, 8
 
 @dataclass(frozen=True)
 class State:
-    """How far a folder's run or sweep has come.
+    """How far a folder's run or sweep has come."""
 
-    Attributes:
-        status: running, finished, failed, killed or pruned.
-        since: When that was written (ISO 8601), by which a later state is told from an earlier one.
-        started_ms: When the run began, in milliseconds since the epoch.
-        reason: Why it ended as it did, where it is not finished.
-        pruned: ``step`` and ``value`` at which a search gave up on it.
-    """
-
-    status: str
-    since: str
-    started_ms: int | None
-    reason: str | None = None
-    pruned: Mapping[str, Any] | None = None
+    status: str  # running, finished, failed, killed or pruned
+    since: str  # when that was written (ISO 8601), by which a later state is told from an earlier one
+    started_ms: int | None  # when the run began, in milliseconds since the epoch
+    reason: str | None = None  # why it ended as it did, where it is not finished
+    pruned: Mapping[str, Any] | None = None  # ``step`` and ``value`` at which a search gave up on it
 
     @property
     def ended_ms(self) -> int:
@@ -77,9 +69,7 @@ class State:
 class Store:
     """One MLflow store, with the client and the experiments that mirroring needs.
 
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where the store is.
-        progress: Called after each step, so that somebody can see that the store answers.
+    ``progress`` is called after each step, so that somebody can see that the store answers.
     """
 
     def __init__(self, plain: Mapping[str, Any], progress: Callable[[], None] = lambda: None) -> None:
@@ -108,9 +98,6 @@ class Store:
 
         The key is made of what the store itself has, so that it holds where the store is moved or copied, and another
         store has another one.
-
-        Args:
-            name: The experiment's name; None takes the configured one.
         """
         name = name or self.default
         if name not in self._experiments:
@@ -150,19 +137,7 @@ class Store:
         metrics: Mapping[str, float],
         experiment: str | None = None,
     ) -> str:
-        """Log a folder of results that is no run's, such as a comparison's, as a finished MLflow run.
-
-        Args:
-            name: The MLflow run's name.
-            folder: Logged with all files in it.
-            tags: Its tags; the note is one of them.
-            params: Its parameters.
-            metrics: Its numbers.
-            experiment: Where to; None takes the configured one.
-
-        Returns:
-            The MLflow run's id.
-        """
+        """Log a folder of results that is no run's, such as a comparison's, as a finished MLflow run; return its id."""
         from mlflow.entities import Metric
 
         experiment_id, _ = self.experiment(experiment)
@@ -218,10 +193,7 @@ def is_sweep(folder: Path) -> bool:
 def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
     """Bring the MLflow run of a run's or a sweep's folder up to date; a job's sweep comes first.
 
-    Args:
-        folder: A run's or a sweep's folder.
-        store: Where to.
-        ended: Whether a folder that says that it runs, though its process is gone, counts as killed.
+    With ``ended`` a folder that says that it runs, though its process is gone, counts as killed.
 
     Returns:
         The id of the MLflow run; None for a run that has not found out yet whether it has to do anything.
@@ -267,11 +239,7 @@ def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
 
 
 def run_state(folder: Path, *, ended: bool) -> State | None:
-    """Return how far a run has come, as its folder and its sweep's note of the job say.
-
-    Args:
-        folder: The run's folder.
-        ended: Whether a run that says that it runs, though its process is gone, counts as killed.
+    """Return how far a run has come; with ``ended`` one that says that it runs, though its process is gone, was killed.
 
     Returns:
         None where no run has begun its work: a new folder may be one whose result is there already.
@@ -508,17 +476,7 @@ def _log_model(run_id: str, folder: Path, class_names: tuple[str, ...], store: S
 
 
 def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool = False) -> str:
-    """Bring the MLflow run of a sweep's folder up to date.
-
-    Args:
-        folder: The sweep's folder.
-        store: Where to.
-        ended: Whether a sweep that says that it runs, though its process is gone, counts as killed.
-        begin_only: Make the MLflow run if there is none, and leave it at that.
-
-    Returns:
-        The id of the MLflow run.
-    """
+    """Bring the MLflow run of a sweep's folder up to date, or with ``begin_only`` just make it; return its id."""
     info = read_json(folder / SWEEP) or {}
     own = info.get("tracking", {})
     experiment = str(own.get("experiment") or store.default)
@@ -616,9 +574,7 @@ def mlflow_run_of(plain: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
 def watched(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a folder for the only process that mirrors it; yields whether nobody else does.
 
-    Args:
-        folder: A run's or a sweep's folder.
-        wait: Wait for the last look of a worker whose run has ended or was killed.
+    With ``wait`` it waits for the last look of a worker whose run has ended or was killed.
     """
     import fcntl
 

@@ -181,11 +181,7 @@ def _again(folder: Path) -> str:
 
 
 class RunFolder:
-    """One run's folder.
-
-    Args:
-        path: The folder; Hydra has created it.
-    """
+    """One run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -251,15 +247,9 @@ class RunFolder:
     def abandon(
         self, status: str, reason: str, *, traceback: str | None = None, pruned: Mapping[str, Any] | None = None
     ) -> None:
-        """Mark the run failed or killed and remove incomplete files; never raises.
+        """Mark the run failed, killed or pruned and remove incomplete files; never raises.
 
         The bulky parts go first: on a full disk that makes the room for the status.
-
-        Args:
-            status: ``failed``, ``killed`` or ``pruned``.
-            reason: Why, for people.
-            traceback: Of a bug.
-            pruned: ``step`` and ``value`` at which a search gave up on the run.
         """
         for part in (MODEL, FIGURES, ANALYSES):
             shutil.rmtree(self.path / part, ignore_errors=True)
@@ -300,10 +290,7 @@ class RunFolder:
         return None
 
     def needed_result(self, *keys: str) -> dict[str, Any]:
-        """Return result.json of a finished run.
-
-        Args:
-            keys: Dotted keys that it must have.
+        """Return result.json of a finished run, which must have these dotted keys.
 
         Raises:
             ConfigError: The run has not finished.
@@ -372,13 +359,9 @@ JOB_REPORT = "AGNEWS_JOB_REPORT"
 
 
 def report_job(status: str, objective: float | None, run: Path, *, reason: str | None = None) -> None:
-    """Report how this run ended; outside of a sweep nothing happens.
+    """Report that a job of a sweep ended ``finished`` or ``pruned``, with the value that counts for a search.
 
-    Args:
-        status: ``finished`` or ``pruned``.
-        objective: The value that counts for a search.
-        run: Folder of the record that holds the result, an earlier run's when that was not repeated.
-        reason: Why it was pruned.
+    ``run`` is the folder of the record with the result, an earlier run's when that was not repeated.
     """
     if path := os.environ.get(JOB_REPORT):
         base = Path(path).parents[1]  # <sweep>/jobs/<num>.report.json

@@ -29,13 +29,7 @@ def write_predictions(
     Rows of the part ``cv`` are out-of-fold answers for training rows and have their fold in the column ``fold``.
     Texts are left out: a record can be shared where the corpus may not.
 
-    Args:
-        path: The Parquet file.
-        parts: Split -> its rows.
-        answers: Split -> the model's answers for these rows.
-        class_names: K names.
-        folds: Shape (n,), the fold of each row of ``cv``.
-        clusters: Split -> the group of each of its rows, n names, which become numbers in the column ``cluster``.
+    ``clusters`` has the group of each row by split, which become numbers in the column ``cluster``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -73,13 +67,7 @@ def write_report(path: Path, rows: TextRows, answer: Predictions, class_names: t
 
 
 def write_confusions(folder: Path, matrices: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...]) -> None:
-    """Write confusion matrices as charts' data, ``confusion_<split>.json``, to be drawn when somebody looks.
-
-    Args:
-        folder: The run's figures.
-        matrices: Split -> shape (K, K), true classes by given ones.
-        class_names: K names.
-    """
+    """Write confusion matrices (K, K) as charts' data, ``confusion_<split>.json``, to be drawn when somebody looks."""
     for split, matrix in matrices.items():
         title = f"Confusion matrix on {split}: {int(matrix.sum()):,} rows"
         chart = matrix_chart(f"confusion_{split}", title, matrix, class_names)

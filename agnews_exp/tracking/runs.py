@@ -96,9 +96,6 @@ class Run:
     def predictions(self, split: str | None = None) -> pandas.DataFrame:
         """Return the stored answers as a table: split, row_id, label and prediction (class names), probabilities.
 
-        Args:
-            split: ``val``, ``test`` or ``cv``; None returns all.
-
         Raises:
             DataError: The run has no answers for that split.
             StorageError: The file is damaged.
@@ -119,9 +116,6 @@ class Run:
 
     def model(self, device: str = "auto") -> TextClassifier:
         """Load the fitted model, which then answers texts as a fitted estimator of scikit-learn does.
-
-        Args:
-            device: For transformers: ``auto``, ``cpu``, ``cuda:0``.
 
         Raises:
             ConfigError: The run has no model folder.
@@ -156,11 +150,7 @@ class Run:
 
 
 def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:
-    """Return the finished runs, those that ended first standing first.
-
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        where: An MLflow filter such as ``params.model = 'logreg'``; None takes all.
+    """Return the finished runs, or those that answer an MLflow filter, those that ended first standing first.
 
     Raises:
         ConfigError: MLflow cannot read the filter, or no finished run answers it.
@@ -179,11 +169,9 @@ def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:
 def find(plain: Mapping[str, Any], word: str) -> Run:
     """Return the one finished run that a word means.
 
-    Args:
-        plain: The resolved config: ``paths`` say where to look.
-        word: A run's folder; its name, or one of several runs' that all have its fingerprint; the beginning of its name
-            or of its folder's name; ``latest``; ``<sweep>/<job>``; the first eight characters or more of its
-            fingerprint; or its MLflow id.
+    A word is a run's folder; its name, or one of several runs' that all have its fingerprint; the beginning of its name
+    or of its folder's name; ``latest``; ``<sweep>/<job>``; the first eight characters or more of its fingerprint; or
+    its MLflow id.
 
     Raises:
         ConfigError: It means no finished run, or several, which are listed.
@@ -227,11 +215,7 @@ def find(plain: Mapping[str, Any], word: str) -> Run:
 
 
 def find_any(plain: Mapping[str, Any], word: str | None = None) -> RunFolder:
-    """Return the record of the run that a word means as for :func:`find`; it need not have finished.
-
-    Args:
-        plain: The resolved config: ``paths`` say where to look.
-        word: None takes the run that was heard of last.
+    """Return the record of the run, finished or not, that a word means as for :func:`find`; None: the last heard of.
 
     Raises:
         ConfigError: There is no run, or the word means none, or several.
@@ -310,10 +294,6 @@ def _by_filter(plain: Mapping[str, Any], query: str) -> list[Run]:
 def find_runs(plain: Mapping[str, Any], words: Iterable[str]) -> list[RunFolder]:
     """Return the records of the finished runs that a command's words name, in their order, each once, and say which.
 
-    Args:
-        plain: The resolved config: ``paths`` and ``tracking`` say where to look.
-        words: Words as for :func:`find`, and MLflow filters.
-
     Raises:
         ConfigError: A word names no finished run, or several.
         StorageError: It names a run whose record is damaged.
@@ -387,13 +367,7 @@ def _source_keys(model: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def find_unfinished(output_dir: Path, fingerprint: str, own: Path) -> Path | None:
-    """Return the run folder with the newest checkpoints of a fingerprint that nobody works on, or None.
-
-    Args:
-        output_dir: Where runs/ and sweeps/ lie.
-        fingerprint: The run's fingerprint.
-        own: The present run's folder; with ``hydra.run.dir`` fixed it may be the one to go on in.
-    """
+    """Return the run folder with the newest checkpoints of a fingerprint that nobody works on, or None."""
     patterns = (f"runs/*/{CHECKPOINTS}/{RESUME_FILE}", f"sweeps/*/*/{CHECKPOINTS}/{RESUME_FILE}")
     candidates = {path for pattern in patterns for path in output_dir.glob(pattern)}
     candidates.add(own / CHECKPOINTS / RESUME_FILE)
@@ -424,12 +398,7 @@ def _is_at_work(checkpoints: Path) -> bool:
 
 
 def continue_in(folder: RunFolder, earlier: Path) -> None:
-    """Make an earlier run's folder this run's folder: the log goes on there, the new, empty folder goes.
-
-    Args:
-        folder: This run's folder; points to the earlier one afterwards.
-        earlier: From :func:`find_unfinished`.
-    """
+    """Make an earlier run's folder this run's folder: the log goes on there, the new, empty folder goes."""
     fresh = folder.path
     if fresh.resolve() == earlier.resolve():
         return

@@ -132,15 +132,10 @@ def is_local(uri: str) -> bool:
 
 
 def prepare_store(mlruns_dir: Path, configured: str | None, experiment: str | None) -> tuple[str, str]:
-    """Create store and experiment if they are missing.
+    """Create store and experiment if they are missing; return the tracking URI and the experiment's id.
 
-    Args:
-        mlruns_dir: Folder of mlflow.db and artifacts/.
-        configured: ``tracking.uri``; None for the local store.
-        experiment: The experiment's name; None only looks whether the store answers.
-
-    Returns:
-        The tracking URI and the experiment's id, which is empty where none was asked for.
+    ``configured`` is ``tracking.uri``, None for the local store under ``mlruns_dir``. Without an experiment it only
+    looks whether the store answers, and the id is empty.
     """
     quieten()
     from filelock import FileLock
@@ -202,10 +197,6 @@ def _relocate(database: Path, artifacts: str) -> None:
     MLflow stores absolute addresses, takes a relative one as relative to each process's working directory, and has no
     command that changes those of what is there already; so this is SQL on its tables. The first experiment, which
     MLflow makes with the database, says where the artifacts were.
-
-    Args:
-        database: The sqlite file.
-        artifacts: Address of the folder of all artifacts, without a slash at its end.
     """
     if not database.is_file():
         return
@@ -343,13 +334,7 @@ def _latest_experiment(uri: str) -> str | None:
 
 
 def open_ui(plain: Mapping[str, Any], host: str, port: int, experiment: str | None = None) -> None:
-    """Replace this process by ``mlflow server`` on the store; ends with Ctrl-C.
-
-    Args:
-        plain: The resolved config.
-        host: Address to bind.
-        port: Port to bind.
-        experiment: The one to open; None opens the one with the latest run.
+    """Replace this process by ``mlflow server`` on the store, at an experiment or that of the latest run.
 
     Raises:
         AgnewsError: The port is taken, or the store is a remote server that has a UI of its own.

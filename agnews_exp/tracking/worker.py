@@ -55,12 +55,7 @@ _LAST_TRIES = (0.5, 1.5, 0.0)
 
 
 class Mirroring:
-    """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning.
-
-    Args:
-        folder: A run's or a sweep's folder, with all that is known at the beginning.
-        plain: The resolved config: ``paths`` and ``tracking`` count.
-    """
+    """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning."""
 
     def __init__(self, folder: Path, plain: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, {key: plain[key] for key in ("paths", "tracking")}
@@ -91,13 +86,9 @@ class Mirroring:
             self._warn(error.strerror or str(error))
 
     def finish(self, *, stopped: bool = False) -> str | None:
-        """Let the worker look for the last time, and wait for it within reason.
+        """Let the worker look for the last time, and wait within reason; return why MLflow is not up to date, or None.
 
-        Args:
-            stopped: Whether somebody asked the process to end, and waits for that.
-
-        Returns:
-            Why MLflow is not up to date, or None.
+        ``stopped``: somebody asked the process to end, and waits for that.
         """
         process, self._process = self._process, None
         if process is None:
@@ -143,13 +134,7 @@ class Mirroring:
 
 
 class Watch:
-    """Mirrors a folder again and again.
-
-    Args:
-        folder: A run's folder, or a sweep's with its jobs' folders.
-        store: Where to.
-        over: Is set when the work is over.
-    """
+    """Mirrors a run's folder, or a sweep's with its jobs' folders, again and again until ``over`` is set."""
 
     def __init__(self, folder: Path, store: Store, over: threading.Event) -> None:
         self._folder, self._store, self._over = folder, store, over
@@ -159,9 +144,6 @@ class Watch:
 
     def look(self, *, ended: bool) -> None:
         """Mirror what has changed since the last look; one folder that fails does not keep the others from MLflow.
-
-        Args:
-            ended: Whether this is the last look.
 
         Raises:
             Exception: The first failure.
@@ -251,16 +233,7 @@ def _changed(path: Path) -> int:
 
 
 def watch(folder: Path, store: Store, over: threading.Event) -> str | None:
-    """Mirror a folder until the work there is over, and then for the last time.
-
-    Args:
-        folder: A run's or a sweep's folder.
-        store: Where to.
-        over: Is set when the work is over.
-
-    Returns:
-        What could not be mirrored in the end, or None.
-    """
+    """Mirror a folder until ``over`` is set, and then for the last time; return what could not be mirrored, or None."""
     looking = Watch(folder, store, over)
     pause = LOOK_SECONDS
     while not over.wait(pause):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import skops.io
 
-from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.errors import ConfigError, DataError, StorageError
 from agnews_exp.features.embeddings import (
     POOLINGS,
     StaticEmbeddings,
@@ -159,6 +159,15 @@ def test_saved_embeddings_need_no_file(glove, tmp_path):
     (tmp_path / "glove.txt").unlink()
     loaded = skops.io.loads(data, trusted=["agnews_exp.features.embeddings.StaticEmbeddings"])
     np.testing.assert_array_equal(loaded.transform(TEXTS), before)
+
+
+def test_vectors_that_an_earlier_build_saved_say_so(glove):
+    step = StaticEmbeddings(glove, "mean").fit(TEXTS)
+    state = step.__getstate__()
+    state["word_bytes_"], state["word_ends_"] = state.pop("word_text_"), state.pop("word_lengths_")
+    with pytest.raises(StorageError, match="earlier build.*") as refused:
+        StaticEmbeddings.__new__(StaticEmbeddings).__setstate__(state)
+    assert "force=true" in str(refused.value)
 
 
 CORPUS = [f"{a} {b} {c}" for a in ("oil", "gas") for b in ("price", "prices", "cost") for c in ("rise", "fall", "hold")]

@@ -184,12 +184,8 @@ def _explainer(name: str, model: FittedModel, samples: int, integration_steps: i
         return partial(occlusion, partial(scores, model))
     if name in ("lime", "shap"):
         return partial(lime if name == "lime" else shap, partial(probabilities, model), samples=samples, seed=seed)
-    if name == "contributions":
-        return _contributions(model)
-    return _inside_network(name, model, integration_steps)
-
-
-def _contributions(model: FittedModel) -> Explainer:
+    if name != "contributions":
+        return _inside_network(name, model, integration_steps)
     if model.family != "classical":
         raise ConfigError("Contributions are for linear models only.")
     from agnews_exp.analyses.explanation.linear import additive, linear_view

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,7 +132,6 @@ def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report)
         report(name, status)
     with atomic_path(folder / SUMMARY) as temporary:
         temporary.write_text(_summary(folder, content), encoding="utf-8")
-    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / FINDINGS, content)
     return content
 
@@ -155,7 +153,7 @@ def _header(config: EdaConfig, splits: Splits) -> dict[str, Any]:
     return {
         "format": _FORMAT, "name": settings["folder"], "choice": settings["name"],
         "settings": dict(settings), "class_names": list(splits.class_names), "data": data, "identity": identity,
-        "finished": None, "parts": {},
+        "parts": {},
     }  # fmt: skip
 
 
@@ -163,7 +161,7 @@ def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any])
     """Perform one part; a missing package or a failure becomes its status and does not stop the others."""
     name, arguments = folder.name, {k: v for k, v in component.items() if k != "_target_"}
     part = resolve_target(component["_target_"], f"eda.{name}._target_")
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     found, status, reason = Findings(), "finished", None
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -181,7 +179,6 @@ def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any])
         "status": status,
         "reason": reason,
         "seconds": time.perf_counter() - start,
-        "cpu_seconds": time.process_time() - cpu,
         "arguments": arguments,
         "headline": found.headline,
         "metrics": plain_values(dict(found.metrics)),

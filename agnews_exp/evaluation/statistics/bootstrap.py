@@ -138,12 +138,7 @@ class Cells:
         return max(1, min(resamples, MAX_ELEMENTS // largest))
 
     def margins(self, weights: FloatArray, model: int) -> Margins:
-        """Return the class counts of one model when cell c holds ``weights[..., c]`` items.
-
-        Args:
-            weights: Shape (R, C).
-            model: Row of ``predictions``.
-        """
+        """Return the class counts of one model when cell c holds ``weights[..., c]`` items, shape (R, C)."""
         predicted = self.predictions[model]
         right = predicted == self.truth
         return Margins(

@@ -135,12 +135,7 @@ class EffectSizes(Result):
 
 
 def effect_sizes(counts: PairedCounts, level: float = 0.95) -> EffectSizes:
-    """Return the effect sizes of a paired comparison.
-
-    Args:
-        counts: See :func:`~.mcnemar.paired_counts`.
-        level: Nominal coverage of the intervals.
-    """
+    """Return the effect sizes of a paired comparison."""
     open_interval(level, "level")
     b, c, n = counts.only_a, counts.only_b, counts.n_items
     share_low, share_high = _exact_interval(b, b + c, level)

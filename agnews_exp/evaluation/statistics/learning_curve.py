@@ -49,15 +49,7 @@ class PowerLaw(Result):
 def fit_power_law(
     rows: ArrayLike, scores: ArrayLike, errors: ArrayLike, *, gain: float = 0.01, resamples: int = 500, seed: int = 0
 ) -> PowerLaw:
-    """Fit a power law to the scores of p numbers of training rows; more is better, 1 the most.
-
-    Args:
-        rows: Shape (p,), training rows, all different, four or more.
-        scores: Shape (p,), scores.
-        errors: Shape (p,), their standard errors, above 0.
-        gain: See :class:`PowerLaw`.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+    """Fit a power law to scores (more is better, 1 the most) of four or more numbers of training rows, shape (p,).
 
     Raises:
         DataError: There are too few points, or an error is not above 0.

@@ -60,10 +60,7 @@ class Batcher:
     Nothing is delayed to fill a batch: with an idle model a request is answered at once, with a busy one all that has
     come meanwhile goes together.
 
-    Args:
-        answer: The model.
-        batch_size: Texts of a batch at most; a single larger request is a batch of its own.
-        max_waiting: Requests at work or waiting at most.
+    A request of more than ``batch_size`` texts is a batch of its own; ``max_waiting`` requests may be at work or wait.
     """
 
     def __init__(self, answer: Answerer, *, batch_size: int, max_waiting: int) -> None:

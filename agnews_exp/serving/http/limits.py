@@ -76,11 +76,7 @@ _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counters and histograms in a registry of their own.
-
-    Args:
-        paths: Paths that are told apart; others are counted as ``other``.
-        waiting: Returns the number of requests at work or waiting.
+    """Counters and histograms of requests in a registry of their own; paths that are not told apart count as ``other``.
 
     Raises:
         MissingDependencyError: prometheus_client is not installed.
@@ -163,11 +159,7 @@ Endpoint = Callable[[bytes], Awaitable[Reply]]
 class Gate:
     """ASGI application before the application: refuses requests that are too large or not allowed, and logs every one.
 
-    Args:
-        app: The application.
-        direct: By method and path: what is answered here from the body alone, without the application.
-        settings: Limits and token.
-        metrics: Counts requests.
+    What ``direct`` has by method and path is answered here from the body alone, without the application.
     """
 
     def __init__(
