@@ -24,18 +24,20 @@ WORDS = {
     "travel": "train coast ticket harbour map luggage border hostel bridge tram",
     "kitchen": "flour salt oven bread soup pan herbs butter spoon dough",
 }
-COMMON = "morning we slowly found another small good quiet evening friend later under bright old house".split()
+COMMON = "morning we slowly found another small good quiet evening friend later under bright old house"
 
 
 def write_notes(path: Path) -> None:
     """Write 1,500 notes of three topics, each with an author, a language and a day drawn at random."""
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311 - no secret
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "topic", "author", "lang", "day"])
         for number in range(1500):
             topic = rng.choice(list(WORDS))
-            told = rng.choices(WORDS[topic].split(), k=4) + rng.choices(COMMON, k=8) + [f"n{rng.randrange(400)}"]
+            told = (
+                rng.choices(WORDS[topic].split(), k=4) + rng.choices(COMMON.split(), k=8) + [f"n{rng.randrange(400)}"]
+            )
             told += rng.choices(" ".join(WORDS.values()).split(), k=2)
             rng.shuffle(told)
             day = f"2026-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"
@@ -45,17 +47,18 @@ def write_notes(path: Path) -> None:
 def clean_runs(folder: Path) -> list[tuple[str, ...]]:
     """Return the overrides of the runs; their files are written to the folder."""
     write_notes(folder / "notes.csv")
-    subprocess.run([sys.executable, HERE / "make_tickets.py", folder / "tickets"], check=True, stdout=subprocess.PIPE)
-    tickets = next((folder / "tickets").glob("*train*.csv"), None) or next((folder / "tickets").glob("*.csv"))
+    make = [sys.executable, str(HERE / "make_tickets.py")]
+    subprocess.run(make, cwd=folder, check=True, stdout=subprocess.PIPE)
     notes = ("data=csv", f"data.train_file={folder / 'notes.csv'}", "data.label_column=topic")
-    own = ("data=csv", f"data.train_file={tickets}")
+    tickets = ("data=csv", f"data.train_file={folder / 'tickets.csv'}", "data.text_columns=[subject,message]")
+    reviews = ("data=csv", f"data.train_file={folder / 'reviews.csv'}", "data.text_columns=[review]")
     news = "AGNEWS_DATA_DIR" in os.environ
     return [
         *(("data=sample", f"model={name}") for name in ("logreg", "multinomial_nb", "linear_svc")),
         *((f"data_fraction={share}", f"model={name}") for name, share in (
             ("logreg", 0.05), ("multinomial_nb", 0.1), ("linear_svc", 0.05)) if news),
-        (*own, "model=logreg"),
-        (*own, "model=complement_nb"),
+        (*tickets, "data.label_column=team", "model=logreg"),
+        (*reviews, "data.label_column=verdict", "model=complement_nb"),
         (*notes, "model=logreg", "split=group", "split.column=author", "evaluation.cluster_column=author"),
         (*notes, "model=multinomial_nb", "evaluation.slices=[lang]", "evaluation.costs={kitchen: 3}"),
     ]  # fmt: skip
@@ -73,7 +76,7 @@ def main() -> int:
         environment = os.environ | {"AGNEWS_ROOT": name, "COLUMNS": "400"}
 
         def agnews(*words: str) -> str:
-            command = [sys.executable, "-m", "agnews_exp.cli", *words]
+            command = [str(Path(sys.executable).with_name("agnews")), *words]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(f"agnews {' '.join(words)}\n{done.stdout}\n{done.stderr}")
