@@ -266,7 +266,7 @@ def _check(options: argparse.Namespace) -> None:
     with console.status("checking"):
         if len(words) < len(options.words):  # data were named
             checked = check_config(compose_config(overrides))
-            data = CheckedData.of(load_splits(checked, Stages()), checked.plain["data"])
+            data = CheckedData.of(load_splits(checked, Stages()), checked.plain)
             results += perform_checks("D", data, checked.run.data.name)
         if words or not options.words:
             plain = _plain()
@@ -277,7 +277,7 @@ def _check(options: argparse.Namespace) -> None:
                 name = str(run.result["data"]["name"])
                 try:
                     finished = FinishedRun(run.record)
-                    data = CheckedData.of(finished.splits, finished.checked.plain["data"])
+                    data = CheckedData.of(finished.splits, finished.checked.plain)
                     results += perform_checks("D", data, name)
                 except AgnewsError as error:
                     console.print(

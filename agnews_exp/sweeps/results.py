@@ -86,6 +86,8 @@ def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
     from scipy.special import stdtrit
 
     std = statistics.stdev(values)
+    if std == 0:  # seeds that change nothing prove nothing: no interval
+        return Summary(n, mean, std, math.nan, math.nan)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
 
@@ -178,8 +180,8 @@ def shown_metrics(rows: Sequence[JobRow]) -> list[str]:
 def cell(values: Sequence[float]) -> str:
     """Return ``0.9123 ± 0.0011 [0.9096, 0.9150] (3)``: mean, deviation, interval, n; the bare value for one."""
     s = summarise(values)
-    if s.n == 1:
-        return f"{s.mean:.4f}"
+    if s.n == 1 or s.std == 0:
+        return f"{s.mean:.4f}" + (f" ({s.n} seeds, all alike)" if s.n > 1 else "")
     return f"{s.mean:.4f} ± {s.std:.4f} [{s.low:.4f}, {s.high:.4f}] ({s.n})"
 
 
@@ -204,7 +206,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
         return "No job has finished."
     head, *body = aggregate(rows, maximise=maximise)
     repeated = any(len(members) > 1 for members in groups(rows).values())
-    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else ""
+    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval over seeds] (seeds)." if repeated else ""
     return markdown_table(head, body) + note
 
 
@@ -244,8 +246,8 @@ def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Ch
         for label, points in lines.items():
             points.sort(key=lambda point: point[0])
             sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
-            low = tuple(None if s.n < 2 else s.low for s in sums)
-            high = tuple(None if s.n < 2 else s.high for s in sums)
+            low = tuple(None if math.isnan(s.low) else s.low for s in sums)
+            high = tuple(None if math.isnan(s.high) else s.high for s in sums)
             positions = tuple(x for x, _ in points)
             series.append(Series(label, positions, tuple(s.mean for s in sums), low, high, panel=metric))
     positions = tuple(x for line in lines.values() for x, _ in line)

@@ -64,6 +64,14 @@ def test_one_seed_has_a_mean_and_no_deviation():
     assert math.isnan(s.low)
 
 
+def test_seeds_that_change_nothing_have_no_interval():
+    s = summarise([0.5, 0.5, 0.5])
+    assert (s.n, s.std) == (3, 0)
+    assert math.isnan(s.low)
+    alike = [row(i, ("model=nb",), i, "g0", 0.8) for i in (1, 2)]
+    assert "0.8000 (2 seeds, all alike)" in markdown(alike)
+
+
 def test_jobs_are_grouped_over_seeds_and_a_repeated_seed_counts_once(rows):
     again = row(100, ("model=logreg", "data_fraction=0.1"), 1, "g0", 0.80)
     found = groups([*rows, again])
