@@ -51,14 +51,13 @@ def clean_runs(folder: Path) -> list[tuple[str, ...]]:
     subprocess.run(make, cwd=folder, check=True, stdout=subprocess.PIPE)
     notes = ("data=csv", f"data.train_file={folder / 'notes.csv'}", "data.label_column=topic")
     tickets = ("data=csv", f"data.train_file={folder / 'tickets.csv'}", "data.text_columns=[subject,message]")
-    reviews = ("data=csv", f"data.train_file={folder / 'reviews.csv'}", "data.text_columns=[review]")
     news = "AGNEWS_DATA_DIR" in os.environ
     return [
         *(("data=sample", f"model={name}") for name in ("logreg", "multinomial_nb", "linear_svc")),
         *((f"data_fraction={share}", f"model={name}") for name, share in (
             ("logreg", 0.05), ("multinomial_nb", 0.1), ("linear_svc", 0.05)) if news),
         (*tickets, "data.label_column=team", "model=logreg"),
-        (*reviews, "data.label_column=verdict", "model=complement_nb"),
+        (*tickets, "data.label_column=team", "model=complement_nb"),
         (*notes, "model=logreg", "split=group", "split.column=author", "evaluation.cluster_column=author"),
         (*notes, "model=multinomial_nb", "evaluation.slices=[lang]", "evaluation.costs={kitchen: 3}"),
     ]  # fmt: skip
