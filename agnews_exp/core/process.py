@@ -201,15 +201,35 @@ def explain_exit(code: int) -> str:
     return f"killed by {name}{hint}"
 
 
-def is_gone(pid: int, started: float) -> bool:
-    """Return whether the process that had ``pid`` at ``started`` (seconds since the epoch) has ended."""
+def born(pid: int | None = None) -> float:
+    """Return when a process (this one by default) began, in seconds after the machine did: no clock step changes it."""
+    import psutil
+
+    return round(psutil.Process(pid).create_time() - psutil.boot_time(), 1)
+
+
+def is_gone(pid: int, started: float, birth: object = None) -> bool:
+    """Return whether the process that had ``pid`` at ``started`` has ended, whatever the clock did since.
+
+    Args:
+        pid: Its number, which another process may have by now.
+        started: When it was at work, in seconds since the epoch.
+        birth: :func:`born` of it, where that was noted (a number, or one as text).
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
+        with suppress(ValueError, TypeError):
+            if abs(born(pid) - float(str(birth))) <= _SAME_BIRTH:
+                return process.status() == psutil.STATUS_ZOMBIE
         return process.create_time() > started + 1 or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+_SAME_BIRTH = 1.5
+"""Seconds by which :func:`born` of one process may differ: the system tells its own beginning in whole seconds."""
 
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"

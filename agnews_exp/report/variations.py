@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -132,18 +133,18 @@ def learning_curves(inputs: Inputs) -> list[Block]:
             series, made, BOOTSTRAP, "A curve that still rises at its end would gain from more rows.", log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
-        *_more_rows(curves),
+        *more_rows(inputs.systems),
     ]  # fmt: skip
 
 
-def _more_rows(curves: Mapping[str, Mapping[int, System]]) -> list[Block]:
-    """Return what power laws expect of more rows, for curves with enough points."""
+def more_rows(systems: Sequence[System]) -> list[Table]:
+    """Return what power laws expect of more rows, in a table; none where no curve has enough points."""
 
     def count(n: float) -> str:
         return f"{n:,.0f}" if n < 1e9 else "never"
 
     rows: list[tuple[Cell, ...]] = []
-    for name, points in curves.items():
+    for name, points in _curves(systems).items():
         scored = [(n, s.joint_interval("val/macro_f1")) for n, s in points.items()]
         known = [(n, value, (high - low) / 3.92) for n, (value, low, high) in scored
                  if value is not None and low is not None and high is not None and high > low]  # fmt: skip
@@ -207,8 +208,11 @@ def _trials(sweep: Sweep) -> Chart:
     best = tuple(accumulate(scores, max if bool(sweep.info.get("maximise", True)) else min))
     left = int(sweep.info.get("total", len(scores))) - len(scores)
     more = f" {left} of {sweep.info.get('total')} trials were pruned or failed and have no score." if left > 0 else ""
+    place = slug(sweep.path.name)
+    if place != sweep.path.name:  # others may come to the same: a-b and a_b, Grid and grid
+        place += f"_{zlib.crc32(sweep.path.name.encode()):08x}"
     return Chart(
-        f"search_{slug(sweep.path.name)}", f"Trials of {sweep.path.name}", "lines", "trial", _objective(sweep),
+        f"search_{place}", f"Trials of {sweep.path.name}", "lines", "trial", _objective(sweep),
         (Series("trial", numbers, scores), Series("best so far", numbers, best)), origin(sweep.runs, ("cv", "val")),
         "One score a trial: no interval." + more, "A line of the best that is flat for long has little left to find.",
     )  # fmt: skip

@@ -23,6 +23,7 @@ from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
 from agnews_exp.core.cache import cache_key
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.paths import check_file_name
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import draw_folder
 from agnews_exp.evaluation.inputs import plain as plain_values
@@ -72,12 +73,15 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
         fraction = "" if checked.run.data_fraction == 1 else f"-{checked.run.data_fraction:g}"
         choice = "" if settings["name"] == "full" else f"-{settings['name']}"
         settings["folder"] = f"{checked.run.data.name}{fraction}{choice}"
-    elif not isinstance(settings["folder"], str) or Path(settings["folder"]).name != settings["folder"]:
+    elif not isinstance(settings["folder"], str):
         raise ConfigError(f"eda.folder={settings['folder']!r} is no name of a folder.", fix="eda.folder=my-corpus")
-    parts = {}
+    place = Path(checked.run.paths.output_dir) / "eda"
+    check_file_name("eda.folder", str(settings["folder"]), [path.name for path in place.glob("*")])
+    parts: dict[str, dict[str, Any]] = {}
     for name, component in group.items():
         if name in _SETTINGS or component is None:
             continue
+        check_file_name("eda", str(name), parts)
         arguments = {k: v for k, v in component.items() if k != "_target_"}
         target = resolve_target(component.get("_target_"), f"eda.{name}._target_")
         parts[name] = {"_target_": component["_target_"]}
