@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 import uvicorn
 
+from agnews_exp.cli import build_parser
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.serving.http import app
 from agnews_exp.serving.http.app import Batcher, create_app
@@ -355,3 +357,9 @@ def test_a_server_is_ready_only_after_its_first_answer():
 
     assert asyncio.run(run()) == (503, 200)
     assert model.batches == [["warm up"]]
+
+
+def test_a_limit_that_makes_no_sense_is_refused_before_a_model_is_looked_for():
+    options = build_parser().parse_args(["serve", "nothing", "--max-texts", "0"])
+    with pytest.raises(ConfigError, match=r"max_texts: .*greater than or equal to 1"):
+        options.handler(options)
