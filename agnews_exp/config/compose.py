@@ -21,11 +21,11 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from agnews_exp.core.errors import AgnewsError, ConfigError
-from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path
+from agnews_exp.core.paths import config_folder, file_stem, project_root, run_command, shown_path, weights_name
 from agnews_exp.core.suggestions import Known, suggest, suggest_choice
 from agnews_exp.core.text import shortened
 
@@ -43,6 +43,7 @@ def register() -> None:
     OmegaConf.register_resolver("agnews.root", lambda: str(project_root()), replace=True)
     OmegaConf.register_resolver("agnews.command", run_command, replace=True)
     OmegaConf.register_resolver("agnews.stem", file_stem, replace=True)
+    OmegaConf.register_resolver("agnews.weights", weights_name, replace=True)
     OmegaConf.register_resolver("agnews.run_id", new_run_id, replace=True, use_cache=True)
     # Hydra closes every mapping against unknown keys; tags are the user's own, so theirs stays open.
     store = ConfigStore.instance()
@@ -107,7 +108,24 @@ def _compose(overrides: Sequence[str], folder: Path, extra: Sequence[Path], hydr
         places = ",".join(quoted(f"file://{place.absolute()}") for place in extra)
         words.append(f"hydra.searchpath=[{places}]")
     with initialize_config_dir(config_dir=str(folder)):
-        return compose(config_name="config", overrides=words, return_hydra_config=hydra_node)
+        config = compose(config_name="config", overrides=words, return_hydra_config=True)
+    name_model(config, config.hydra.runtime.choices)
+    if not hydra_node:
+        with open_dict(config):
+            del config["hydra"]
+    return config
+
+
+def name_model(config: DictConfig, choices: Mapping[str, Any]) -> None:
+    """Give a model whose YAML says no name that of the YAML, in place.
+
+    Args:
+        config: A composed configuration.
+        choices: What was chosen for each group (``hydra.runtime.choices``).
+    """
+    if "model" in config and "name" not in config.model:
+        with open_dict(config.model):
+            config.model.name = str(choices.get("model"))
 
 
 def quoted(text: str) -> str:

@@ -43,6 +43,8 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     A file or folder that a key names is replaced by the checksum of its content.
     """
     science: dict[str, Any] = {group: _science_of(plain[group]) for group in _GROUPS}
+    if science["model"].get("class_weight") is None:  # every row alike, as where nobody speaks of weights
+        science["model"].pop("class_weight", None)
     science["data"] = {k: plain["data"][k] for k in ("validation_size", "test_size") if k in plain["data"]}
     if (split := plain.get("split")) not in (None, {"name": "stratified", "column": None}):
         science["split"] = split
@@ -57,7 +59,11 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):
         science["subset_seed"] = plain["subset_seed"]
     targets = [path for group in (*_GROUPS, "data") for _, path in find_targets(plain[group], group)]
-    if own := own_sources([*targets, str(plain["model"].get("loss")), *plain["evaluation"].get("metrics", [])]):
+    if callbacks := plain.get("callbacks"):
+        science["callbacks"] = callbacks
+        targets += [one if isinstance(one, str) else one["_target_"] for one in callbacks]
+    targets += [str(plain["model"].get(key)) for key in ("loss", "network")]
+    if own := own_sources([*targets, *plain["evaluation"].get("metrics", [])]):
         science["own_components"] = own
     return science
 

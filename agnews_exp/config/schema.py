@@ -133,7 +133,9 @@ class TrainerConfig(_Group):
     ] = Field(description="auto: bf16 where the device computes it in hardware")
     max_epochs: Positive
     max_steps: Annotated[int, Field(ge=-1)] = Field(description="optimiser steps; -1 is no limit")
-    batch_size: Positive = Field(description="rows of a batch, over all processes together")
+    batch_size: Positive | Literal["auto"] = Field(
+        description="rows of a batch, over all processes together; auto: the most that fit"
+    )
     evaluation_batch_size: Positive
     token_budget: Positive | None = Field(description="rows times longest row of a batch at most")
     group_by_length: bool = Field(description="batches of rows of like length: hardly any padding")
@@ -222,6 +224,9 @@ class RunConfig(_Group):
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
     reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")
+    callbacks: list[str | Component] = Field(
+        [], description="of a network's training: Lightning's by name, or your own"
+    )
     sweep: SweepConfig = SweepConfig()
     paths: PathsConfig
     data: DataConfig
@@ -230,5 +235,6 @@ class RunConfig(_Group):
     features: FeaturesConfig
     model: ModelConfig
     trainer: TrainerConfig
+    logger: Component | None = Field(None, description="where a network's curves go beside MLflow")
     evaluation: EvaluationConfig
     tracking: TrackingConfig

@@ -30,6 +30,9 @@ RESERVED: Mapping[str, frozenset[str]] = {
 }
 """Keys of a component group that belong to the framework and are not handed to its ``_target_``."""
 
+OF_A_NETWORK = ("vocabulary", "n_classes", "pad_id")
+"""Arguments that a network of the user's own gets from the data; the others are ``model.arguments``."""
+
 
 @dataclass(frozen=True)
 class CheckedConfig:
@@ -95,6 +98,7 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
         refuse_password(key, value)
     if "eda" in plain:
         raise ConfigError("eda belongs to the command `agnews eda` and is no part of a run.", fix="agnews eda")
+    plain["model"] = _completed(plain.get("model"))
     try:
         run = RunConfig.model_validate(plain)
     except ValidationError as error:
@@ -109,10 +113,29 @@ def check_config(cfg: DictConfig) -> CheckedConfig:
     plain = _merged(plain, run.model_dump(by_alias=True))
     _check_kinds(run)
     for group, value in plain.items():
-        for key, path in find_targets(value, group):
-            resolve_target(path, key)
+        if group not in ("callbacks", "logger"):  # those of Lightning: the runner looks at them
+            for key, path in find_targets(value, group):
+                resolve_target(path, key)
     plain = _merged(plain, _check_components(CheckedConfig(run, plain)))
     return CheckedConfig(run, plain, seeded)
+
+
+def _completed(model: Any) -> Any:
+    """Return a group ``model`` with the kind of model and of features that its ``_target_`` itself tells."""
+    if not isinstance(model, Mapping) or "_target_" not in model or {"family", "accepts"} <= model.keys():
+        return model
+    target = resolve_target(model["_target_"], "model._target_")
+    if hasattr(target, "max_length"):
+        return {"family": "transformer", "accepts": ["text"], **model}
+    accepts = ["sparse", "dense"]
+    try:
+        from sklearn.utils import get_tags
+
+        if not get_tags(target()).input_tags.sparse:
+            accepts = ["dense"]
+    except (TypeError, AttributeError, ValueError):  # it needs arguments, or tells nothing: its fit will
+        pass
+    return {"family": "classical", "accepts": accepts, **model}
 
 
 def _quoted_text(error: Any) -> str | None:
@@ -301,6 +324,9 @@ def _check_transformer(run: Any, model: Any) -> None:
         )
     if "." in model.loss:
         resolve_target(model.loss, "model.loss")
+    if (network := getattr(model, "network", None)) is not None:
+        target = resolve_target(network, "model.network")
+        check_arguments(target, model.arguments or {}, "model.arguments", OF_A_NETWORK)
     if run.features.clean != "none":
         raise ConfigError(
             f"features.clean={run.features.clean} has no effect on model={run.model.name}, which reads the raw text.",

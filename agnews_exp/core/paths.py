@@ -55,6 +55,12 @@ def file_stem(path: str | None, otherwise: str) -> str:
     return visible(Path(name).stem)[:100] or otherwise
 
 
+def weights_name(hub: str | None, folder: str | None, otherwise: str) -> str:
+    """Return a pretrained model's own name (``ModernBERT-base`` of ``answerdotai/ModernBERT-base@main``)."""
+    place = Path(folder).expanduser().resolve().name if folder else str(hub or "").partition("@")[0].rpartition("/")[2]
+    return visible(place)[:100] or otherwise
+
+
 _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,70 @@ def _cut(order: Rows, lengths: Rows, batch_size: int, token_budget: int | None) 
 def framed_lengths(table: TokenTable, frame: Frame, max_length: int) -> Rows:
     """Return the tokens of each text with its special tokens, cut to ``max_length``; shape (n,), int64."""
     return np.minimum(table.lengths + len(frame.prefix) + len(frame.suffix), max_length)
+
+
+LongTexts = Literal["truncate", "head_tail", "windows"]
+"""The way of a network with texts longer than it takes."""
+Pooling = Literal["mean", "max"]
+"""The way from the logits of a text's windows to those of the text."""
+
+
+def cut_texts(
+    table: TokenTable, frame: Frame, max_length: int, long_texts: LongTexts, most: int | None = None
+) -> tuple[TokenTable, Rows]:
+    """Return the pieces of n texts that a network reads, and where each text's begin: shape (n + 1,), int64.
+
+    ``truncate`` leaves the rest of a text to :func:`padded_ids`. ``head_tail`` keeps a quarter of the room from the
+    beginning and the rest from the end (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?": 128 and 382
+    of 510 tokens). ``windows`` makes pieces of equal length over the whole text that share at least an eighth.
+
+    Args:
+        table: The texts without special tokens.
+        frame: Their special tokens.
+        max_length: Tokens of a piece at most, special tokens included.
+        long_texts: What becomes of longer texts.
+        most: Windows of a text at most, evenly spread; None is as many as it takes.
+    """
+    n, room, lengths = len(table), max_length - len(frame.prefix) - len(frame.suffix), table.lengths
+    single = np.arange(n + 1, dtype=np.int64)
+    long = lengths > room
+    if long_texts == "truncate" or not long.any():
+        return table, single
+    if long_texts == "head_tail":
+        head = room // 4
+        begins = np.stack([table.offsets[:-1], table.offsets[1:] - (room - head)], axis=1).reshape(-1)
+        sizes = np.stack([np.where(long, head, lengths), np.where(long, room - head, 0)], axis=1).reshape(-1)
+        return _spans(table, begins, sizes, 2), single
+    counts = np.where(long, -(-(lengths - room) // (room - room // 8)) + 1, 1)
+    counts = counts if most is None else np.minimum(counts, max(1, most))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    text = np.repeat(np.arange(n), counts)
+    place = np.arange(starts[-1]) - starts[text]
+    begins = table.offsets[text] + place * np.maximum(lengths - room, 0)[text] // np.maximum(counts - 1, 1)[text]
+    return _spans(table, begins, np.minimum(lengths, room)[text], 1), starts
+
+
+def _spans(table: TokenTable, begins: Rows, sizes: Rows, each: int) -> TokenTable:
+    """Return a table whose texts are ``each`` spans of tokens of another one, joined."""
+    ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    places = np.arange(ends[-1]) + np.repeat(begins - ends[:-1], sizes)
+    return TokenTable(table.ids[places], ends[::each])
+
+
+def pool_pieces(logits: NDArray[np.float32], starts: Rows, pooling: Pooling) -> NDArray[np.float32]:
+    """Return the logits of n texts, shape (n, K), of those of their pieces.
+
+    Args:
+        logits: Shape (m, K), of all pieces; texts with one that is missing (nan) have none.
+        starts: Shape (n + 1,), from :func:`cut_texts`.
+        pooling: Mean of a text's pieces, or of each class the largest.
+    """
+    if len(starts) - 1 == len(logits):
+        return logits
+    if pooling == "max":
+        return np.maximum.reduceat(logits, starts[:-1], axis=0)
+    sums = np.add.reduceat(logits, starts[:-1], axis=0)
+    return np.asarray(sums / np.diff(starts)[:, None], dtype=np.float32)
 
 
 def padded_ids(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from agnews_exp.data.batching import (
     BatchPlan,
+    LongTexts,
+    cut_texts,
     derive_seed,
     evaluation_batches,
     framed_lengths,
@@ -25,7 +28,8 @@ from agnews_exp.data.tokens import Frame, TokenTable
 
 Batch = dict[str, Any]
 """input_ids, attention_mask: (n, T) int64; labels, rows: (n,) int64; weight: float, see :class:`TrainLoader`;
-tokens: how many are no padding. With a teacher also soft: (n, K), share: (n,), temperature: float, see
+tokens: how many are no padding; windows: (n,) int64, how many of the m rows of the first two are each text's, where
+that is not one. With a teacher also soft: (n, K), share: (n,), temperature: float, see
 :class:`~agnews_exp.data.soft_targets.SoftTargets`."""
 
 
@@ -38,19 +42,37 @@ class EncodedRows:
     frame: Frame  # the tokenizer's special tokens
     max_length: int  # tokens of a row at most, special tokens included
     soft: SoftTargets | None = None  # soft targets of the n rows, or None
+    long_texts: LongTexts = "truncate"
+    most: int | None = None  # windows of a row at most
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row as the network sees it; shape (n,), int64."""
-        return framed_lengths(self.table, self.frame, self.max_length)
+        """Tokens of each row as the network sees it, in all its windows; shape (n,), int64."""
+        pieces, starts = self.pieces
+        lengths = framed_lengths(pieces, self.frame, self.max_length)
+        return lengths if len(pieces) == len(self) else np.add.reduceat(lengths, starts[:-1])
+
+    @cached_property
+    def pieces(self) -> tuple[TokenTable, NDArray[np.int64]]:
+        """What the network reads of the rows; see :func:`~agnews_exp.data.batching.cut_texts`."""
+        return cut_texts(self.table, self.frame, self.max_length, self.long_texts, self.most)
+
+    def apart(self) -> EncodedRows:
+        """Return the rows with every window as a row of its own."""
+        table, starts = self.pieces
+        labels = np.repeat(self.labels, np.diff(starts))
+        return replace(self, table=table, labels=labels, soft=None, long_texts="truncate")
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Return padded tensors of the rows at some positions, shape (m,), int64."""
-        ids, mask = padded_ids(self.table, rows, self.frame, self.max_length)
-        batch = {
+        pieces, starts = self.pieces
+        counts = np.diff(starts)[rows]
+        read = np.arange(counts.sum()) + np.repeat(starts[rows] - np.cumsum(counts) + counts, counts)
+        ids, mask = padded_ids(pieces, read, self.frame, self.max_length)
+        batch: Batch = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
             "labels": torch.from_numpy(self.labels[rows]),
@@ -58,6 +80,8 @@ class EncodedRows:
             "weight": 1.0 / len(rows),
             "tokens": int(mask.sum()),
         }
+        if len(read) > len(rows):
+            batch["windows"] = torch.from_numpy(counts)
         if self.soft is not None:
             batch["soft"] = torch.from_numpy(self.soft.probabilities[rows])
             batch["share"] = torch.from_numpy(self.soft.share[rows])

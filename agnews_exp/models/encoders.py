@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModel, AutoModelForSequenceClassification
 
+from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import AgnewsError, ConfigError, first_line, needs
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.tokens import encodable
@@ -24,6 +25,7 @@ from agnews_exp.models.recipes import (
     AUTO_LENGTH,
     BiLSTM,
     EncoderRecipe,
+    OwnNetwork,
     PretrainedEncoder,
     Recipe,
     ScratchEncoder,
@@ -493,7 +495,26 @@ def build_network(recipe: Recipe, tokenizer: Any, class_names: Sequence[str]) ->
         return TextCNNNetwork(recipe, len(tokenizer), len(class_names), pad_id=tokenizer.pad_token_id)
     if isinstance(recipe, BiLSTM):
         return BiLSTMNetwork(recipe, len(tokenizer), len(class_names), pad_id=tokenizer.pad_token_id)
+    if isinstance(recipe, OwnNetwork):
+        return _build_own(recipe, len(tokenizer), len(class_names), tokenizer.pad_token_id)
     raise ConfigError(f"model._target_: {type(recipe).__name__} has no network.")
+
+
+def _build_own(recipe: OwnNetwork, vocabulary: int, n_classes: int, pad_id: int) -> nn.Module:
+    target: Any = resolve_target(recipe.network, "model.network")
+    if not (inspect.isclass(target) and issubclass(target, nn.Module)):
+        raise ConfigError(f"model.network={recipe.network} is no torch.nn.Module.")
+    network: nn.Module = target(vocabulary=vocabulary, n_classes=n_classes, pad_id=pad_id, **(recipe.arguments or {}))
+    with torch.no_grad():
+        ids = torch.full((2, 3), pad_id)
+        found = network.eval()(ids, torch.ones_like(ids))
+    shape = tuple(getattr(found, "shape", ()))
+    if shape != (2, n_classes):
+        raise ConfigError(
+            f"model.network={recipe.network}: 2 texts of {n_classes} classes get an answer of the shape {shape}, "
+            f"not logits (2, {n_classes})."
+        )
+    return network
 
 
 def _build_encoder(recipe: EncoderRecipe, tokenizer: Any, class_names: Sequence[str]) -> nn.Module:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agnews_exp.core.errors import AgnewsError, StorageError, first_line
-from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.data.batching import (
+    LongTexts,
+    Pooling,
+    cut_texts,
+    evaluation_batches,
+    framed_lengths,
+    padded_ids,
+    pool_pieces,
+)
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import predictions_of
@@ -38,6 +46,8 @@ class TextPredictor:
     precision: str = "32-true"  # Lightning's name, such as ``bf16-mixed`` or ``32-true``
     batch_size: int = 128  # texts in a batch at most
     token_budget: int | None = None  # texts times the longest text's tokens at most, or None
+    long_texts: LongTexts = "truncate"  # what becomes of longer texts
+    window_pooling: Pooling = "mean"  # the way from windows to their text
 
     family: ClassVar[str] = "transformer"
 
@@ -54,6 +64,7 @@ class TextPredictor:
     def logits(self, table: TokenTable) -> NDArray[np.float32]:
         """Return the logits of tokenised texts; shape (n, K), float32."""
         frame = frame_of(self.tokenizer)
+        table, starts = cut_texts(table, frame, self.max_length, self.long_texts)
         answers = np.zeros((len(table), len(self.class_names)), dtype=np.float32)
         self.network.to(self.device).eval()
         autocast: Any = nullcontext()
@@ -69,7 +80,7 @@ class TextPredictor:
                 pending.append((rows, logits.float()))  # copied back at the end: a GPU need not wait for us
         for rows, logits in pending:
             answers[rows] = logits.cpu().numpy()
-        return answers
+        return pool_pieces(answers, starts, self.window_pooling)
 
 
 _WEIGHTS = "model.safetensors"
@@ -128,7 +139,15 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
             f"{folder} holds no network that agnews-exp wrote: {first_line(error)}", fix="train it again (force=true)"
         ) from error
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return TextPredictor(network, tokenizer, class_names, max_length, torch.device(chosen))
+    return TextPredictor(
+        network,
+        tokenizer,
+        class_names,
+        max_length,
+        torch.device(chosen),
+        long_texts=recipe.long_texts,
+        window_pooling=recipe.window_pooling,
+    )
 
 
 def _refuse_strangers(folder: Path, listed: Mapping[str, str]) -> None:

@@ -11,13 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError, StorageError, first_line, needs
-from agnews_exp.data.batching import evaluation_batches, framed_lengths, padded_ids
+from agnews_exp.data.batching import (
+    LongTexts,
+    Pooling,
+    cut_texts,
+    evaluation_batches,
+    framed_lengths,
+    padded_ids,
+    pool_pieces,
+)
 from agnews_exp.data.tokens import Frame, TokenTable, encode_plain, frame_of
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import predictions_of
@@ -265,6 +273,8 @@ class OnnxModel:
     max_length: int  # tokens of a text at most
     precision: Precision = "float32"  # of the products: ``float32`` or ``int8``
     batch_size: int = 32  # texts in a batch at most
+    long_texts: LongTexts = "truncate"  # what becomes of longer texts
+    window_pooling: Pooling = "mean"  # the way from windows to their text
 
     family: ClassVar[str] = FAMILY
 
@@ -274,12 +284,13 @@ class OnnxModel:
 
     def logits(self, table: TokenTable) -> NDArray[np.float32]:
         """Return the logits of tokenised texts; shape (n, K), float32."""
+        table, starts = cut_texts(table, self.frame, self.max_length, self.long_texts)
         answers = np.zeros((len(table), len(self.class_names)), dtype=np.float32)
         lengths = framed_lengths(table, self.frame, self.max_length)
         for rows in evaluation_batches(lengths, self.batch_size, None):
             ids, mask = padded_ids(table, rows, self.frame, self.max_length)
             answers[rows] = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return answers
+        return pool_pieces(answers, starts, self.window_pooling)
 
 
 def save_onnx(
@@ -359,8 +370,15 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
         max_length, precision = int(manifest["max_length"]), manifest["precision"]
         if precision not in TOLERANCE:
             raise ValueError(f"its precision is {precision!r}")
+        recipe = manifest.get("recipe") or {}
+        long_texts, pooling = recipe.get("long_texts", "truncate"), recipe.get("window_pooling", "mean")
+        if long_texts not in get_args(LongTexts) or pooling not in get_args(Pooling):
+            raise ValueError(f"it reads long texts as {long_texts!r}, {pooling!r}")
     except Exception as error:  # onnxruntime's and tokenizers' errors have no common base
         raise StorageError(f"{folder} cannot be loaded: {first_line(error)}", fix=_AGAIN) from error
     backend.no_truncation()
     backend.no_padding()
-    return OnnxModel(session, backend, frame, tuple(manifest["class_names"]), max_length, precision)
+    names = tuple(manifest["class_names"])
+    return OnnxModel(
+        session, backend, frame, names, max_length, precision, long_texts=long_texts, window_pooling=pooling
+    )

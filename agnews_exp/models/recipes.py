@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agnews_exp.core.errors import ConfigError, DataError, MissingDependencyError, StorageError, unknown_name
+from agnews_exp.data.batching import LongTexts, Pooling
 from agnews_exp.data.hub import ask_for_model, cached_model, newest_revision
 
 
@@ -97,13 +98,17 @@ class Recipe:
     """The options of every network: longest text, dropout and optimisation.
 
     Attributes:
-        max_length: Longest text in tokens, special tokens included; the rest is cut off. ``auto`` is what the encoder
+        max_length: Longest text, or piece of one, in tokens, special tokens included. ``auto`` is what the encoder
             takes, at most 512: its time grows with the square.
+        long_texts: What becomes of longer texts: ``truncate`` cuts them, ``head_tail`` keeps a quarter from the
+            beginning and the rest from the end, ``windows`` reads all of them in pieces.
+        window_pooling: With ``windows``: the logits of a text are the ``mean`` of its windows', or of each class the
+            largest (``max``), at training and at prediction.
         dropout: Dropout of hidden states and before the classifier.
         learning_rate: Peak of the schedule, for the classifier and the top layer.
         weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
         warmup_ratio: Share of all optimiser steps with a rising learning rate.
-        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight; both are torch's.
+        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight, both torch's; or ``lion``.
         schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``; or one of transformers' own:
             ``inverse_sqrt``, or ``warmup_stable_decay``, which falls to 0 in the last fifth.
         loss: ``cross_entropy``, ``focal``, or the dotted path of a function of your own: logits (n, K) and labels (n,)
@@ -116,11 +121,13 @@ class Recipe:
     """
 
     max_length: Length | Literal["auto"] = 256
+    long_texts: LongTexts = "truncate"
+    window_pooling: Pooling = "mean"
     dropout: Probability = 0.1
     learning_rate: Rate = 5e-5
     weight_decay: NonNegative = 0.01
     warmup_ratio: Share = 0.06
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    optimizer: Literal["adamw", "adafactor", "lion"] = "adamw"
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"] = "linear"
     loss: str = "cross_entropy"
     focal_gamma: NonNegative = 2.0
@@ -315,7 +322,36 @@ class BiLSTM(Recipe):
     embedding_dropout: Probability = 0.2
 
 
-_KINDS: dict[str, type[Recipe]] = {kind.__name__: kind for kind in (PretrainedEncoder, ScratchEncoder, TextCNN, BiLSTM)}
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork(Recipe):
+    """A network of the user's own; its vocabulary comes from the training texts.
+
+    Attributes:
+        network: Dotted path of a torch module, which takes ``vocabulary`` (number of token ids), ``n_classes``,
+            ``pad_id`` and :attr:`arguments`, and turns ids and mask (n, T) into logits (n, K). A LightningModule's own
+            ``training_step`` and ``configure_optimizers`` are used where it has them.
+        arguments: More arguments of the module; null is none.
+        vocabulary: Number of entries at most: the most frequent words, then single characters.
+    """
+
+    network: str | None = None
+    arguments: dict[str, Any] | None = None
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.network:
+            raise ConfigError("model.network is null: there is no network.", fix="model.network=my_networks.Mine")
+
+    @property
+    def has_dropout(self) -> bool:
+        """True, because nobody knows what it draws."""
+        return True
+
+
+_KINDS: dict[str, type[Recipe]] = {
+    kind.__name__: kind for kind in (PretrainedEncoder, ScratchEncoder, TextCNN, BiLSTM, OwnNetwork)
+}
 
 
 def locate(recipe: PretrainedEncoder) -> tuple[str, dict[str, Any]]:
@@ -380,5 +416,5 @@ def no_hub(recipe: PretrainedEncoder, reason: str) -> ConfigError:
 def read_recipe(values: Mapping[str, Any]) -> Recipe:
     """Return the recipe that :meth:`Recipe.as_dict` described."""
     kind = _KINDS[values["recipe"]]
-    known = {field.name for field in fields(kind)}
+    known = {entry.name for entry in fields(kind)}
     return kind(**{k: v for k, v in values.items() if k in known})

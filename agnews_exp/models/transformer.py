@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.data.batching import derive_seed
+from agnews_exp.data.batching import derive_seed, pool_pieces
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.models.answers import predictions_of
@@ -32,13 +32,14 @@ def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) 
     lr * d^(L - 1 - i), the embeddings lr * d^L, the classifier lr (Howard & Ruder 2018, discriminative fine-tuning).
 
     ``everything`` includes parameters that are frozen now, as they may be unfrozen later.
+    A network says by ``is_head(name)`` what its classifier is; without that, layers alone are told apart.
     """
     named = [(n, p) for n, p in network.named_parameters() if p.requires_grad or everything]
     layers = [int(m.group(1)) for n, _ in named if (m := _LAYER.search(n))]
     depth = max(layers, default=-1) + 1
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in named:
-        if network.is_head(name):
+        if hasattr(network, "is_head") and network.is_head(name):
             below = 0
         elif match := _LAYER.search(name):
             below = depth - 1 - int(match.group(1))
@@ -167,6 +168,45 @@ def distillation_loss(
     return (share * taught + (1.0 - share) * labelled).sum()
 
 
+class NonFiniteLoss(ConfigError):
+    """A training step whose loss is no number: nothing is learned from it, nor after it."""
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of a momentum (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2).
+
+    A weight moves by ``lr (sign(b1 m + (1 - b1) g) + decay w)``, then ``m = b2 m + (1 - b2) g``.
+
+    Args:
+        groups: Parameters with their rates and decays.
+        betas: b1 and b2.
+    """
+
+    def __init__(self, groups: Any, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        super().__init__(groups, {"lr": 1e-4, "weight_decay": 0.0, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move all parameters that have a gradient; returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
+                update = torch.lerp(weight.grad, momentum, first).sign_()
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+                momentum.lerp_(weight.grad, 1 - second)
+        return loss
+
+
 _STEPS = 1 << 16
 
 
@@ -212,6 +252,7 @@ class TextClassifier(pl.LightningModule):
             batches before a checkpoint is restored, and forget where they stood.)
         monitor: The validation metric that chooses the weights.
         class_weights: K weights of the classes in the loss; None is 1 each.
+        validation_starts: Shape (n + 1,), where the windows of each validation row begin; None is one each.
 
     Attributes:
         monitor_key: The key under which that metric is logged, such as ``val/macro_f1``.
@@ -229,6 +270,7 @@ class TextClassifier(pl.LightningModule):
         total_steps: int,
         monitor: Choice = MACRO_F1,
         class_weights: tuple[float, ...] | None = None,
+        validation_starts: np.ndarray[Any, np.dtype[np.int64]] | None = None,
     ) -> None:
         super().__init__()
         self._loss: Any = resolve_target(recipe.loss, "model.loss") if "." in recipe.loss else recipe.loss
@@ -238,15 +280,30 @@ class TextClassifier(pl.LightningModule):
         self.class_names = class_names
         self.validation_logits: np.ndarray[Any, np.dtype[np.float32]] | None = None
         self.batch_shape: tuple[int, int] | None = None
+        self._latest: tuple[Tensor, int, int, tuple[int, int] | None] | None = None
         self.total_steps = total_steps
         self.monitor_key = monitor.stored_as("val", class_names)
         self._watched = {choice.stored_as("val", class_names): choice for choice in (*_WATCHED, monitor)}
         # In a list, so that it is no submodule and stays on the CPU: every process counts the gathered rows there.
         self._counts = [MulticlassConfusionMatrix(len(class_names), sync_on_compute=False)]
         self._validation_labels = validation_labels
+        self._starts = np.arange(len(validation_labels) + 1) if validation_starts is None else validation_starts
         self._seed = seed
         self._average = MovingAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
         self._answers: list[tuple[Tensor, Tensor]] = []
+        self._own_step = self._own_optimizers = False
+        if isinstance(network, pl.LightningModule):
+            self._own_step = type(network).training_step is not pl.LightningModule.training_step
+            self._own_optimizers = type(network).configure_optimizers is not pl.LightningModule.configure_optimizers
+            self.automatic_optimization = network.automatic_optimization
+            network.log, network.log_dict = self.log, self.log_dict  # type: ignore[method-assign]
+        ignored = class_weights or recipe.loss != "cross_entropy" or recipe.label_smoothing
+        if self._own_step and (ignored or recipe.long_texts == "windows"):
+            raise ConfigError(
+                f"{type(network).__name__} has a training_step of its own, which knows nothing of model.loss, "
+                "model.label_smoothing, model.class_weight and windows.",
+                fix="leave them out, or leave out its training_step",
+            )
         # Not a registered submodule: checkpoints keep the plain network's names.
         object.__setattr__(self, "_compiled", torch.compile(network, dynamic=True) if recipe.compile else network)
 
@@ -275,12 +332,19 @@ class TextClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this step's dropout."""
+        self._check_loss()
         self.batch_shape = (batch["input_ids"].shape[0], batch["input_ids"].shape[1])
         torch.manual_seed(derive_seed("step", self._seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this process's part of the whole batch's mean loss, shape (): the recipe's, or distillation's."""
+        if self._own_step:
+            step: Any = self.network.training_step(batch, batch_idx)  # type: ignore[operator]
+            own: Tensor = step["loss"] if isinstance(step, Mapping) else step
+            return self._watched_loss(own, batch_idx)
         logits = self(batch["input_ids"], batch["attention_mask"]).float()
+        if (windows := batch.get("windows")) is not None:
+            logits = torch.segment_reduce(logits, self.recipe.window_pooling, lengths=windows, axis=0)
         smoothing = self.recipe.label_smoothing
         if "soft" in batch:
             loss = distillation_loss(
@@ -292,8 +356,31 @@ class TextClassifier(pl.LightningModule):
             loss = classification_loss(
                 logits, batch["labels"], self._loss, weights=weights, label_smoothing=smoothing, gamma=gamma
             )
-        weighted: Tensor = loss * batch["weight"]
-        return weighted
+        return self._watched_loss(loss * batch["weight"], batch_idx)
+
+    def _watched_loss(self, loss: Tensor, batch_idx: int) -> Tensor:
+        self._latest = (loss.detach(), self.current_epoch + 1, batch_idx + 1, self.batch_shape)
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+            self._check_loss()
+        return loss
+
+    def _check_loss(self) -> None:
+        """Refuse to go on after a loss that is no number.
+
+        A GPU is asked when the next step begins, so that it need not wait for us; of several processes all learn of it.
+        """
+        if self._latest is None:
+            return
+        loss, epoch, number, shape = self._latest
+        self._latest = None
+        if self.trainer.world_size > 1:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="sum")
+        if not torch.isfinite(loss).all():
+            what = f"{shape[0]} texts x {shape[1]} tokens" if shape else "its texts"
+            raise NonFiniteLoss(
+                f"The loss is {float(loss)} in epoch {epoch}, batch {number} ({what}).",
+                fix=f"model.learning_rate={self.recipe.learning_rate / 10:g}, or trainer.precision=32",
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Make an optimiser step and update the averaged weights (here, because checkpoints are saved right after)."""
@@ -318,6 +405,7 @@ class TextClassifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Put the averaged weights, where there are some, into the network for the validation."""
+        self._check_loss()
         self._answers = []
         if self._average is not None and not self.trainer.sanity_checking:
             self._average.swap(self.network)
@@ -336,11 +424,12 @@ class TextClassifier(pl.LightningModule):
         logits = torch.cat([x for _, x in self._answers]) if self._answers else torch.zeros((0, n_classes))
         gathered = self._gather(rows.numpy(), logits.numpy())
         n = sum(len(r) for r, _ in gathered)
-        everything = np.full((len(self._validation_labels), n_classes), np.nan, dtype=np.float32)
+        everything = np.full((self._starts[-1], n_classes), np.nan, dtype=np.float32)
         for some, values in gathered:
             everything[some] = values
+        assert n == int((~np.isnan(everything[:, 0])).sum()), "a validation row was answered twice"
+        everything = pool_pieces(everything, self._starts, self.recipe.window_pooling)
         seen = ~np.isnan(everything[:, 0])
-        assert n == int(seen.sum()), "a validation row was answered twice"
         self.validation_logits = everything if bool(seen.all()) else None
         labels, answers = self._validation_labels[seen], predictions_of(everything[seen])
         counts = self._counts[0]
@@ -365,6 +454,8 @@ class TextClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule over all steps of the run."""
+        if self._own_optimizers:
+            return self.network.configure_optimizers()  # type: ignore[operator]
         self._freeze()
         recipe = self.recipe
         later = isinstance(recipe, EncoderRecipe) and recipe.unfreeze_at_epoch is not None
@@ -372,6 +463,8 @@ class TextClassifier(pl.LightningModule):
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adafactor":
             optimizer = torch.optim.Adafactor(groups)
+        elif recipe.optimizer == "lion":
+            optimizer = Lion(groups)
         else:
             # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
             fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"

@@ -82,7 +82,7 @@ class CurveLogger(Logger):
         """Do nothing: the run goes on after the training."""
 
 
-_BEST = "best.safetensors"
+_BEST, _AGAIN = "best.safetensors", "again.json"
 _WEIGHTS, _ANSWERS = "weights.", "validation_answers"
 _CHECKSUM = "crc32"
 
@@ -192,6 +192,16 @@ class CheckpointFolder:
     def finished(self) -> dict[str, float] | None:
         """Return the summary of a training that is over, else None."""
         return self._read("done.json") or None
+
+    def begin_again(self, changes: Mapping[str, Any]) -> None:
+        """Forget the training so far; the next one differs from what was configured by some values."""
+        for path in (self.last, self.path / _BEST):
+            path.unlink(missing_ok=True)
+        self._write(_AGAIN, changes)
+
+    def changes(self) -> dict[str, Any]:
+        """Return what :meth:`begin_again` was given, also by a process that was killed; empty without."""
+        return self._read(_AGAIN)
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.path / name) as temporary:
@@ -312,7 +322,7 @@ class Throughput(pl.Callback):
         """Add up a step, and log where a point is due."""
         mask = batch["attention_mask"]
         world = trainer.world_size
-        self._window["samples"] += mask.shape[0] * world
+        self._window["samples"] += len(batch["labels"]) * world
         self._window["padded"] += mask.numel() * world
         self._window["tokens"] += int(batch["tokens"]) * world
         self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)

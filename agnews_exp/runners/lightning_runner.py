@@ -29,11 +29,22 @@ from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.encoders import load_tokenizer, merge_adapters, settled
 from agnews_exp.models.inference import TextPredictor, save_predictor
 from agnews_exp.models.recipes import EncoderRecipe, PretrainedEncoder
+from agnews_exp.models.transformer import NonFiniteLoss
 from agnews_exp.runners.callbacks import CheckpointFolder
 from agnews_exp.runners.devices import choose_hardware, set_threads
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.rows import class_weights
-from agnews_exp.runners.training import Job, Listeners, check_job, explain_memory, new_network, train
+from agnews_exp.runners.training import (
+    Job,
+    Listeners,
+    calmer,
+    changed,
+    check_job,
+    explain_memory,
+    fitting_batch_size,
+    new_network,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +62,9 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
     recipe = getattr(recipe, "student", recipe)
     hardware = choose_hardware(checked.run.trainer, large=recipe.large)
     found: dict[str, Any] = {"precision": hardware.precision}
+    if checked.run.trainer.batch_size == "auto" and hardware.accelerator == "cuda":
+        device = torch.cuda.get_device_properties(hardware.device())
+        found["memory"] = f"{hardware.world_size} x {device.name}, {device.total_memory >> 30} GiB"
     if hardware.world_size > 1 and recipe.has_dropout:
         found["processes"] = hardware.world_size
     return found
@@ -79,6 +93,7 @@ class LightningRunner:
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
         self._own = own_metrics(checked.run.evaluation.metrics)
+        self._callbacks, self._logger = checked.run.callbacks, checked.run.logger
         self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
         self._predictor: TextPredictor | None = None
@@ -110,10 +125,16 @@ class LightningRunner:
                 self._corpus = CorpusTokens(texts, tokenizer, self._cache_dir, progress=self._progress)
             frame = frame_of(tokenizer)
             train_rows, validation_rows = (
-                EncodedRows(self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.longest)
+                EncodedRows(
+                    self._tokens(rows.texts, tokenizer), rows.labels, frame, self._recipe.longest,
+                    long_texts=self._recipe.long_texts,
+                )
                 for rows in (splits.train, splits.validation)
-            )
-            train_rows = replace(train_rows, soft=self._soft)
+            )  # fmt: skip
+            # A text of many windows must not fill the memory, which holds what its gradients need.
+            budget = self._settings.token_budget
+            most = None if budget is None else budget // self._recipe.longest
+            train_rows = replace(train_rows, soft=self._soft, most=most)
         job = Job(
             recipe=self._recipe,
             settings=self._settings,
@@ -126,18 +147,41 @@ class LightningRunner:
             seed=self._seed,
             monitor=find_objective(self._primary, splits.class_names, self._own),
             class_weights=None if weights is None else tuple(weights.tolist()),
+            callbacks=tuple(self._callbacks),
+            logger=self._logger if self._folder is not None else None,
         )
+        if self._settings.batch_size == "auto":
+            size = fitting_batch_size(job)
+            log.info("trainer.batch_size=auto: %d rows a batch", size)
+            job = replace(job, settings=self._settings.model_copy(update={"batch_size": size}))
         check_job(job)
         with checkpoints.opened(resume=self._resume):
             summary = checkpoints.finished()
+            changes = checkpoints.changes()
+            job = changed(job, changes)
             if summary is None:
                 n = hardware.world_size
                 on = hardware.accelerator if n == 1 else f"{n} x {hardware.accelerator}"
-                with self._stage(stages, "fit", f"training {self._name} on {on}, {hardware.precision}"):
-                    summary = self._train(job, stages)
+                with self._stage(stages, "fit", f"training {self._name} on {on}, {job.hardware.precision}"):
+                    try:
+                        summary = self._train(job, stages)
+                    except NonFiniteLoss as error:
+                        if changes:
+                            raise
+                        changes = {**calmer(job), "reason": error.message}
+                        log.warning("%s Training again from the start.", error.message)
+                        checkpoints.begin_again(changes)
+                        job = changed(job, changes)
+                        summary = self._train(job, stages)
+                if self._settings.batch_size == "auto":
+                    summary = {**summary, "batch_size": float(job.settings.batch_size)}
                 checkpoints.finish(summary)
+            self._recipe = job.recipe
             self._predictor = self._best_predictor(job, splits.validation.texts)
-        return FitSummary(dict(summary), [])
+        notes = []
+        if reason := changes.pop("reason", None):
+            notes = [f"{reason} Trained again from the start with {', '.join(f'{k}={v}' for k, v in changes.items())}."]
+        return FitSummary(dict(summary), notes)
 
     def _tokens(self, texts: Sequence[str], tokenizer: Any) -> TokenTable:
         if len(texts) <= _FEW:
@@ -199,6 +243,8 @@ class LightningRunner:
             job.hardware.precision,
             self._settings.evaluation_batch_size,
             self._settings.token_budget,
+            self._recipe.long_texts,
+            self._recipe.window_pooling,
         )
 
     def predict(self, texts: Sequence[str]) -> Predictions:

@@ -33,6 +33,19 @@ def check_ready(checked: CheckedConfig) -> None:
     model = getattr(model, "student", model)
     if isinstance(model, PretrainedEncoder):
         locate(model)
+    if (run.callbacks or run.logger) and run.model.family != "transformer":
+        raise ConfigError(
+            f"callbacks= and logger= follow the training of a network, and model={run.model.name} is none.",
+            fix="leave them out; MLflow has every run's metrics (tracking=mlflow)",
+        )
+    if run.callbacks or run.logger:
+        from agnews_exp.runners.training import build_part, part_class
+
+        known = {"monitor": run.evaluation.primary, "mode": "max", "swa_lrs": 1.0}
+        for one in run.callbacks:
+            build_part(one, "callbacks", known)
+        if run.logger:
+            part_class(run.logger, "loggers")
     metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics)).metric
     if metric.of == "probabilities" and run.model.family == "classical" and not offers(model, "predict_proba"):
         raise ConfigError(
@@ -67,12 +80,12 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         cost_matrix(evaluation.costs, splits.class_names)
     if evaluation.slices:
         column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
-    if evaluation.cluster_column is not None:
+    if evaluation.cluster_column not in (None, "near_duplicates"):
         column = [evaluation.cluster_column]
         column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
         make_folds(splits, checked.run.split.name, evaluation.folds, checked.run.split_seed)
-    if checked.run.model.family == "transformer":
+    if checked.run.model.family == "transformer" and settings.batch_size != "auto":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens
         if budget is None or (isinstance(longest, int) and settings.batch_size * longest <= budget):

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import logging
 import math
+import re
 import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers.logger import Logger
 
 from agnews_exp.config.schema import TrainerConfig
-from agnews_exp.core.errors import AgnewsError, ConfigError, first_line
+from agnews_exp.config.targets import check_arguments, resolve_target
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, first_line, unknown_name
 from agnews_exp.data.batching import BatchPlan, derive_seed, evaluation_batches
 from agnews_exp.data.datamodule import EncodedRows, TextDataModule
 from agnews_exp.evaluation.metrics import Choice
 from agnews_exp.models.encoders import build_network, choose_attention, pack_encoder
+from agnews_exp.models.inference import AUTOCAST
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
 from agnews_exp.models.transformer import MACRO_F1, TextClassifier, use_fast_dropout
 from agnews_exp.runners.callbacks import (
@@ -56,6 +63,8 @@ class Job:
         seed: Seed of weights, order and dropout.
         monitor: The validation metric that chooses the weights and ends the training early.
         class_weights: K weights of the classes in the loss; None is 1 each.
+        callbacks: More callbacks, as the key ``callbacks`` gives them.
+        logger: One more logger, as the group ``logger`` gives it; None is none.
     """
 
     recipe: Recipe
@@ -69,6 +78,8 @@ class Job:
     seed: int
     monitor: Choice = MACRO_F1
     class_weights: tuple[float, ...] | None = None
+    callbacks: tuple[str | Mapping[str, Any], ...] = ()
+    logger: Mapping[str, Any] | None = None
 
 
 def new_network(job: Job) -> Any:
@@ -115,13 +126,15 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     network = new_network(job)
     plan = _plan(job)
     total_steps = planned_steps(settings, plan.n_batches(job.train.lengths))
-    labels, weights = job.validation.labels, job.class_weights
-    module = TextClassifier(network, job.recipe, job.class_names, labels, job.seed, total_steps, job.monitor, weights)
+    module = TextClassifier(
+        network, job.recipe, job.class_names, job.validation.labels, job.seed, total_steps, job.monitor,
+        job.class_weights, job.validation.pieces[1],
+    )  # fmt: skip
     monitor = module.monitor_key
     mode: Literal["max", "min"] = "max" if job.monitor.metric.greater_is_better else "min"
     data = TextDataModule(
         job.train,
-        job.validation,
+        job.validation.apart(),
         plan,
         evaluation_batch_size=settings.evaluation_batch_size,
         token_budget=settings.token_budget,
@@ -145,14 +158,22 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     callbacks.append(
         PeriodicCheckpoint(job.checkpoints, settings.checkpoint_every_n_steps, settings.checkpoint_every_seconds)
     )
+    known = {"monitor": monitor, "mode": mode, "swa_lrs": job.recipe.learning_rate / 2}
+    callbacks += [build_part(one, "callbacks", known) for one in job.callbacks]
     rank = environment.global_rank() if environment is not None else 0
-    logger: Any = False
+    loggers: list[Any] = []
     if rank == 0:
         step = int(SafeCheckpointIO().load_checkpoint(resumed)["global_step"]) if resumed else None
-        logger = CurveLogger(job.checkpoints.path.parent, step)
+        folder = job.checkpoints.path.parent
+        loggers = [CurveLogger(folder, step)]
+        if job.logger is not None:
+            loggers.append(build_part(job.logger, "loggers", {"save_dir": str(folder / "logs")}))
+            loggers[-1].log_hyperparams({**job.recipe.as_dict(), **job.settings.model_dump(), "seed": job.seed})
     start = time.perf_counter()
-    trainer = _trainer(job, callbacks, logger, environment, progress=listeners.progress)
+    trainer = _trainer(job, callbacks, loggers, environment, progress=listeners.progress)
     _fit(trainer, module, data, resumed, job)
+    if job.callbacks:  # one may have changed the weights when all validations were over, such as averaged them
+        trainer.validate(module, datamodule=data, verbose=False)
     if best.step < 0 and rank == 0:  # no validation was reached: the last weights are the best there are
         job.checkpoints.save_best(network.state_dict(), None)
     totals = speed.totals
@@ -174,8 +195,134 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
     return summary
 
 
+_ALSO = {"swa": "stochastic_weight_averaging", "ema": "ema_weight_averaging"}
+_PACKAGES = {
+    "TensorBoardLogger": "tensorboard",
+    "WandbLogger": "wandb",
+    "NeptuneLogger": "neptune",
+}
+
+
+def part_class(part: str | Mapping[str, Any], kind: Literal["callbacks", "loggers"]) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a callback or logger and the arguments that its configuration gives it.
+
+    Args:
+        part: A name of Lightning's own (``early_stopping``), the dotted path of a class, or either as ``_target_``
+            beside arguments.
+        kind: Which of Lightning's packages is meant.
+
+    Raises:
+        ConfigError: There is none of that name, it may not be built, or it does not take an argument.
+        MissingDependencyError: A package that it needs is not installed.
+    """
+    key = kind if kind == "callbacks" else "logger"
+    values = {"_target_": part} if isinstance(part, str) else dict(part)
+    word = values.pop("_target_", None)
+    module = importlib.import_module(f"pytorch_lightning.{kind}")
+    base: type = pl.Callback if kind == "callbacks" else Logger
+    classes = {
+        name: found for name, found in vars(module).items() if inspect.isclass(found) and issubclass(found, base)
+    }
+    named = {re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower(): name for name in classes}
+    if not isinstance(word, str):
+        raise ConfigError(f"{key}: {part} lacks _target_.", fix=f"{key}=[early_stopping]")
+    own = word.removeprefix(f"pytorch_lightning.{kind}.")
+    own = named.get(_ALSO.get(own, own), own)
+    if own in classes:
+        found: Any = classes[own]
+    elif "." in own:
+        found = resolve_target(own, key)
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            raise ConfigError(f"{key}: {word} is no {base.__name__} of pytorch_lightning.")
+    else:
+        raise unknown_name(f"name in {key}", word, sorted([*named, *_ALSO]))
+    package = _PACKAGES.get(own)
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(f"{key}: {own} needs the package {package}.", fix=f"pip install {package}")
+    return found, values
+
+
+def build_part(part: str | Mapping[str, Any], kind: Literal["callbacks", "loggers"], known: Mapping[str, Any]) -> Any:
+    """Return a callback or logger.
+
+    Args:
+        part: See :func:`part_class`.
+        kind: Likewise.
+        known: Values of this training for arguments that its configuration leaves out or leaves null.
+    """
+    found, values = part_class(part, kind)
+    takes = inspect.signature(found).parameters
+    values |= {name: value for name, value in known.items() if name in takes and values.get(name) is None}
+    key = kind if kind == "callbacks" else "logger"
+    try:
+        return found(**check_arguments(found, values, key))
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"{key}: {found.__name__} refuses its arguments: {first_line(error)}") from error
+
+
+def calmer(job: Job) -> dict[str, Any]:
+    """Return what a second try changes after a loss that was no number: 32-bit floats, or a tenth of the rate."""
+    if job.hardware.precision != "32-true":
+        return {"precision": "32-true"}
+    return {"learning_rate": job.recipe.learning_rate / 10}
+
+
+def changed(job: Job, changes: Mapping[str, Any]) -> Job:
+    """Return a job with the values of :func:`calmer`."""
+    if "precision" in changes:
+        job = replace(job, hardware=replace(job.hardware, precision=changes["precision"]))
+    if "learning_rate" in changes:
+        job = replace(job, recipe=replace(job.recipe, learning_rate=changes["learning_rate"]))
+    return job
+
+
+CPU_BATCH, LARGEST_BATCH = 32, 1024
+
+
+def fitting_batch_size(job: Job) -> int:
+    """Return the rows of a batch for ``trainer.batch_size=auto``.
+
+    On a GPU the largest power of two with which a step of the longest rows fits, at most 1,024 and a twentieth of the
+    rows, over all processes; on a CPU, which is no faster with more, 32.
+    """
+    most = min(LARGEST_BATCH, len(job.train) // 20)
+    if job.hardware.accelerator == "cpu":
+        return max(1, min(CPU_BATCH, most))
+    device, order = job.hardware.device(), np.argsort(-job.train.lengths, kind="stable")
+    network = new_network(job).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
+    kind = AUTOCAST.get(job.hardware.precision)
+
+    def fits(rows: int) -> bool:
+        try:
+            batch = job.train.batch(order[: -(-rows // job.hardware.world_size)])
+            with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
+                logits = network(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+            logits.float().square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        except torch.OutOfMemoryError:
+            return False
+        return True
+
+    size = largest_that_fits(fits, most)
+    network.cpu()
+    optimizer.state.clear()
+    torch.cuda.empty_cache()
+    return size
+
+
+def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest power of two up to ``most`` that fits, at least 1, and asks of nothing larger than it must."""
+    size = 1
+    while 2 * size <= most and fits(2 * size):
+        size *= 2
+    return size
+
+
 def _plan(job: Job) -> BatchPlan:
     s = job.settings
+    assert s.batch_size != "auto", "the runner has chosen a number"
     return BatchPlan(s.batch_size, s.token_budget, s.group_by_length, job.seed, epochs=s.max_epochs)
 
 
@@ -186,7 +333,7 @@ def check_job(job: Job) -> None:
         ConfigError: Names the key and how many batches there are.
     """
     s = job.settings
-    validation = evaluation_batches(job.validation.lengths, s.evaluation_batch_size, s.token_budget)
+    validation = evaluation_batches(job.validation.apart().lengths, s.evaluation_batch_size, s.token_budget)
     check_batches(s, _plan(job).n_batches(job.train.lengths), len(validation))
 
 
@@ -198,7 +345,9 @@ def planned_steps(settings: TrainerConfig, n_batches: int) -> int:
     return steps if settings.max_steps < 0 else min(steps, settings.max_steps)
 
 
-def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: Any, *, progress: bool) -> pl.Trainer:
+def _trainer(
+    job: Job, callbacks: list[pl.Callback], loggers: list[Any], environment: Any, *, progress: bool
+) -> pl.Trainer:
     settings, hardware = job.settings, job.hardware
     strategy: Any = "auto"
     devices: Any = 1 if hardware.accelerator == "cpu" else list(hardware.devices)
@@ -237,7 +386,7 @@ def _trainer(job: Job, callbacks: list[pl.Callback], logger: Any, environment: A
         benchmark=settings.benchmark,
         detect_anomaly=settings.detect_anomaly,
         profiler=_profiler(job),
-        logger=[logger] if logger else False,
+        logger=loggers or False,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO()],
         enable_checkpointing=False,
@@ -299,7 +448,7 @@ def explain_memory(error: BaseException, settings: TrainerConfig, shape: Sequenc
         return None
     tried = f"trainer.batch_size={settings.batch_size}"
     batch = f" (a batch of {shape[0]} texts x {shape[1]} tokens)" if shape else ""
-    half = max(1, settings.batch_size // 2)
+    half = max(1, int(settings.batch_size) // 2) if settings.batch_size != "auto" else 16
     return ConfigError(
         f"{tried}: memory ran out{batch}: {first_line(error)[:200]}",
         fix=f"trainer.batch_size={half} trainer.accumulate_grad_batches={2 * settings.accumulate_grad_batches} "

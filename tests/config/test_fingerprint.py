@@ -27,6 +27,7 @@ CANNOT_MATTER = {
     "sweep": "of the sweep as a whole",
     "paths": "where things lie",
     "tracking": "who is told",
+    "logger": "who is told",
     "data": "the rows have a checksum of their own, which has parts but the sizes below",
     "trainer.name": "shown only",
     "trainer.n_jobs": "threads: time only",
@@ -121,7 +122,7 @@ def every_leaf() -> Iterator[tuple[dict[str, Any], str, Any]]:
                 "/".join(group), ".".join(group)
             )
             if group != ["model"] and len(group) == 1:
-                loaded = OmegaConf.merge(alone[key], loaded)
+                loaded = OmegaConf.merge(alone.get(key) or {}, loaded)
             OmegaConf.update(alone, key, loaded, merge=False, force_add=True)
             plain = to_plain(alone)
         targets: dict[str, Any] = {}

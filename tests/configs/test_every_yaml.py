@@ -22,7 +22,8 @@ CHOICES = [(group, choice) for group, choices in list_groups().items() for choic
 YAMLS = sorted(CONF.rglob("*.yaml"))
 OF_COMPONENTS = ("model", "model/members", "features", "features/select", "features/reduce", "features/scale")
 NEEDS_MORE = {
-    ("model", "hf"): ["model.pretrained=someone/model"],
+    ("model", "hf"): ["model.pretrained=someone/hf@main"],
+    ("model", "network"): ["model.network=own_network.Network"],
     ("model", "answers"): ["features=text"],
     ("split", "group"): ["split.column=author"],
     ("split", "time"): ["split.column=date"],
@@ -45,7 +46,7 @@ def partner(group: str, choice: str) -> list[str]:
     """Another group's choice that this one needs to make sense."""
     if group == "model/members":
         return ["model=stacking"]
-    if group in ("tuning", "loss", "optimizer", "scheduler"):
+    if group in ("tuning", "loss", "optimizer", "scheduler", "logger"):
         return ["model=tiny"]
     if group.startswith("features/"):
         return ["features=word_tfidf"]
@@ -83,6 +84,10 @@ def listed(value: Any) -> Any:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value.replace("/", "."))
 def test_choice_composes_and_builds_with_every_option(group, choice, tmp_path, monkeypatch):
+    own = "class Network:\n    def __init__(self, vocabulary, n_classes, pad_id):\n        pass\n"
+    (tmp_path / "own_network.py").write_text(own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AGNEWS_COMPONENTS", "own_network")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("word 0.1 0.2\n")
     monkeypatch.setenv("AGNEWS_EMBEDDINGS", str(vectors))
@@ -97,7 +102,7 @@ def test_choice_composes_and_builds_with_every_option(group, choice, tmp_path, m
         assert checked.plain["evaluation"]["analyses"][choice] is not None
         return
     checked = check_config(compose_config([f"{group}={choice}", *partner(group, choice)]))
-    if "/" not in group and group not in ("experiment", "paths") and "name" in checked.plain.get(group, {}):
+    if "/" not in group and group not in ("experiment", "paths", "logger") and "name" in checked.plain.get(group, {}):
         assert checked.plain[group]["name"] == choice
     if group in OF_COMPONENTS:
         for key, node in components(checked.plain[group.split("/", 1)[0]], group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,9 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.targets import safe_instantiate
+from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network, load_tokenizer, settled
 from agnews_exp.models.recipes import PretrainedEncoder, ScratchEncoder, pinned
@@ -70,6 +74,24 @@ def test_an_encoder_of_a_local_folder_is_fine_tuned(name, pooling, folder, token
     logits.square().sum().backward()
     idle = [n for n, parameter in network.named_parameters() if parameter.requires_grad and parameter.grad is None]
     assert idle == [], "every weight gets a gradient, or several processes would wait for it"
+
+
+NAMED = {
+    "distilbert": "distilbert", "distilroberta": "roberta", "bert_base": "bert", "roberta_base": "roberta",
+    "deberta_v3_base": "deberta-v2", "electra_small": "electra", "modernbert_base": "modernbert",
+    "xlm_roberta": "xlm-roberta",
+}  # fmt: skip
+
+
+def test_each_named_model_loads_from_a_local_folder_and_keeps_to_its_limit(folder, tokenizer):
+    for name, architecture in NAMED.items():
+        words = [f"model={name}", f"model.pretrained_path={folder(*ENCODERS[architecture])}", "model.max_length=auto"]
+        checked = check_config(compose_config(words))
+        assert checked.run.model.name == name
+        recipe = settled(safe_instantiate(checked.component("model"), "model"))
+        network = build_network(recipe, load_tokenizer(recipe, []), ("a", "b", "c"))
+        ids = torch.full((2, recipe.longest), 5)
+        assert network(ids, torch.ones_like(ids)).shape == (2, 3), "a text of the greatest length"
 
 
 def test_a_length_that_is_auto_is_what_the_encoder_takes_and_at_most_512(folder):
@@ -137,4 +159,4 @@ def test_a_run_takes_any_encoder_and_its_record_says_which(folder, project):
     words = ("model=hf", f"model.pretrained_path={path}", "data=sample", "data_fraction=0.05", "trainer=cpu")
     done = project.run(*words, "trainer.max_epochs=1", "model.learning_rate=1e-3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.result()["model"] == "hf"
+    assert project.result()["model"] == Path(path).name

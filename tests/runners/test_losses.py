@@ -17,8 +17,9 @@ from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network
 from agnews_exp.models.ngram_linear import NgramLinear
 from agnews_exp.models.recipes import TextCNN
-from agnews_exp.models.transformer import TextClassifier, classification_loss
+from agnews_exp.models.transformer import Lion, TextClassifier, classification_loss
 from agnews_exp.runners.rows import class_weights
+from agnews_exp.runners.training import largest_that_fits
 
 SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.batch_size=8")
 LOGITS = torch.tensor([[4.0, 0.0, 0.0], [0.5, 0.0, 0.3], [0.0, 2.0, 1.0]])
@@ -77,9 +78,14 @@ def test_each_word_is_another_training_and_the_usual_ones_are_the_same_training(
 
     usual = losses()
     assert losses("loss=cross_entropy", "optimizer=adamw", "scheduler=linear") == usual
-    others = [losses("loss=focal"), losses("loss=label_smoothing"), losses("optimizer=adafactor")]
+    others = [
+        losses("loss=focal"),
+        losses("loss=label_smoothing"),
+        losses("optimizer=adafactor"),
+        losses("optimizer=lion"),
+    ]
     assert all(np.isfinite(steps).all() for steps in others)
-    assert len({tuple(steps) for steps in [usual, *others]}) == 4
+    assert len({tuple(steps) for steps in [usual, *others]}) == 5
 
 
 def test_schedules_warm_up_and_fall_as_they_say(make_training, tmp_path):
@@ -221,3 +227,58 @@ def test_class_weights_and_the_focal_loss_find_rare_classes_with_a_network(imbal
     plain = imbalanced(*words)  # .33: the commonest class alone is answered
     assert imbalanced(*words, "loss=weighted") > plain + 0.15  # .63
     assert imbalanced(*words, "loss=focal") > plain + 0.1  # .52
+
+
+def test_lion_moves_by_the_sign_of_its_momentum():
+    weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+    optimizer = Lion([{"params": [weight], "lr": 0.1, "weight_decay": 0.5}])
+    weight.grad = torch.tensor([2.0, -3.0])
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([0.95 - 0.1, -0.95 + 0.1]))
+    weight.grad = torch.tensor([-0.01, -3.0])
+    optimizer.step()  # the momentum, .02, outweighs the new gradient: .9 * .02 - .1 * .01 > 0
+    torch.testing.assert_close(weight.detach(), torch.tensor([0.85 * 0.95 - 0.1, -0.85 * 0.95 + 0.1]))
+
+
+NOT_A_NUMBER = """
+import torch
+CALLS = []
+
+def once(logits, labels):
+    CALLS.append(len(labels))
+    rows = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    return rows * float("nan") if len(CALLS) == 5 else rows
+
+def always(logits, labels):
+    return logits.sum(1) * float("inf")
+"""
+
+
+def test_a_loss_that_is_no_number_is_located_tried_once_more_and_never_trained_on(tmp_path, monkeypatch, start_project):
+    (tmp_path / "bad_losses.py").write_text(NOT_A_NUMBER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AGNEWS_COMPONENTS", "bad_losses")
+    run, _ = start_project(
+        "data=sample", "data_fraction=0.05", "trainer=cpu", "trainer.n_jobs=1", "trainer.max_epochs=1", "tracking=none",
+        "evaluation.latency_repeats=0", "model=text_cnn", "model.vocabulary=300", "trainer.batch_size=auto",
+    )  # fmt: skip
+    done = run("model.loss=bad_losses.once")
+    (note,) = [note for note in done.result["notes"] if "loss" in note]
+    assert "The loss is nan in epoch 1, batch 5" in note
+    assert "learning_rate=0.0001" in note
+    import bad_losses
+
+    assert len(bad_losses.CALLS) == 5 + done.result["metrics"]["train_steps"], "nothing was trained after the fifth"
+    assert done.result["metrics"]["batch_size"] == min(32, done.result["data"]["rows"]["train"] // 20)
+    with pytest.raises(ConfigError, match=r"The loss is .* in epoch 1, batch 1 \(") as caught:
+        run("model.loss=bad_losses.always")
+    assert "model.learning_rate=" in caught.value.fix
+
+
+def test_the_largest_batch_that_fits_is_a_power_of_two_and_bounded():
+    asked = []
+    assert largest_that_fits(lambda n: asked.append(n) or n <= 100, 1000) == 64
+    assert asked == [2, 4, 8, 16, 32, 64, 128]
+    assert largest_that_fits(lambda n: True, 50) == 32
+    assert largest_that_fits(lambda n: False, 50) == 1
+    assert largest_that_fits(lambda n: True, 0) == 1

@@ -175,6 +175,11 @@ def _by_tokens(
     with_base: bool = False,
 ) -> list[Explanation]:
     """Attribute tokens in batches, then spread each token's weight over its characters and sum over words."""
+    if predictor.long_texts != "truncate":
+        raise ConfigError(
+            f"A network that reads long texts by {predictor.long_texts} cannot be explained by its word vectors yet.",
+            fix="the explanation method occlusion, which asks the whole model",
+        )
     network = predictor.network.to(predictor.device).eval()
     encoded = _encode(predictor, texts)
     begin = len(encoded.frame.prefix)
