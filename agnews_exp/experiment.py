@@ -307,11 +307,13 @@ def _judge_and_write(
 
     Analyses look at test rows and at the model: they are left out where there is no test score, or no model.
     """
+    from agnews_exp.analyses.errors.near_duplicates import row_groups
     from agnews_exp.data.csv_files import column_values
     from agnews_exp.data.splits import cross_split_duplicates
-    from agnews_exp.evaluation.costs import judge_costs
+    from agnews_exp.evaluation.costs import ARGMAX, DECISION, judge_costs
     from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.evaluation.slices import judge_clusters, score_slices
+    from agnews_exp.models.persistence import add_json
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
     answers, folds = dict(fitted.answers), fitted.folds
@@ -333,9 +335,10 @@ def _judge_and_write(
             of_split = {column: by_split[name] for column, by_split in values.items()}
             sliced[name] = [s.to_dict() for s in score_slices(rows.labels, answers[name].labels, of_split)]
     clustered: dict[str, Any] = {}
+    clusters: dict[str, list[str]] = {}
     if (column := evaluation.cluster_column) is not None:
         judged = {name: rows for name, rows in parts.items() if name != "train"} | {"train": splits.train}
-        (clusters,) = column_values(checked.plain["data"], judged, [column], "evaluation.cluster_column").values()
+        clusters = row_groups(column, checked.plain["data"], judged, Path(checked.run.paths.cache_dir))
         known = set(clusters.pop("train"))
         for name, names in clusters.items():
             clustered[name] = judge_clusters(
@@ -352,10 +355,12 @@ def _judge_and_write(
             }
         if answers["val"].probabilities is None:
             notes.append("evaluation.costs: the model gives no probabilities, so its own answers are all there is.")
+        if decision["rule"] != ARGMAX and (path / record.MODEL).is_dir():
+            add_json(path / record.MODEL, DECISION, {name: decision[name] for name in ("rule", "threshold", "costs")})
     if folds:
         stored["cv"], answers["cv"] = folds.rows, folds.predictions
     held_out = folds.folds if folds else None
-    write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out)
+    write_predictions(path / record.PREDICTIONS, stored, answers, splits.class_names, held_out, clusters)
     if "test" in parts:
         write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)

@@ -39,7 +39,7 @@ from statistics_checks.one_test_set import (  # noqa: E402
     check_slices,
     check_verdicts,
 )
-from statistics_checks.probabilities import check_calibration, check_conformal  # noqa: E402
+from statistics_checks.probabilities import check_calibration, check_conformal, check_ece  # noqa: E402
 from statistics_checks.rows import Row  # noqa: E402
 
 CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
@@ -55,6 +55,7 @@ CHECKS: tuple[Callable[[float], Iterator[Row]], ...] = (
     check_ranks,
     check_multiplicity,
     check_calibration,
+    check_ece,
     check_conformal,
     check_clusters,
     check_slices,

@@ -12,7 +12,7 @@ from pydantic import Field
 from agnews_exp.analyses.findings import Block, Cell, Column, Findings, Number, Table, Text
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.drawing import Chart, Series
-from agnews_exp.evaluation.calibration import confidences
+from agnews_exp.evaluation.calibration import CalibrationReport, confidences
 from agnews_exp.evaluation.conformal import METHODS, prediction_sets, set_thresholds
 from agnews_exp.evaluation.inputs import FloatArray, plain
 from agnews_exp.evaluation.recalibration import CalibrationStudy, study_calibration
@@ -182,6 +182,7 @@ def _metrics(study: CalibrationStudy) -> dict[str, float]:
     for name, report in reports.items():
         figures = {"ece": report.ece, "nll": report.nll, "brier": report.brier.brier}
         if name in ("before", "after"):
+            figures |= dict(zip(("ece_low", "ece_high"), report.ece_interval, strict=True))
             figures |= {"ece_equal_mass": report.ece_equal_mass, "ace": report.ace, "mce": report.mce}
             figures |= {"classwise_ece": report.classwise_ece}
             figures |= {"brier_reliability": report.brier.reliability, "brier_resolution": report.brier.resolution}
@@ -192,13 +193,15 @@ def _metrics(study: CalibrationStudy) -> dict[str, float]:
 def _headline(study: CalibrationStudy) -> str:
     before, after = study.before, study.after
     if study.chosen == NONE:
-        return (
-            f"No calibrator improves on {study.before_is}: ECE {Number(before.ece)} on test, NLL {Number(before.nll)}."
-        )
+        return f"No calibrator improves on {study.before_is}: ECE {_ece(before)} on test, NLL {Number(before.nll)}."
     return (
-        f"Calibration by {study.chosen} takes the test ECE from {Number(before.ece)} to {Number(after.ece)} and the "
+        f"Calibration by {study.chosen} takes the test ECE from {_ece(before)} to {_ece(after)} and the "
         f"NLL from {Number(before.nll)} to {Number(after.nll)}."
     )
+
+
+def _ece(report: CalibrationReport) -> Number:
+    return Number(report.ece, "metric", *report.ece_interval)
 
 
 def _tables(study: CalibrationStudy) -> list[Table]:
@@ -212,7 +215,7 @@ def _tables(study: CalibrationStudy) -> list[Table]:
         moved = Number(change.nll.difference.estimate, "change", *change.nll.difference.percentile) if change else None
         scores.append((named[name], is_chosen, study.choice[name].nll, r.nll, moved, r.brier.brier, r.accuracy))
         errors.append(
-            (named[name], r.ece, r.ece_equal_mass, r.ace, r.classwise_ece, r.mce, Number(r.overconfidence, "change"))
+            (named[name], _ece(r), r.ece_equal_mass, r.ace, r.classwise_ece, r.mce, Number(r.overconfidence, "change"))
         )
     meanings = {
         "reliability": "distance of forecast and frequency; 0 is calibrated",
@@ -236,6 +239,7 @@ def _tables(study: CalibrationStudy) -> list[Table]:
             "calibration_errors", "Calibration errors on test",
             ("probabilities", *metrics("ECE", "ECE, equal mass", "ACE", "class-wise ECE", "MCE"),
              "confidence − accuracy"), tuple(errors),
+            note="95 % interval of the ECE: its lower end allows for what chance adds, its upper end does not.",
         ),
         Table("brier", "The Brier score's parts", ("part", *metrics("before", "after"), "meaning"), parts),
     ]  # fmt: skip

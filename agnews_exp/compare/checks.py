@@ -10,20 +10,28 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agnews_exp.analyses.errors.near_duplicates import count_across, exact_keys, find_near_duplicates, normalised
+from agnews_exp.analyses.errors.near_duplicates import (
+    ALIKE,
+    CLUSTERS,
+    count_across,
+    exact_keys,
+    find_near_duplicates,
+    normalised,
+)
 from agnews_exp.analyses.findings import Table
 from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.paths import HISTORY
 from agnews_exp.data.corpus import Splits
+from agnews_exp.data.csv_files import date_columns
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap
 from agnews_exp.evaluation.statistics.comparison import compare_predictions
@@ -48,6 +56,20 @@ class NotApplicable:
 
 Answer = str | NotApplicable | None
 """What was found, in words; or that the check does not apply; or None: all is well."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedData(Splits):
+    """The rows of a data set as checks see them, with the moments of each row in the columns that hold dates."""
+
+    dates: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # by column and split
+    split: str = "stratified"  # how they were cut
+
+    @classmethod
+    def of(cls, splits: Splits, config: Mapping[str, Any]) -> CheckedData:
+        """Return the rows with what the columns of their files tell of time; ``config`` is a resolved configuration."""
+        parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
+        return cls(**vars(splits), dates=date_columns(config["data"], parts), split=config["split"]["name"])
 
 
 class CheckedRun(Run):
@@ -88,7 +110,7 @@ class Check:
     """A check in the register.
 
     Attributes:
-        code: ``D1``: looks at data (:class:`Splits`); ``T1``: at one run; ``C1``: at the runs judged on the same rows.
+        code: ``D1``: looks at data (:class:`CheckedData`); ``T1``: at one run; ``C1``: at runs judged on the same rows.
         title: What is wrong where it fires.
         severity: How grave that is.
         fix: What to do.
@@ -187,7 +209,7 @@ def results_table(results: Sequence[Result], *, everything: bool = False) -> Tab
 # --- data -----------------------------------------------------------------------------------------------------------
 
 FEW_ROWS = 10
-_PROBED, _MOST_NEAR, _NEAR = 3000, 20_000, 0.8
+_PROBED, _MOST_NEAR = 3000, 20_000
 
 
 def _parts(splits: Splits) -> dict[str, Any]:
@@ -229,7 +251,7 @@ def _near_duplicates(splits: Splits) -> Answer:
     for name, rows in parts.items():
         places[name] = slice(start, start + len(rows))
         start += len(rows)
-    counts = count_across(find_near_duplicates(texts, threshold=_NEAR), places)
+    counts = count_across(find_near_duplicates(texts, threshold=ALIKE), places)
     n, of = counts["test"]["train"], len(splits.test)
     return f"{n:,} of {of:,} test rows ({n / of:.1%}) nearly repeat a training row" if n > 0.02 * of else None
 
@@ -266,39 +288,40 @@ def _missing_classes(splits: Splits) -> Answer:
     return f"no row of {', '.join(said)}" if said else None
 
 
-def _told_apart(splits: Splits, name: str) -> Answer:
-    """Try to tell a part's texts from training texts of the same classes: AUC of a linear classifier, 2 folds."""
+def _told_apart(one: Sequence[str], other: Sequence[str], what: str) -> Answer:
+    """Try to tell texts from others: AUC of a linear classifier, 2 folds."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import cross_val_predict
 
-    rng, parts = np.random.default_rng(0), _parts(splits)
-    one, other = ([*dict.fromkeys(parts[p].texts)] for p in ("train", name))
+    rng, one, other = np.random.default_rng(0), [*dict.fromkeys(one)], [*dict.fromkeys(other)]
     known = set(one)
     other = [text for text in other if text not in known]  # copies are D2's
     n = min(_PROBED, len(one), len(other))
     if n < 100:
-        return NotApplicable(f"fewer than 100 {name} texts")
+        return NotApplicable(f"fewer than 100 texts to tell apart ({what})")
     texts = [*(one[i] for i in rng.permutation(len(one))[:n]), *(other[i] for i in rng.permutation(len(other))[:n])]
     place = np.repeat([0, 1], n)
     matrix = TfidfVectorizer(min_df=2, sublinear_tf=True).fit_transform(texts)
     scores = cross_val_predict(LogisticRegression(), matrix, place, cv=2, method="decision_function")
     auc, chance = float(roc_auc_score(place, scores)), math.sqrt((2 * n + 1) / (12 * n * n))
     found = auc > 0.6 and auc > 0.5 + 4 * chance
-    return f"a classifier tells {name} from training texts with an AUC of {auc:.2f} (alike: .5)" if found else None
+    return f"a classifier tells {what} with an AUC of {auc:.2f} (alike: .5)" if found else None
 
 
 @check("D7", "Validation texts are unlike training texts", "warning",
        fix="cut validation off the training file (data.validation_size), or see what changed")  # fmt: skip
 def _validation_shift(splits: Splits) -> Answer:
-    return _told_apart(splits, "validation")
+    if (split := getattr(splits, "split", "")) in ("group", "time"):
+        return NotApplicable(f"split={split} is there to make them so")
+    return _told_apart(splits.train.texts, splits.validation.texts, "validation from training texts")
 
 
 @check("D8", "Test texts are unlike training texts", "tip",
        fix="expect less on test than on validation; if that is by design (another time), say so")  # fmt: skip
 def _test_shift(splits: Splits) -> Answer:
-    return _told_apart(splits, "test")
+    return _told_apart(splits.train.texts, splits.test.texts, "test from training texts")
 
 
 @check("D9", "Texts without words", "warning", fix="see whether data.text_columns names the right columns")
@@ -315,6 +338,38 @@ def _imbalance(splits: Splits) -> Answer:
         return None
     most, least = (splits.class_names[int(k)] for k in (counts.argmax(), counts.argmin()))
     return f"{most} has {counts.max() / counts.min():.0f} times the rows of {least}"
+
+
+@check("D11", "Time leaks over the split", "warning",
+       fix="split=time split.column=<the column>: score what comes after the training")  # fmt: skip
+def _time_leak(data: CheckedData) -> Answer:
+    """Look whether training has rows from after the test rows began, and whether their moment tells of the class."""
+    dates = getattr(data, "dates", {})
+    if not dates:
+        return NotApplicable("no column of the files holds dates")
+    said = []
+    for column, moments in dates.items():
+        when, then = (np.array([np.datetime64(m[:26]) for m in moments[split]]) for split in ("train", "test"))
+        within = (then >= when.min()) & (then <= when.max())
+        if within.mean() < 0.05:
+            continue  # test rows are newer, as they will be in use
+        order = np.argsort(when, kind="stable")
+        after = np.searchsorted(when[order], then).clip(1, len(when) - 1)
+        left, right = when[order[after - 1]], when[order[after]]
+        nearest = np.where(then - left <= right - then, order[after - 1], order[after])
+        same = float((data.train.labels[nearest] == data.test.labels)[within].mean())
+        k, parts = len(data.class_names), (data.train.labels, data.test.labels)
+        shares = [np.bincount(labels, minlength=k) / len(labels) for labels in parts]
+        chance = float(shares[0] @ shares[1])
+        error = math.sqrt(chance * (1 - chance) / int(within.sum()))
+        if same > chance + max(0.1, 4 * error):
+            said.append(f"{column}: the training row nearest in time has the class of {same:.0%} of the test rows"
+                        f" ({chance:.0%} by chance)")  # fmt: skip
+            continue
+        early, late = ([data.train.texts[i] for i in half.tolist()] for half in np.array_split(order, 2))
+        apart = _told_apart(early, late, f"the early half of the training texts, by {column}, from the late one")
+        said += [apart] if isinstance(apart, str) else []
+    return f"training and test are of one time, and time matters: {'; '.join(said)}" if said else None
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -413,8 +468,8 @@ def _underfitting(run: CheckedRun) -> Answer:
        fix="split=group split.column=<the column of evaluation.cluster_column>")  # fmt: skip
 def _shared_groups(run: CheckedRun) -> Answer:
     shared = {split: found["shared"] for split, found in run.result.get("clusters", {}).items()}
-    if not shared:
-        return NotApplicable("no group is named (evaluation.cluster_column)")
+    if not shared or run.settings.get("evaluation.cluster_column") == CLUSTERS:
+        return NotApplicable("no group is named (evaluation.cluster_column); near-duplicates are D3's")
     said = [f"{share:.0%} of the {split} rows" for split, share in shared.items() if share > 0.01]
     return f"{' and '.join(said)} have a value of evaluation.cluster_column that training rows have" if said else None
 

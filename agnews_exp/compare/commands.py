@@ -256,7 +256,7 @@ def _check(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from agnews_exp.analyses.performing import FinishedRun
-    from agnews_exp.compare.checks import CheckedRun, Result, check_runs, perform_checks, results_table
+    from agnews_exp.compare.checks import CheckedData, CheckedRun, Result, check_runs, perform_checks, results_table
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import check_config
     from agnews_exp.core.errors import AgnewsError, ConfigError, DataError, first_line
@@ -272,7 +272,8 @@ def _check(options: argparse.Namespace) -> None:
     with console.status("checking"):
         if len(words) < len(options.words):  # data were named
             checked = check_config(compose_config(overrides))
-            results += perform_checks("D", load_splits(checked, Stages()), checked.run.data.name)
+            data = CheckedData.of(load_splits(checked, Stages()), checked.plain)
+            results += perform_checks("D", data, checked.run.data.name)
         if words or not options.words:
             plain = _plain()
             folders = find_runs(plain, words) if words else finished_runs(Path(plain["paths"]["output_dir"]))
@@ -281,7 +282,9 @@ def _check(options: argparse.Namespace) -> None:
             for run in {run.rows: run for run in runs}.values():
                 name = str(run.result["data"]["name"])
                 try:
-                    results += perform_checks("D", FinishedRun(run.record).splits, name)
+                    finished = FinishedRun(run.record)
+                    data = CheckedData.of(finished.splits, finished.checked.plain)
+                    results += perform_checks("D", data, name)
                 except AgnewsError as error:
                     console.print(
                         f"[yellow]note   the data of {run.name} are not checked: {first_line(error)}[/yellow]"

@@ -61,6 +61,7 @@ class ComparedRuns:
             verdicts are about; macro-F1 where they differ in it.
         seeds: Each model's answers by seed, for models with several; empty unless two models have several.
         notes: The choices made among the runs given.
+        clusters: Shape (n,), the group of each row (``evaluation.cluster_column``), where all runs name the same ones.
     """
 
     labels: Labels
@@ -74,6 +75,7 @@ class ComparedRuns:
     primary: str = "macro_f1"
     seeds: dict[str, dict[int, Predictions]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    clusters: Labels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,11 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     for answer in answers:
         groups.setdefault(str(answer.result["group_fingerprint"]), {})[int(answer.result["seed"])] = answer
     notes: list[str] = []
+    clusters, *others = (answer.stored.clusters for answer in answers)
+    if not all(clusters is not None and c is not None and np.array_equal(c, clusters) for c in others):
+        if any(answer.stored.clusters is not None for answer in answers):
+            notes.append("Not all runs name the same evaluation.cluster_column: rows are taken as independent.")
+        clusters = None
     primaries = list(dict.fromkeys(str(r.get("primary", "val/macro_f1")).partition("/")[2] for r in results))
     primary = primaries[0] if len(primaries) == 1 else "macro_f1"
     own = _own_metrics(results)
@@ -168,6 +175,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         folds=answers[0].stored.folds,
         seeds=seeds if split != "cv" else {},
         notes=tuple(notes),
+        clusters=clusters,
     )
 
 
@@ -281,6 +289,7 @@ def compare_runs(
         against=against,
         alpha=alpha,
         margin=margin,
+        clusters=compared.clusters,
         **options,
     )
     agreements = [
@@ -304,6 +313,7 @@ def _blocks(
         return compare_seeds(
             compared.labels, compared.seeds, metric, class_names=names, own=compared.own,
             against=against if against in compared.seeds else None, alpha=alpha, margin=margin,
+            clusters=compared.clusters,
         )  # fmt: skip
     choice = find_metric(metric, names, compared.own)
 

@@ -101,7 +101,7 @@ def _slices(slices: Mapping[str, Any]) -> str:
         return "none: no column has two values with enough rows"
     worst = worst_slice(scores)
     if worst is None:
-        return f"none of {len(scores)} is surely below the other {split} rows (Holm); lowest: {_slice(scores[0])}"
+        return f"none of {len(scores)} is surely below the other {split} rows (p adjusted); lowest: {_slice(scores[0])}"
     return f"worst of {len(scores)} on {split}: {_slice(worst)}, {worst.difference:+.4f} to the other rows"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from array import array
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from agnews_exp.core.errors import ConfigError, DataError
+from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.data.corpus import Corpus, TextRows
 from agnews_exp.data.files import (
@@ -408,6 +409,41 @@ def column_values(
                 ]
             for split in (split for split, file in files.items() if file == path):
                 found[str(column)][split] = [values[i] for i in parts[split].row_ids.tolist()]
+    return found
+
+
+def date_columns(data: Mapping[str, Any], parts: Mapping[str, TextRows]) -> dict[str, dict[str, list[str]]]:
+    """Return the columns of the user's files that hold a date in every row, read as ``split=time`` reads them.
+
+    Args:
+        data: The resolved group ``data`` of a configuration; what is no file with columns has none.
+        parts: Rows by split (``train``, ``val``, ``test``).
+
+    Returns:
+        By column and split one moment a row, ISO 8601 in UTC; only columns of ten moments or more.
+    """
+    path = Path(str(data.get("train_file") or "")).expanduser()
+    if not data.get("train_file") or path.is_dir():
+        return {}
+    used = [*(data["text_columns"] if isinstance(data["text_columns"], list) else [data["text_columns"]])]
+    how = Reading(**{name: data[name] for name in ("delimiter", "quoting", "encoding", "has_header")})
+    how = replace(how, format="csv") if format_of(path) in (None, "text") else how
+    with open_table(path, how, [*used, data["label_column"]]) as table:
+        names = [name for name in table.names if name not in (*used, data["label_column"])]
+        first = list(itertools.islice(table.rows(names), 20)) if names else []
+    found = {}
+    for place, name in enumerate(names):
+        seen = [row[place] for _, row, _ in first if row is not None]
+        if not seen or not all("-" in str(value) for value in seen):  # the cheap look first
+            continue
+        key = SplitKey("time", name)
+        try:
+            (values,) = column_values(data, parts, [name], "split.column").values()
+            moments = {split: [key.read(value) for value in column] for split, column in values.items()}
+        except (ValueError, AgnewsError):
+            continue
+        if len(set(moments["train"])) >= 10:
+            found[str(name)] = moments
     return found
 
 

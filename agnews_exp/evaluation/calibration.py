@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from agnews_exp.core.errors import DataError
 from agnews_exp.evaluation.inputs import FloatArray, Result
@@ -23,7 +24,7 @@ from agnews_exp.evaluation.proper_scores import (
     negative_log_likelihood,
     one_hot,
 )
-from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, draw_hits, reliability_curve
+from agnews_exp.evaluation.reliability import Binning, ReliabilityCurve, bin_numbers, draw_hits, reliability_curve
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class CalibrationReport(Result):
     nll: float  # negative log-likelihood, nats per item
     brier: BrierDecomposition  # Brier score with its decomposition
     ece: float  # expected calibration error of the confidence, equally wide bins (Guo et al. 2017).
+    ece_interval: tuple[float, float]  # its 95 % interval, see :func:`error_interval`
     ece_equal_mass: float  # the same with bins of equally many items
     mce: float  # maximum calibration error, equally wide bins; one item in an odd bin can decide it
     ace: float  # adaptive calibration error: mean gap over classes and bins of equally many items (Nixon et al. 2019).
@@ -108,6 +110,43 @@ def calibration_test(
     return CalibrationTest(ece, float(errors.mean()), (1 + at_least) / (1 + simulations), simulations)
 
 
+def error_interval(
+    y_true: ArrayLike,
+    probabilities: ArrayLike,
+    n_bins: int = 15,
+    *,
+    level: float = 0.95,
+    simulations: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return an interval of the ECE that other rows of this kind would show without end, bins of equal width held.
+
+    The ECE of n rows is a sum of |D_b| / n over bins, D_b being the sum of (right - confidence), and chance makes it
+    larger, most where the model is calibrated: resampled rows double that bias, so that the percentile bootstrap never
+    holds an ECE of 0. Here D_b is drawn from the normal distribution with the variance that its rows show.
+
+    - Lower end: 0 where calibrated confidences would show as much (at 5 %). Else the ECE less the quantile of what
+      chance adds where the gaps are those seen in bins that show one (two standard errors), and none in the others.
+    - Upper end: the ECE and a normal quantile of its standard error, whose bias is left in. It is a careful one.
+
+    Class indices have shape (n,), probabilities (n, K). The interval holds at least some 94 % (scripts/
+    check_statistics.py).
+    """
+    confidence, right = confidences(y_true, probabilities)
+    n, bins = len(confidence), bin_numbers(confidence, n_bins)
+    gaps = right - confidence
+    total = np.bincount(bins, gaps, n_bins)
+    spread = np.sqrt(np.maximum(np.bincount(bins, gaps**2, n_bins) - total**2 / n, 0.0))
+    ece, noise = float(np.abs(total).sum() / n), np.random.default_rng(seed).normal(size=(simulations, n_bins)) * spread
+    low = 0.0
+    if ece > float(np.quantile(np.abs(noise).sum(axis=1) / n, level)):
+        sure = np.where(np.abs(total) > 2 * spread, np.abs(total), 0.0)
+        added = (np.abs(sure + noise).sum(axis=1) - sure.sum()) / n
+        low = min(ece, max(0.0, ece - float(np.quantile(added, (1 + level) / 2))))
+    reach = float(special.ndtri((1 + level) / 2)) * float(np.sqrt(np.sum(spread**2))) / n
+    return low, min(1.0, ece + reach)
+
+
 def calibration_report(
     y_true: ArrayLike,
     probabilities: ArrayLike,
@@ -135,6 +174,7 @@ def calibration_report(
         nll=negative_log_likelihood(truth, matrix),
         brier=brier_decomposition(truth, matrix, n_bins),
         ece=wide.expected_error,
+        ece_interval=error_interval(truth, matrix, n_bins, simulations=simulations, seed=seed),
         ece_equal_mass=reliability_curve(confidence, right, n_bins, "equal_mass").expected_error,
         mce=wide.maximum_error,
         ace=float(classwise_errors(truth, matrix, n_bins, "equal_mass").mean()),

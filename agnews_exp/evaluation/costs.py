@@ -9,7 +9,7 @@ is worth.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
+
+ARGMAX = "argmax"
+"""The rule that leaves a model's own answers as they are."""
+
+DECISION = "decision.json"
+"""The file of a model folder that holds the rule which validation rows chose, where it is another one."""
 
 Costs = Mapping[str | int, float | Mapping[str | int, float]] | Sequence[Sequence[float]]
 """``{spam: 5}``: a row of spam answered wrongly costs 5; ``{spam: {news: 5}}``: only where the answer is news; or the
@@ -64,9 +70,24 @@ class Decision:
     costs: FloatArray  # shape (K, K), true classes down, answers across
     threshold: float | None = None  # with two classes, the probability of the second one from which on it is answered
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Decision:
+        """Return the rule that a record or a model folder holds (:data:`DECISION`)."""
+        return cls(stored["rule"], np.array(stored["costs"], dtype=np.float64), stored["threshold"])
+
+    def said(self, class_names: Sequence[str]) -> str:
+        """Return the rule in words."""
+        if self.threshold is None:
+            return self.rule
+        return f"'{class_names[1]}' from a probability of {self.threshold:.4g} on"
+
+    def apply(self, given: Predictions) -> Predictions:
+        """Return answers by this rule, with the scores and probabilities that they come from."""
+        return replace(given, labels=self.answers(given))
+
     def answers(self, given: Predictions) -> NDArray[np.int64]:
         """Return the answers, shape (n,), class indices; of equal costs the first class."""
-        if self.rule == "argmax" or given.probabilities is None:
+        if self.rule == ARGMAX or given.probabilities is None:
             return given.labels
         if self.threshold is not None:
             return (given.probabilities[:, 1] >= self.threshold).astype(np.int64)
@@ -76,7 +97,7 @@ class Decision:
 
 def choose_decision(labels: NDArray[np.int64], given: Predictions, costs: FloatArray) -> Decision:
     """Return the rule that costs least on n validation rows, whose classes have shape (n,); of equals the plainest."""
-    rules = [Decision("argmax", costs)]
+    rules = [Decision(ARGMAX, costs)]
     if given.probabilities is not None:
         rules.append(Decision("expected cost", costs))
         if len(costs) == 2:

@@ -74,6 +74,11 @@ def _bin_of(forecasts: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
     return np.clip(np.searchsorted(edges, forecasts, side="left") - 1, 0, len(edges) - 2)
 
 
+def bin_numbers(forecasts: FloatArray, n_bins: int) -> NDArray[np.int64]:
+    """Return the bin of equal width of each of n forecasts, 0 to n_bins - 1, shape (n,)."""
+    return _bin_of(forecasts, _edges(forecasts, n_bins, "equal_width"))
+
+
 def reliability_curve(
     forecasts: ArrayLike, outcomes: ArrayLike, n_bins: int = 15, binning: Binning = "equal_width"
 ) -> ReliabilityCurve:

@@ -24,6 +24,7 @@ class StoredAnswers:
     labels: NDArray[np.int64]  # shape (n,), int64, true class indices
     given: Predictions  # the model's answers for these rows
     folds: NDArray[np.int64] | None  # shape (n,), int64, the fold that held each row out; None but for the split ``cv``
+    clusters: NDArray[np.int64] | None = None  # shape (n,), each row's group; None without evaluation.cluster_column
 
 
 def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, ordered: bool = True) -> StoredAnswers:
@@ -42,7 +43,10 @@ def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, orde
     names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" and len(rows) else [])]
     ids, labels, predicted, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
     given = Predictions(predicted, *(class_columns(rows, kind, class_names) for kind in ("score", "probability")))
-    return StoredAnswers(ids, labels, given, folds[0] if folds else None)
+    clusters = None
+    if len(rows) and "cluster" in rows.column_names and not rows["cluster"].null_count:
+        clusters = rows["cluster"].to_numpy().astype(np.int64)
+    return StoredAnswers(ids, labels, given, folds[0] if folds else None, clusters)
 
 
 def read_predictions(path: Path, split: str, rows: TextRows, class_names: tuple[str, ...]) -> Predictions:

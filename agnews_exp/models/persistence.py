@@ -10,9 +10,11 @@ import re
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from agnews_exp.config.targets import is_own
@@ -223,33 +225,59 @@ def _check_archive(path: Path) -> None:
 def import_skops() -> Any:
     """Import skops.io without importing torch, and without importing all of scikit-learn.
 
-    skops lists scikit-learn's estimators when it is imported. That imports every module of scikit-learn and the test
-    tools, and one of those imports torch where it is installed: seconds that a run does not need, because only loading
-    asks for the list. So it is made when it is first asked for.
+    skops lists scikit-learn's estimators, and NumPy's and SciPy's functions, when it is imported. That imports every
+    module of scikit-learn and the test tools, one of which imports torch where it is installed, and looks for each
+    function in every loaded module: seconds that a run does not need, because only loading asks for the lists. So each
+    is made when it is first asked for; skops has no public way to do that.
     """
     if "skops.io" in sys.modules:
         return sys.modules["skops.io"]
     import sklearn.utils
+    import skops
 
     list_estimators = sklearn.utils.all_estimators
     sklearn.utils.all_estimators = list
     try:
         with _torch_hidden():
+            package = sys.modules["skops.io"] = ModuleType("skops.io")
+            package.__path__ = [str(Path(place) / "io") for place in skops.__path__]
+            utils: Any = importlib.import_module("skops.io._utils")
+            del sys.modules["skops.io"]
+            list_functions = utils.get_public_type_names
+            utils.get_public_type_names = lambda **of: _LazyNames(partial(list_functions, **of))
             skops_io = importlib.import_module("skops.io")
+            utils.get_public_type_names = list_functions
     finally:
         sklearn.utils.all_estimators = list_estimators
     for module in ("skops.io._trusted_types", "skops.io._general"):
-        sys.modules[module].SKLEARN_ESTIMATOR_TYPE_NAMES = _EstimatorNames()  # type: ignore[attr-defined]
+        sys.modules[module].SKLEARN_ESTIMATOR_TYPE_NAMES = _LazyNames(_estimator_names)  # type: ignore[attr-defined]
     return skops_io
 
 
-class _EstimatorNames(list[str]):
-    """The names of scikit-learn's public estimators as skops has them, made when they are first asked for."""
+def _estimator_names() -> list[str]:
+    """Return the names of scikit-learn's public estimators as skops has them."""
+    from sklearn.utils import all_estimators
+    from skops.io._utils import get_type_name
+
+    with _torch_hidden():
+        names = [get_type_name(estimator) for _, estimator in all_estimators()]
+    return [name for name in names if name.startswith("sklearn.")]
+
+
+class _LazyNames(list[str]):
+    """Names that are looked up when they are first asked for.
+
+    Args:
+        make: Looks them up.
+    """
+
+    def __init__(self, make: Callable[[], list[str]]) -> None:
+        super().__init__()
+        self._make: Callable[[], list[str]] | None = make
 
     def __add__(self, other: Any) -> Any:
         """Return the names and ``other``, which is how skops reads them."""
-        self._complete()
-        return super().__add__(other)
+        return [*self, *other]
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names."""
@@ -262,14 +290,9 @@ class _EstimatorNames(list[str]):
         return super().__contains__(name)
 
     def _complete(self) -> None:
-        if len(self):
-            return
-        from sklearn.utils import all_estimators
-        from skops.io._utils import get_type_name
-
-        with _torch_hidden():
-            names = [get_type_name(estimator) for _, estimator in all_estimators()]
-        self.extend(name for name in names if name.startswith("sklearn."))
+        make, self._make = self._make, None
+        if make is not None:
+            self.extend(make())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
 from agnews_exp.drawing import Chart, Series, matrix_chart
-from agnews_exp.evaluation.calibration import confidences, expected_calibration_error
+from agnews_exp.evaluation.calibration import confidences, error_interval, expected_calibration_error
 from agnews_exp.evaluation.metrics import column_key, confusion_matrix
 from agnews_exp.evaluation.proper_scores import labelled_probabilities
 from agnews_exp.evaluation.reliability import reliability_curve
@@ -94,10 +94,10 @@ def _slices(systems: Sequence[System]) -> Table | None:
             )
             difference, p_value = Number(one["difference"], "change"), Number(one["p_value"], "p")
             rows.append((system.label, f"{one['column']}={one['value']}", one["rows"], *scores, difference, p_value))
-    columns = ("system", "slice", "test rows", "accuracy", "macro-F1", "accuracy less the others'", "p (Holm)")
+    columns = ("system", "slice", "test rows", "accuracy", "macro-F1", "accuracy less the others'", "p (max-T)")
     note = (
         "Lowest accuracy first. Wilson's and bootstrap intervals of 95 %; macro-F1 over the classes of the slice; p: "
-        "Fisher's exact test against all other rows, adjusted over all slices of a system."
+        "permutation test against all other rows, adjusted over all slices of a system."
     )
     return Table("slices", "Slices", columns, tuple(rows), note=note) if rows else None
 
@@ -243,19 +243,23 @@ def _probabilities(answers: StoredAnswers) -> NDArray[np.float64]:
 
 
 def _calibration_table(found: list[tuple[System, StoredAnswers]]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for system, answers in found:
         truth, matrix = labelled_probabilities(answers.labels, _probabilities(answers))
         sure, right = confidences(truth, matrix)
         brier = float(np.mean(np.sum((matrix - np.eye(matrix.shape[1])[truth]) ** 2, axis=1)))
-        errors = [
-            expected_calibration_error(truth, matrix),
+        ece = expected_calibration_error(truth, matrix)
+        errors: list[Cell] = [
+            Number(ece, "metric", *error_interval(truth, matrix)),
             expected_calibration_error(truth, matrix, binning="equal_mass"),
         ]
         log_loss = system.first.metrics.get("test/log_loss")
         rows.append((system.label, *errors, brier, log_loss, float(sure.mean()), float(right.mean())))
     names = ("ECE, 15 bins", "ECE, equal mass", "Brier", "log-loss", "mean confidence", "accuracy")
     columns: tuple[Column | str, ...] = ("system", *(Column(name, "metric") for name in names))
-    note = "Probabilities as the models give them. Margins of linear SVMs are no probabilities and are not listed."
+    note = (
+        "Probabilities as the models give them; 95 % interval of the ECE. Margins of linear SVMs are no probabilities "
+        "and are not listed."
+    )
     made = origin([system.first for system, _ in found])
     return Table("calibration_table", "Calibration on test", columns, tuple(rows), provenance=made, note=note)

@@ -1,14 +1,10 @@
-"""All systems by validation, what they cost, and how two of them differ; folds and weights of ensembles behind it."""
+"""All systems by validation, what they cost, and how two of them differ; folds behind it."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
 from agnews_exp.core.errors import AgnewsError
@@ -16,24 +12,19 @@ from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.answer import costs
 from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, intervals, origin, renamed, run_score, score, slug
 from agnews_exp.report.inputs import Inputs
-from agnews_exp.report.systems import RESAMPLES, StoredRun, System
-from agnews_exp.tracking.record import MODEL
-
-log = logging.getLogger(__name__)
+from agnews_exp.report.systems import RESAMPLES, System
 
 _DRAWN, _FOLDED_RUNS = 15, 10
-_FITTED = "Fitted weights, not estimates with a known error: no interval. The size of a weight is not a contribution."
 
 
 def models(inputs: Inputs) -> Section:
-    """Return all systems by validation, and behind them test scores, folds, tests and weights."""
+    """Return all systems by validation, and behind them test scores, folds and tests."""
     more: list[Block] = [_final_table(inputs)]
     if (folds := _fold_scores(inputs)) is not None:
         more.append(folds)
     alone = Missing("One system alone cannot be compared.", "python run.py model=logreg")
     more += [alone] if (pair := leading_pair(inputs)) is None else compared(*pair)
     more += [_stored(path.parent.name, content) for path, content in inputs.comparisons]
-    more += [chart for system in inputs.systems if (chart := _weights(system)) is not None]
     return Section("models", "Models", (_chart(inputs), _table(inputs)), tuple(more))
 
 
@@ -149,56 +140,6 @@ def _stored(name: str, content: Mapping[str, Any]) -> Block:
     made = f"Comparison {name}; split {content['split']}, {content['n_items']:,} rows; command: agnews compare."
     title = f"Stored comparison on {content['split']}"
     return Table(f"comparison_{slug(name)}", title, columns, tuple(rows), provenance=made)
-
-
-def _weights(system: System) -> Chart | None:
-    """Return a chart of what an ensemble's members weigh, or None where nothing of the kind is stored."""
-    run = system.first
-    found = _blend_weights(run) if run.model == "blend" else _member_weights(run)
-    if found is None:
-        return None
-    per_class = len(next(iter(found.values()))) > 1
-    rows = run.class_names if per_class else ("all classes",)
-    series = tuple(Series(name, tuple(float(v) for v in values), tuple(rows)) for name, values in found.items())
-    what = "weight of each member's own-class probability" if per_class else "weight of each member"
-    return Chart(
-        f"weights_{slug(run.name)}_{slug(run.fingerprint[:6])}", f"{system.label}: {what}", "dots", "weight", "",
-        series,
-        origin([run], ("train",)), _FITTED, "How strongly each member's answer counts.",
-    )  # fmt: skip
-
-
-def _blend_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
-    path = run.folder.path / MODEL / "cascade.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if "coefficients" not in content:
-        return None
-    matrix, k = np.asarray(content["coefficients"], dtype=np.float64), len(run.class_names)
-    parts = [str(run.config.get(f"model.{part}") or part) for part in ("fast", "accurate")]
-    return {name: np.diag(matrix[i * k : (i + 1) * k]).tolist() for i, name in enumerate(parts)}
-
-
-def _member_weights(run: StoredRun) -> dict[str, Sequence[float]] | None:
-    """Read a stacking's or a weighted vote's weights from its stored model; None where there are none."""
-    if run.model not in ("stacking", "weighted_voting") or not (run.folder.path / MODEL / "manifest.json").is_file():
-        return None
-    from agnews_exp.models.loading import load_model
-
-    try:
-        fitted: Any = load_model(run.folder.path / MODEL)
-    except Exception as error:  # the report stands without these weights
-        log.warning("the model of %s cannot be opened, its weights are left out: %s", run.short, error)
-        return None
-    estimator = getattr(fitted, "estimator", None) or getattr(fitted, "pipeline", None)
-    estimator = getattr(estimator, "steps", [(None, estimator)])[-1][1]
-    if hasattr(estimator, "weights_"):
-        return {name: [value] for name, value in estimator.weights_.items()}
-    final, k = getattr(estimator, "final_estimator_", None), len(run.class_names)
-    matrix = np.asarray(getattr(final, "coef_", np.zeros(0)))
-    names = [name for name, _ in getattr(estimator, "estimators", ())]
-    if not names or matrix.shape != (k, k * len(names)):
-        return None
-    return {name: np.diag(matrix[:, i * k : (i + 1) * k]).tolist() for i, name in enumerate(names)}
 
 
 def cost(inputs: Inputs) -> Section:

@@ -133,18 +133,18 @@ def learning_curves(inputs: Inputs) -> list[Block]:
             series, made, BOOTSTRAP, "A curve that still rises at its end would gain from more rows.", log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
-        *_more_rows(curves),
+        *more_rows(inputs.systems),
     ]  # fmt: skip
 
 
-def _more_rows(curves: Mapping[str, Mapping[int, System]]) -> list[Block]:
-    """Return what power laws expect of more rows, for curves with enough points."""
+def more_rows(systems: Sequence[System]) -> list[Table]:
+    """Return what power laws expect of more rows, in a table; none where no curve has enough points."""
 
     def count(n: float) -> str:
         return f"{n:,.0f}" if n < 1e9 else "never"
 
     rows: list[tuple[Cell, ...]] = []
-    for name, points in curves.items():
+    for name, points in _curves(systems).items():
         scored = [(n, s.joint_interval("val/macro_f1")) for n, s in points.items()]
         known = [(n, value, (high - low) / 3.92) for n, (value, low, high) in scored
                  if value is not None and low is not None and high is not None and high > low]  # fmt: skip

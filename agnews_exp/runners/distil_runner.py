@@ -20,6 +20,7 @@ from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.soft_targets import SoftTargets, tempered
 from agnews_exp.data.unlabelled import unlabelled_texts
+from agnews_exp.evaluation.costs import DECISION
 from agnews_exp.evaluation.drift import REFERENCE
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions, stored_answers
@@ -71,7 +72,9 @@ class _Teacher:
         self._model: Any = None
         files = read_manifest(run.model)["sha256"]
         # A drift reference may be added to an older folder; it changes no answer, and neither does how files were read.
-        relevant = sorted((name, digest) for name, digest in files.items() if not name.endswith((REFERENCE, READING)))
+        relevant = sorted(
+            (name, digest) for name, digest in files.items() if not name.endswith((REFERENCE, READING, DECISION))
+        )
         self.identity = f"{run.fingerprint} {relevant}"
 
     def answer(self, texts: list[str]) -> dict[str, NDArray[Any]]:

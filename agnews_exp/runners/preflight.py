@@ -80,7 +80,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         cost_matrix(evaluation.costs, splits.class_names)
     if evaluation.slices:
         column_values(checked.plain["data"], {"val": splits.validation}, evaluation.slices, "evaluation.slices")
-    if evaluation.cluster_column is not None:
+    if evaluation.cluster_column not in (None, "near_duplicates"):
         column = [evaluation.cluster_column]
         column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agnews_exp.evaluation.costs import Decision
     from agnews_exp.serving.exporting import Engine, Parity
     from agnews_exp.serving.inputs import Source
 
@@ -280,6 +281,11 @@ def _add_answering_parsers(commands: Any) -> None:
             metavar="SHARE",
             help="0.95: also the classes that hold the right one in 95 %% of texts",
         )
+        command.add_argument(
+            "--no-costs",
+            action="store_true",
+            help="the model's own answers, though the run chose a rule by evaluation.costs",
+        )
     serve.epilog = "A bearer token is asked for when the environment variable AGNEWS_SERVE_TOKEN is set."
     serve.set_defaults(handler=_serve)
 
@@ -298,8 +304,9 @@ def _predict(options: argparse.Namespace) -> None:
     source = _source(options, found.folder)
     model = found.load(options.device)
     sets = thresholds_of(found.folder, model.class_names, options.sets)
+    decision = _decision(found.folder, model.class_names, options.no_costs)
     answering = Answering(
-        options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain, sets
+        options.top_k, options.probabilities, options.with_text, options.batch_size, options.explain, sets, decision
     )
     with _progress() as progress:
         outcome = predict_stream(
@@ -327,11 +334,12 @@ def _serve(options: argparse.Namespace) -> None:
 
     from pydantic import ValidationError
 
+    from agnews_exp.config.targets import explain_validation
     from agnews_exp.core.errors import ConfigError, MissingDependencyError
 
     try:
-        from agnews_exp.serving.http.app import explain, serve
-    except ImportError as error:
+        from agnews_exp.serving.http.app import serve
+    except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"agnews serve needs {error.name}, which is not installed.", fix="pip install 'agnews-exp[serve]'"
         ) from error
@@ -343,11 +351,27 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         settings = ServeSettings(**values, token=os.environ.get("AGNEWS_SERVE_TOKEN") or None)
     except ValidationError as error:
-        raise ConfigError(f"agnews serve: {explain(error)}") from error
+        raise ConfigError(f"agnews serve: {explain_validation(error)}") from error
     found = find_model(_plain(), options.model)
     model = found.load(options.device)
     sets = thresholds_of(found.folder, model.class_names, options.sets)
-    serve(model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet, sets=sets)
+    decision = _decision(found.folder, model.class_names, options.no_costs)
+    serve(
+        model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet, sets=sets,
+        decision=decision,
+    )  # fmt: skip
+
+
+def _decision(folder: Path, class_names: tuple[str, ...], off: bool) -> Decision | None:
+    """Return the rule that the run chose by its costs, and say so; None where it is off or there is none."""
+    from agnews_exp.serving.predicting import decision_of
+
+    decision = None if off else decision_of(folder)
+    if decision is not None:
+        said = decision.said(class_names)
+        print(f"costs    labels by the rule of the run's evaluation.costs ({said}); --no-costs: the model's own",
+              file=sys.stderr)  # fmt: skip
+    return decision
 
 
 @contextmanager

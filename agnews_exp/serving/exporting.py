@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
+from agnews_exp.evaluation.costs import DECISION
 from agnews_exp.evaluation.efficiency import folder_size_mb
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.predictions import Predictions
@@ -115,6 +117,8 @@ def export_model(
                 shutil.rmtree(made / part)
                 _export_network(source / part, made / part, int8, texts)
             write_manifest(made, family, read_manifest(source)["class_names"])
+        if family == "transformer" and (source / DECISION).is_file():  # of a cascade it is there already
+            add_json(made, DECISION, json.loads((source / DECISION).read_text(encoding="utf-8")))
         parity = check_parity(source, made, texts, labels, precision="int8" if int8 else "float32")
         if int8 and parity.problems:
             raise WorseInt8Error(f"int8 is not good enough for {source}: {parity.problems[0]}.")

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.conformal import prediction_sets, set_thresholds
+from agnews_exp.evaluation.costs import DECISION, Decision
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import stored_answers
 from agnews_exp.models.answers import FittedModel
+from agnews_exp.models.persistence import read_manifest
 from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
 from agnews_exp.serving.outputs import LineOutput, Output, holds, open_output, partial
@@ -39,6 +41,7 @@ class Answering:
     explain: int = 0  # so many words with their weights; 0 gives none
     # Threshold of each class, K of them, by which the set of classes that may be right is given; none gives no sets
     sets: tuple[float, ...] = ()
+    decision: Decision | None = None  # the rule by which the label is chosen; none leaves it to the model
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,21 @@ def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | N
     return tuple(set_thresholds(found.labels, confidences(found.given), coverage, "lac").tolist())
 
 
+def decision_of(model: Path) -> Decision | None:
+    """Return the rule that the run's validation rows chose by ``evaluation.costs``, where it is another than usual."""
+    if DECISION not in read_manifest(model)["sha256"]:
+        return None
+    return Decision.of(json.loads((model / DECISION).read_text(encoding="utf-8")))
+
+
 def answer_rows(
     items: Sequence[Item], model: FittedModel, answering: Answering, explainer: WordExplainer | None = None
 ) -> list[dict[str, Any]]:
     """Answer a batch of good rows."""
     texts = [item.text or "" for item in items]
     answer = model.predict(texts)
+    if answering.decision is not None:
+        answer = answering.decision.apply(answer)
     names = model.class_names
     rows = [{"line": item.line, "label": names[label]} for item, label in zip(items, answer.labels, strict=True)]
     if answering.with_text:

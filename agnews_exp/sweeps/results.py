@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from agnews_exp.core.errors import AgnewsError, first_line
 from agnews_exp.core.files import atomic_path
 from agnews_exp.core.numbers import format_seconds
 from agnews_exp.core.paths import shown_path
@@ -85,6 +86,8 @@ def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
     from scipy.special import stdtrit
 
     std = statistics.stdev(values)
+    if std == 0:  # seeds that change nothing prove nothing: no interval
+        return Summary(n, mean, std, math.nan, math.nan)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
 
@@ -177,8 +180,8 @@ def shown_metrics(rows: Sequence[JobRow]) -> list[str]:
 def cell(values: Sequence[float]) -> str:
     """Return ``0.9123 ± 0.0011 [0.9096, 0.9150] (3)``: mean, deviation, interval, n; the bare value for one."""
     s = summarise(values)
-    if s.n == 1:
-        return f"{s.mean:.4f}"
+    if s.n == 1 or s.std == 0:
+        return f"{s.mean:.4f}" + (f" ({s.n} seeds, all alike)" if s.n > 1 else "")
     return f"{s.mean:.4f} ± {s.std:.4f} [{s.low:.4f}, {s.high:.4f}] ({s.n})"
 
 
@@ -203,7 +206,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
         return "No job has finished."
     head, *body = aggregate(rows, maximise=maximise)
     repeated = any(len(members) > 1 for members in groups(rows).values())
-    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval] (seeds)." if repeated else ""
+    note = f"\n\nMean ± standard deviation [{LEVEL:.0%} t interval over seeds] (seeds)." if repeated else ""
     return markdown_table(head, body) + note
 
 
@@ -243,8 +246,8 @@ def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Ch
         for label, points in lines.items():
             points.sort(key=lambda point: point[0])
             sums = [summarise([m.metrics[metric] for m in members]) for _, members in points]
-            low = tuple(None if s.n < 2 else s.low for s in sums)
-            high = tuple(None if s.n < 2 else s.high for s in sums)
+            low = tuple(None if math.isnan(s.low) else s.low for s in sums)
+            high = tuple(None if math.isnan(s.high) else s.high for s in sums)
             positions = tuple(x for x, _ in points)
             series.append(Series(label, positions, tuple(s.mean for s in sums), low, high, panel=metric))
     positions = tuple(x for line in lines.values() for x, _ in line)
@@ -383,6 +386,7 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     maximise = info.get("maximise") is not False
     searching = info.get("kind") == "search"
     table = markdown(rows, maximise=maximise)
+    table += "" if searching else _more_rows(folder, rows)
     artifacts = [folder.path / name for name in ("jobs.csv", "aggregate.csv", "aggregate.md", SWEEP)]
     write_jobs(artifacts[0], list(states), rows)
     write_aggregate(artifacts[1], rows)
@@ -418,6 +422,26 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
     said = [mixed] if len(sets) > 1 else []
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
+
+
+def _more_rows(folder: SweepFolder, rows: Sequence[JobRow]) -> str:
+    """Return what more training rows would bring, as Markdown; empty where too few shares of them were tried."""
+    from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS
+
+    if len({row.result.get("data_fraction") for row in rows}) < FEWEST_POINTS:
+        return ""
+    from agnews_exp.analyses.findings import to_markdown
+    from agnews_exp.report.systems import RunNames, StoredRun, make_systems
+    from agnews_exp.report.variations import more_rows
+
+    found = ((row, folder.run_of(row.state)) for row in rows)
+    runs = [StoredRun(run, row.result, str(row.state.num), RunNames(folder.path)) for row, run in found if run]
+    try:
+        tables = more_rows(make_systems(runs))
+    except (AgnewsError, OSError, ValueError, KeyError) as error:  # a record without what intervals need
+        log.warning("no power law is fitted: %s", first_line(error))
+        return ""
+    return f"\n\n{to_markdown(tables, level=3)}" if tables else ""
 
 
 def table_console() -> Console:

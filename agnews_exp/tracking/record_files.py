@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,14 @@ def write_predictions(
     answers: Mapping[str, Predictions],
     class_names: tuple[str, ...],
     folds: NDArray[np.int64] | None = None,
+    clusters: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write one row a text: split, row_id, label, prediction, then score: and probability: columns by class.
 
     Rows of the part ``cv`` are out-of-fold answers for training rows and have their fold in the column ``fold``.
     Texts are left out: a record can be shared where the corpus may not.
+
+    ``clusters`` has the group of each row by split, which become numbers in the column ``cluster``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -42,6 +45,8 @@ def write_predictions(
         }
         if split == "cv" and folds is not None:
             columns["fold"] = folds
+        if clusters and split in clusters:
+            columns["cluster"] = np.unique(np.array(clusters[split]), return_inverse=True)[1].astype(np.int64)
         for kind, values in (("score", answer.scores), ("probability", answer.probabilities)):
             if values is not None:
                 columns |= {f"{kind}:{column_key(c, class_names)}": values[:, i] for i, c in enumerate(class_names)}

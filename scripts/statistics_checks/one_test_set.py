@@ -15,7 +15,6 @@ from agnews_exp.evaluation.statistics.bootstrap import (
     bootstrap_difference,
     bootstrap_mean_difference,
     bootstrap_metric,
-    cluster_bootstrap,
     joint_bootstrap,
 )
 from agnews_exp.evaluation.statistics.effect_size import (
@@ -244,11 +243,25 @@ def check_clusters(scale: float) -> Iterator[Row]:
         truth = rng.integers(0, 2, len(names))
         right = rng.random(len(names)) < rng.beta(1.6, 0.4, 60)[names]
         given = np.where(right, truth, 1 - truth)
-        over = cluster_bootstrap(truth, given, names, "accuracy", resamples=1000, seed=index).percentile
+        over = bootstrap_metric(truth, given, "accuracy", resamples=1000, seed=index, clusters=names).percentile
         alone = bootstrap_metric(truth, given, "accuracy", resamples=1000, seed=index).percentile
         held += [low <= 0.8 <= high for low, high in (over, alone)]
     yield Row("bootstrap over 60 clusters of 10 rows, accuracy", held[0] / sets, sets, (0.93, 0.97))
     yield Row("   the same over rows", held[1] / sets, sets, None, "for comparison: rows are not independent")
+    found = np.zeros(4)
+    for index in range(sets):  # two models, equal in the population, each with customers that it is good at
+        truth = rng.integers(0, 2, len(names))
+        a, b = (np.where(rng.random(len(names)) < rng.beta(1.6, 0.4, 60)[names], truth, 1 - truth) for _ in range(2))
+        for place, clusters in enumerate((names, None)):
+            test = randomisation_test(truth, a, b, "macro_f1", swaps=499, seed=index, clusters=clusters)
+            pair = bootstrap_difference(truth, a, b, "macro_f1", resamples=500, seed=index, clusters=clusters)
+            low, high = pair.difference.percentile
+            found[2 * place : 2 * place + 2] += [test.p_value <= 0.05, low <= 0 <= high]
+    what, note = "two equal models, 60 clusters of 10 rows, macro-F1", "for comparison: rows are not independent"
+    yield Row(f"paired randomisation of whole clusters, {what}, null", found[0] / sets, sets, REJECTS)
+    yield Row(f"paired bootstrap over clusters, {what}", found[1] / sets, sets, COVERS)
+    yield Row("   randomisation of rows", found[2] / sets, sets, None, note)
+    yield Row("   bootstrap over rows", found[3] / sets, sets, None, note)
 
 
 def check_slices(scale: float) -> Iterator[Row]:
@@ -259,4 +272,11 @@ def check_slices(scale: float) -> Iterator[Row]:
         predicted = np.where(rng.random(1000) < 0.2, 1 - labels, labels)
         columns = {"a": rng.choice(list("pqrst"), 1000), "b": rng.choice(["x", "y"], 1000)}
         called += any(one.p_value <= 0.05 for one in score_slices(labels, predicted, columns))
-    yield Row("slices, any of 7 called different, Holm", called / sets, sets, (0.01, 0.06), "Fisher's test is careful")
+    yield Row("slices, any of 7 called different, max-T by permutation", called / sets, sets, REJECTS)
+    called = 0
+    for _ in range(sets):  # few rows, few errors, columns that hang together
+        lang = rng.choice(list("pqr"), 200)
+        right = rng.random(200) < 0.9
+        columns = {"lang": lang, "source": np.where(rng.random(200) < 0.9, lang, "z"), "x": rng.choice(["u", "v"], 200)}
+        called += any(one.p_value <= 0.05 for one in score_slices(np.ones(200, int), right.astype(int), columns))
+    yield Row("   of 200 rows, 20 errors, columns that hang together", called / sets, sets, REJECTS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from agnews_exp.evaluation.calibration import calibration_test
+from agnews_exp.evaluation.calibration import calibration_test, error_interval
 from agnews_exp.evaluation.conformal import METHODS, prediction_sets, set_thresholds
 from agnews_exp.evaluation.reliability import consistency_bars, reliability_curve
-from statistics_checks.rows import COVERS, REJECTS, Row
+from statistics_checks.rows import COVERS, REJECTS, FloatArray, Row
 
 
 def check_calibration(scale: float) -> Iterator[Row]:
@@ -33,6 +33,30 @@ def check_calibration(scale: float) -> Iterator[Row]:
         inside += int(np.sum((low <= curve.frequency)[used] & (curve.frequency <= high)[used]))
         bins += int(used.sum())
     yield Row("consistency bars, bins of a calibrated model, n=1000", inside / bins, bins, COVERS)
+
+
+def check_ece(scale: float) -> Iterator[Row]:
+    """How often the interval of the ECE holds that of the population, for confidences right, wrong and in part so."""
+    rng, sets, bins = np.random.default_rng(53), round(2000 * scale), np.linspace(0, 1, 16)
+    kinds: dict[str, Callable[[FloatArray], FloatArray]] = {
+        "calibrated": lambda c: c, "too sure by .02": lambda c: c - 0.02, "by 15 %": lambda c: 0.25 + (c - 0.25) * 0.85,
+        "only above .95": lambda c: np.where(c > 0.95, c - 0.03, c),
+    }  # fmt: skip
+    for name, chance in kinds.items():
+        sure = 0.25 + 0.75 * rng.beta(5, 1, 2_000_000)
+        where = np.searchsorted(bins, sure).clip(1, 15)
+        truth = float(np.abs(np.bincount(where, np.clip(chance(sure), 0, 1) - sure)).sum()) / len(sure)
+        for n in (200, 1000, 7600):
+            held = 0
+            for index in range(sets):
+                confidence = 0.25 + 0.75 * rng.beta(5, 1, n)
+                right = rng.random(n) < chance(confidence)
+                matrix = np.column_stack([confidence, *[(1 - confidence) / 3.0] * 3])
+                low, high = error_interval(np.where(right, 0, 1), matrix, simulations=500, seed=index)
+                held += low <= truth <= high
+            yield Row(
+                f"ECE, 95 % interval, {name} ({truth:.4f}), n={n}", held / sets, sets, (0.93, 1.0), "careful above"
+            )
 
 
 def check_conformal(scale: float) -> Iterator[Row]:

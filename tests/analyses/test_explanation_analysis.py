@@ -83,7 +83,6 @@ def test_methods_beat_random_order_and_are_measured(findings):
     for method in ("contributions", "occlusion"):
         assert metrics[f"test/comprehensiveness_{method}"] > metrics["test/comprehensiveness_random"]
         assert metrics[f"test/sufficiency_{method}"] < metrics["test/sufficiency_random"]
-    assert findings.details["rank_correlation"]["contributions ~ occlusion"] > 0.5
 
 
 def test_weights_are_named_and_belong_to_their_blocks(context, findings):

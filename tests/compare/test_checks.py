@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agnews_exp.compare.checks import CHECKS, CheckedRun, NotApplicable, check_runs, perform_checks, results_table
+from agnews_exp.compare.checks import (
+    CHECKS,
+    CheckedData,
+    CheckedRun,
+    NotApplicable,
+    check_runs,
+    perform_checks,
+    results_table,
+)
 from agnews_exp.core.errors import DataError
 from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.csv_files import date_columns
 from agnews_exp.tracking.record import RunFolder
 
 StoreRun = Callable[..., RunFolder]
@@ -77,9 +86,40 @@ DATA = {
 }  # fmt: skip
 
 
+def dated(clumped: bool, newer: bool = False) -> CheckedData:
+    """The rows of `splits`, of which a class has its own days or none has; test rows may be from after the training."""
+    made, dates = splits(), {}
+    for name in ("train", "validation", "test"):
+        rows, rng = vars(made)[name], np.random.default_rng(len(name))
+        days = rng.integers(0, 300, len(rows)) if not clumped else 100 * rows.labels + rng.integers(0, 90, len(rows))
+        days += 400 * (newer and name == "test")
+        moments = np.datetime64("2020-01-01T00:00:00.000000") + days * np.timedelta64(1, "D")
+        dates["val" if name == "validation" else name] = moments.astype(str).tolist()
+    return CheckedData(**vars(made), dates={"day": dates})
+
+
+def test_time_leaks_where_rows_of_one_time_share_their_class_and_are_on_both_sides(tmp_path: Path) -> None:
+    assert "day" in str(CHECKS["D11"].function(dated(clumped=True)))
+    assert CHECKS["D11"].function(dated(clumped=False)) is None
+    assert CHECKS["D11"].function(dated(clumped=True, newer=True)) is None
+    assert isinstance(CHECKS["D11"].function(splits()), NotApplicable)
+    later = CheckedData(**vars(splits(validation=other_words)), split="time")  # unlike by design
+    assert isinstance(CHECKS["D7"].function(later), NotApplicable)
+    lines = [f"text number {i},{'ab'[i % 2]},2026-01-{1 + i % 28:02d},{i}-x,{i % 3}" for i in range(60)]
+    (tmp_path / "my.csv").write_text("text,label,day,code,n\n" + "\n".join(lines) + "\n")
+    part = TextRows(["", ""], np.array([0, 1]), np.array([0, 59]))
+    parts = {"train": TextRows([""] * 60, np.arange(60) % 2, np.arange(60)), "val": part, "test": part}
+    data = {"name": "my", "text_columns": ["text"], "label_column": "label", "train_file": str(tmp_path / "my.csv"),
+            "delimiter": "auto", "quoting": "auto", "encoding": "auto", "has_header": True}  # fmt: skip
+    found = date_columns(data, parts)
+    assert list(found) == ["day"]
+    assert [moment[:10] for moment in found["day"]["test"]] == ["2026-01-01", "2026-01-04"]
+    assert date_columns({"name": "sample"}, parts) == {}
+
+
 def test_checks_of_data_fire_on_what_is_built_in_and_are_silent_without() -> None:
-    clean = {result.check.code: result.answer for result in perform_checks("D", splits(), "built")}
-    assert clean == dict.fromkeys(DATA)
+    clean = {result.check.code: result.answer for result in perform_checks("D", dated(clumped=False), "built")}
+    assert clean == dict.fromkeys([*DATA, "D11"])
     for code, change in DATA.items():
         assert isinstance(CHECKS[code].function(splits(**change)), str), code
 
@@ -157,7 +197,7 @@ def test_checks_of_comparisons_fire_on_what_is_built_in_and_are_silent_without(
     for code, (built, clean) in cases.items():
         assert isinstance(CHECKS[code].function(built), str), code
         assert CHECKS[code].function(clean) is None, code
-    assert len(CHECKS) == len(DATA) + len(RUN) + 1 + len(cases) >= 20  # every check has its example
+    assert len(CHECKS) == len(DATA) + len(RUN) + 2 + len(cases) >= 20  # every check has its example
     assert isinstance(CHECKS["C6"].function([one]), NotApplicable)
 
 
@@ -199,4 +239,4 @@ def test_the_sample_corpus_passes_all_checks_of_data(capsys: pytest.CaptureFixtu
     from agnews_exp.cli import run_command
 
     run_command(["check", "data=sample", "--strict"])
-    assert capsys.readouterr().out.strip() == "10 fine"
+    assert capsys.readouterr().out.strip() == "10 fine, 1 not applicable"

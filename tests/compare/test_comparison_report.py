@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,18 +29,33 @@ LABELS = np.random.default_rng(0).integers(0, 3, N)
 def store(tmp_path):
     """Return a maker of finished run records with answers of a given accuracy."""
 
-    def make(name, accuracy=0.9, *, seed=1, folds=None, split_seed=42, fraction=1.0, rows=N, fold_seed=0, **data):
+    def make(
+        name,
+        accuracy=0.9,
+        *,
+        seed=1,
+        folds=None,
+        clusters=None,
+        split_seed=42,
+        fraction=1.0,
+        rows=N,
+        fold_seed=0,
+        **data,
+    ):
         path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
         path.mkdir()
         rng = np.random.default_rng([seed, len(name), int(1e4 * accuracy)])
         right = rng.random(N) < accuracy
+        if clusters:  # groups of so many rows are right or wrong together
+            right = np.repeat(right[: N // clusters], clusters)
         answer = Predictions(np.where(right, LABELS, (LABELS + 1) % 3))
         parts, answers, held_out = {"test": TextRows([""] * N, LABELS, np.arange(N))}, {"test": answer}, None
         if folds:
             parts["cv"] = parts["test"].take(np.arange(rows))
             answers["cv"] = Predictions(answer.labels[:rows])
             held_out = np.random.default_rng(fold_seed).permutation(rows) % folds
-        write_predictions(path / PREDICTIONS, parts, answers, CLASSES, held_out)
+        write_predictions(path / PREDICTIONS, parts, answers, CLASSES, held_out,
+                          {"test": [f"g{i // clusters}" for i in range(N)]} if clusters else None)  # fmt: skip
         run = RunFolder(path)
         run.finish({
             "name": name, "seed": seed, "split_seed": split_seed, "data_fraction": fraction,
@@ -165,3 +181,47 @@ def test_two_models_without_an_error_are_compared_without_a_number_that_is_none(
     text = markdown(compare_runs(compared, resamples=200), compared)
     assert "Cohen's kappa" in text
     assert not re.search(r"\bnan\b|\binf\b", text)
+
+
+def test_rows_in_groups_are_drawn_and_swapped_as_whole_groups(store):
+    """Thirty groups of ten rows: a difference that the rows alone would call sure is one of five groups."""
+    runs = [store("good", 0.93, clusters=10), store("poor", 0.8, clusters=10)]
+    compared = load_comparable(runs, "test")
+    assert len(np.unique(compared.clusters)) == N // 10
+    options = {"metrics": ("macro_f1", "accuracy"), "resamples": 500}
+    (grouped,) = compare_runs(compared, **options).pairs
+    (alone,) = compare_runs(replace(compared, clusters=None), **options).pairs
+    for metric in options["metrics"]:
+        wide, narrow = (pair.metrics[metric].bootstrap.difference.standard_error for pair in (grouped, alone))
+        assert 2 < wide / narrow < 5  # sqrt(10) in theory
+        assert grouped.metrics[metric].randomisation.p_value > 3 * alone.metrics[metric].randomisation.p_value
+    (accuracy,) = compare_runs(compared, metrics=("accuracy",), resamples=500).pairs
+    assert (grouped.test, accuracy.test) == ("paired randomisation of whole groups",) * 2
+    assert accuracy.interval == accuracy.metrics["accuracy"].bootstrap.difference.percentile
+    assert accuracy.detectable_primary > 3 * alone.detectable.detectable / 2
+    assert any("30 groups" in note for note in grouped.notes)
+    mixed = load_comparable([runs[0], store("plain", 0.7)], "test")
+    assert mixed.clusters is None
+    assert any("cluster_column" in note for note in mixed.notes)
+    three = load_comparable([*runs, store("third", 0.9, clusters=10)], "test")
+    assert len(compare_runs(three, metrics=("macro_f1",), resamples=200).pairs) == 3
+
+
+def test_metrics_of_probabilities_and_seeds_follow_the_groups_too():
+    from agnews_exp.evaluation.statistics.bootstrap import bootstrap_difference
+    from agnews_exp.evaluation.statistics.mcnemar import randomisation_test
+
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(30), 10)
+    truth = rng.integers(0, 2, 300)
+    a, b = (np.where(np.repeat(rng.random(30) < p, 10), truth, 1 - truth) for p in (0.95, 0.75))
+
+    def accuracy(labels, given):
+        return float(np.mean(labels == given))
+
+    by_name, by_call = (
+        bootstrap_difference(truth, a, b, metric, resamples=400, clusters=groups).difference.standard_error
+        for metric in ("accuracy", accuracy)
+    )
+    assert by_call == pytest.approx(by_name, rel=0.15)
+    tests = [randomisation_test(truth, a, b, m, swaps=999, clusters=groups).p_value for m in ("accuracy", accuracy)]
+    assert tests[0] == pytest.approx(tests[1], abs=0.03)

@@ -85,6 +85,7 @@ def test_every_form_of_the_option_is_understood(tmp_path, words):
 
 
 def test_missing_folder_is_named(tmp_path):
+    assert extra_folders(["model=logreg", "--config-dir"]) == []  # Hydra says what it lacks
     with pytest.raises(ConfigError, match="no such folder"):
         extra_folders([f"--config-dir={tmp_path / 'absent'}"])
 

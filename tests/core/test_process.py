@@ -145,6 +145,7 @@ def test_only_a_terminal_that_may_has_colours(monkeypatch):
 def test_an_error_on_a_terminal_is_red_and_its_fix_green(monkeypatch, capsys):
     from agnews_exp.core.errors import ConfigError
 
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # an earlier test of this process may have left it
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     screen = Terminal()

@@ -14,6 +14,7 @@ from agnews_exp.evaluation.calibration import (
     calibration_test,
     classwise_errors,
     confidences,
+    error_interval,
     expected_calibration_error,
 )
 from agnews_exp.evaluation.reliability import consistency_bars, draw_hits, reliability_curve
@@ -192,3 +193,19 @@ def test_drawn_hits_have_the_mean_and_variance_of_unequal_forecasts():
     bins = np.clip(np.ceil(forecasts * 5).astype(int) - 1, 0, 4)
     assert hits.mean(axis=0) == pytest.approx(np.bincount(bins, forecasts), rel=0.02)
     assert hits.var(axis=0) == pytest.approx(np.bincount(bins, forecasts * (1 - forecasts)), rel=0.12)
+
+
+def test_the_interval_of_the_ece_holds_zero_for_calibrated_models_and_leaves_it_out_for_others():
+    """A percentile bootstrap would never hold 0, as chance alone makes gaps."""
+    for temperature, n, held in ((1.0, 1000, True), (1.0, 200, True), (0.5, 1000, False)):
+        zero = 0
+        for seed in range(20):
+            y, p = draw(seed, n=n, temperature=temperature)
+            low, high = error_interval(y, p, simulations=200)
+            assert 0 <= low <= expected_calibration_error(y, p) <= high <= 1
+            zero += low == 0
+        assert (zero >= 16) if held else (zero == 0)
+    report = calibration_report(y, p, simulations=100)
+    assert report.ece_interval[0] < report.ece < report.ece_interval[1]
+    wide, narrow = (error_interval(*draw(1, n=n, temperature=0.5)) for n in (500, 20_000))
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 3

@@ -76,6 +76,7 @@ def test_a_run_with_costs_tells_them_in_the_terminal_and_the_result_and_refuses_
     assert result["metrics"]["test/cost"] == test["default"]["estimate"]
     assert test["chosen"]["low"] <= test["chosen"]["estimate"] <= test["chosen"]["high"]
     (project.root / "new.txt").write_text("the team won the match\nshares fell at the bank\n")
+    assert result["decision"]["rule"] == "argmax" or (project.run_folders[0] / "model" / "decision.json").is_file()
     sets = project.agnews("predict", str(project.run_folders[0]), "new.txt", "--sets", "0.9")
     assert sets.returncode == 0, sets.stderr
     assert all(

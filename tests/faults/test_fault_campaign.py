@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from fault_kinds import verdicts as labs  # noqa: E402
+from fault_kinds.lab import COMMANDS  # noqa: E402
 from fault_kinds.storage import flip, truncate  # noqa: E402
 
 from agnews_exp.tracking import record  # noqa: E402
@@ -123,3 +124,19 @@ def test_a_killed_run_too_little_memory_and_a_dead_server_end_well():
     assert "kill-run: right result" in said
     assert "little-memory: clear error: " in said
     assert "server-gone: right result" in said
+
+
+def test_every_command_of_the_campaign_is_one_that_is_understood():
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from agnews_exp.study.settings import ask
+
+    for kind, (words, _) in COMMANDS.items():
+        if words[:2] == ("agnews", "study"):
+            study = ask(words[2], words[3:])
+            assert [study.settings.options[stage].count("hydra.sweeper.grids") for stage in ("classical", "more")] == [
+                1,
+                1,
+            ]
+        else:
+            assert OverridesParser.create().parse_overrides([word for word in words if word != "-m"]), kind

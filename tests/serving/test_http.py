@@ -13,6 +13,9 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 import uvicorn
 
+from agnews_exp.cli import run_command
+from agnews_exp.core.errors import ConfigError
+from agnews_exp.evaluation.costs import Decision
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.serving.http import app
 from agnews_exp.serving.http.app import Batcher, create_app
@@ -102,6 +105,19 @@ def test_sets_of_classes_are_answered_where_the_server_has_thresholds():
         return await call(create_app(Model(), "m", sets=(0.75, 0.75)), body=ask(["a", "a b c"]))
 
     assert [a["set"] for a in asyncio.run(run()).json["answers"]] == [["Business"], ["Business", "Sports"]]
+
+
+def test_a_rule_chosen_by_costs_gives_the_label_and_stands_in_the_description():
+    decision = Decision("threshold", np.array([[0.0, 1.0], [9.0, 0.0]]), 0.2)
+
+    async def run():
+        app = create_app(Model(), "m", decision=decision)
+        return await call(app, body=ask(["a", "a b c"])), await call(app, "/model", method="GET")
+
+    answers, described = asyncio.run(run())
+    assert [(a["label"], a["confidence"]) for a in answers.json["answers"]] == [("Business", 0.9), ("Sports", 0.3)]
+    assert [a["label"] for a in answered(ask(["a", "a b c"])).json["answers"]] == ["Business"] * 2
+    assert described.json["decision"] == "'Sports' from a probability of 0.2 on"
 
 
 def test_requests_that_come_while_the_model_works_are_answered_in_one_batch():
@@ -355,3 +371,8 @@ def test_a_server_is_ready_only_after_its_first_answer():
 
     assert asyncio.run(run()) == (503, 200)
     assert model.batches == [["warm up"]]
+
+
+def test_the_command_refuses_a_limit_that_makes_no_sense():
+    with pytest.raises(ConfigError, match="agnews serve: max_texts"):
+        run_command(["serve", "latest", "--max-texts", "0"])

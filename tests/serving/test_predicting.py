@@ -301,3 +301,31 @@ def test_prediction_sets_hold_the_right_class_as_often_as_asked_on_new_texts(tmp
         thresholds_of(tmp_path / "model", names, 95)
     with pytest.raises(ConfigError, match="is not there"):
         thresholds_of(tmp_path / "elsewhere" / "model", names, 0.95)
+
+
+def test_a_rule_chosen_by_costs_gives_the_labels_and_the_probabilities_stay(tmp_path, model):
+    from agnews_exp.evaluation.costs import DECISION, Decision
+    from agnews_exp.models.persistence import add_json, write_manifest
+    from agnews_exp.serving.predicting import decision_of
+
+    (tmp_path / "model").mkdir()
+    write_manifest(tmp_path / "model", "classical", CLASSES)
+    assert decision_of(tmp_path / "model") is None
+    stored = {"rule": "threshold", "threshold": 0.01, "costs": [[0.0, 1.0], [9.0, 0.0]]}
+    add_json(tmp_path / "model", DECISION, stored)
+    decision = decision_of(tmp_path / "model")
+    assert decision.said(CLASSES) == "'Sports' from a probability of 0.01 on"
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS[:4]))
+    found = {}
+    for name, rule in (("own", None), ("costs", decision), ("least", Decision("expected cost", decision.costs))):
+        told = Answering(top_k=2, decision=rule)
+        answer(model, source(tmp_path / "in.txt"), tmp_path / f"{name}.jsonl", answering=told)
+        found[name] = rows(tmp_path / f"{name}.jsonl")
+    assert [row["label"] for row in found["own"]] == ["Sports", "Business"] * 2
+    assert [row["label"] for row in found["costs"]] == ["Sports"] * 4
+    for own, other in zip(found["own"], found["costs"], strict=True):
+        assert own["confidence_1"] == other["confidence_1"]
+        assert other["confidence"] == other[f"confidence_{1 if other['label_1'] == 'Sports' else 2}"]
+    for row in found["least"]:  # the answer of least expected cost: Sports from a tenth on
+        sports = row["confidence_1"] if row["label_1"] == "Sports" else row["confidence_2"]
+        assert row["label"] == ("Sports" if sports > 0.1 else "Business")

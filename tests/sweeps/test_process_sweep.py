@@ -24,6 +24,7 @@ def test_a_grid_gives_one_parent_run_with_a_child_for_every_job_and_a_table_that
     assert parent.data.metrics["best_objective"] == pytest.approx(best)
     assert sweeps.states()[int(parent.data.metrics["best_job"])]["objective"] == best
     assert [s["attempts"] for s in sweeps.states()] == [1] * 4
+    assert "sets of evaluation rows" not in done.stdout
     assert (sweeps.folder / "learning_curve.png").stat().st_size > 1000
     with (sweeps.folder / "jobs.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -225,6 +225,16 @@ def searched(tmp_path_factory, make_project) -> Sweeps:
     return made
 
 
+def test_a_search_ends_with_the_command_that_scores_its_best_trial(searched):
+    notes = [
+        json.loads(path.read_text())["note"] for path in searched.project.root.glob("outputs/sweeps/*/mlflow.json")
+    ]
+    assert len(notes) == 1
+    assert "`agnews sweeps best " in notes[0]
+    assert "--run`" in notes[0]
+    assert "--job" not in notes[0], "one goal has one best trial"
+
+
 @pytest.mark.parametrize(("objectives", "first"), [(["val/f1"], "history"), (["val/f1", "size"], "pareto_front")])
 def test_a_search_is_drawn_with_what_matters_first(objectives, first):
     study = optuna.create_study(directions=["maximize", "minimize"][: len(objectives)])

@@ -21,8 +21,9 @@ from agnews_exp.sweeps.results import (
     varying_keys,
     write_aggregate,
     write_jobs,
+    write_results,
 )
-from agnews_exp.sweeps.state import JobState
+from agnews_exp.sweeps.state import JobState, SweepFolder
 
 
 def row(num: int, words: tuple[str, ...], seed: int, group: str, value: float) -> JobRow:
@@ -62,6 +63,14 @@ def test_one_seed_has_a_mean_and_no_deviation():
     assert s.mean == 0.5
     assert math.isnan(s.std)
     assert math.isnan(s.low)
+
+
+def test_seeds_that_change_nothing_have_no_interval():
+    s = summarise([0.5, 0.5, 0.5])
+    assert (s.n, s.std) == (3, 0)
+    assert math.isnan(s.low)
+    alike = [row(i, ("model=nb",), i, "g0", 0.8) for i in (1, 2)]
+    assert "0.8000 (2 seeds, all alike)" in markdown(alike)
 
 
 def test_jobs_are_grouped_over_seeds_and_a_repeated_seed_counts_once(rows):
@@ -132,9 +141,33 @@ def test_the_curve_has_a_panel_a_metric_and_a_line_a_model_with_intervals(rows):
         )
 
 
+def test_a_deviation_is_explained_where_there_is_one(rows):
+    assert "standard deviation" in markdown(rows[:2])
+    assert "standard deviation" not in markdown(rows[:1])
+
+
 def test_runs_on_different_rows_stand_apart_and_say_so():
     made = [row(n, (f"data={name}",), 1, name, value) for n, (name, value) in enumerate([("a", 0.9), ("b", 0.5)])]
     for one, checksum in zip(made, ("aaaaaaaa", "bbbbbbbb"), strict=True):
         one.result["data"] = {"evaluation_checksum": checksum}
     assert "data=a (rows aaaaaa)" in markdown(made)
     assert "data=b (rows bbbbbb)" in markdown(made)
+
+
+@pytest.mark.slow
+def test_four_shares_of_the_rows_or_more_tell_what_more_rows_would_bring(tmp_path, store_run):
+    folder = SweepFolder(tmp_path / "sweeps" / "s")
+    folder.path.mkdir(parents=True)
+    states = []
+    for number, (share, score) in enumerate(((0.125, 0.6), (0.25, 0.7), (0.5, 0.77), (1.0, 0.82))):
+        run = store_run(tmp_path, number + 1, "nb", score, score, fraction=share, n_train=round(1000 * share),
+                        parameters={"alpha": 1}, group=f"g{share}")  # fmt: skip
+        run.finish((run.result() or {}) | {"primary": "val/macro_f1"})
+        place = f"../../runs/{run.path.name}"
+        states.append(JobState(number, (f"data_fraction={share}",), status="finished", objective=score, run=place))
+    table = write_results(folder, states).table
+    line = next(line for line in table.splitlines() if line.startswith("| nb") and "2,000" in line)
+    expected = float(line.split("|")[4].split()[0])
+    assert 0.82 < expected < 0.95
+    assert "What more rows would bring" in (folder.path / "aggregate.md").read_text()
+    assert "What more rows would bring" not in write_results(folder, states[:3]).table

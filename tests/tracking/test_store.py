@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from agnews_exp.core.errors import AgnewsError
 from agnews_exp.tracking import store
 
 
@@ -50,3 +51,13 @@ def test_a_store_whose_first_process_was_killed_amid_its_tables_can_be_used(tmp_
     _, experiment = store.prepare_store(tmp_path, None, "one")
     assert experiment
     assert [path.name for path in tmp_path.glob("*.new*")] == []
+
+
+def test_a_store_that_is_not_there_is_said_before_mlflow_makes_an_empty_one(tmp_path):
+    plain = {"paths": {"mlruns_dir": str(tmp_path)}, "tracking": {"uri": None}}
+    with pytest.raises(AgnewsError, match="There is no MLflow store") as told:
+        store.existing_store(plain)
+    assert "agnews sync" in str(told.value)
+    (tmp_path / "mlflow.db").touch()
+    assert store.existing_store(plain) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store.existing_store({**plain, "tracking": {"uri": "http://127.0.0.1:1"}}) == "http://127.0.0.1:1"

@@ -51,6 +51,16 @@ def test_a_run_shows_while_it_works_and_has_ended_when_it_has(records):
     assert workers() == []
 
 
+def test_a_worker_that_was_started_early_and_has_nothing_to_tell_is_gone(records):
+    folder = records.begun(ONE)
+    with worker.started_early(folder.path, wanted=True) as process:
+        assert [found.pid for found in workers()] == [process.pid]
+    assert workers() == []
+    assert not (folder.path / record.TRACKING).exists()
+    with worker.started_early(folder.path, wanted=False) as process:
+        assert process is None
+
+
 def test_a_server_that_accepts_and_says_nothing_costs_its_patience_and_a_warning(records, monkeypatch):
     monkeypatch.setitem(worker.PATIENCE_SECONDS, "server", 1.0)
     folder = records.finished(ONE)

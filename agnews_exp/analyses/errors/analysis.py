@@ -286,8 +286,9 @@ def _duplicates(found: _Found, wanted: bool, settings: dict[str, Any], resamples
     for split in ("val", "test"):
         rows = found.rows[split]
         matches = near.best_matches(pairs, places[split], places["train"])
+        groups = near.component_numbers(pairs)[places[split]]
         effects[split] = near.duplicate_effect(
-            rows.labels, found.context.answers[split].labels, splits.train.labels, matches, found.names,
+            rows.labels, found.context.answers[split].labels, splits.train.labels, matches, found.names, groups,
             resamples=resamples, seed=found.context.checked.run.split_seed,
         )  # fmt: skip
         found.metrics[f"{split}/near_duplicate_rows"] = float(effects[split].n_near)
@@ -319,12 +320,14 @@ def _duplicate_metrics(effects: Mapping[str, near.DuplicateEffect], settings: Ma
         for metric, value in effect.all_rows.items():
             other = effect.without[metric] if effect.without else None
             moved = None if other is None else Number(other.estimate - value.estimate, "change")
-            rows.append((split, metric, cell(value), cell(other), moved))
-    columns = ("split", "metric", "all rows", "without near-duplicates of train", "change")
+            grouped = effect.in_groups[metric] if effect.in_groups else None
+            rows.append((split, metric, cell(value), cell(grouped), cell(other), moved))
+    columns = ("split", "metric", "all rows", "near-duplicates drawn together", "without near-duplicates of train",
+               "change")  # fmt: skip
     note = (
         f"Near-duplicates: Jaccard similarity of sequences of {settings['shingle_words']} words of "
         f"{settings['threshold']:g} or more, the same words included (`agnews eda` counts them in and across all "
-        "splits). 95 % bootstrap intervals."
+        "splits). 95 % bootstrap intervals, over rows and over groups of rows that near-duplicates link."
     )
     return Table("duplicates_metrics", "Metrics without near-duplicates of train", columns, tuple(rows), note=note)
 

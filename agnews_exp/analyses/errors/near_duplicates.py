@@ -19,6 +19,8 @@ from agnews_exp.analyses.errors.confusions import Contrast, Rate, contrasts, rat
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
 from agnews_exp.core.errors import needs
 from agnews_exp.data.corpus import TextRows
+from agnews_exp.data.csv_files import column_values
+from agnews_exp.data.tables import ColumnName
 from agnews_exp.evaluation.drift import split_words
 from agnews_exp.evaluation.inputs import FloatArray, IntArray, Result
 from agnews_exp.evaluation.statistics.bootstrap import BootstrapInterval, bootstrap_metric
@@ -110,6 +112,43 @@ def cached_near_duplicates(cache_dir: Path, texts: Sequence[str], settings: Mapp
     return NearDuplicates(**ArrayCache(cache_dir / "analyses").get_or_build("near_duplicates", key, build))
 
 
+def component_numbers(found: NearDuplicates) -> IntArray:
+    """Return the group of each text, shape (n,): texts that a chain of (near-)duplicates links are of one group."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    n_keys = int(found.keys.max(initial=-1)) + 1
+    links = csr_array((np.ones(len(found.first)), (found.first, found.second)), shape=(n_keys, n_keys))
+    groups: IntArray = connected_components(links, directed=False)[1].astype(np.int64)[found.keys]
+    return groups
+
+
+CLUSTERS = "near_duplicates"
+"""The value of ``evaluation.cluster_column`` that makes groups of near-duplicates."""
+
+ALIKE = 0.8
+"""Jaccard similarity from which on texts are of one group: one word of 38 changed leaves .85."""
+
+
+def row_groups(
+    column: ColumnName, data: Mapping[str, Any], parts: Mapping[str, TextRows], cache_dir: Path
+) -> dict[str, list[str]]:
+    """Return the group of each row by split: a column's values, or near-duplicates for :data:`CLUSTERS`.
+
+    Args:
+        column: The value of ``evaluation.cluster_column``.
+        data: The resolved group ``data`` of a configuration.
+        parts: Rows by split.
+        cache_dir: Keeps what was found.
+    """
+    if column != CLUSTERS:
+        (named,) = column_values(data, parts, [column], "evaluation.cluster_column").values()
+        return named
+    every, places = joined(parts)
+    numbers = component_numbers(cached_near_duplicates(cache_dir, every, {"threshold": ALIKE}))
+    return {split: [str(group) for group in numbers[rows].tolist()] for split, rows in places.items()}
+
+
 def exact_duplicates(texts: Sequence[str]) -> NearDuplicates:
     """Return only the texts with the same words, which needs no package; ``first`` and ``second`` are empty."""
     none = np.empty(0, dtype=np.int64)
@@ -177,6 +216,8 @@ class DuplicateEffect(Result):
     # Of the rows with a near-duplicate, those that bear another label than it does; None without any.
     conflicts: Rate | None
     follows_train: Rate | None  # of the conflicting rows, those to which the model gives the training row's label
+    # Metrics of all rows with intervals over groups of (near-)duplicates; None where there is one group only.
+    in_groups: dict[str, BootstrapInterval] | None
 
 
 def duplicate_effect(
@@ -185,19 +226,24 @@ def duplicate_effect(
     train_labels: NDArray[np.int64],
     matches: Matches,
     class_names: Sequence[str],
+    groups: IntArray,
     *,
     resamples: int = 2000,
     seed: int = 0,
 ) -> DuplicateEffect:
-    """Return the effect of near-duplicates among the t training rows on the metrics of one split of n rows."""
+    """Return the effect of near-duplicates among the t training rows on the metrics of one split of n rows.
 
-    def metrics(rows: NDArray[np.bool_]) -> dict[str, BootstrapInterval]:
+    ``groups`` has the group of each of the n rows (:func:`component_numbers`).
+    """
+
+    def metrics(rows: NDArray[np.bool_], clusters: IntArray | None = None) -> dict[str, BootstrapInterval]:
         return {
             metric: bootstrap_metric(
-                labels[rows], predicted[rows], metric, resamples=resamples, seed=seed, class_names=class_names
+                labels[rows], predicted[rows], metric, resamples=resamples, seed=seed, class_names=class_names,
+                clusters=clusters,
             )
             for metric in ("accuracy", "macro_f1")
-        }
+        }  # fmt: skip
 
     near = matches.found
     contrast = contrasts(predicted != labels, {"near-duplicate in train": near})
@@ -213,4 +259,5 @@ def duplicate_effect(
         errors=contrast[0] if contrast else None,
         conflicts=rate("other label than in train", n_differ, n_near) if n_near else None,
         follows_train=rate("model gives train's label", int(follow.sum()), n_differ) if n_differ else None,
+        in_groups=metrics(np.ones(len(labels), dtype=bool), groups) if len(np.unique(groups)) > 1 else None,
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import combinations
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -67,7 +66,7 @@ def analyse(
     blocks, details = _over_all_texts(context, n_terms, permutation_repeats, seed)
     with steps(len(found.explainers) * (2 if n_faithfulness else 1), "explaining") as advance:
         articles = _articles(context, found, _choose(context, n_articles, n_wrong, seed), advance)
-        scores, agreement = _faithfulness(context, found, n_faithfulness, random_orders, seed, advance)
+        scores = _faithfulness(context, found, n_faithfulness, random_orders, seed, advance)
     notes = list(map(Text, _notes(found, n_articles, n_wrong, seed)))
     shown = [block for article in articles for block in article.blocks()]
     _write_page(context, [*notes, *shown])
@@ -78,7 +77,7 @@ def analyse(
         for one in scores:
             metrics[f"test/comprehensiveness_{one.method}"] = one.comprehensiveness.estimate
             metrics[f"test/sufficiency_{one.method}"] = one.sufficiency.estimate
-        details |= {"faithfulness": [asdict(one) for one in scores], "rank_correlation": agreement}
+        details["faithfulness"] = [asdict(one) for one in scores]
     details |= {"articles": [article.details() for article in articles], "left_out": found.left_out}
     return Findings(_headline(scores, found), (*blocks, *notes), metrics, details)
 
@@ -294,10 +293,10 @@ def _texts(context: AnalysisContext, rows: NDArray[np.int64]) -> tuple[list[str]
 
 def _faithfulness(
     context: AnalysisContext, found: Methods, n: int, random_orders: int, seed: int, advance: Callable[[str], None]
-) -> tuple[list[Faithfulness], dict[str, float]]:
+) -> list[Faithfulness]:
     """Score every method on the same random test articles; the random order comes last."""
     if n == 0:
-        return [], {}
+        return []
     n_test = len(context.splits.test)
     if n_test < 2:
         raise DataError(f"Faithfulness needs at least two test articles, not {n_test}.")
@@ -305,29 +304,11 @@ def _faithfulness(
     texts, targets = _texts(context, np.sort(generator.choice(n_test, min(n, n_test), replace=False)))
     answer = partial(probabilities, context.model)
     baseline = mean_erasure([erase(answer, random_order(texts, targets, seed + i)) for i in range(random_orders)])
-    scores, explained = [], {}
+    scores = []
     for name, explain in found.explainers.items():
-        explained[name] = explain(texts, targets)
-        scores.append(score(name, erase(answer, explained[name]), baseline, seed=seed))
+        scores.append(score(name, erase(answer, explain(texts, targets)), baseline, seed=seed))
         advance(f"{name}, faithfulness")
-    scores.append(score("random", baseline, baseline, seed=seed))
-    return scores, _rank_correlations(explained)
-
-
-def _rank_correlations(explained: Mapping[str, Sequence[Explanation]]) -> dict[str, float]:
-    """Return Spearman's correlation of the word weights of each two methods, mean over articles."""
-    from scipy.stats import spearmanr
-
-    found = {}
-    for one, other in combinations(explained, 2):
-        values = [
-            spearmanr(a.weights, b.weights).statistic
-            for a, b in zip(explained[one], explained[other], strict=True)
-            if np.ptp(a.weights) > 0 and np.ptp(b.weights) > 0
-        ]
-        if values:
-            found[f"{one} ~ {other}"] = float(np.mean(values))
-    return found
+    return [*scores, score("random", baseline, baseline, seed=seed)]
 
 
 def _faithfulness_table(scores: Sequence[Faithfulness], probability_is: str) -> Table:

@@ -89,26 +89,42 @@ class Cells:
         truth: Shape (C,), true class of each cell.
         predictions: Shape (M, C), the class given by each of the M models.
         counts: Shape (C,), items in each cell, all >= 1.
+        clusters: Shape (G, C), sparse: items of each of G clusters in each cell; None where items are independent.
     """
 
     truth: NDArray[np.int64]
     predictions: NDArray[np.int64]
     counts: NDArray[np.int64]
     n_classes: int
+    clusters: Any = None
 
     @classmethod
-    def group(cls, truth: NDArray[np.int64], predictions: list[NDArray[np.int64]], n_classes: int) -> Cells:
-        """Group n items, given M models' predictions of shape (n,) each."""
+    def group(
+        cls,
+        truth: NDArray[np.int64],
+        predictions: list[NDArray[np.int64]],
+        n_classes: int,
+        clusters: NDArray[np.int64] | None = None,
+    ) -> Cells:
+        """Group n items, given M models' predictions of shape (n,) each, and maybe the cluster of each, 0 to G - 1."""
         if n_classes ** (1 + len(predictions)) < 2**62:
             code = truth.copy()
             for predicted in predictions:
                 code = code * n_classes + predicted
-            _, first, counts = np.unique(code, return_index=True, return_counts=True)
+            _, first, place, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
         else:
             rows = np.stack([truth, *predictions], axis=1)
-            _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+            _, first, place, counts = np.unique(
+                rows, axis=0, return_index=True, return_inverse=True, return_counts=True
+            )
         stacked = np.stack([predicted[first] for predicted in predictions])
-        return cls(truth[first], stacked, counts.astype(np.int64), n_classes)
+        table = None
+        if clusters is not None:
+            from scipy.sparse import csr_array
+
+            shape = (int(clusters.max()) + 1, len(first))
+            table = csr_array((np.ones(len(truth)), (clusters, place.ravel())), shape=shape)
+        return cls(truth[first], stacked, counts.astype(np.int64), n_classes, table)
 
     @property
     def n_items(self) -> int:
@@ -117,7 +133,9 @@ class Cells:
 
     def chunk(self, resamples: int) -> int:
         """Return how many resamples may be held in memory at once."""
-        return max(1, min(resamples, MAX_ELEMENTS // max(len(self.counts), 3 * self.n_classes, self.n_classes**2)))
+        groups = 0 if self.clusters is None else int(self.clusters.shape[0])
+        largest = max(len(self.counts), 3 * self.n_classes, self.n_classes**2, groups)
+        return max(1, min(resamples, MAX_ELEMENTS // largest))
 
     def margins(self, weights: FloatArray, model: int) -> Margins:
         """Return the class counts of one model when cell c holds ``weights[..., c]`` items, shape (R, C)."""
@@ -130,27 +148,10 @@ class Cells:
         )
 
     def draw(self, rng: np.random.Generator, resamples: int) -> FloatArray:
-        """Return bootstrap resamples as cell counts, shape (R, C); each row sums to the number of items."""
-        n = self.n_items
-        return rng.multinomial(n, self.counts / n, size=resamples).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class ClusteredCells(Cells):
-    """Cells of items that come in clusters: whole clusters are drawn.
-
-    Attributes:
-        clusters: Shape (G, C), sparse: items of each of the G clusters in each cell.
-    """
-
-    clusters: Any
-
-    def chunk(self, resamples: int) -> int:
-        """Return how many resamples may be held in memory at once."""
-        return max(1, min(super().chunk(resamples), MAX_ELEMENTS // int(self.clusters.shape[0])))
-
-    def draw(self, rng: np.random.Generator, resamples: int) -> FloatArray:
-        """Return bootstrap resamples of G clusters as cell counts, shape (R, C)."""
+        """Return bootstrap resamples of the items, or of whole clusters, as cell counts, shape (R, C)."""
+        if self.clusters is None:
+            n = self.n_items
+            return rng.multinomial(n, self.counts / n, size=resamples).astype(np.float64)
         n = self.clusters.shape[0]
         drawn: FloatArray = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64) @ self.clusters
         return drawn
@@ -234,6 +235,26 @@ def _count_bootstrap(
     return resampled, np.array([metric(cells.margins(counts, m))[0] for m in models])
 
 
+def cluster_numbers(clusters: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Return the clusters of n items, named in any way, as numbers from 0 on, shape (n,).
+
+    Raises:
+        DataError: There are fewer than two.
+    """
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    same_length(items=np.empty(n), clusters=member)
+    if len(names) < 2:
+        raise DataError("all items are of one cluster: there is nothing to resample")
+    return member.astype(np.int64)
+
+
+def _cluster_draws(rng: np.random.Generator, member: NDArray[np.int64], resamples: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the item numbers of each resample of whole clusters."""
+    rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
+    for _ in range(resamples):
+        yield np.concatenate([rows[g] for g in rng.integers(0, len(rows), len(rows))])
+
+
 def _index_chunks(rng: np.random.Generator, n: int, resamples: int) -> Iterator[NDArray[np.int64]]:
     """Yield item numbers of the resamples, shape (r, n) with r n bounded."""
     step = max(1, min(resamples, MAX_ELEMENTS // n))
@@ -247,8 +268,12 @@ def _function_bootstrap(
     metric: MetricFunction,
     resamples: int,
     rng: np.random.Generator,
+    member: NDArray[np.int64] | None,
 ) -> tuple[FloatArray, FloatArray]:
-    draws = (items for chunk in _index_chunks(rng, len(truth), resamples) for items in chunk)
+    if member is None:
+        draws = (items for chunk in _index_chunks(rng, len(truth), resamples) for items in chunk)
+    else:
+        draws = (items for items in _cluster_draws(rng, member, resamples))
     resampled = [[metric(truth[items], output[items]) for output in outputs] for items in draws]
     return np.array(resampled).T, np.array([metric(truth, output) for output in outputs], dtype=np.float64)
 
@@ -261,19 +286,21 @@ def _bootstrap(
     level: float,
     seed: int,
     class_names: Sequence[str] | None,
+    clusters: ArrayLike | None,
 ) -> tuple[str, FloatArray, FloatArray]:
     _check(resamples, level)
     truth = class_indices(y_true, "y_true")
+    member = None if clusters is None else cluster_numbers(clusters, len(truth))
     rng = np.random.default_rng(seed)
     if callable(metric):
         arrays = {name: np.asarray(output) for name, output in outputs.items()}
         same_length(y_true=truth, **arrays)
         name = getattr(metric, "__name__", type(metric).__name__)
-        return name, *_function_bootstrap(truth, list(arrays.values()), metric, resamples, rng)
+        return name, *_function_bootstrap(truth, list(arrays.values()), metric, resamples, rng, member)
     predictions = {name: class_indices(output, name) for name, output in outputs.items()}
     same_length(y_true=truth, **predictions)
     names = names_of_classes(truth, *predictions.values(), class_names=class_names)
-    cells = Cells.group(truth, list(predictions.values()), len(names))
+    cells = Cells.group(truth, list(predictions.values()), len(names), member)
     return metric, *_count_bootstrap(cells, count_metric(metric, names), resamples, rng)
 
 
@@ -286,6 +313,7 @@ def bootstrap_metric(
     level: float = 0.95,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    clusters: ArrayLike | None = None,
 ) -> BootstrapInterval:
     """Return one model's metric with its percentile bootstrap interval over the n items.
 
@@ -293,47 +321,16 @@ def bootstrap_metric(
     output) -> float`` of any n rows, called once per resample. ``class_names`` are needed where the arrays might not
     hold every class or the metric names one. The corrected interval BCa (Efron 1987) covers no better for metrics of
     counts, and worse for losses with heavy tails; so there is one interval.
+
+    ``clusters``, shape (n,), names the cluster of each item: those of one (a customer's, near-duplicates) are drawn
+    together (Field and Welsh 2007), so that they need not be independent; clusters are. With few of them (some 30) the
+    interval is too narrow.
     """
-    name, resampled, estimates = _bootstrap(y_true, {"output": output}, metric, resamples, level, seed, class_names)
+    name, resampled, estimates = _bootstrap(
+        y_true, {"output": output}, metric, resamples, level, seed, class_names, clusters
+    )
     found = summarise(name, resampled[0], float(estimates[0]), level)
     return _widened(found, y_true, output, metric, class_names)
-
-
-def cluster_bootstrap(
-    y_true: ArrayLike,
-    y_pred: ArrayLike,
-    clusters: ArrayLike,
-    metric: str = "macro_f1",
-    *,
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-    class_names: Sequence[str] | None = None,
-) -> BootstrapInterval:
-    """Return a metric of counts with its percentile bootstrap interval over clusters of items (Field and Welsh 2007).
-
-    Items of one cluster (a customer's, near-duplicates) go together, so they need not be independent; clusters are.
-    With few of them (some 30) the interval is too narrow. ``clusters``, shape (n,), holds a name for each item.
-
-    Raises:
-        DataError: There are fewer than two clusters.
-    """
-    from scipy.sparse import csr_array
-
-    _check(resamples, level)
-    truth, given = class_indices(y_true, "y_true"), class_indices(y_pred, "y_pred")
-    names, member = np.unique(np.asarray(clusters), return_inverse=True)
-    same_length(y_true=truth, y_pred=given, clusters=member)
-    if len(names) < 2:
-        raise DataError("all items are of one cluster: there is nothing to resample")
-    classes = names_of_classes(truth, given, class_names=class_names)
-    codes, place = np.unique(truth * len(classes) + given, return_inverse=True)
-    table = csr_array((np.ones(len(truth)), (member, place)), shape=(len(names), len(codes)))
-    cells = ClusteredCells(
-        codes // len(classes), (codes % len(classes))[None], np.bincount(place).astype(np.int64), len(classes), table
-    )
-    found = _count_bootstrap(cells, count_metric(metric, classes), resamples, np.random.default_rng(seed))
-    return summarise(metric, found[0][0], float(found[1][0]), level)
 
 
 def bootstrap_difference(
@@ -347,6 +344,7 @@ def bootstrap_difference(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     margin: float = MARGIN,
+    clusters: ArrayLike | None = None,
 ) -> PairedBootstrap:
     """Return the paired bootstrap of A's metric minus B's over the same n items.
 
@@ -354,7 +352,7 @@ def bootstrap_difference(
     of the test of equivalence.
     """
     outputs = {"output_a": output_a, "output_b": output_b}
-    found = _bootstrap(y_true, outputs, metric, resamples, level, seed, class_names)
+    found = _bootstrap(y_true, outputs, metric, resamples, level, seed, class_names, clusters)
     pair = summarise_pair(*found, level=level, margin=margin)
     a, b = (
         _widened(one, y_true, output, metric, class_names) for one, output in ((pair.a, output_a), (pair.b, output_b))
@@ -451,9 +449,10 @@ def joint_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    clusters: ArrayLike | None = None,
 ) -> JointBootstrap:
     """Resample the n items and take all systems' metric on each resample, as :func:`bootstrap_metric` does for one."""
-    _, resampled, estimates = _bootstrap(y_true, outputs, metric, resamples, 0.95, seed, class_names)
+    _, resampled, estimates = _bootstrap(y_true, outputs, metric, resamples, 0.95, seed, class_names, clusters)
     return JointBootstrap(tuple(outputs), estimates, resampled)
 
 

@@ -42,6 +42,7 @@ from agnews_exp.evaluation.statistics.mcnemar import (
 )
 
 FEW_DISCORDANT = 25  # below this the two chi-square approximations are poor
+FEW_CLUSTERS = 30  # below this intervals over clusters are too narrow
 POWER = 0.8
 """Chance with which the smallest detectable difference is found."""
 
@@ -69,7 +70,8 @@ class ComparisonResult(Result):
         counts: Items right by both, one or none.
         metrics: Comparison by metric; the first is the primary one, which the verdict is about.
         mcnemar: The variants of the test on accuracy by name.
-        test: Name of the test of the primary metric: McNemar's mid-p on accuracy, paired randomisation on others.
+        test: Name of the test of the primary metric: McNemar's mid-p on accuracy, paired randomisation on others, and
+            on all of rows in groups.
         p_value: Its p-value, which represents this pair in a family of comparisons.
         p_holm: ``p_value`` adjusted over the family; the same number when the family is this pair alone.
         p_benjamini_hochberg: Likewise with the Benjamini-Hochberg method.
@@ -176,13 +178,15 @@ def compare_predictions(
     seed: int = 0,
     margin: float = MARGIN,
     family: int = 1,
+    clusters: ArrayLike | None = None,
 ) -> ComparisonResult:
     """Compare two models' predictions for the same n items: class indices, shape (n,), or answers with probabilities.
 
     The verdict is about the first of ``metrics`` (names of the register, or of ``own`` ones) at ``alpha``; models whose
     values of it differ by less than ``margin`` count as equivalent. Metrics that counts of labels do not determine take
     :data:`MOST_CALLS` resamples and swaps at most. ``family`` is the number of pairs that are compared: the detectable
-    difference is that of Holm's first step.
+    difference is that of Holm's first step. ``clusters``, shape (n,), are groups of items that are not independent of
+    each other: whole groups are resampled and swapped, for accuracy too, as McNemar's test takes items as independent.
 
     Raises:
         DataError: The arrays do not describe the same items, or a value is out of range.
@@ -202,20 +206,21 @@ def compare_predictions(
         by_metric[metric] = MetricComparison(
             bootstrap_difference(
                 truth, one, other, entry, resamples=calls, level=level, seed=seed, class_names=names,
-                margin=margin,
+                margin=margin, clusters=clusters,
             ),
-            randomisation_test(truth, one, other, entry, swaps=calls, seed=seed, class_names=names),
+            randomisation_test(truth, one, other, entry, swaps=calls, seed=seed, class_names=names, clusters=clusters),
         )  # fmt: skip
     tests: dict[str, McNemarTest] = {method: mcnemar_test(counts, method) for method in METHODS}
     chosen: McNemarMethod = "mid_p"
     primary, first = next(iter(by_metric.items()))
     found = first.bootstrap.difference
     effect, p_equivalent = effect_sizes(counts, level), difference_p_equivalent(counts, margin)
-    if primary in ("accuracy", "micro_f1"):
+    if primary in ("accuracy", "micro_f1") and clusters is None:
         test, p_value = "McNemar, mid-p", tests[chosen].p_value
         interval = effect.risk_difference.low, effect.risk_difference.high
     else:
-        test, p_value, interval = "paired randomisation", first.randomisation.p_value, found.percentile
+        test = "paired randomisation" + (" of whole groups" if clusters is not None else "")
+        p_value, interval = first.randomisation.p_value, found.percentile
         p_equivalent = max(p_equivalent, first.bootstrap.p_equivalent)
     detectable = None
     if counts.discordant:
@@ -244,7 +249,7 @@ def compare_predictions(
         detectable_primary=reach or math.nan,
         alpha=alpha,
         same_answers=bool(np.array_equal(a, b)) and found.estimate == 0,
-        notes=_notes(counts, by_metric),
+        notes=_notes(counts, by_metric, 0 if clusters is None else len(np.unique(np.asarray(clusters)))),
     )
 
 
@@ -282,6 +287,7 @@ def compare_all(
     joint = joint_bootstrap(
         y_true, dict(zip(names, outputs, strict=True)), metric, class_names=classes, seed=options.get("seed", 0),
         resamples=results[0].metrics[results[0].primary].bootstrap.difference.resamples,
+        clusters=options.get("clusters"),
     )  # fmt: skip
     intervals = joint.differences(pairs, results[0].effect.level)
     return [
@@ -293,11 +299,20 @@ def compare_all(
     ]  # fmt: skip
 
 
-def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison]) -> list[str]:
+def _notes(counts: PairedCounts, metrics: dict[str, MetricComparison], clusters: int) -> list[str]:
     notes = [
         "Intervals and tests are over test items with the trained models fixed; they say nothing about retraining"
         " with another seed."
     ]
+    if clusters:
+        few = (
+            f" With fewer than {FEW_CLUSTERS} groups these intervals are too narrow." if clusters < FEW_CLUSTERS else ""
+        )
+        notes.append(
+            f"The rows come in {clusters:,} groups (evaluation.cluster_column): verdicts, intervals of metrics and"
+            " randomisation tests draw whole groups. McNemar's tests, the odds ratio and the tests by class take rows"
+            f" as independent.{few}"
+        )
     if counts.discordant == 0:
         notes.append("Both models are right on exactly the same items: nothing tells their accuracy apart.")
     elif counts.discordant < FEW_DISCORDANT:

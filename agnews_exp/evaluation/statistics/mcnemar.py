@@ -24,7 +24,7 @@ from scipy import optimize, stats
 from agnews_exp.core.errors import DataError, unknown_name
 from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indices, open_interval, same_length
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
-from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored
+from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored, cluster_numbers
 
 
 @dataclass(frozen=True)
@@ -137,33 +137,36 @@ def randomisation_test(
     swaps: int = 10_000,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    clusters: ArrayLike | None = None,
 ) -> RandomisationTest:
     """Test that it does not matter which model gave which answer.
 
     Under the null hypothesis the two answers to each item are exchangeable, so each pair is swapped with probability
-    1/2, and the metric's difference is taken anew. Outputs, metric and ``class_names`` are as for
-    :func:`~.bootstrap.bootstrap_metric`.
+    1/2, those of one cluster together, and the metric's difference is taken anew. Outputs, metric, ``class_names`` and
+    ``clusters`` are as for :func:`~.bootstrap.bootstrap_metric`.
     """
     if swaps < 100:
         raise DataError(f"swaps must be at least 100 for a test, got {swaps}")
     truth = class_indices(y_true, "y_true")
     rng = np.random.default_rng(seed)
+    member = None if clusters is None else cluster_numbers(clusters, len(truth))
     if callable(metric):
         name = getattr(metric, "__name__", type(metric).__name__)
         a, b = np.asarray(output_a), np.asarray(output_b)
         same_length(y_true=truth, output_a=a, output_b=b)
         observed = metric(truth, a) - metric(truth, b)
-        shape = (len(truth),) + (1,) * (a.ndim - 1)
+        units = np.arange(len(truth)) if member is None else member
+        shape = (int(units.max()) + 1,) + (1,) * (a.ndim - 1)
         null = np.empty(swaps)
         for index in range(swaps):
-            swap = rng.random(shape) < 0.5
+            swap = (rng.random(shape) < 0.5)[units]
             null[index] = metric(truth, np.where(swap, b, a)) - metric(truth, np.where(swap, a, b))
     else:
         name = metric
         a, b = class_indices(output_a, "output_a"), class_indices(output_b, "output_b")
         same_length(y_true=truth, output_a=a, output_b=b)
         names = names_of_classes(truth, a, b, class_names=class_names)
-        cells = Cells.group(truth, [a, b], len(names))
+        cells = Cells.group(truth, [a, b], len(names), member)
         observed, null = _swapped_differences(cells, count_metric(name, names), swaps, rng)
     extreme = int(np.sum(np.abs(null) >= abs(observed) - 1e-12))
     return RandomisationTest(name, float(observed), (1 + extreme) / (1 + swaps), swaps, 1 / (1 + swaps))
@@ -189,11 +192,14 @@ def _swapped_differences(
 
     observed = float(difference(both.counts[None, :].astype(np.float64))[0])
     null = np.empty(swaps)
-    step = both.chunk(swaps)
+    step = min(both.chunk(swaps), cells.chunk(swaps))
     for start in range(0, swaps, step):
         rows = min(step, swaps - start)
-        swapped = rng.binomial(cells.counts, 0.5, size=(rows, len(cells.counts)))
-        weights = np.concatenate([cells.counts - swapped, swapped], axis=1).astype(np.float64)
+        if cells.clusters is None:
+            swapped = rng.binomial(cells.counts, 0.5, size=(rows, len(cells.counts))).astype(np.float64)
+        else:
+            swapped = (rng.random((rows, cells.clusters.shape[0])) < 0.5).astype(np.float64) @ cells.clusters
+        weights = np.concatenate([cells.counts - swapped, swapped], axis=1)
         null[start : start + rows] = difference(weights)
     return observed, null
 

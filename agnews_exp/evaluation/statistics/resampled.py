@@ -380,11 +380,13 @@ def compare_seeds(
     margin: float = MARGIN,
     resamples: int = 2000,
     seed: int = 0,
+    clusters: ArrayLike | None = None,
 ) -> BlockComparison:
     """Compare models, each trained with several seeds on the same rows and judged on the same n others.
 
     ``answers`` has each model's answers for these rows by seed. The rows are resampled for a variance; metrics that
-    counts do not determine take a tenth of ``resamples``. The other arguments are those of :func:`compare_folds`.
+    counts do not determine take a tenth of ``resamples``. ``clusters``, shape (n,), are drawn whole. The
+    other arguments are those of :func:`compare_folds`.
 
     Raises:
         DataError: Fewer than two models, or a model with one seed.
@@ -398,7 +400,9 @@ def compare_seeds(
     entry, outputs = scored(metric, [p for runs in answers.values() for p in runs.values()], class_names, own)
     calls = resamples if isinstance(entry, str) else max(100, resamples // 10)
     named = {str(place): output for place, output in enumerate(outputs)}
-    joint = joint_bootstrap(y_true, named, entry, resamples=calls, seed=seed, class_names=class_names)
+    joint = joint_bootstrap(
+        y_true, named, entry, resamples=calls, seed=seed, class_names=class_names, clusters=clusters
+    )
     places, scores, differing, start = {}, {}, {}, 0
     for name, runs in answers.items():
         places[name] = slice(start, start + len(runs))

@@ -27,6 +27,7 @@ from agnews_exp import __version__
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.core.process import Terminated, is_stop
 from agnews_exp.evaluation.conformal import prediction_sets
+from agnews_exp.evaluation.costs import Decision
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.serving.http.limits import (
@@ -142,11 +143,20 @@ PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
 
 
 def create_app(
-    model: FittedModel, name: str, settings: ServeSettings | None = None, sets: tuple[float, ...] = ()
+    model: FittedModel,
+    name: str,
+    settings: ServeSettings | None = None,
+    sets: tuple[float, ...] = (),
+    decision: Decision | None = None,
 ) -> App:
-    """Return the ASGI application that answers with a model; ``sets`` as in :class:`.predicting.Answering`."""
+    """Return the ASGI application of a model; ``sets`` and ``decision`` as in :class:`.predicting.Answering`."""
     limits = settings or ServeSettings()
-    batcher = Batcher(model.predict, batch_size=limits.batch_size, max_waiting=limits.max_waiting)
+
+    def answer(texts: list[str]) -> Predictions:
+        given = model.predict(texts)
+        return given if decision is None else decision.apply(given)
+
+    batcher = Batcher(answer, batch_size=limits.batch_size, max_waiting=limits.max_waiting)
     metrics = Metrics(PATHS, lambda: batcher.waiting)
     batcher.on_batch = metrics.batch
     reply = partial(reply_to, batcher=batcher, name=name, names=model.class_names, limits=limits, sets=sets)
@@ -188,13 +198,14 @@ def create_app(
         openapi_extra={"requestBody": schema},
         summary="Answer texts",
     )
-    async def predict(request: Request) -> Response:
-        found = await reply(await request.body())
-        return Response(found.body, found.status, dict(found.headers), "application/json")
+    async def predict() -> Response:
+        raise AssertionError("the gate answers; this stands in the description")
 
     @app.get("/model", summary="What answers")
     async def describe() -> dict[str, Any]:
-        return {"model": name, "family": model.family, "classes": list(model.class_names), "version": __version__}
+        names = model.class_names
+        told = {} if decision is None else {"decision": decision.said(names)}
+        return {"model": name, "family": model.family, "classes": list(names), "version": __version__, **told}
 
     @app.get("/health", summary="Whether the process lives")
     async def health() -> dict[str, str]:
@@ -220,9 +231,7 @@ async def reply_to(
     try:
         asked = PredictRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return Reply.problem(422, "invalid", f"{place}: {first['msg']}" if place else str(first["msg"]))
+        return Reply.problem(422, "invalid", explain(error))
     if len(asked.texts) > limits.max_texts:
         said = f"{len(asked.texts):,} texts; a request may have {limits.max_texts:,}"
         return Reply.problem(413, "too_large", said)
@@ -238,6 +247,13 @@ async def reply_to(
         return Reply.problem(504, "timeout", f"no answer within {limits.timeout_s:g} s")
     rows = formatted(answers, names, asked, sets)
     return Reply(200, json.dumps({"model": name, "answers": rows}, ensure_ascii=False).encode())
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first mistake in a request's body or in a server's settings, in one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def formatted(
@@ -301,6 +317,7 @@ def serve(
     port: int,
     quiet: bool = False,
     sets: tuple[float, ...] = (),
+    decision: Decision | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
 
@@ -317,7 +334,7 @@ def serve(
             "anyone who reaches %s can ask this model; set AGNEWS_SERVE_TOKEN, or keep to 127.0.0.1", host
         )
     config = uvicorn.Config(
-        create_app(model, name, settings, sets),
+        create_app(model, name, settings, sets, decision),
         host=host,
         port=port,
         log_config=None,

@@ -11,6 +11,7 @@ from agnews_exp.analyses.errors.near_duplicates import (
     Matches,
     NearDuplicates,
     best_matches,
+    component_numbers,
     count_across,
     duplicate_effect,
     exact_duplicates,
@@ -88,7 +89,9 @@ def test_effect_compares_metrics_with_and_without_and_counts_conflicting_labels(
     train_labels = np.array([1, 0])
     # Rows 0, 1, 2 match training rows 1, 1, 0: the last one's label differs, and the model repeats it.
     matches = Matches(np.array([1, 1, 0, -1, -1, -1, -1, -1]), np.array([1, 1, 0.7, 0, 0, 0, 0, 0]))
-    effect = duplicate_effect(labels, predicted, train_labels, matches, ("a", "b"), resamples=100)
+    groups = np.array([0, 0, 1, 2, 3, 4, 5, 6])
+    effect = duplicate_effect(labels, predicted, train_labels, matches, ("a", "b"), groups, resamples=100)
+    assert effect.in_groups["accuracy"].estimate == effect.all_rows["accuracy"].estimate
     assert (effect.n_rows, effect.n_near) == (8, 3)
     assert effect.all_rows["accuracy"].estimate == pytest.approx(5 / 8)
     assert effect.without["accuracy"].estimate == pytest.approx(3 / 5)
@@ -97,9 +100,17 @@ def test_effect_compares_metrics_with_and_without_and_counts_conflicting_labels(
     assert (effect.follows_train.count, effect.follows_train.total) == (1, 1)
 
 
+def test_texts_that_a_chain_of_near_duplicates_links_are_of_one_group():
+    found = NearDuplicates(np.array([0, 1, 2, 0, 3]), np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8]))
+    groups = component_numbers(found)
+    assert len(set(groups[:4].tolist())) == 1
+    assert groups[4] != groups[0]
+
+
 def test_effect_without_any_duplicate_says_so():
     none = Matches(np.full(4, -1), np.zeros(4))
     labels, predicted = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])
-    effect = duplicate_effect(labels, predicted, np.array([0]), none, ("a", "b"), resamples=100)
+    effect = duplicate_effect(labels, predicted, np.array([0]), none, ("a", "b"), np.zeros(4, int), resamples=100)
+    assert effect.in_groups is None
     assert (effect.errors, effect.conflicts, effect.follows_train) == (None, None, None)
     assert effect.without["accuracy"].estimate == effect.all_rows["accuracy"].estimate == 0.75
