@@ -14,7 +14,8 @@ from agnews_exp.core.errors import AgnewsError
 def allowed_values(group: str, content: Mapping[str, Any]) -> dict[str, str]:
     """Return what each key of a choice may be: by the schema, and by the signatures of its components."""
     field = RunConfig.model_fields.get(group)
-    found = allowed_by_schema(field.annotation.model_json_schema()) if field and field.annotation else {}
+    schema = getattr(field.annotation, "model_json_schema", None) if field else None
+    found = allowed_by_schema(schema()) if schema else {}
     for prefix, component in components(content):
         found |= {f"{prefix}{name}": text for name, text in allowed_by_target(component["_target_"]).items()}
     return found
