@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,8 +187,8 @@ def _validate(options: argparse.Namespace) -> None:
         print(f"{checked.run.data.name} would be downloaded: its rows were not looked at")
     else:
         check_rows(checked, load_splits(checked, Stages(quiet=True)))
-    words = " ".join([run_command(), *(f"--config-dir={folder}" for folder in own), *options.overrides])
-    print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {words}")
+    words = shlex.join([*(f"--config-dir={folder}" for folder in own), *options.overrides])
+    print(f"valid: {checked.run.name} on {checked.run.data.name}\nnext   {run_command()} {words}")
 
 
 def _ui(options: argparse.Namespace) -> None:

@@ -9,10 +9,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agnews_exp.config.compose import refuse_saved, refuse_several
 from agnews_exp.config.fingerprint import fingerprint, group_fingerprint
@@ -20,7 +21,7 @@ from agnews_exp.config.validation import CheckedConfig, check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, Pruned
 from agnews_exp.core.paths import CHECKPOINTS
 from agnews_exp.core.process import JobFailed, is_stop, seed_everything
-from agnews_exp.core.text import masked
+from agnews_exp.core.text import masked, paint_log
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import SourceRun
@@ -34,7 +35,7 @@ from agnews_exp.tracking.environment import describe_environment, other_packages
 from agnews_exp.tracking.intermediate import study_reporter
 from agnews_exp.tracking.record import report_job
 from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
-from agnews_exp.tracking.worker import Mirroring
+from agnews_exp.tracking.worker import Mirroring, started_early
 
 if TYPE_CHECKING:
     from agnews_exp.runners.cross_validation import CrossValidation
@@ -54,11 +55,7 @@ class Outcome:
 
 
 def run(cfg: DictConfig) -> float:
-    """Run one composed configuration as Hydra's task.
-
-    Returns:
-        The objective (``evaluation.primary``), for a sweeper to maximise.
-    """
+    """Run one composed configuration as Hydra's task; return the objective, for a sweeper to maximise."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -66,9 +63,15 @@ def run(cfg: DictConfig) -> float:
 
     hydra = HydraConfig.get()
     path = Path(hydra.runtime.output_dir)
+    paint_log()
     try:
-        refuse_saved(hydra)
-        refuse_several(list(hydra.overrides.task))
+        try:
+            refuse_saved(hydra)
+            refuse_several(list(hydra.overrides.task))
+        except ConfigError:
+            if hydra.mode == RunMode.RUN and not (path / record.STATUS).exists():
+                shutil.rmtree(path, ignore_errors=True)  # nothing has begun: Hydra's own files say nothing
+            raise
         outcome = execute(cfg, path)
     except Pruned as stop:
         log.info("%s", stop)
@@ -98,23 +101,25 @@ def execute(cfg: DictConfig, path: Path, ask: Callable[[Splits, Stages], Answers
     """
     folder = record.RunFolder(path)
     workers: list[Mirroring] = []
-    try:
-        outcome = _execute(cfg, folder, workers, ask)
-    except BaseException as error:
-        killed = is_stop(error)
-        if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
-            for file in (path / ".hydra").glob("*.yaml"):
-                file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
-        if folder.status != "finished":
-            reason = str(error) or type(error).__name__
-            trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
-            status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
-            pruned = {"step": error.step, "value": error.value} if isinstance(error, Pruned) else None
-            folder.abandon(status, reason, traceback=None if status == "pruned" else trace, pruned=pruned)
-        for worker in workers:
-            worker.finish(stopped=killed)
-        raise
-    notes = [outcome.warning, *(worker.finish() for worker in workers)]
+    tracked = OmegaConf.select(cfg, "tracking.enabled", throw_on_resolution_failure=False)
+    with started_early(path, wanted=tracked is True) as early:
+        try:
+            outcome = _execute(cfg, folder, workers, ask, early)
+        except BaseException as error:
+            killed = is_stop(error)
+            if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
+                for file in (path / ".hydra").glob("*.yaml"):
+                    file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
+            if folder.status != "finished":
+                reason = str(error) or type(error).__name__
+                trace = None if killed or isinstance(error, AgnewsError) else traceback.format_exc()
+                status = "pruned" if isinstance(error, Pruned) else "killed" if killed else "failed"
+                pruned = {"step": error.step, "value": error.value} if isinstance(error, Pruned) else None
+                folder.abandon(status, reason, traceback=None if status == "pruned" else trace, pruned=pruned)
+            for worker in workers:
+                worker.finish(stopped=killed)
+            raise
+        notes = [outcome.warning, *(worker.finish() for worker in workers)]
     return replace(outcome, warning="\n".join(note for note in notes if note) or None)
 
 
@@ -123,6 +128,7 @@ def _execute(
     folder: record.RunFolder,
     workers: list[Mirroring],
     ask: Callable[[Splits, Stages], Answers] | None,
+    early: Popen[bytes] | None,
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
@@ -152,7 +158,7 @@ def _execute(
         folder.start(plain, environment)
     compiled()
     folder.identify(identity)
-    worker = Mirroring(folder.path, plain)
+    worker = Mirroring(folder.path, plain, early)
     workers.append(worker)
     worker.start()
     options = {"folder": folder.path, "fingerprint": identity, "sources": sources}

@@ -189,6 +189,8 @@ def make_project() -> Callable[[Path], Project]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the warm command line while the test processes collect; they share it."""
+    # There are more threads than cores: those of OpenMP that wait for each other by counting take the cores from all.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         folder = Path(tempfile.mkdtemp(prefix="warm-"))
         server = share_server(folder)

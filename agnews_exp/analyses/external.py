@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from agnews_exp.analyses.errors.near_duplicates import normalised
@@ -19,6 +18,7 @@ from agnews_exp.analyses.findings import Block, Column, Findings, Number, Row, T
 from agnews_exp.analyses.performing import AnalysisContext, analysis
 from agnews_exp.core.errors import ConfigError, DataError, unknown_name
 from agnews_exp.core.suggestions import nearest
+from agnews_exp.data.corpus import TextRows
 from agnews_exp.data.csv_files import read_file
 from agnews_exp.data.files import Labels
 from agnews_exp.data.tables import ColumnName, Reading
@@ -164,20 +164,12 @@ _FOLDER_ENCODING = "latin-1"
 """Of newsgroup posts; every file can be read with it."""
 
 
-@dataclass(frozen=True, eq=False)
-class ExternalRows:
-    """Texts with the labels of their source."""
-
-    texts: list[str]  # the n texts
-    labels: NDArray[np.int64]  # shape (n,), indices into ``label_names``
-    label_names: list[str]  # the source's labels
-
-
 def read_external(
     path: Path, text_columns: list[ColumnName], label_column: ColumnName, how: Reading, strip: Sequence[Part]
-) -> ExternalRows:
-    """Read a file as for ``data=csv``, or a folder whose sub-folders are labels with one file a text (20 Newsgroups).
+) -> tuple[TextRows, list[str]]:
+    """Return the rows of another source, and its labels, which the rows number.
 
+    It is a file as for ``data=csv``, or a folder whose sub-folders are labels with one file a text (20 Newsgroups).
     ``strip`` names parts of newsgroup posts to remove, as scikit-learn's ``fetch_20newsgroups(remove=...)`` does; files
     of a folder are Latin-1.
 
@@ -190,15 +182,16 @@ def read_external(
         rows = read_file(path, ["text"], "label", labels, replace(how, encoding=_FOLDER_ENCODING))
     else:
         rows = read_file(path, text_columns, label_column, labels, how)
-    texts = rows.texts
     if strip:
+        texts = rows.texts
         # Private: in public only fetch_20newsgroups strips posts, and only those that it downloads itself.
         from sklearn.datasets import _twenty_newsgroups as posts
 
         for part, name in (("headers", "header"), ("footers", "footer"), ("quotes", "quoting")):  # in its order
             if part in strip:
                 texts = list(map(getattr(posts, f"strip_newsgroup_{name}"), texts))
-    return ExternalRows(texts, rows.labels, list(labels.index))
+        rows = replace(rows, texts=texts)
+    return rows, list(labels.index)
 
 
 _UNITS = {
@@ -256,13 +249,13 @@ def analyse(
     names = context.splits.class_names
     columns = text_columns if isinstance(text_columns, list) else [text_columns]
     how = Reading(delimiter=delimiter, encoding=encoding, has_header=has_header, group=_GROUP)
-    rows = read_external(Path(path).expanduser(), columns, label_column, how, strip)
+    rows, label_names = read_external(Path(path).expanduser(), columns, label_column, how, strip)
     targets = map_labels(
-        rows.label_names,
+        label_names,
         load_mapping(mapping) if isinstance(mapping, str) else {str(k): v for k, v in (mapping or {}).items()},
         names, f"{_GROUP}.mapping",
     )  # fmt: skip
-    by_label = np.array([-1 if targets[label] is None else targets[label] for label in rows.label_names], np.int64)
+    by_label = np.array([-1 if targets[label] is None else targets[label] for label in label_names], np.int64)
     labels = by_label[rows.labels]
     kept = labels >= 0
     if not kept.any():
@@ -304,7 +297,7 @@ def analyse(
 
 
 def _scores(
-    context: AnalysisContext, rows: ExternalRows, answers: Predictions
+    context: AnalysisContext, rows: TextRows, answers: Predictions
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the scores of test rows and of external rows by name."""
     known = {word for text in context.splits.train.texts for word in split_words(text)}
@@ -316,12 +309,11 @@ def _scores(
 
 
 def _by_label(
-    rows: ExternalRows, targets: Mapping[str, int | None], names: Sequence[str], answers: Predictions
+    rows: TextRows, targets: Mapping[str, int | None], names: Sequence[str], answers: Predictions
 ) -> list[dict[str, Any]]:
     listed = []
-    for index, label in enumerate(rows.label_names):
+    for index, (label, target) in enumerate(targets.items()):
         given = np.bincount(answers.labels[rows.labels == index], minlength=len(names))
-        target = targets[label]
         share = None if target is None or not given.sum() else float(given[target] / given.sum())
         row: dict[str, Any] = {"label": label, "class": None if target is None else names[target]}
         listed.append(row | {"rows": int(given.sum()), "right": share} | dict(zip(names, given.tolist(), strict=True)))

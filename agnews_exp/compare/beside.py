@@ -86,12 +86,7 @@ def results_table(reference: Reference, own: list[OwnResult]) -> Table:
 def print_tables(
     folder: Path, runs: Sequence[RunFolder], reference: str | None, root: Path | None = None
 ) -> dict[str, Any]:
-    """Print and write the tables that a sweep's runs make: students and teachers, and a chosen reference beside them.
-
-    Returns:
-        ``note`` (Markdown), ``metrics`` and ``artifacts`` of the sweep's own MLflow run; empty where there is no
-        table.
-    """
+    """Print and write tables of a sweep's students and teachers and of its reference; return what MLflow gets."""
     from rich.console import Console
 
     found = [(result, run) for run in runs if (result := run.result()) is not None]

@@ -197,6 +197,8 @@ def results_table(results: Sequence[Result], *, everything: bool = False) -> Tab
         names = [result.where for result in found]
         where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         fix = CHECKS[code].fix if said else ""
+        if code.startswith("T"):
+            fix = fix.replace("<run>", names[0])
         lines.append((code, state, f"{CHECKS[code].title}: {said}" if said else CHECKS[code].title, where, fix))
     lines.sort(key=lambda line: order.index(line[1]) if line[1] in order else len(order))
     counts = Counter("found" if r.fired else "fine" if r.answer is None else "not applicable" for r in results)

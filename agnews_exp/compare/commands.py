@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from agnews_exp.core.paths import run_command
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agnews_exp.analyses.findings import Table
     from agnews_exp.compare.comparison import ComparedRuns, Comparison
     from agnews_exp.evaluation.statistics.comparison import ComparisonResult
     from agnews_exp.evaluation.statistics.resampled import BlockPair
@@ -199,6 +202,10 @@ def _tail(options: argparse.Namespace) -> None:
     _follow(run, options.lines)
 
 
+_PREFIX = re.compile(r"^\[[\d-]+ ([\d:]+),\d+\]\[[\w.]+\]\[[A-Z]+\] - ", re.MULTILINE)
+"""What a line of run.log begins with; a terminal gets its time alone."""
+
+
 def _follow(run: Any, lines: int) -> None:
     """Print the log's last lines and then every new one, until the run has ended."""
     log = run.path / "run.log"
@@ -214,9 +221,9 @@ def _follow(run: Any, lines: int) -> None:
             if first:
                 text = "".join(text.splitlines(keepends=True)[-lines:])
                 first = False
-            print(text, end="", flush=True)
+            print(_PREFIX.sub(r"\1 ", text), end="", flush=True)
         if not running:
-            print(f"{run.path}  ({run.status})")
+            print(f"ended  {run.status}")
             return
         time.sleep(0.5)
 
@@ -248,7 +255,6 @@ def _add_compare_parser(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from agnews_exp.analyses.findings import to_terminal
     from agnews_exp.analyses.performing import FinishedRun
     from agnews_exp.compare.checks import CheckedData, CheckedRun, Result, check_runs, perform_checks, results_table
     from agnews_exp.config.compose import compose_config
@@ -285,12 +291,31 @@ def _check(options: argparse.Namespace) -> None:
                     )
     if not results:
         raise ConfigError("There is nothing to check.", fix=f"{run_command()} experiment=quickstart")
-    table = results_table(results, everything=options.all)
-    console.print(to_terminal([table]) if table.rows else table.note)
+    _print_checks(console, results_table(results, everything=options.all))
     grave = [result for result in results if result.fired and result.check.severity != "tip"]
     if options.strict and grave:
         codes = ", ".join(dict.fromkeys(result.check.code for result in grave))
-        raise DataError(f"--strict: checks above a tip found something: {codes}.", fix="see the column 'fix' above")
+        raise DataError(f"--strict: checks above a tip found something: {codes}.", fix="see the fixes above")
+
+
+def _print_checks(console: Console, table: Table) -> None:
+    """Print findings one below the other, each with its fix, so that they read well in 80 columns."""
+    from rich.table import Table as View
+    from rich.text import Text
+
+    view = View.grid(padding=(0, 2))
+    for _ in range(3):
+        view.add_column()
+    for code, severity, what, where, fix in (map(str, row) for row in table.rows):
+        style = {"error": "bold red", "warning": "yellow"}.get(severity, "")
+        state, _, reason = severity.partition(": ")
+        said = Text.assemble((where, "bold"), f": {what}", f" ({reason})" if reason else "")
+        if fix:
+            said.append(f"\nfix: {fix}", "green")
+        view.add_row(code, Text(state, style), said)
+    if table.rows:
+        console.print(view)
+    console.print(f"\n{table.note}" if table.rows else table.note)
 
 
 _OVERRIDE = re.compile(r"(?!(params|metrics|tags|attributes)\.)[+~]*[\w./@]+=(?! ).*", re.DOTALL)

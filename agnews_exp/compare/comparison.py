@@ -27,6 +27,7 @@ from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compar
 from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
 from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
 from agnews_exp.evaluation.stored_answers import StoredAnswers, read_table, stored_answers
+from agnews_exp.tracking.mlflow_mirror import unique_name
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder
 
 Labels = NDArray[np.int64]
@@ -100,6 +101,11 @@ class _Answers:
     result: dict[str, Any]
     stored: StoredAnswers
 
+    @property
+    def name(self) -> str:
+        """The run's sayable name, which no other run has."""
+        return unique_name(self.run.path, str(self.result["name"]))
+
 
 def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     """Read the stored predictions of runs and check that they can be compared.
@@ -118,7 +124,11 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         )
     results = [run.needed_result(*_NEEDED) for run in runs]
     for run, result in zip(runs[1:], results[1:], strict=True):
-        _check_same_rows(results[0], result, runs[0].path.name, run.path.name)
+        _check_same_rows(
+            results[0],
+            result,
+            *(unique_name(r.path, str(s["name"])) for r, s in ((runs[0], results[0]), (run, result))),
+        )
     answers = [_read(run, result, split) for run, result in zip(runs, results, strict=True)]
     for other in answers[1:]:
         _check_same_answers(answers[0], other, split)
@@ -212,7 +222,7 @@ def _split_said(split: dict[str, Any] | None) -> str:
 
 def _check_same_answers(one: _Answers, other: _Answers, split: str) -> None:
     """Check that two runs answer the same rows, and in cross-validation in the same folds."""
-    pair = f"{one.run.path.name} and {other.run.path.name}"
+    pair = f"{one.name} and {other.name}"
     if not np.array_equal(one.stored.row_ids, other.stored.row_ids):
         sizes = " and ".join(f"{len(a.stored.row_ids):,}" for a in (one, other))
         shares = " and ".join(f"{a.result['data_fraction']:g}" for a in (one, other))
@@ -247,8 +257,9 @@ def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
     found = stored_answers(path, split, tuple(result["class_names"]))
     if not len(found.labels):
         there = ", ".join(map(str, read_table(path)["split"].cast("string").unique().to_pylist()))
+        name = unique_name(run.path, str(result["name"]))
         raise ConfigError(
-            f"{run.path.name} has no stored answers for split '{split}'.\n  allowed: {there}",
+            f"{name} has no stored answers for split '{split}'.\n  allowed: {there}",
             fix="run it again with evaluation=cv" if split == "cv" else None,
         )
     return _Answers(run, result, found)

@@ -19,19 +19,13 @@ _SILENT = ("paths.", "sweep.", "name", "tracking.", "force", "resume", "tags.")
 
 @dataclass(frozen=True)
 class Difference:
-    """The differences between two finished runs.
+    """The differences between two finished runs."""
 
-    Attributes:
-        config: Setting -> (first, second); a missing one is ``-``.
-        packages: Package -> (version, version).
-        metrics: Metric -> (first, second).
-        answers: Split -> counts of the texts that both answer right, only the first, only the second, neither, and
-            how many answers differ; None when the runs were judged on different rows.
-    """
-
-    config: Mapping[str, tuple[str, str]]
-    packages: Mapping[str, tuple[str, str]]
-    metrics: Mapping[str, tuple[float, float]]
+    config: Mapping[str, tuple[str, str]]  # setting -> (first, second); a missing one is ``-``
+    packages: Mapping[str, tuple[str, str]]  # package -> (version, version)
+    metrics: Mapping[str, tuple[float, float]]  # metric -> (first, second)
+    # Split -> counts of the texts that both answer right, only the first, only the second, neither, and how many
+    # answers differ; None when the runs were judged on different rows.
     answers: Mapping[str, Mapping[str, int]] | None
 
 

@@ -32,17 +32,11 @@ FIELDS = ("name", "model", "features", "family", "data_fraction", "seed", "split
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished run on the leaderboard.
+    """A finished run on the leaderboard."""
 
-    Attributes:
-        folder: Its record.
-        result: Its result.json.
-        value: The metric that ranks it.
-    """
-
-    folder: RunFolder
-    result: Mapping[str, Any]
-    value: float
+    folder: RunFolder  # its record
+    result: Mapping[str, Any]  # its result.json
+    value: float  # the metric that ranks it
 
     @property
     def fits_on_validation(self) -> bool:
@@ -69,8 +63,7 @@ def rank_runs(runs: Iterable[RunFolder], metric: str, filters: Sequence[str] = (
 
     Returns:
         One list for each data set and split, that of the newest run first; in each the best run first, or the
-        highest value where the
-        register of metrics does not say what is better.
+        highest value where the register of metrics does not say what is better.
 
     Raises:
         ConfigError: A filter is malformed, or no run has the metric.

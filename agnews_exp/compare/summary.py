@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agnews_exp.core.paths import is_checkout, shown_path
+from agnews_exp.core.paths import shown_path
 from agnews_exp.evaluation.metrics import headline
 from agnews_exp.evaluation.slices import SliceScore, worst_slice
+from agnews_exp.tracking.mlflow_mirror import unique_name
 
 
 def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, warning: str | None) -> None:
@@ -24,8 +25,14 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
             f"\n[bold]Already finished[/bold] (fingerprint {result['fingerprint']}): this is the stored result; "
             "repeat it with force=true."
         )
+    if notes := result.get("notes"):
+        console.print(f"\n[bold yellow]{'warning' if len(notes) == 1 else f'{len(notes)} warnings'}[/bold yellow]")
+        for note in notes:
+            console.print(f"- {note}", style="yellow", markup=False)
     rows = data["rows"]
-    table = Table(title=str(result["name"]), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=unique_name(folder, str(result["name"])), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+    )
     table.add_column("metric")
     n_folds = len(next(iter(result["folds"].values()), []))
     if n_folds:
@@ -45,7 +52,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in timings.items() if value >= 0.05)
     console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
-    console.print(f"cost   {seconds}; prediction {speed}{size}")
+    console.print(f"cost   {seconds}\n       prediction {speed}{size}")
     if "slices" in result:
         console.print(f"slices {_slices(result['slices'])}")
     if "clusters" in result:
@@ -59,8 +66,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         console.print("test   not scored (evaluation.score_test=false, as in the trials of a search)")
     if warning:
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
-    in_checkout = "  (or: make ui)" if is_checkout() else ""
-    console.print(f"next   agnews ui{in_checkout}   compare the runs in MLflow at http://127.0.0.1:5000\n")
+    console.print("next   agnews top      all runs, best first; agnews ui shows them in MLflow\n")
 
 
 def _costs(decision: Mapping[str, Any]) -> str:

@@ -55,8 +55,8 @@ def register() -> None:
 
 
 _HIDDEN_GROUPS = frozenset({"hydra", "study"})  # not groups of a run
-_USUAL = ("csv", "distilbert", "linear_svc", "word_tfidf", "auto")
-"""Choices that are named first where several would bring a key."""
+_USUAL = ("csv", "linear_svc", "distilbert", "word_tfidf", "auto")
+"""Choices that are named first, in this order, where several would bring a key."""
 _NOT_CHOICES = (
     "eda",
     "experiment",
@@ -331,10 +331,20 @@ def _explain_key(
     where = f"key in {'.'.join(walked)}" if walked else "key or group"
     hint = f" Did you mean {' or '.join(found)}?" if found else ""
     listed = ", ".join(sorted(names))
+    if len(walked) == 1 and (knowing := _choices_with(walked[0], word, groups, [folder or config_folder(), *extra])):
+        hint = f" These {walked[0]}s have it: {', '.join(knowing)}."
     return ConfigError(
         f"Unknown {where}: '{shortened(word)}'.{hint}\n  allowed: {listed}",
         fix=found[0] if found else None,
     )
+
+
+def _choices_with(group: str, key: str, groups: Mapping[str, Sequence[str]], roots: Sequence[Path]) -> list[str]:
+    """Return the choices of a group whose files, or those they begin with, have a key."""
+    if group in _NOT_CHOICES:
+        return []
+    places = [(name, root / group / f"{name}.yaml") for name in groups.get(group, ()) for root in roots]
+    return [name for name, path in places if path.is_file() and key in _keys_in(path, path.stat().st_mtime_ns)]
 
 
 def known_overrides(config: DictConfig, folder: Path | None = None, extra: Sequence[Path] = ()) -> Known:
@@ -348,7 +358,7 @@ def known_overrides(config: DictConfig, folder: Path | None = None, extra: Seque
     brings: dict[str, str] = {}
     for root in (folder or config_folder(), *extra):
         for group, names in groups.items():
-            for name in sorted(names, key=lambda name: (name not in _USUAL, name)):
+            for name in sorted(names, key=lambda name: (_USUAL.index(name) if name in _USUAL else 9, name)):
                 path = root / group / f"{name}.yaml"
                 if "/" in group or not path.is_file() or group in _NOT_CHOICES:
                     continue

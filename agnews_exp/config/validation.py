@@ -21,6 +21,7 @@ from agnews_exp.config.targets import (
     validated,
 )
 from agnews_exp.core.errors import ConfigError, refuse_password, unknown_name
+from agnews_exp.core.paths import check_file_name
 
 RESERVED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"name", "validation_size", "test_size"}),
@@ -211,6 +212,9 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
     blocks = {name: build(block, f"features.blocks.{name}")[1] for name, block in features["blocks"].items()}
     steps = {step: build(features[step], f"features.{step}")[1] for step in ("select", "reduce", "scale")}
     found["features"] = {"blocks": blocks, **steps}
+    names = [str(name) for name in checked.plain["evaluation"]["analyses"]]
+    for number, name in enumerate(names):
+        check_file_name("evaluation.analyses", name, names[:number])
     analyses = {
         name: component if component is None else check_analysis(name, component)
         for name, component in checked.plain["evaluation"]["analyses"].items()

@@ -108,11 +108,10 @@ class ArrayCache:
         return arrays
 
     def save(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
-        """Store arrays, of any shape and dtype without objects, under a key.
+        """Store arrays, of any shape and dtype without objects, under a key; return whether the cache has them now.
 
-        Returns:
-            Whether the entry is in the cache now. It is not when it alone exceeds the size limit or when the disk
-            refuses it; a cache is a convenience, so that is a log line and not an error.
+        It is not when it alone exceeds the size limit or when the disk refuses it; a cache is a convenience, so that is
+        a log line and not an error.
         """
         size = sum(array.nbytes for array in arrays.values())
         if size > self.size_limit:
@@ -238,11 +237,7 @@ def cache_info(cache_dir: Path) -> CacheInfo:
 
 
 def cache_clear(cache_dir: Path) -> CacheInfo:
-    """Remove all entries, and the drafts that interrupted jobs left behind.
-
-    Returns:
-        Number and size of the entries before.
-    """
+    """Remove all entries, and drafts that interrupted jobs left; return number and size of the entries before."""
     before = cache_info(cache_dir)
     for place, _, _ in _entries(Path(cache_dir)):
         _remove(place)

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from agnews_exp.core.errors import AgnewsError, ResourceError, StorageError, refuse_password
-from agnews_exp.core.text import masked, visible
+from agnews_exp.core.text import masked, painted, visible
 
 
 def calm_garbage_collection() -> None:
@@ -201,15 +201,35 @@ def explain_exit(code: int) -> str:
     return f"killed by {name}{hint}"
 
 
-def is_gone(pid: int, started: float) -> bool:
-    """Return whether the process that had ``pid`` at ``started`` (seconds since the epoch) has ended."""
+def born(pid: int | None = None) -> float:
+    """Return when a process (this one by default) began, in seconds after the machine did: no clock step changes it."""
+    import psutil
+
+    return round(psutil.Process(pid).create_time() - psutil.boot_time(), 1)
+
+
+def is_gone(pid: int, started: float, birth: object = None) -> bool:
+    """Return whether the process that had ``pid`` at ``started`` has ended, whatever the clock did since.
+
+    Args:
+        pid: Its number, which another process may have by now.
+        started: When it was at work, in seconds since the epoch.
+        birth: :func:`born` of it, where that was noted (a number, or one as text).
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
+        with suppress(ValueError, TypeError):
+            if abs(born(pid) - float(str(birth))) <= _SAME_BIRTH:
+                return process.status() == psutil.STATUS_ZOMBIE
         return process.create_time() > started + 1 or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+_SAME_BIRTH = 1.5
+"""Seconds by which :func:`born` of one process may differ: the system tells its own beginning in whole seconds."""
 
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -296,4 +316,9 @@ def _leave_word(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(visible(f"error: {text}" if not text.startswith(("Interrupted", "Terminated")) else text), file=sys.stderr)
+    stopped = text.startswith(("Interrupted", "Terminated"))
+    lines = visible(text if stopped else f"error: {text}").split("\n")
+    for line in lines:
+        colour = "red" if line.startswith("error:") else "green" if line.startswith("  fix:") else None
+        word, sign, rest = line.partition(":")
+        print(painted(word + sign, colour, sys.stderr) + rest if colour else line, file=sys.stderr)

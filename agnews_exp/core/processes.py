@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from agnews_exp.core.errors import ResourceError
-from agnews_exp.core.process import own_environment
+from agnews_exp.core.process import LESS_MEMORY, own_environment
 
 GRACE_SECONDS = 10.0
 """Seconds that a child has to end after SIGTERM before it is killed."""
@@ -89,7 +89,7 @@ class Child:
         except PermissionError:  # macOS says so of a group of zombies
             pass
         except ProcessLookupError:  # it has not made its own group yet, or has ended
-            if self.process.exitcode is None:
+            if self.process.exitcode in (None, _SERVER_LOST):
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, number)
 
@@ -159,9 +159,14 @@ class WarmProcesses:
         try:
             with _starting(settings):
                 process.start()
-        except (OSError, EOFError) as error:
+        except (EOFError, ConnectionError) as error:
             raise ResourceError(
-                f"No process can be started: {error or type(error).__name__}.",
+                "The process that starts the others was killed (out of memory?).",
+                fix=f"repeat the command, it goes on where it was; where memory is short, ask for less ({LESS_MEMORY})",
+            ) from error
+        except OSError as error:
+            raise ResourceError(
+                f"No process can be started: {error}.",
                 fix="free memory, or raise the limits of this shell (ulimit -v, ulimit -u)",
             ) from error
         child = Child(process)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the full-width forms
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -80,3 +83,31 @@ def has_control(text: str) -> bool:
 def visible(text: str) -> str:
     """Return a text for a terminal, with its control characters but line ends and tabs spelt out."""
     return _CONTROL.sub(lambda m: m.group() if m.group() in "\n\t" else ascii(m.group())[1:-1], text)
+
+
+_COLOURS = {"red": "1;31", "yellow": "33", "green": "32"}
+_LEVELS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+
+def painted(text: str, colour: str | None, stream: TextIO) -> str:
+    """Return a text in red, yellow or green where a stream is a terminal, and NO_COLOR does not forbid it.
+
+    The convention is that of https://no-color.org; a terminal that calls itself ``dumb`` knows no colours.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain or colour is None else f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+class TerminalFormatter(logging.Formatter):
+    """Formats log lines for people: warnings yellow and errors red where standard output is a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of one record."""
+        return painted(super().format(record), _LEVELS.get(record.levelno), sys.stdout)
+
+
+def paint_log() -> None:
+    """Give the log's lines on the terminal their colours; those in files stay as they are."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler and (form := handler.formatter) is not None:
+            handler.setFormatter(TerminalFormatter(form._fmt, form.datefmt))

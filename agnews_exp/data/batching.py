@@ -108,11 +108,7 @@ def framed_lengths(table: TokenTable, frame: Frame, max_length: int) -> Rows:
 def padded_ids(
     table: TokenTable, rows: Sequence[int] | Rows, frame: Frame, max_length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ids and mask of some rows, padded to the longest of them.
-
-    Returns:
-        Two int64 arrays of shape (len(rows), T); the mask is 1 for a token and 0 for padding.
-    """
+    """Return ids and mask (1 for a token, 0 for padding), int64 of shape (len(rows), T), padded to the longest row."""
     room = max_length - len(frame.prefix) - len(frame.suffix)
     starts = table.offsets[rows]
     counts = np.minimum(table.offsets[np.asarray(rows) + 1] - starts, room)

@@ -454,18 +454,17 @@ def _without_rare(
     meaning: dict[str, str | None] = {name: name for name in names}
     if not rare:
         return meaning
-    said = (
-        f"{len(rare):,} classes have fewer than {rare_rows:,} rows: {listed([f'{k} ({n})' for k, n in rare.items()])}"
-    )
+    who = "1 class has" if len(rare) == 1 else f"{len(rare):,} classes have"
+    said = f"{who} fewer than {rare_rows:,} rows: {listed([f'{k} ({n})' for k, n in rare.items()])}"
     intake.counts["rare_classes"] = len(rare)
     if treatment == "drop":
         meaning |= dict.fromkeys(rare)
     elif treatment == "merge":
         meaning |= dict.fromkeys(rare, OTHER)
     outcome = {
-        "drop": "they were dropped",
-        "merge": f"they are the class {OTHER} now",
-        "keep": "they are in the training rows alone, and no score can tell how well they are answered",
+        "drop": "dropped",
+        "merge": f"merged into the class {OTHER}",
+        "keep": "kept in the training rows alone, and no score can tell how well they are answered",
         "refuse": "validation and test have hardly any of them; data.rare_classes=drop, merge or keep settles it",
     }[treatment]
     intake.notes.append(f"{said}; {outcome}.")

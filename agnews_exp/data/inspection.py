@@ -231,7 +231,7 @@ def _telling_words(texts: Sequence[str], labels: NDArray[np.int64], class_names:
                 f"In {share:.0%} of the texts of class {shown(name)}, and hardly any others, stands {what}: "
                 "the class may be written into the texts."
             )
-    return notes
+    return notes if len(notes) < 3 else [f"{notes[0][:-1]}; likewise in {len(notes) - 1} other classes."]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Ids are stored without special tokens and without truncation, so one entry serve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.cache import ArrayCache, cache_key, digest_texts
+from agnews_exp.core.errors import StorageError
 
 KIND = "tokens"
 """Kind of the cache's entries."""
@@ -57,7 +59,8 @@ class Frame:
 def frame_of(tokenizer: Any) -> Frame:
     """Return the special tokens that a tokenizer puts around one text."""
     bare = tokenizer("text", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("text")["input_ids"]
+    with _panics_explained():
+        whole = tokenizer("text")["input_ids"]
     for start in range(len(whole) - len(bare) + 1):
         if whole[start : start + len(bare)] == bare:
             return Frame(tuple(whole[:start]), tuple(whole[start + len(bare) :]), int(tokenizer.pad_token_id))
@@ -126,12 +129,27 @@ def encode_plain(texts: Sequence[str], backend: Any, *, progress: bool = False) 
         shown = track(list(shown), "tokenising", console=Console(stderr=True), transient=True)
     for start in shown:
         chunk = [encodable(t) for t in texts[start : start + _CHUNK]]
-        for i, encoding in enumerate(backend.encode_batch_fast(chunk, add_special_tokens=False), start):
+        with _panics_explained():
+            encodings = backend.encode_batch_fast(chunk, add_special_tokens=False)
+        for i, encoding in enumerate(encodings, start):
             ids = np.asarray(encoding.ids, dtype=kind)
             parts.append(ids)
             lengths[i] = len(ids)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return TokenTable(np.concatenate(parts) if parts else np.zeros(0, dtype=kind), offsets)
+
+
+@contextmanager
+def _panics_explained() -> Iterator[None]:
+    """Turn a panic of the Rust tokenizer, which is no Exception, into an error about its file."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise StorageError(
+            f"The model's tokenizer.json is damaged: {error}.", fix="take the file that came with the weights"
+        ) from error
 
 
 def encodable(text: str) -> str:

@@ -30,8 +30,7 @@ def measure_throughput(predict: Predict, texts: Sequence[str], repeats: int) -> 
     The median of ``repeats`` counts, of fewer when they take more than ``ENOUGH_SECONDS``; one unmeasured call warms
     up.
 
-    Returns:
-        throughput_batch (texts/s), throughput_single (texts/s), latency_single_ms.
+    ``throughput_batch`` and ``throughput_single`` are in texts a second.
     """
     batch = list(texts[:BATCH_ROWS])
     singles = [[text] for text in texts[:SINGLE_ROWS]]

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from agnews_exp.core.errors import DataError, unknown_name
 
@@ -37,6 +36,8 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> FloatArray:
     if len(values) < 2:
         return values.copy()
     if method == "benjamini_hochberg":
+        from scipy import stats  # seconds, which the process that tells MLflow of a run would pay too
+
         return np.asarray(stats.false_discovery_control(values, method="bh"))
     # statsmodels has Holm too, but imports pandas and collects garbage on each call (0.1 s).
     order = np.argsort(values, kind="stable")

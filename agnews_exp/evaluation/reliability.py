@@ -114,12 +114,7 @@ def reliability_curve(
 
 
 def draw_hits(forecasts: ArrayLike, curve: ReliabilityCurve, simulations: int, seed: int) -> FloatArray:
-    """Draw outcomes with the forecast probabilities and count them by bin: what calibrated forecasts would show.
-
-    Returns:
-        Shape (S, B): for each of S simulations, at least 100, how many forecasts came true in each bin of
-        ``curve``.
-    """
+    """Return for each of S >= 100 simulated outcomes of the forecasts how many came true by bin, shape (S, B)."""
     if simulations < 100:
         raise DataError(f"simulations must be at least 100, got {simulations}")
     ordered = np.sort(np.asarray(forecasts, dtype=np.float64), kind="stable")

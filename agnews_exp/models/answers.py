@@ -74,13 +74,9 @@ class Elsewhere:
 
 @dataclass(frozen=True, eq=False)
 class TextClassifier:
-    """A loaded model with scikit-learn's methods and the names of the classes.
+    """A loaded model with scikit-learn's methods and the names of the classes."""
 
-    Attributes:
-        model: The model.
-    """
-
-    model: FittedModel
+    model: FittedModel  # the model
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -104,27 +100,16 @@ class TextClassifier:
 
 @dataclass(frozen=True)
 class SourceRun:
-    """A finished run that a cascade or a student builds on.
+    """A finished run that a cascade or a student builds on."""
 
-    Attributes:
-        name: Its unique name.
-        fingerprint: Its fingerprint.
-        model: Its model folder.
-        predictions: The file of its stored answers.
-        evaluation_checksum: Hash of the rows that it was judged on.
-        class_names: K names.
-        data_fraction: Share of the training rows that it learned from.
-        metrics: Its numbers.
-    """
-
-    name: str
-    fingerprint: str
-    model: Path
-    predictions: Path
-    evaluation_checksum: str
-    class_names: tuple[str, ...]
-    data_fraction: float = 1.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    name: str  # its unique name
+    fingerprint: str  # its fingerprint
+    model: Path  # its model folder
+    predictions: Path  # the file of its stored answers
+    evaluation_checksum: str  # hash of the rows that it was judged on
+    class_names: tuple[str, ...]  # K names
+    data_fraction: float = 1.0  # share of the training rows that it learned from
+    metrics: Mapping[str, float] = field(default_factory=dict)  # its numbers
 
 
 class FittedModel(Protocol):

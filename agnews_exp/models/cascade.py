@@ -27,63 +27,43 @@ _SETTINGS = "cascade.json"
 
 @dataclass(frozen=True)
 class _OfTwo:
-    """The settings of ``model=cascade`` and ``model=blend`` alike.
+    """The settings of ``model=cascade`` and ``model=blend`` alike."""
 
-    Attributes:
-        fast: A finished run (name, folder, MLflow id); a cascade's answers first.
-        accurate: Another one; a cascade's answers where the first is unsure.
-        fit_share: Share of the validation rows that calibrators or weights are fitted on: on training rows both models
-            look better than they are.
-        price_per_hour: Of the machine, in any currency; costs are given per million texts.
-        timing_rows: Validation texts on which both models are timed.
-    """
-
-    fast: str | None = None
-    accurate: str | None = None
+    fast: str | None = None  # a finished run (name, folder, MLflow id); a cascade's answers first
+    accurate: str | None = None  # another one; a cascade's answers where the first is unsure
+    # Share of the validation rows that calibrators or weights are fitted on: on training rows both models look better
+    # than they are.
     fit_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    # Of the machine, in any currency; costs are given per million texts.
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
-    timing_rows: Annotated[int, Field(ge=1)] = 256
+    timing_rows: Annotated[int, Field(ge=1)] = 256  # validation texts on which both models are timed
 
 
 @dataclass(frozen=True)
 class Cascade(_OfTwo):
-    """The settings of ``model=cascade``; the validation rows that calibrators are not fitted on choose the threshold.
+    """The settings of ``model=cascade``; validation rows that calibrators are not fitted on choose the threshold."""
 
-    Attributes:
-        target: What the threshold is chosen for, on validation rows.
-        value: The target's number: an accuracy, a share of the texts, a cost, or a confidence.
-        calibrator: Makes both models' confidences comparable.
-    """
-
-    target: Target = "accuracy_floor"
+    target: Target = "accuracy_floor"  # what the threshold is chosen for, on validation rows
+    # The target's number: an accuracy, a share of the texts, a cost, or a confidence.
     value: Annotated[float, Field(ge=0)] = 0.92
+    # Makes both models' confidences comparable.
     calibrator: Literal["none", "platt", "isotonic", "temperature", "vector"] = "temperature"
 
 
 @dataclass(frozen=True)
 class Blend(_OfTwo):
-    """The settings of ``model=blend``: a logistic regression on both models' log-probabilities.
+    """The settings of ``model=blend``: a logistic regression on both models' log-probabilities."""
 
-    Attributes:
-        C: Inverse strength of the L2 penalty.
-    """
-
-    C: Annotated[float, Field(gt=0)] = 1.0
+    C: Annotated[float, Field(gt=0)] = 1.0  # inverse strength of the L2 penalty
 
 
 @dataclass(eq=False)
 class _Pair:
-    """Two fitted models and what makes their answers comparable.
+    """Two fitted models and what makes their answers comparable."""
 
-    Attributes:
-        fast: Answers every text.
-        accurate: A cascade's answers the texts that are handed over, a blend's every text.
-        calibrations: Of both, in this order.
-    """
-
-    fast: FittedModel
-    accurate: FittedModel
-    calibrations: tuple[ScoreCalibration, ScoreCalibration]
+    fast: FittedModel  # answers every text
+    accurate: FittedModel  # a cascade's answers the texts that are handed over, a blend's every text
+    calibrations: tuple[ScoreCalibration, ScoreCalibration]  # of both, in this order
 
     family: ClassVar[str] = "cascade"
 
@@ -95,13 +75,9 @@ class _Pair:
 
 @dataclass(eq=False)
 class CascadeModel(_Pair):
-    """A fitted cascade.
+    """A fitted cascade."""
 
-    Attributes:
-        threshold: Calibrated confidence below which a text is handed over.
-    """
-
-    threshold: float
+    threshold: float  # calibrated confidence below which a text is handed over
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer n texts; probabilities are the calibrated ones of the model that answered."""
@@ -119,15 +95,10 @@ class CascadeModel(_Pair):
 
 @dataclass(eq=False)
 class BlendModel(_Pair):
-    """A fitted blend.
+    """A fitted blend."""
 
-    Attributes:
-        coefficients: Shape (2 K, K), float64, from the log-probabilities of both.
-        intercepts: Shape (K,), float64.
-    """
-
-    coefficients: FloatArray
-    intercepts: FloatArray
+    coefficients: FloatArray  # shape (2 K, K), float64, from the log-probabilities of both
+    intercepts: FloatArray  # shape (K,), float64
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return the answers for n texts, from both models' answers."""

@@ -28,27 +28,16 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true"
 
 @dataclass(eq=False)
 class TextPredictor:
-    """A network with its tokenizer.
+    """A network with its tokenizer."""
 
-    Attributes:
-        network: (input_ids, attention_mask) -> logits (n, K).
-        tokenizer: A fast tokenizer.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        device: Where the network computes.
-        precision: Lightning's name, such as ``bf16-mixed`` or ``32-true``.
-        batch_size: Texts in a batch at most.
-        token_budget: Texts times the longest text's tokens at most, or None.
-    """
-
-    network: nn.Module
-    tokenizer: Any
-    class_names: tuple[str, ...]
-    max_length: int
-    device: torch.device
-    precision: str = "32-true"
-    batch_size: int = 128
-    token_budget: int | None = None
+    network: nn.Module  # (input_ids, attention_mask) -> logits (n, K)
+    tokenizer: Any  # a fast tokenizer
+    class_names: tuple[str, ...]  # K names
+    max_length: int  # tokens of a text at most
+    device: torch.device  # where the network computes
+    precision: str = "32-true"  # Lightning's name, such as ``bf16-mixed`` or ``32-true``
+    batch_size: int = 128  # texts in a batch at most
+    token_budget: int | None = None  # texts times the longest text's tokens at most, or None
 
     family: ClassVar[str] = "transformer"
 

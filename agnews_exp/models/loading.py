@@ -17,15 +17,10 @@ from agnews_exp.models.persistence import read_manifest
 
 @dataclass(frozen=True, eq=False)
 class ClassicalModel:
-    """A fitted scikit-learn pipeline.
+    """A fitted scikit-learn pipeline."""
 
-    Attributes:
-        pipeline: Steps ``features`` (absent where the model reads raw text) and ``model``.
-        class_names: K names.
-    """
-
-    pipeline: Any
-    class_names: tuple[str, ...]
+    pipeline: Any  # steps ``features`` (absent where the model reads raw text) and ``model``
+    class_names: tuple[str, ...]  # K names
 
     family: ClassVar[str] = "classical"
 

@@ -133,10 +133,7 @@ class KNeighborsClassifier(neighbors.KNeighborsClassifier):  # type: ignore[misc
     def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
         """Return distances and numbers of the nearest training rows, each of shape (n, k), nearest first.
 
-        Args:
-            X: Shape (n, V). None asks for the neighbours of the training rows, which scikit-learn answers.
-            n_neighbors: k; None is that of the estimator.
-            return_distance: False returns the numbers alone.
+        None in the place of X, shape (n, V), asks for the neighbours of the training rows, which scikit-learn answers.
         """
         if X is None:
             return super().kneighbors(X, n_neighbors, return_distance)

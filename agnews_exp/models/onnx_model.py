@@ -256,25 +256,15 @@ more."""
 
 @dataclass(eq=False)
 class OnnxModel:
-    """An exported network with its tokenizer.
+    """An exported network with its tokenizer."""
 
-    Attributes:
-        session: An ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K).
-        backend: A ``tokenizers.Tokenizer`` that neither cuts nor pads.
-        frame: Its special tokens.
-        class_names: K names.
-        max_length: Tokens of a text at most.
-        precision: Of the products: ``float32`` or ``int8``.
-        batch_size: Texts in a batch at most.
-    """
-
-    session: Any
-    backend: Any
-    frame: Frame
-    class_names: tuple[str, ...]
-    max_length: int
-    precision: Precision = "float32"
-    batch_size: int = 32
+    session: Any  # an ``onnxruntime.InferenceSession`` of (input_ids, attention_mask) -> logits (n, K)
+    backend: Any  # a ``tokenizers.Tokenizer`` that neither cuts nor pads
+    frame: Frame  # its special tokens
+    class_names: tuple[str, ...]  # K names
+    max_length: int  # tokens of a text at most
+    precision: Precision = "float32"  # of the products: ``float32`` or ``int8``
+    batch_size: int = 32  # texts in a batch at most
 
     family: ClassVar[str] = FAMILY
 
@@ -360,7 +350,9 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> OnnxModel:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
     try:
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        # From its bytes, not from its file: a graph could name other files, which no checksum guards, as its weights.
+        graph = (folder / GRAPH).read_bytes()
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         backend = Tokenizer.from_file(str(folder / TOKENIZER))
         stored = manifest["frame"]
         frame = Frame(tuple(stored["prefix"]), tuple(stored["suffix"]), int(stored["pad_id"]))

@@ -40,6 +40,7 @@ def add_parsers(commands: Any) -> None:
         help="a study's name, and overrides such as paths.output_dir=D or reference=NAME",
     )
     report.add_argument("--output", type=Path, help="folder (default: outputs/reports/<study's name, or all>)")
+    report.add_argument("--data", metavar="NAME", help="of several corpora, which (default: that of the most runs)")
     report.add_argument("--open", action="store_true", help="open the page in the browser")
     report.add_argument("--date", help="the report's line of date; fix it to compare two reports")
     report.add_argument("--strict", action="store_true", help="stop at a stored file that is not as expected")
@@ -67,11 +68,13 @@ def _report(options: argparse.Namespace) -> None:
     plain = to_plain(compose_config([word for word in options.words if "=" in word]))
     reference = find_reference(plain["reference"], Path(plain["paths"]["root_dir"])) if plain.get("reference") else None
     output_dir = Path(plain["paths"]["output_dir"])
-    folder = options.output or output_dir / "reports" / (study or "all")
+    folder = options.output or output_dir / "reports" / (study or options.data or "all")
     console = Console(highlight=False, soft_wrap=True)
     date = options.date or f"Made on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     with console.status("reading the stored runs, drawing the figures"):
-        report = build_report(output_dir, study, folder, date, reference=reference, strict=options.strict)
+        report = build_report(
+            output_dir, study, folder, date, reference=reference, strict=options.strict, data_name=options.data
+        )
     view = View(box=box.SIMPLE_HEAD, title=report.subtitle, title_justify="left", title_style="bold")
     for name in ("section", "figures", "tables", "missing"):
         view.add_column(name, justify="left" if name == "section" else "right")
@@ -80,6 +83,8 @@ def _report(options: argparse.Namespace) -> None:
         counts = [sum(isinstance(block, kind) for block in blocks) for kind in (Chart, Table, Missing)]
         view.add_row(section.title, *(str(n) if n else "–" for n in counts))
     console.print(view)
+    for name, n in report.others.items():
+        console.print(f"note   {plural(n, 'run')} on {name} not in here: agnews report --data {name}")
     page = (folder / "report.html").resolve()
     console.print(f"written to {folder} (report.html, report.md, figures/, tables/)")
     console.print(f"next   open {page.as_uri()}" if not options.open else f"opened {page.as_uri()}")
@@ -95,16 +100,17 @@ def build_report(
     *,
     reference: Reference | None = None,
     strict: bool = False,
+    data_name: str | None = None,
 ) -> Report:
     """Build a report of a study, or of all runs of one data set, and write it into a folder.
 
     ``date`` is the line that says when; ``strict`` raises where a stored file is not as expected, else its section says
-    so.
+    so; ``data_name`` chooses a corpus, None the one of the most runs.
 
     Raises:
         ConfigError: There is nothing to report on.
     """
-    report = make_report(collect(output_dir, study, reference), date, strict=strict)
+    report = make_report(collect(output_dir, study, reference, data_name), date, strict=strict)
     write_report(folder, report)
     return report
 
@@ -113,7 +119,8 @@ def make_report(inputs: Inputs, date: str, *, strict: bool = False) -> Report:
     """Return the report on what was collected; arguments as in :func:`build_report`."""
     sections = (_section(make, inputs, strict) for make in SECTIONS)
     title = "Text classification report" + (f": {inputs.name}" if inputs.study else "")
-    return Report(title, _subtitle(inputs), date, tuple(section for section in sections if section is not None))
+    shown = tuple(section for section in sections if section is not None)
+    return Report(title, _subtitle(inputs), date, shown, inputs.others)
 
 
 def _section(make: Callable[[Inputs], Section | None], inputs: Inputs, strict: bool) -> Section | None:

@@ -60,6 +60,7 @@ class Inputs:
     comparisons: tuple[tuple[Path, Mapping[str, Any]], ...]
     reference: Reference | None = None  # published results to stand beside, where they were chosen
     notes: list[str] = field(default_factory=list)  # files that could not be read
+    others: Mapping[str, int] = field(default_factory=dict)  # runs on other corpora, by the corpora's names
 
     @cached_property
     def systems(self) -> tuple[System, ...]:
@@ -117,8 +118,10 @@ class Inputs:
         return sorted(found, key=lambda run: (-run.metrics.get("val/macro_f1", 0.0), run.key))
 
 
-def collect(output_dir: Path, study: str | None, reference: Reference | None = None) -> Inputs:
-    """Collect the runs of a study, or all that share the most common data identity.
+def collect(
+    output_dir: Path, study: str | None, reference: Reference | None = None, data_name: str | None = None
+) -> Inputs:
+    """Collect the runs of a study, or all that share the most common data identity (of the corpus of that name).
 
     Raises:
         ConfigError: A study of this name is unknown or malformed, or there is no finished run.
@@ -127,6 +130,11 @@ def collect(output_dir: Path, study: str | None, reference: Reference | None = N
     names = RunNames(output_dir)
     found = [run for folder in finished_runs(output_dir) if (run := _opened(folder, output_dir, names)) is not None]
     names.add({run.folder.path.name: run.short for run in found})
+    everywhere = Counter(run.source for run in found)
+    if data_name is not None:
+        if data_name not in everywhere:
+            raise unknown_name("corpus for --data", data_name, list(everywhere))
+        found = [run for run in found if run.source == data_name]
     chosen, left_out = _of_study(found, content) if content else _of_one_data_set(found)
     if not chosen:
         what = f"study '{study}'" if study else str(output_dir)
@@ -141,6 +149,7 @@ def collect(output_dir: Path, study: str | None, reference: Reference | None = N
         study=content,
         runs=tuple(chosen),
         left_out=tuple(sorted(left_out)),
+        others={} if content else {name: n for name, n in everywhere.items() if name != chosen[0].source},
         sweeps=tuple(_sweeps(output_dir, chosen, content)),
         eda=tuple(_audits(output_dir, chosen)),
         names=names,

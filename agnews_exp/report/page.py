@@ -9,8 +9,8 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +30,7 @@ class Report:
     subtitle: str  # data and runs in a line
     date: str  # the one line that differs between two reports of the same runs
     sections: tuple[Section, ...]  # its parts
+    others: Mapping[str, int] = field(default_factory=dict)  # runs that are left out, by the names of their corpora
 
     @property
     def blocks(self) -> list[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -207,8 +208,11 @@ def _trials(sweep: Sweep) -> Chart:
     best = tuple(accumulate(scores, max if bool(sweep.info.get("maximise", True)) else min))
     left = int(sweep.info.get("total", len(scores))) - len(scores)
     more = f" {left} of {sweep.info.get('total')} trials were pruned or failed and have no score." if left > 0 else ""
+    place = slug(sweep.path.name)
+    if place != sweep.path.name:  # others may come to the same: a-b and a_b, Grid and grid
+        place += f"_{zlib.crc32(sweep.path.name.encode()):08x}"
     return Chart(
-        f"search_{slug(sweep.path.name)}", f"Trials of {sweep.path.name}", "lines", "trial", _objective(sweep),
+        f"search_{place}", f"Trials of {sweep.path.name}", "lines", "trial", _objective(sweep),
         (Series("trial", numbers, scores), Series("best so far", numbers, best)), origin(sweep.runs, ("cv", "val")),
         "One score a trial: no interval." + more, "A line of the best that is flat for long has little left to find.",
     )  # fmt: skip

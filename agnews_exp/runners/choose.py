@@ -51,11 +51,7 @@ def make_runner(
 
 
 def start_preparing(checked: CheckedConfig) -> Callable[[], None]:
-    """Begin to compile the kernels of a classical run, which can be done while rows are read.
-
-    Returns:
-        A function that waits for them; it is called before anything is timed.
-    """
+    """Begin to compile the kernels of a classical run while rows are read; return a function that waits for them."""
     if checked.run.model.family != "classical":
         return lambda: None
     counters, models = ({str(path) for _, path in find_targets(checked.plain[g], g)} for g in ("features", "model"))

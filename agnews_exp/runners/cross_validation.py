@@ -20,21 +20,15 @@ from agnews_exp.runners.protocol import Runner, Stages
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """The result of a cross-validation of n held-out rows.
+    """The result of a cross-validation of n held-out rows."""
 
-    Attributes:
-        rows: The rows that were held out, in the order of the training rows: all of these, but under ``split=time``.
-        predictions: The n out-of-fold answers, in the same order.
-        folds: Shape (n,), int64, the fold that held each row out.
-        metrics: For each metric, one value a fold; those of classes under ``f1/<class>`` and the like.
-        train_macro_f1: Macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting.
-    """
-
+    # The rows that were held out, in the order of the training rows: all of these, but under ``split=time``.
     rows: TextRows
-    predictions: Predictions
-    folds: NDArray[np.int64]
+    predictions: Predictions  # the n out-of-fold answers, in the same order
+    folds: NDArray[np.int64]  # shape (n,), int64, the fold that held each row out
+    # For each metric, one value a fold; those of classes under ``f1/<class>`` and the like.
     metrics: dict[str, list[float]]
-    train_macro_f1: list[float]
+    train_macro_f1: list[float]  # macro-F1 on each fold's own training rows: the gap to the held-out one is overfitting
 
     def summary(self) -> dict[str, float]:
         """Return mean and sample standard deviation over folds, named ``cv/<metric>`` and ``cv/<metric>_std``.

@@ -18,17 +18,11 @@ _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 @dataclass(frozen=True)
 class Hardware:
-    """The devices and the precision that a run computes with.
+    """The devices and the precision that a run computes with."""
 
-    Attributes:
-        accelerator: ``cpu``, ``cuda`` or ``mps``.
-        devices: Indices of the devices (of a CPU: one number a process).
-        precision: Lightning's name, such as ``bf16-mixed``.
-    """
-
-    accelerator: str
-    devices: tuple[int, ...]
-    precision: str
+    accelerator: str  # ``cpu``, ``cuda`` or ``mps``
+    devices: tuple[int, ...]  # indices of the devices (of a CPU: one number a process)
+    precision: str  # Lightning's name, such as ``bf16-mixed``
 
     @property
     def world_size(self) -> int:

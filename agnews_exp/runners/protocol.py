@@ -74,15 +74,11 @@ class Stages:
 
 @dataclass(frozen=True)
 class FitSummary:
-    """Numbers and notes of a fit, beside its timings.
+    """Numbers and notes of a fit, beside its timings."""
 
-    Attributes:
-        metrics: Numbers to log, such as ``n_features`` or ``n_iterations``.
-        notes: Warnings worth keeping, such as a solver that did not converge.
-    """
-
+    # Numbers to log, such as ``n_features`` or ``n_iterations``.
     metrics: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # warnings worth keeping, such as a solver that did not converge
 
 
 class Runner(Protocol):

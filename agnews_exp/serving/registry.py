@@ -34,10 +34,7 @@ def write_reference(run: FinishedRun, folder: Path) -> None:
 
 
 def find_drift(model: FittedModel, folder: Path, source: Source) -> tuple[list[Shift], int, int]:
-    """Compare the texts of a source with a model's reference.
-
-    Returns:
-        The shifts, and how many rows were looked at and rejected.
+    """Return the shifts of a source's texts from a model's reference, and how many rows were looked at and rejected.
 
     Raises:
         DataError: No row of the source can be answered.

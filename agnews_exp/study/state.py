@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agnews_exp import __version__
+from agnews_exp.core.paths import check_file_name
 from agnews_exp.study.settings import AskedStudy, Status
 from agnews_exp.sweeps.state import SweepFolder
 from agnews_exp.tracking import record
@@ -21,6 +22,7 @@ class StudyFile:
     """A study's file, in memory as it is on the disk."""
 
     def __init__(self, output_dir: Path, name: str) -> None:
+        check_file_name("study.name", name, [path.name for path in (output_dir / STUDIES).glob("*")])
         self.output_dir = output_dir
         self.folder = output_dir / STUDIES / name
         self.reload()

@@ -271,7 +271,7 @@ def _process(run: Path) -> int | None:
         return None
     started = datetime.fromisoformat(status["updated"]).timestamp()
     here = environment.get("hostname") == platform.node()
-    return int(status["pid"]) if here and not is_gone(int(status["pid"]), started) else None
+    return int(status["pid"]) if here and not is_gone(int(status["pid"]), started, status.get("born")) else None
 
 
 def wait_until_gone(folder: SweepFolder, num: int) -> None:

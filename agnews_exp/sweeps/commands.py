@@ -116,7 +116,7 @@ def _best(options: argparse.Namespace) -> None:
     if options.run:
         repeat(folder, words)
     if len(kept) < len(state.overrides):
-        print(f"next   agnews sweeps best {folder.name} --run      fits it again and scores it on the test set")
+        print(f"next   agnews sweeps best {folder.name} --run      fits it again, scores the test set")
 
 
 def _chosen(folder: SweepFolder, number: int | None) -> JobState | None:
@@ -155,7 +155,7 @@ def _print_front(folder: SweepFolder) -> None:
         values = [f"{v:.4f}" for v in entry["values"].values()]
         table.add_row(str(entry["trial"]), *values, state.words(swept) if state is not None else "")
     table_console().print(table)
-    print(f"next   agnews sweeps best {folder.name} --job N --run      fits one again and scores it on the test set")
+    print(f"next   agnews sweeps best {folder.name} --job N --run      fits one, scores the test set")
 
 
 def _aggregate(options: argparse.Namespace) -> None:

@@ -132,17 +132,7 @@ class JobList:
 class ProcessLauncher(Launcher):
     """Runs every job in a child process.
 
-    Args:
-        n_jobs: How many run at once.
-        timeout: Seconds that a job may take; null for no limit. Then SIGTERM, and ten seconds later SIGKILL.
-        retries: How often a job is started again that crashed or ran out of time; bad input is not repeated.
-        on_failure: ``continue`` with the other jobs, or ``stop``: start none after a failure (running ones end).
-        gpus_per_job: GPUs that each job gets through CUDA_VISIBLE_DEVICES; 0 leaves the choice to the job.
-        jobs_per_gpu: How many jobs may share a GPU.
-        gpus: Device names; null takes those that are visible.
-        threads_per_job: CPU threads of a job; null divides the cores by ``n_jobs``.
-        start: ``auto`` forks classical jobs from a process that has the imports done and gives transformers an
-            interpreter of their own; ``fresh`` gives every job one.
+    ``conf/hydra/launcher/process.yaml`` describes the arguments.
     """
 
     def __init__(

@@ -493,7 +493,7 @@ def print_results(folder: SweepFolder, results: Results) -> None:
             f"next   agnews sweeps best {folder.name}{job} --run      fits it again and scores the test set\n"
         )
     else:
-        console.print("next   agnews ui      the sweep's run holds this table; its jobs are nested below it\n")
+        console.print("next   agnews ui      this table and its jobs in MLflow\n")
 
 
 def print_jobs(folder: SweepFolder, states: Sequence[JobState]) -> None:

@@ -35,6 +35,7 @@ from agnews_exp.config.fingerprint import own_sources, scientific_config
 from agnews_exp.config.targets import resolve_target
 from agnews_exp.config.validation import flat
 from agnews_exp.core.errors import ConfigError, first_line, refuse_password, unknown_name
+from agnews_exp.core.paths import check_file_name
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import markdown_table
 from agnews_exp.drawing import Chart, Series, save
@@ -205,6 +206,7 @@ class Search:
         output = Path(session.plain["paths"]["output_dir"])
         folder = output / "optuna"
         folder.mkdir(parents=True, exist_ok=True)
+        check_file_name("hydra.sweeper.study_name", self.study_name, [path.stem for path in folder.glob("*.db")])
         self.storage_url = settings.storage or f"sqlite:///{folder / (self.study_name + '.db')}"
         self._turn = FileLock(folder / f".{slug(self.study_name)}.lock")
         self._config = config

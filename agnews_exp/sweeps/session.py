@@ -20,7 +20,7 @@ from agnews_exp import __version__
 from agnews_exp.config.compose import quoted
 from agnews_exp.core.errors import AgnewsError, refuse_password
 from agnews_exp.core.paths import config_folder, run_command
-from agnews_exp.core.process import LESS_MEMORY, check_terminated, is_stop
+from agnews_exp.core.process import LESS_MEMORY, born, check_terminated, is_stop
 from agnews_exp.core.processes import WarmProcesses
 from agnews_exp.sweeps import state as job_files
 from agnews_exp.sweeps.clusters import wait_until_gone
@@ -224,7 +224,7 @@ class SweepSession:
         """Start the mirror in MLflow and return the table to show; call it when there is something to run."""
         tags = {"sweep.command": str(self.folder.info().get("command", ""))[:5000], "sweep.kind": self._kind}
         experiment = self.plain["tracking"]["experiment"]
-        tracking = {"experiment": experiment, "host": platform.node(), "pid": os.getpid(), "tags": tags}
+        tracking = {"experiment": experiment, "host": platform.node(), "pid": os.getpid(), "born": born(), "tags": tags}
         self.folder.update(status="running", total=total, resumed=_now(), tracking=tracking)
         self._mirroring.start()
         settled = [s for s in self.folder.states() if self.folder.is_settled(s)]

@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from agnews_exp import __version__
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError, unknown_name
-from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, config_folder, run_command
-from agnews_exp.core.process import explain_exit
+from agnews_exp.core.paths import CHECKPOINTS, RESUME_FILE, check_file_name, config_folder, run_command, wrong_file_name
+from agnews_exp.core.process import born, explain_exit, is_gone
 from agnews_exp.tracking import record
 
 Status = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
@@ -260,21 +260,15 @@ class WorkLock:
         import psutil
 
         os.ftruncate(descriptor, 0)
-        content = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+        content = {"pid": os.getpid(), "started": psutil.Process().create_time(), "born": born()}
         os.pwrite(descriptor, json.dumps(content).encode(), 0)
 
     def _owner(self) -> int | None:
         """Return the parent process that holds the lock, or None when only its leftovers do."""
-        import psutil
-
         content = record.read_json(self._folder / _LOCK)
-        if content is None:
+        if content is None or is_gone(content["pid"], content["started"], content.get("born")):
             return None
-        try:
-            alive = abs(psutil.Process(content["pid"]).create_time() - content["started"]) < 1
-        except psutil.Error:
-            return None
-        return int(content["pid"]) if alive else None
+        return int(content["pid"])
 
     @property
     def active(self) -> bool:
@@ -455,6 +449,8 @@ def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str
     ``label`` begins a name that we make up where the command gives none; ``digest`` is the configuration's.
     """
     content = json.dumps({"words": identity(words), "conf": digest, "version": __version__})
+    if name:
+        check_file_name("sweep.name", name, [path.name for path in sweeps.glob("*")])
     base = name or f"{slug(label)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     found = []
     for number in range(1, 1000):
@@ -472,5 +468,6 @@ def folder_names(sweeps: Path, label: str, name: str | None, words: Sequence[str
 
 
 def slug(text: str) -> str:
-    """Return a short text that is safe as a file name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:48] or "sweep"
+    """Return a short text that is safe as a file name, also with something after it."""
+    made = re.sub(r"[^A-Za-z0-9_.]+", "-", text)[:48].strip("-.")
+    return "sweep" if wrong_file_name(made) else made

@@ -58,14 +58,7 @@ class SessionSweeper(Sweeper):
         return {metric.name: metric.greater_is_better for metric in own}
 
     def work(self, session: SweepSession, source: Source, *, batch: int, check: Sequence[Job] = ()) -> None:
-        """Run jobs until the source has none left.
-
-        Args:
-            session: The sweep.
-            source: Where jobs come from.
-            batch: How many jobs a launcher other than ours gets at once.
-            check: Jobs of which at least one must have a valid configuration (hydra/launcher=process only).
-        """
+        """Run jobs until the source has none left; a launcher that is not ours gets ``batch`` at once."""
         from agnews_exp.sweeps.clusters import work_through
         from agnews_exp.sweeps.launcher import ProcessLauncher
 
@@ -113,9 +106,7 @@ class SearchSweeper(SessionSweeper):
 class GridSweeper(SessionSweeper):
     """Runs the product of all comma lists, ranges and globs of the command.
 
-    Args:
-        params: Sweeps from the configuration, such as ``{seed: 1,2,3}``; the command's own win.
-        grids: Several grids that make one sweep, one after the other, each like ``params`` and added to it.
+    ``conf/hydra/sweeper/grid.yaml`` describes the arguments.
     """
 
     def __init__(

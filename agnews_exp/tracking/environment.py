@@ -15,6 +15,7 @@ from typing import Any
 
 import agnews_exp
 from agnews_exp import __version__
+from agnews_exp.core.process import born
 
 _PACKAGES = (
     "scikit-learn",
@@ -51,6 +52,7 @@ def describe_environment(root: Path) -> dict[str, Any]:
         "source": source_digest(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "pid": os.getpid(),
+        "born": born(),
     }
 
 

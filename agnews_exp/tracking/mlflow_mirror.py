@@ -59,8 +59,8 @@ class State:
 
     @property
     def ended_ms(self) -> int:
-        """When this state was written, in milliseconds since the epoch."""
-        return milliseconds(self.since) or int(time.time() * 1000)
+        """When this state was written, in milliseconds since the epoch; not before the beginning, as clocks go back."""
+        return max(milliseconds(self.since) or int(time.time() * 1000), self.started_ms or 0)
 
     def __str__(self) -> str:
         return f"{self.status} {self.since}"
@@ -241,8 +241,7 @@ def mirror(folder: Path, store: Store, *, ended: bool = False) -> str | None:
 def run_state(folder: Path, *, ended: bool) -> State | None:
     """Return how far a run has come; with ``ended`` one that says that it runs, though its process is gone, was killed.
 
-    Returns:
-        None where no run has begun its work: a new folder may be one whose result is there already.
+    It is None where no run has begun its work: a new folder may be one whose result is there already.
     """
     content = read_json(folder / record.STATUS) or {}
     status, since = content.get("status"), str(content.get("updated"))
@@ -255,7 +254,7 @@ def run_state(folder: Path, *, ended: bool) -> State | None:
     if status == "running" and ended:
         environment = read_json(folder / record.ENVIRONMENT) or {}
         here = environment.get("hostname") == platform.node()
-        if here and is_gone(int(content.get("pid", 0)), (milliseconds(since) or 0) / 1000):
+        if here and is_gone(int(content.get("pid", 0)), (milliseconds(since) or 0) / 1000, content.get("born")):
             status, reason = "killed", "the process is gone"
     return State(status, since, milliseconds(content.get("started")), reason, content.get("pruned"))
 
@@ -334,6 +333,7 @@ def _start_tags(plain: Mapping[str, Any], environment: Mapping[str, Any], folder
         "agnews_exp": str(environment.get("agnews_exp")),
         "run_folder": _place(folder, store),
         "pid": str(environment.get("pid")),
+        "born": str(environment.get("born")),
     }
 
 
@@ -496,7 +496,8 @@ def _mirror_sweep(folder: Path, store: Store, *, ended: bool, begin_only: bool =
         told = ""
     if told != str(state):
         tags = {"sweep": folder.name, "kind": "sweep", "run_folder": _place(folder, store), **own.get("tags", {})}
-        tags |= {"host": str(own.get("host")), "pid": str(own.get("pid")), "resumed": str(milliseconds(since) or "")}
+        tags |= {"host": str(own.get("host")), "pid": str(own.get("pid")), "born": str(own.get("born"))}
+        tags |= {"resumed": str(milliseconds(since) or "")}
         store.log(run_id, tags=tags)
         _log_sweep_results(run_id, folder, info, state, store)
         if status == "running":
@@ -609,14 +610,11 @@ def _at_work(root: Path) -> bool:
 def _sweep_is_gone(info: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     """Return whether a sweep that says that it runs was this machine's and its process is gone."""
     started = (milliseconds(info.get("resumed") or info.get("created")) or 0) / 1000 + 1
-    return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started)
+    return own.get("host") == platform.node() and is_gone(int(own.get("pid", 0)), started, own.get("born"))
 
 
 def sync_runs(plain: Mapping[str, Any]) -> tuple[int, int]:
-    """Mirror every folder that the configured store does not have as it is now.
-
-    Returns:
-        How many runs were mirrored, and how many could not be.
+    """Mirror every folder that the store does not have as it is now; return how many were, and how many could not be.
 
     Raises:
         MlflowException: The store itself cannot be reached.
@@ -676,7 +674,7 @@ def close_stale_runs(store: Store) -> int:
             continue
         # A sweep that goes on is older than the process that works on it now.
         started = int(tags.get("resumed") or run.info.start_time) / 1000
-        if is_gone(int(tags["pid"]), started):
+        if is_gone(int(tags["pid"]), started, tags.get("born")):
             store.client.set_terminated(run.info.run_id, "KILLED")
             closed += 1
     return closed

@@ -22,6 +22,7 @@ from agnews_exp.core.errors import ConfigError, StorageError
 from agnews_exp.core.files import STATUS as RUN_STATUS
 from agnews_exp.core.files import atomic_path, is_intact, sha256_of
 from agnews_exp.core.paths import HISTORY as HISTORY
+from agnews_exp.core.process import born
 from agnews_exp.core.text import has_control, is_name
 
 _TEXTS = ("name", "model", "features", "family", "primary", "fingerprint")
@@ -266,6 +267,7 @@ class RunFolder:
             "started": getattr(self, "_started", before.get("started")),
             "updated": _now(),
             "pid": os.getpid(),
+            "born": born(),
         }
         if "fingerprint" in before:
             content["fingerprint"] = before["fingerprint"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agnews_exp.core.errors import ConfigError, DataError, first_line
-from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE, run_command, shown_path
+from agnews_exp.core.paths import CHECKPOINT_LOCK, CHECKPOINTS, RESUME_FILE, run_command
 from agnews_exp.core.suggestions import nearest
 from agnews_exp.core.text import visible
 from agnews_exp.models.answers import SourceRun, TextClassifier
@@ -35,14 +35,7 @@ _MOST_LISTED = 20
 
 
 class Run:
-    """A run's folder, read as it is asked for; what has been read once is kept.
-
-    Args:
-        folder: The run's folder.
-
-    Attributes:
-        folder: The same.
-    """
+    """A run's folder, read as it is asked for; what has been read once is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -142,11 +135,11 @@ class Run:
         return str(self)
 
     def __str__(self) -> str:
-        """Return the run's name, when it ended, and its score, for a list to choose from."""
+        """Return the run's name, when it ended, and its score, for a list to choose from, within 80 columns."""
         primary = str(self.result.get("primary", "val/macro_f1"))
         score = self.result["metrics"].get(primary)
         words = [self.name, f"{self.when.astimezone():%Y-%m-%d %H:%M}"]
-        return "  ".join([*words, *([] if score is None else [f"{primary} {score:.4f}"]), shown_path(self.folder)])
+        return "  ".join([*words, *([] if score is None else [f"{primary} {score:.4f}"])])
 
 
 def runs(plain: Mapping[str, Any], where: str | None = None) -> list[Run]:

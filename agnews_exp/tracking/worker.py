@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from agnews_exp.tracking.mlflow_mirror import (
     run_state,
     watched,
 )
-from agnews_exp.tracking.store import is_local, is_of_storage, release_reserve, tracking_uri
+from agnews_exp.tracking.store import is_local, is_of_storage, quieten, release_reserve, tracking_uri
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,16 @@ _LAST_TRIES = (0.5, 1.5, 0.0)
 
 
 class Mirroring:
-    """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning."""
+    """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning.
 
-    def __init__(self, folder: Path, plain: Mapping[str, Any]) -> None:
+    The folder has all that is known at the beginning; ``early`` is what :func:`started_early` has made.
+    """
+
+    _process: subprocess.Popen[bytes] | None
+
+    def __init__(self, folder: Path, plain: Mapping[str, Any], early: subprocess.Popen[bytes] | None = None) -> None:
         self._folder, self._settings = folder, {key: plain[key] for key in ("paths", "tracking")}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._early, self._process = early, None
         self._mlruns = Path(plain["paths"]["mlruns_dir"])
         uri = tracking_uri(self._mlruns, plain["tracking"]["uri"])
         self._patience = PATIENCE_SECONDS["local" if is_local(uri) else "server"]
@@ -68,16 +73,8 @@ class Mirroring:
         """Start the worker; returns at once. A job of a sweep needs none, for its sweep's worker sees its folder."""
         if not self._settings["tracking"]["enabled"] or is_sweep(self._folder.parent):
             return
-        package = Path(agnews_exp.__file__).resolve().parents[1]
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
-            self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", MODULE, str(self._folder.resolve())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-                process_group=0,  # Ctrl-C is for those who work
-            )
+            self._process = self._early or _start(self._folder)
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(self._settings, default=str).encode() + b"\n")
             self._process.stdin.flush()
@@ -131,6 +128,40 @@ class Mirroring:
         warning = f"MLflow is not up to date: {reason}"
         log.warning("%s. The record is complete without it; log it later with: agnews sync", warning)
         return warning
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    package = Path(agnews_exp.__file__).resolve().parents[1]
+    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", "-m", MODULE, str(folder.resolve())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        process_group=0,  # Ctrl-C is for those who work
+    )
+
+
+@contextmanager
+def started_early(folder: Path, *, wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Start a folder's worker before it is known whether there is anything to log, so that it imports MLflow meanwhile.
+
+    It does nothing until :meth:`Mirroring.start` gives it its settings, and is ended where nobody does.
+
+    Args:
+        folder: The run's folder.
+        wanted: Whether the run is tracked; a job of a sweep gets no worker all the same.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    if wanted and not is_sweep(folder.parent):
+        with suppress(OSError):  # the next try tells it
+            process = _start(folder)
+    try:
+        yield process
+    finally:
+        if process is not None and process.returncode is None:
+            process.kill()
+            process.communicate()
 
 
 class Watch:
@@ -267,9 +298,7 @@ def main() -> None:
     answers = os.dup(1)
     os.set_blocking(answers, False)
     os.dup2(2, 1)  # whatever MLflow prints must not end up among the answers
-    settings = json.loads(sys.stdin.buffer.readline())
     over = threading.Event()
-    threading.Thread(target=_listen, args=(over, starter), daemon=True).start()
 
     def progress() -> None:
         with suppress(OSError):
@@ -277,8 +306,11 @@ def main() -> None:
 
     failure: str | None = "interrupted"
     try:
-        import mlflow  # noqa: F401 - takes seconds; from here on it is the store that is waited for
-
+        _import_mlflow()
+        settings = json.loads(sys.stdin.buffer.readline() or "null")
+        if settings is None:
+            os._exit(0)
+        threading.Thread(target=_listen, args=(over, starter), daemon=True).start()
         progress()
         failure = _watch_alone(folder, settings, over, progress)
     except Exception as error:
@@ -288,6 +320,16 @@ def main() -> None:
             os.write(answers, json.dumps({"failure": failure}).encode())
         # No exit handlers: MLflow's would wait for a server that does not answer.
         os._exit(0)
+
+
+def _import_mlflow() -> None:
+    """Import MLflow and what it imports late, which takes seconds; from then on it is the store that is waited for."""
+    quieten()
+    from mlflow import models, pyfunc  # noqa: F401 - what a model is logged with
+    from mlflow.store.tracking import sqlalchemy_workspace_store  # noqa: F401 - what a local store is made of
+    from sqlalchemy.orm import configure_mappers
+
+    configure_mappers()
 
 
 def _watch_alone(folder: Path, settings: Mapping[str, Any], over: threading.Event, progress: Any) -> str | None:

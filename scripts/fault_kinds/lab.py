@@ -12,16 +12,16 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from agnews_exp.config.compose import quoted
 from fault_kinds.projects import REPO, Project
 from fault_kinds.verdicts import Answers, Done, Outcome, Verdict, read_answers
 
 
 def _quoted(grid: str) -> str:
-    """Return the words of a stage of a study that sweeps over a grid with the lightest runs, quoted as YAML."""
+    """Return the words of a stage of a study that sweeps over a grid with the lightest runs, quoted for Hydra."""
     light = "features: word_tfidf, features.blocks.word.max_features: '1000', evaluation.latency_repeats: '0'"
     grids = f'"hydra.sweeper.grids=[{{model: multinomial_nb, {grid}, {light}}}]"'
-    words = f"evaluation.folds=2 {grids} tracking.log_model=false"
-    return "'" + words.replace("'", "''") + "'"
+    return quoted(f"evaluation.folds=2 {grids} tracking.log_model=false")
 
 
 LIGHT = (

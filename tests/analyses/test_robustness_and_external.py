@@ -128,8 +128,8 @@ def test_a_folder_of_newsgroup_posts_is_read_and_stripped(context, tmp_path):
         (root / group).mkdir(parents=True)
         (root / group / "1").write_text(post.replace("shuttle", group), encoding="latin-1")
     parts = ("headers", "footers", "quotes")
-    rows = external.read_external(root, ["text"], "label", Reading(), parts)
-    assert rows.label_names == ["rec.autos", "sci.space"]
+    rows, label_names = external.read_external(root, ["text"], "label", Reading(), parts)
+    assert label_names == ["rec.autos", "sci.space"]
     assert "quoted" not in rows.texts[0] + rows.texts[1]
     assert "Subject" not in rows.texts[0]
     assert "rec.autos reached orbit" in rows.texts[0]

@@ -54,6 +54,10 @@ def test_bad_overrides_name_key_and_value_and_what_is_meant():
         (("model=linear_svm",), ("'linear_svm'", "Did you mean 'linear_svc'?", "multinomial_nb")),
         (("modle=linear_svc",), ("'modle'", "Did you mean model=linear_svc?")),
         (("model.c=1",), ("'c'", "Did you mean model.C=1")),
+        (
+            ("model=knn", "model.class_weight=balanced"),
+            ("have it: bernoulli_nb", "logreg", "model=linear_svc model.class"),
+        ),
         (("model.C=-1",), ("model.C=-1", "float in the range (0.0, inf)")),
         (("model._target_=os.system",), ("model._target_=os.system", "may not be built")),
         (("model._target_=sklearn.os.system",), ("model._target_=sklearn.os.system", "no module")),

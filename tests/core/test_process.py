@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +13,8 @@ import sys
 import psutil
 import pytest
 
-from agnews_exp.core.process import INTERRUPTED, TERMINATED, explain_os_error, guarded, is_gone, is_stop
+from agnews_exp.core.process import INTERRUPTED, TERMINATED, born, explain_os_error, guarded, is_gone, is_stop
+from agnews_exp.core.text import TerminalFormatter, painted
 
 LOSSES = {
     "in a class body": """
@@ -95,12 +98,62 @@ def test_every_storage_error_has_a_message_and_its_own_exit_code(name):
 
 
 def test_a_process_is_gone_when_it_has_ended_or_another_one_has_its_number():
-    born = psutil.Process().create_time()
-    assert not is_gone(os.getpid(), born)
-    assert not is_gone(os.getpid(), born + 3600)
-    assert is_gone(os.getpid(), born - 60)  # the process of that time had this number before
+    began = psutil.Process().create_time()
+    assert not is_gone(os.getpid(), began)
+    assert not is_gone(os.getpid(), began + 3600)
+    assert is_gone(os.getpid(), began - 60)  # the process of that time had this number before
     child = subprocess.Popen([sys.executable, "-S", "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert is_gone(child.pid, born + 3600)  # a zombie
+    assert is_gone(child.pid, began + 3600)  # a zombie
     child.wait()
-    assert is_gone(child.pid, born + 3600)
+    assert is_gone(child.pid, began + 3600)
+
+
+def test_a_step_of_the_clock_neither_ends_a_living_process_nor_revives_a_dead_one():
+    began, birth = psutil.Process().create_time(), born()
+    for step in (-86_400, -3600, -2, 0, 2, 3600, 86_400):
+        assert not is_gone(os.getpid(), began - step, birth), f"the clock went {step} s forward"
+        assert not is_gone(os.getpid(), began - step, str(birth))
+    assert is_gone(os.getpid(), began - 60, birth - 60)  # another process had this number
+    for unknown in (None, "None", "", [], birth + 60):  # nothing was noted: the clock's word counts
+        assert is_gone(os.getpid(), began - 60, unknown)
+        assert not is_gone(os.getpid(), began + 60, unknown)
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_only_a_terminal_that_may_has_colours(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert painted("error:", "red", Terminal()) == "\x1b[1;31merror:\x1b[0m"
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    warning = logging.makeLogRecord({"msg": "a leak", "levelno": logging.WARNING})
+    assert TerminalFormatter("%(message)s").format(warning) == "\x1b[33ma leak\x1b[0m"
+    assert TerminalFormatter("%(message)s").format(logging.makeLogRecord({"msg": "read", "levelno": 20})) == "read"
+    assert painted("error:", "red", io.StringIO()) == "error:"
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            assert painted("error:", "red", Terminal()) == "error:"
+
+
+def test_an_error_on_a_terminal_is_red_and_its_fix_green(monkeypatch, capsys):
+    from agnews_exp.core.errors import ConfigError
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "argv", ["agnews"])
+
+    def refuse():
+        raise ConfigError("no such model", fix="agnews list model")
+
+    with pytest.raises(SystemExit):
+        guarded(refuse)
+    assert screen.getvalue() == "\x1b[1;31merror:\x1b[0m no such model\n\x1b[32m  fix:\x1b[0m agnews list model\n"

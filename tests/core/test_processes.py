@@ -10,10 +10,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
+from agnews_exp.core.errors import ResourceError
 from agnews_exp.core.processes import WarmProcesses
 
 KINDS = pytest.mark.parametrize("preload", [["json"], []], ids=["fork of the server", "new interpreter"])
@@ -47,6 +49,19 @@ def hold(path: str) -> None:
     """Take some time."""
     Path(path).touch()
     time.sleep(60)
+
+
+class Slow(str):
+    """A text that takes a while to be unpickled: a child that gets it is not ready yet."""
+
+    def __reduce__(self):
+        return slowly, (str(self),)
+
+
+def slowly(text: str) -> str:
+    """Return a text after a while."""
+    time.sleep(60)
+    return text
 
 
 def wait_for(path: Path) -> None:
@@ -146,3 +161,22 @@ def test_a_child_whose_server_was_killed_is_ended_and_the_next_one_starts(tmp_pa
         process.wait(10)
         again = processes.start(leave, (3,), log=tmp_path / "log")
         assert again.wait(60) == 3
+
+
+def test_a_child_whose_server_was_killed_before_it_was_ready_does_not_go_on_alone(tmp_path):
+    with WarmProcesses(["json"]) as processes:
+        child = processes.start(leave, (0,), log=tmp_path / "log", environment={"MINE": Slow("yes")})
+        process = psutil.Process(child.pid)
+        process.parent().kill()
+        assert processes.wait([child], 30) == [child]
+        assert child.exit_code == -signal.SIGKILL
+        process.wait(10)
+
+
+def test_a_server_that_dies_while_a_child_is_asked_for_is_told_with_what_to_do(tmp_path, monkeypatch):
+    for failure in (EOFError("unexpected EOF"), BrokenPipeError(32, "Broken pipe"), ConnectionResetError(104, "Reset")):
+        monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", Mock(side_effect=failure))
+        with WarmProcesses(["json"]) as processes, pytest.raises(ResourceError, match="was killed") as told:
+            processes.start(leave, (0,), log=tmp_path / "log")
+        assert "repeat the command" in str(told.value)
+        assert "EOF" not in str(told.value)

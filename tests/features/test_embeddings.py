@@ -165,7 +165,7 @@ def test_vectors_that_an_earlier_build_saved_say_so(glove):
     step = StaticEmbeddings(glove, "mean").fit(TEXTS)
     state = step.__getstate__()
     state["word_bytes_"], state["word_ends_"] = state.pop("word_text_"), state.pop("word_lengths_")
-    with pytest.raises(StorageError, match="earlier build.*") as refused:
+    with pytest.raises(StorageError, match="earlier build") as refused:
         StaticEmbeddings.__new__(StaticEmbeddings).__setstate__(state)
     assert "force=true" in str(refused.value)
 

@@ -59,3 +59,28 @@ def test_a_made_up_recipe_is_refused(copy, change, sign_again):
     sign_again(folder, **change)
     with pytest.raises(StorageError):
         load_model(folder)
+
+
+def test_a_tokenizer_of_any_content_is_refused_or_answers(copy, sign_again, texts):
+    """Where the Rust library panics it raises what is no Exception."""
+    folder = copy("network")
+    path = folder / "tokenizer.json"
+    whole = json.loads(path.read_text())
+    frame = {"type": "TemplateProcessing", "pair": [], "single": [{"SpecialToken": {"id": "[NONE]", "type_id": 0}}]}
+    changes = [
+        {"post_processor": frame | {"special_tokens": {}}},
+        {"model": {"type": "WordPiece", "vocab": {}, "unk_token": "[UNK]"}},
+        {"model": {"type": "BPE", "vocab": {"a": 2**31}, "merges": [["a", "b"]]}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(" * 1000}, "content": ""}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Sequence", "pretokenizers": []}] * 1000}},
+        {"truncation": {"max_length": 2, "stride": 9, "direction": "Right", "strategy": "LongestFirst"}},
+        {"added_tokens": [{"id": -1, "content": "x"}]},
+    ]
+    contents = [json.dumps(whole | change) for change in changes]
+    for content in (*contents, "[" * 100_000, '{"model": "' + "x" * 5_000_000, "null", ""):
+        path.write_text(content)
+        sign_again(folder)
+        try:
+            assert len(load_model(folder).predict(texts[:2]).labels) == 2
+        except StorageError:
+            continue

@@ -137,3 +137,28 @@ def test_a_message_cannot_steer_the_terminal(project):
     assert done.returncode == 2
     assert "\x1b" not in done.stderr
     assert "\u202e" not in done.stderr
+
+
+def test_every_name_that_becomes_a_folder_is_one_on_every_system(tmp_path):
+    from agnews_exp.analyses.exploration.performing import compose_eda
+    from agnews_exp.config.compose import compose_config
+    from agnews_exp.config.validation import check_config
+    from agnews_exp.study.state import StudyFile
+
+    light = ["data=sample", f"paths.output_dir={tmp_path}"]
+    for folder in ("eda/Mine", "studies/Mine"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("CON", "aux", "mine"):
+        with pytest.raises(ConfigError, match=r"eda\.folder="):
+            compose_eda([*light, f"eda.folder={name}"])
+        with pytest.raises(ConfigError, match=r"study\.name="):
+            StudyFile(tmp_path, name)
+    with pytest.raises(ConfigError, match=r"eda\.folder='\.\./\.\./x'"):
+        compose_eda([*light, "data.name=../../x"])
+    keys = "+evaluation/analyses@evaluation.analyses"
+    for words, said in (
+        ([f"{keys}.CON=calibration"], "device"),
+        ([f"{keys}.x=calibration", f"{keys}.X=calibration"], "x"),
+    ):
+        with pytest.raises(ConfigError, match=rf"evaluation\.analyses=.*{said}"):
+            check_config(compose_config([*light, *words]))

@@ -123,3 +123,25 @@ def test_a_stray_file_beside_a_classical_model_changes_nothing(copy, texts):
     (folder / "model.pkl").write_bytes(pickle.dumps(Harmful(folder / "ran")))
     np.testing.assert_array_equal(load_model(folder).predict(texts).labels, before)
     assert not (folder / "ran").exists()
+
+
+def test_a_pickle_in_the_place_of_a_model_or_of_word_vectors_is_refused_and_does_not_run(tmp_path):
+    import joblib
+
+    from agnews_exp.core.errors import AgnewsError
+    from agnews_exp.features.embeddings import read_word_vectors
+    from agnews_exp.models.recipes import PretrainedEncoder, locate
+
+    harmful = Harmful(tmp_path / "ran")
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(harmful))
+    joblib.dump(harmful, tmp_path / "model.joblib")
+    joblib.dump(harmful, tmp_path / "model.joblib.gz")
+    np.save(tmp_path / "vectors.npy", np.array([harmful], dtype=object), allow_pickle=True)
+    for place in sorted(tmp_path.iterdir()):
+        with pytest.raises(AgnewsError):
+            load_model(place)
+        with pytest.raises(AgnewsError):
+            read_word_vectors(place)
+        with pytest.raises(AgnewsError):
+            locate(PretrainedEncoder(pretrained_path=str(place)))
+    assert not (tmp_path / "ran").exists()

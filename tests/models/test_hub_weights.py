@@ -106,7 +106,7 @@ def test_hub_that_cannot_be_reached_is_told_at_once(endpoint, tmp_path, monkeypa
     start = time.monotonic()
     with pytest.raises(ConfigError, match=r"(?s)someone/tiny.*could not be reached.*pretrained_path"):
         load_tokenizer(RECIPE, [])
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < 30
 
 
 def test_model_that_the_hub_does_not_have_is_named(hub, tmp_path, monkeypatch):

@@ -247,3 +247,23 @@ def test_weights_that_two_products_share_are_stored_once():
     onnx.checker.check_model(model)
     assert [entry.name for entry in model.graph.initializer].count("w/int8") == 1
     assert "w" not in [entry.name for entry in model.graph.initializer]
+
+
+@pytest.mark.parametrize("place", ["weights.bin", "../weights.bin"])
+def test_a_graph_that_takes_its_weights_from_another_file_is_refused(exported, tmp_path, place):
+    """No checksum guards such a file, and it may lie anywhere on the disk."""
+    from agnews_exp.models.persistence import MANIFEST, write_manifest
+
+    folder = shutil.copytree(exported / "text_cnn-float32", tmp_path / "model")
+    graph = onnx.load(str(folder / "model.onnx"))
+    weights = next(found for found in graph.graph.initializer if len(found.raw_data) > 64)
+    (folder / place).write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=place)
+    (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    manifest = json.loads((folder / MANIFEST).read_text())
+    more = {k: v for k, v in manifest.items() if k not in ("format", "family", "class_names", "sha256")}
+    write_manifest(folder, manifest["family"], manifest["class_names"], **more)
+    with pytest.raises(StorageError, match="cannot be loaded"):
+        load_model(folder)

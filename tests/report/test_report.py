@@ -73,6 +73,10 @@ def test_runs_of_other_rows_are_left_out_and_said(store_run: StoreRun, tmp_path:
     inputs = collect(tmp_path, None)
     assert [run.model for run in inputs.runs] == ["logreg", "logreg"]
     assert inputs.left_out == (("00000000", "linear_svc-hybrid_tfidf", "judged on other rows: sample (split seed 42)"),)
+    assert inputs.others == {"sample": 1}
+    assert [run.model for run in collect(tmp_path, None, data_name="sample").runs] == ["linear_svc"]
+    with pytest.raises(ConfigError, match="Did you mean 'sample'"):
+        collect(tmp_path, None, data_name="sampel")
 
 
 def test_a_study_takes_its_own_runs_alone(store_run: StoreRun, tmp_path: Path) -> None:

@@ -23,18 +23,19 @@ NAMES = ("Business", "Sports")
 
 
 class Model:
-    """Answers by the number of words; notes the batches that it was given; can be held up."""
+    """Answers by the number of words; notes that it was asked, and the batches that it answered; can be held up."""
 
     family = "classical"
     class_names = NAMES
 
     def __init__(self):
         self.batches = []
-        self.open = threading.Event()
+        self.asked, self.open = threading.Event(), threading.Event()
         self.open.set()
 
     def predict(self, texts):
-        self.open.wait(10)
+        self.asked.set()
+        self.open.wait(60)
         if "boom" in texts:
             raise RuntimeError("the model broke")
         self.batches.append(list(texts))
@@ -124,7 +125,7 @@ def test_requests_that_come_while_the_model_works_are_answered_in_one_batch():
         app = create_app(model, "m", ServeSettings(batch_size=4))
         model.open.clear()
         calls = [asyncio.create_task(call(app, body=ask(["w"])))]
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(model.asked.wait, 60)
         calls += [asyncio.create_task(call(app, body=ask(["w " * i]))) for i in range(2, 8)]
         await asyncio.sleep(0.1)
         model.open.set()
@@ -143,7 +144,7 @@ def test_requests_of_several_texts_in_one_batch_each_get_their_own_answers():
         app = create_app(model, "m", ServeSettings(batch_size=100))
         model.open.clear()
         calls = [asyncio.create_task(call(app, body=ask(["first"])))]
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(model.asked.wait, 60)
         calls += [
             asyncio.create_task(call(app, body=ask(["w " * n for n in words], probabilities=True))) for words in sizes
         ]
@@ -157,6 +158,7 @@ def test_requests_of_several_texts_in_one_batch_each_get_their_own_answers():
     for words, reply in zip(sizes, replies, strict=True):
         if words != sizes[1]:
             assert [answer["confidences"]["Sports"] for answer in reply.json["answers"]] == [n / 10 for n in words]
+            assert [answer["label"] for answer in reply.json["answers"]] == [NAMES[n > 5] for n in words]
 
 
 def test_a_client_that_goes_while_its_texts_are_answered_moves_nobody_s_answers():
@@ -252,6 +254,7 @@ def test_what_is_wrong_with_a_request_is_said(body, status, words):
     reply = answered(body, LIMITS)
     assert reply.status == status
     assert words in reply.json["detail"]
+    assert reply.json["error"] == ("too_large" if status == 413 else "invalid")
 
 
 def test_a_body_in_parts_is_cut_off_at_the_limit_whatever_its_length_header_says():
@@ -263,7 +266,9 @@ def test_a_body_in_parts_is_cut_off_at_the_limit_whatever_its_length_header_says
 def test_without_the_token_nothing_is_answered_but_the_probes(given):
     settings = ServeSettings(token="secret")
     headers = [] if given is None else [("authorization", given)]
-    assert answered(ask(["a"]), settings, headers=headers).status == 401
+    refused = answered(ask(["a"]), settings, headers=headers)
+    assert (refused.status, refused.json["error"]) == (401, "unauthorised")
+    assert "Authorization: Bearer <token>" in refused.json["detail"]
     assert answered(b"", settings, path="/metrics", method="GET", headers=headers).status == 401
     assert answered(b"", settings, path="/health", method="GET", headers=headers).status == 200
 

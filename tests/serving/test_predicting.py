@@ -87,6 +87,17 @@ def test_confidence_top_k_and_every_probability(model, tmp_path):
     assert first["confidence:Business"] == pytest.approx(expected[0], abs=1e-6)
 
 
+def test_a_model_without_scores_and_probabilities_gives_labels_and_no_confidence(tmp_path):
+    class Labels:
+        class_names = CLASSES
+
+        def predict(self, texts):
+            return Predictions(np.zeros(len(texts), dtype=np.int64))
+
+    answer(Labels(), source(written(tmp_path, ".txt", TEXTS[:2])), tmp_path / "out.jsonl")
+    assert rows(tmp_path / "out.jsonl") == [{"line": n, "label": CLASSES[0]} for n in (1, 2)]
+
+
 def test_bad_csv_rows_are_rejected_with_line_and_reason_and_good_ones_answered(model, tmp_path):
     path = tmp_path / "in.csv"
     path.write_bytes(b'n,text\n1,team goal\n2\n3,"  "\n4,bank\xff\n5,"open quote\n6,bank shares\n')

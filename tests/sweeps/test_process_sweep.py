@@ -22,6 +22,8 @@ def test_a_grid_gives_one_parent_run_with_a_child_for_every_job_and_a_table_that
     assert "model=multinomial_nb" in parent.data.tags["mlflow.note.content"]
     best = max(s["objective"] for s in sweeps.states())
     assert parent.data.metrics["best_objective"] == pytest.approx(best)
+    assert sweeps.states()[int(parent.data.metrics["best_job"])]["objective"] == best
+    assert [s["attempts"] for s in sweeps.states()] == [1] * 4
     assert (sweeps.folder / "learning_curve.png").stat().st_size > 1000
     with (sweeps.folder / "jobs.csv").open() as file:
         rows = list(csv.DictReader(file))

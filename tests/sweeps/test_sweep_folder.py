@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.paths import check_file_name
 from agnews_exp.sweeps.launcher import GpuSlots, thread_environment, thread_limit
 from agnews_exp.sweeps.state import (
     Job,
@@ -57,6 +58,18 @@ def test_a_name_that_belongs_to_another_command_is_refused(tmp_path):
     assert folder_names(tmp_path, "", "mine", ["model=a,b"], "changed")[0].path == mine.path
     with pytest.raises(ConfigError, match=r"belongs to another command: python run\.py -m model=a,b"):
         folder_names(tmp_path, "", "mine", ["model=a"], "c")
+
+
+def test_a_sweep_is_called_as_every_disk_can_call_a_folder(tmp_path):
+    (mine,) = folder_names(tmp_path, "", "Grid", ["model=a,b"], "c")
+    begun(mine, ["model=a,b"])
+    for name in ("grid", "GRID", "con", "a."):
+        with pytest.raises(ConfigError, match=r"sweep\.name="):
+            folder_names(tmp_path, "", name, ["model=a,b"], "c")
+    assert folder_names(tmp_path, "", "Grid", ["model=a,b"], "c")[0].path == mine.path
+    for label in ("con", "nul.x", "COM1", "...", "", "a" * 47 + ".-b", "体育"):  # names that are made up
+        (made,) = folder_names(tmp_path, label, None, ["model=a"], "c")
+        check_file_name("sweep.name", made.name)
 
 
 def test_the_lock_is_held_until_the_last_process_that_inherited_it_is_gone(tmp_path):

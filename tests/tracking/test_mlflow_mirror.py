@@ -132,6 +132,20 @@ def test_sync_closes_what_a_dead_process_left_running_and_leaves_living_ones_alo
     assert ends == {"aaaa": "KILLED", "bbbb": "RUNNING"}
 
 
+def test_a_clock_that_went_back_gives_no_negative_time_and_one_that_went_forward_closes_no_living_run(records):
+    later, earlier = "2026-01-01T11:00:00.000+00:00", "2026-01-01T10:00:00.000+00:00"
+    back = records.finished(ONE)
+    set_status(back, started=later, updated=earlier)
+    alive = records.begun("runs/20260101-000000-000000-bbbbbb")
+    mirror(alive.path, Store(records.plain()))
+    set_status(alive, updated=earlier)  # it began, by the clock of today, after it wrote this
+    sync_runs(records.plain())
+    ends = {run.info.run_name[-4:]: run.info for run in runs_of(records.plain())}
+    assert ends["aaaa"].end_time == ends["aaaa"].start_time
+    assert ends["bbbb"].status == "RUNNING"
+    assert find(records.plain(), "latest").folder == back.path
+
+
 def test_sync_closes_a_run_whose_folder_is_gone(records):
     folder = records.begun(ONE)
     store = Store(records.plain())
@@ -182,6 +196,10 @@ def test_a_sweep_stands_above_its_jobs_in_every_store(records, tmp_path):
         assert jobs["s/2"].data.tags["reused"] == ONE
         assert jobs["s/2"].data.metrics["val/macro_f1"] == 0.9
         assert sync_runs(plain) == (0, 0)
+    info = record.read_json(sweep / "sweep.json")
+    record.write_json(sweep / "sweep.json", info | {"status": "running", "resumed": "2026-01-02T05:00:00+00:00"})
+    mirror(sweep, Store(plain))
+    assert client.get_run(parent.info.run_id).info.status == "RUNNING", "the sweep goes on"
 
 
 def test_a_moved_project_keeps_to_its_new_place(records):

@@ -38,6 +38,11 @@ def test_atomic_path_leaves_the_old_file_when_the_writer_fails(tmp_path):
 def test_result_counts_only_after_finish(tmp_path):
     folder = started(tmp_path / "run")
     assert (folder.status, folder.result()) == ("running", None)
+    (folder.path / "result.json").mkdir()  # it cannot be written
+    with pytest.raises(OSError, match=r"result\.json"):
+        folder.finish({"objective": 0.5})
+    assert folder.status == "running", "the status comes last"
+    (folder.path / "result.json").rmdir()
     folder.finish({"objective": 0.5})
     assert folder.status == "finished"
     assert folder.result() == {"objective": 0.5, "record": 2}

@@ -86,6 +86,7 @@ def test_a_command_that_uses_a_run_says_which(project, capsys):
     said = capsys.readouterr().err
     assert said.startswith("run    multinomial_nb-word_tfidf-aaaa  20")
     assert "val/macro_f1 0.8000" in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_a_renamed_project_finds_its_runs_by_their_mlflow_ids(project):

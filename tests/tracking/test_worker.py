@@ -145,6 +145,6 @@ def test_the_worker_of_a_killed_run_says_so_and_ends(records):
                 found.append(process)
         return found
 
-    wait_for(lambda: not left(), seconds=40)
+    wait_for(lambda: not left())
     (run,) = runs_of(records)
     assert (run.info.status, run.data.tags["reason"]) == ("KILLED", "the process is gone")

@@ -89,7 +89,8 @@ def find_near_duplicates(
     pairs: list[tuple[int, int, float]] = []
     for key, signature in enumerate(signatures):
         for other in index.query(signature):
-            if (similarity := _jaccard(sets[key], sets[other])) >= threshold:
+            common = len(sets[key] & sets[other])
+            if (similarity := common / (len(sets[key]) + len(sets[other]) - common)) >= threshold:
                 pairs.append((other, key, similarity))
         index.insert(key, signature, check_duplication=False)
     pairs.sort()
@@ -152,11 +153,6 @@ def exact_duplicates(texts: Sequence[str]) -> NearDuplicates:
     """Return only the texts with the same words, which needs no package; ``first`` and ``second`` are empty."""
     none = np.empty(0, dtype=np.int64)
     return NearDuplicates(exact_keys(texts)[0], none, none, np.empty(0))
-
-
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
 
 
 def count_across(found: NearDuplicates, parts: Mapping[str, slice]) -> dict[str, dict[str, int]]:

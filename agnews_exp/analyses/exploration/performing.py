@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +14,16 @@ from omegaconf import OmegaConf
 
 from agnews_exp import __version__
 from agnews_exp.analyses.exploration.corpus import ExploredCorpus
-from agnews_exp.analyses.findings import Findings, markdown_text, read_findings, to_markdown
+from agnews_exp.analyses.findings import Findings, findings_to_json, markdown_text, read_findings, to_markdown
 from agnews_exp.analyses.performing import FINDINGS, SUMMARY, renewed, title_of, write_findings
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.fingerprint import component_fingerprint
 from agnews_exp.config.targets import check_arguments, resolve_target
 from agnews_exp.config.validation import CheckedConfig, check_config, to_plain
 from agnews_exp.core.cache import cache_key
-from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, StorageError
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError
 from agnews_exp.core.files import atomic_path
+from agnews_exp.core.paths import check_file_name
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import draw_folder
 from agnews_exp.evaluation.inputs import plain as plain_values
@@ -30,7 +31,9 @@ from agnews_exp.tracking.record import read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_FORMAT: Final = 2
+_FIELDS: Final = ("status", "reason", "seconds", "arguments", "headline", "metrics", "details")
+"""What the exploration's findings.json holds of a part; all of it is in the part's own."""
+
 _SETTINGS: Final = frozenset({"name", "folder", "seed", "texts"})
 """Keys of the group that are no parts."""
 
@@ -70,12 +73,15 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
         fraction = "" if checked.run.data_fraction == 1 else f"-{checked.run.data_fraction:g}"
         choice = "" if settings["name"] == "full" else f"-{settings['name']}"
         settings["folder"] = f"{checked.run.data.name}{fraction}{choice}"
-    elif not isinstance(settings["folder"], str) or Path(settings["folder"]).name != settings["folder"]:
+    elif not isinstance(settings["folder"], str):
         raise ConfigError(f"eda.folder={settings['folder']!r} is no name of a folder.", fix="eda.folder=my-corpus")
-    parts = {}
+    place = Path(checked.run.paths.output_dir) / "eda"
+    check_file_name("eda.folder", str(settings["folder"]), [path.name for path in place.glob("*")])
+    parts: dict[str, dict[str, Any]] = {}
     for name, component in group.items():
         if name in _SETTINGS or component is None:
             continue
+        check_file_name("eda", str(name), parts)
         arguments = {k: v for k, v in component.items() if k != "_target_"}
         target = resolve_target(component.get("_target_"), f"eda.{name}._target_")
         parts[name] = {"_target_": component["_target_"]}
@@ -84,11 +90,11 @@ def compose_eda(overrides: list[str]) -> EdaConfig:
 
 
 def perform_eda(
-    config: EdaConfig, splits: Splits, *, force: bool = False, report: Report | None = None
+    config: EdaConfig, splits: Splits, *, force: bool = False, report: Report = lambda name, status: None
 ) -> dict[str, Any]:
     """Perform the parts that the folder does not have yet for these rows and settings; return findings.json's content.
 
-    ``report`` is called with a part's name and status after it.
+    Each part is kept in a folder of its own as soon as it is done. ``report`` is called with its name and status.
 
     Raises:
         ConfigError: Another exploration is at work in the folder.
@@ -97,42 +103,32 @@ def perform_eda(
 
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # beside it: MLflow gets all of the folder
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):  # beside it: MLflow gets all of the folder
-            return _perform_all(config, splits, force, report or (lambda name, status: None))
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigError(
             f"Another exploration is at work in {folder}.", fix="wait until it has ended, or eda.folder=another-name"
         ) from error
-
-
-def _perform_all(config: EdaConfig, splits: Splits, force: bool, report: Report) -> dict[str, Any]:
-    folder = config.folder
-    earlier = {} if force else (read_json(folder / FINDINGS) or {})
-    kept: dict[str, Any] = earlier.get("parts", {}) if earlier.get("format") == _FORMAT else {}
-    corpus = ExploredCorpus(
-        splits, Path(config.checked.run.paths.cache_dir), int(config.settings["seed"]), bool(config.settings["texts"])
-    )
-    content = _header(config, splits)
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in config.parts:  # switched off since
-            shutil.rmtree(path)
-    for name, component in config.parts.items():
-        key = cache_key(content["identity"], name, component_fingerprint(component))
-        old = kept.get(name, {})
-        status = "kept"
-        if old.get("key") == key and old.get("status") == "finished" and (folder / name / FINDINGS).is_file():
-            content["parts"][name] = old
-        else:
-            content["parts"][name] = {"key": key} | _perform(corpus, folder / name, component)
-            status = content["parts"][name]["status"]
-            # The parts still to come keep what an earlier call has of them, should this one be cut off.
-            waiting = {n: kept[n] for n in config.parts if n in kept and n not in content["parts"]}
-            write_json(folder / FINDINGS, content | {"parts": content["parts"] | waiting})
-        report(name, status)
-    with atomic_path(folder / SUMMARY) as temporary:
-        temporary.write_text(_summary(folder, content), encoding="utf-8")
-    write_json(folder / FINDINGS, content)
+    with held:
+        cache = Path(config.checked.run.paths.cache_dir)
+        corpus = ExploredCorpus(splits, cache, int(config.settings["seed"]), bool(config.settings["texts"]))
+        content = _header(config, splits)
+        for path in folder.iterdir():
+            if path.is_dir() and path.name not in config.parts:  # switched off since
+                shutil.rmtree(path)
+        for name, component in config.parts.items():
+            key = cache_key(content["identity"], name, component_fingerprint(component))
+            part = {} if force else (read_json(folder / name / FINDINGS) or {})
+            status = "kept"
+            if part.get("identity") != key:
+                part = _perform(corpus, folder / name, component, key)
+                status = part["status"]
+            content["parts"][name] = {field: part[field] for field in _FIELDS}
+            report(name, status)
+        write_json(folder / FINDINGS, content)
+        with atomic_path(folder / SUMMARY) as temporary:
+            temporary.write_text(_summary(folder, content), encoding="utf-8")
     return content
 
 
@@ -151,52 +147,44 @@ def _header(config: EdaConfig, splits: Splits) -> dict[str, Any]:
     settings = config.settings
     identity = cache_key(data["checksum"], *data["digests"].values(), settings["seed"], settings["texts"], __version__)
     return {
-        "format": _FORMAT, "name": settings["folder"], "choice": settings["name"],
+        "name": settings["folder"], "choice": settings["name"],
         "settings": dict(settings), "class_names": list(splits.class_names), "data": data, "identity": identity,
         "parts": {},
     }  # fmt: skip
 
 
-def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any]) -> dict[str, Any]:
+def _perform(corpus: ExploredCorpus, folder: Path, component: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Perform one part; a missing package or a failure becomes its status and does not stop the others."""
     name, arguments = folder.name, {k: v for k, v in component.items() if k != "_target_"}
     part = resolve_target(component["_target_"], f"eda.{name}._target_")
     start = time.perf_counter()
-    found, status, reason = Findings(), "finished", None
+    origin: dict[str, Any] = {"analysis": name, "arguments": arguments, "identity": key}
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with renewed(folder) as unfinished:
-            found = part(corpus, **arguments)
-            write_findings(unfinished, found, {"analysis": name, "arguments": arguments}, draw=True)
+            found: Findings = part(corpus, **arguments)
+            found = replace(found, metrics=plain_values(found.metrics), details=plain_values(found.details))
+            origin |= {"status": "finished", "reason": None, "seconds": time.perf_counter() - start}
+            write_findings(unfinished, found, origin, draw=True)
             draw_folder(unfinished, ending=".svg")
     except MissingDependencyError as error:
-        found, status, reason = Findings(), "left_out", str(error)
+        found = Findings()
+        origin |= {"status": "left_out", "reason": str(error)}
     except Exception as error:
         log.debug("part %s failed", name, exc_info=True)
-        reason = str(error) if isinstance(error, AgnewsError) else f"{type(error).__name__}: {error}"
-        found, status = Findings(), "failed"
-    return {
-        "status": status,
-        "reason": reason,
-        "seconds": time.perf_counter() - start,
-        "arguments": arguments,
-        "headline": found.headline,
-        "metrics": plain_values(dict(found.metrics)),
-        "details": plain_values(dict(found.details)),
-    }
+        found = Findings()
+        said = str(error) if isinstance(error, AgnewsError) else f"{type(error).__name__}: {error}"
+        origin |= {"status": "failed", "reason": said}
+    return origin | findings_to_json(found) | {"seconds": time.perf_counter() - start}
 
 
 def stored_parts(folder: Path) -> dict[str, Findings]:
     """Return the findings of an exploration's finished parts by name.
 
     Raises:
-        StorageError: A part's are damaged, or an older version made them.
+        StorageError: A part's are damaged, or of another version.
     """
     content = read_json(folder / FINDINGS) or {}
-    if content.get("format", _FORMAT) != _FORMAT:
-        raise StorageError(
-            f"{folder} was made by an older version.", fix=f"agnews eda eda.folder={folder.name} data=..."
-        )
     finished = (name for name, part in content.get("parts", {}).items() if part["status"] == "finished")
     return {name: read_findings(folder / name, read_json(folder / name / FINDINGS) or {}) for name in finished}
 

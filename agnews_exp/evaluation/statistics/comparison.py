@@ -46,7 +46,7 @@ FEW_CLUSTERS = 30  # below this intervals over clusters are too narrow
 POWER = 0.8
 """Chance with which the smallest detectable difference is found."""
 
-Outcome = Literal["different", "equivalent", "unknown"]
+Outcome = Literal["different", "equivalent", "unknown", "the same"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class ComparisonResult(Result):
         effect: Effect sizes.
         detectable: The smallest difference of accuracy that these items can show, at the level of Holm's first step.
         detectable_primary: The same of the primary metric, from its standard error; NaN where nothing varies.
+        same_answers: Whether both give every item the same answer, and the primary metric the same value.
         notes: Reservations about the numbers.
     """
 
@@ -103,6 +104,7 @@ class ComparisonResult(Result):
     detectable: DetectableDifference | None
     detectable_primary: float
     alpha: float
+    same_answers: bool
     notes: list[str]
 
     @property
@@ -116,25 +118,26 @@ class ComparisonResult(Result):
         return self.metrics[self.primary].bootstrap.difference.estimate
 
     @property
-    def errorless(self) -> bool:
-        """Whether both answer all items rightly."""
-        return self.counts.both_right == self.n_items
-
-    @property
     def outcome(self) -> Outcome:
-        """Whether the two are told apart, shown to be equivalent within the margin, or neither."""
+        """Whether the two are told apart, shown to be equivalent within the margin, answer alike, or none of these."""
         if self.p_holm <= self.alpha:
             return "different"
-        return "equivalent" if self.p_equivalent <= self.alpha else "unknown"
+        if self.p_equivalent <= self.alpha:
+            return "equivalent"
+        return "the same" if self.same_answers else "unknown"
 
     @property
     def verdict(self) -> str:
         """The outcome in words, with the numbers behind it; McNemar's test speaks for accuracy beside it."""
-        if self.errorless:
-            return (
-                f"No difference to see: neither {self.name_a} nor {self.name_b} errs in {self.n_items:,} items. "
-                "Harder or more items would tell them apart, or look for what gives the classes away: agnews check."
-            )
+        if self.same_answers:
+            pair, n = f"{self.name_a} and {self.name_b}", f"{self.n_items:,} items"
+            if self.counts.both_right == self.n_items:
+                return (
+                    f"No difference to see: neither {self.name_a} nor {self.name_b} errs in {n}. "
+                    "Harder or more items would tell them apart, or look for what gives the classes away: agnews check."
+                )
+            said = f"{self.outcome.capitalize()}: {pair} give the same answer to each of {n}"
+            return f"{said}; take the cheaper one, or judge more items."
         pair, margin = f"{self.name_a} and {self.name_b}", self.metrics[self.primary].bootstrap.margin
         low, high = self.interval
         adjusted = "adjusted p" if self.family > 1 else "p"
@@ -245,6 +248,7 @@ def compare_predictions(
         detectable=detectable,
         detectable_primary=reach or math.nan,
         alpha=alpha,
+        same_answers=bool(np.array_equal(a, b)) and found.estimate == 0,
         notes=_notes(counts, by_metric, 0 if clusters is None else len(np.unique(np.asarray(clusters)))),
     )
 

@@ -23,23 +23,14 @@ from agnews_exp.evaluation.statistics.mcnemar import PairedCounts
 
 @dataclass(frozen=True)
 class ClassAgreement(Result):
-    """Items of one true class (or all), by who is right.
+    """Items of one true class (or all), by who is right."""
 
-    Attributes:
-        class_name: The true class; ``all`` for the total.
-        both_right: Items right by both.
-        only_a: Items right by model A only.
-        only_b: Items right by model B only.
-        same_wrong: Items to which both give the same wrong class.
-        different_wrong: Items to which both give wrong classes that differ.
-    """
-
-    class_name: str
-    both_right: int
-    only_a: int
-    only_b: int
-    same_wrong: int
-    different_wrong: int
+    class_name: str  # the true class; ``all`` for the total
+    both_right: int  # items right by both
+    only_a: int  # items right by model A only
+    only_b: int  # items right by model B only
+    same_wrong: int  # items to which both give the same wrong class
+    different_wrong: int  # items to which both give wrong classes that differ
 
     @property
     def agreement(self) -> float:
@@ -50,22 +41,15 @@ class ClassAgreement(Result):
 
 @dataclass(frozen=True, eq=False)
 class AgreementTable(Result):
-    """Agreement of two models.
+    """Agreement of two models."""
 
-    Attributes:
-        by_class: One row a true class, then all.
-        answers: Shape (K, K), items by A's class (rows) and B's (columns).
-        kappa: Cohen's kappa of the two models' answers: agreement beyond what their class shares give.
-        shared_errors: Of the items that at least one gets wrong, the share that both get wrong (Jaccard index of
-            the two sets of errors); NaN when nobody errs. Near 1, combining the two gains nothing.
-        shared_errors_by_chance: What it would be if the two erred independently at their error rates.
-    """
-
-    by_class: tuple[ClassAgreement, ...]
-    answers: NDArray[np.int64]
-    kappa: float
+    by_class: tuple[ClassAgreement, ...]  # one row a true class, then all
+    answers: NDArray[np.int64]  # shape (K, K), items by A's class (rows) and B's (columns)
+    kappa: float  # Cohen's kappa of the two models' answers: agreement beyond what their class shares give
+    # Of the items that at least one gets wrong, the share that both get wrong (Jaccard index of the two sets of
+    # errors); NaN when nobody errs. Near 1, combining the two gains nothing.
     shared_errors: float
-    shared_errors_by_chance: float
+    shared_errors_by_chance: float  # what it would be if the two erred independently at their error rates
 
 
 def agreement_table(
@@ -101,36 +85,25 @@ def agreement_table(
 
 @dataclass(frozen=True)
 class Effect(Result):
-    """An effect size with its interval.
+    """An effect size with its interval."""
 
-    Attributes:
-        estimate: The value; infinite or NaN where a count is zero.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    estimate: float
-    low: float
-    high: float
+    estimate: float  # the value; infinite or NaN where a count is zero
+    low: float  # lower end
+    high: float  # upper end
 
 
 @dataclass(frozen=True)
 class EffectSizes(Result):
-    """Effect sizes of a paired comparison of A with B; above their neutral value when A is better.
+    """Effect sizes of a paired comparison of A with B; above their neutral value when A is better."""
 
-    Attributes:
-        risk_difference: Accuracy of A minus accuracy of B, with the interval of Bonett and Price (2012).
-        discordant_odds_ratio: Items right by A only / items right by B only (the conditional odds ratio); exact
-            interval from the binomial distribution. Neutral value 1.
-        cohens_g: Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0;
-            .05 is called small, .15 medium, .25 large.
-        error_reduction: 1 minus error rate of A / error rate of B: the share of B's errors that A saves.
-    """
-
-    risk_difference: Effect
+    risk_difference: Effect  # accuracy of A minus accuracy of B, with the interval of Bonett and Price (2012)
+    # Items right by A only / items right by B only (the conditional odds ratio); exact interval from the binomial
+    # distribution. Neutral value 1.
     discordant_odds_ratio: Effect
+    # Share of A among the discordant items minus 1/2 (Cohen 1988); same exact interval. Neutral 0; .05 is called small,
+    # .15 medium, .25 large.
     cohens_g: Effect
-    error_reduction: float
+    error_reduction: float  # 1 minus error rate of A / error rate of B: the share of B's errors that A saves
     level: float
 
 

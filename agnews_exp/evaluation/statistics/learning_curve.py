@@ -24,26 +24,17 @@ _EXPONENTS = np.geomspace(0.05, 2.0, 60)
 
 @dataclass(frozen=True)
 class PowerLaw(Result):
-    """A fitted learning curve, with 95 % intervals.
+    """A fitted learning curve, with 95 % intervals."""
 
-    Attributes:
-        doubled: Expected score at twice the largest number of rows.
-        doubled_low: Lower end of its interval.
-        doubled_high: Upper end.
-        rows: Rows that a score higher by ``gain`` than that of the curve at the largest number needs; infinite where
-            the curve never gets there.
-        rows_low: Lower end of its interval.
-        rows_high: Upper end, often infinite.
-        gain: The gain that is asked for.
-    """
-
-    doubled: float
-    doubled_low: float
-    doubled_high: float
+    doubled: float  # expected score at twice the largest number of rows
+    doubled_low: float  # lower end of its interval
+    doubled_high: float  # upper end
+    # Rows that a score higher by ``gain`` than that of the curve at the largest number needs; infinite where the curve
+    # never gets there.
     rows: float
-    rows_low: float
-    rows_high: float
-    gain: float
+    rows_low: float  # lower end of its interval
+    rows_high: float  # upper end, often infinite
+    gain: float  # the gain that is asked for
 
 
 def fit_power_law(

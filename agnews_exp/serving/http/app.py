@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def create_app(
     batcher = Batcher(answer, batch_size=limits.batch_size, max_waiting=limits.max_waiting)
     metrics = Metrics(PATHS, lambda: batcher.waiting)
     batcher.on_batch = metrics.batch
-    predictor = Predictor(batcher, name, model.class_names, limits, sets)
+    reply = partial(reply_to, batcher=batcher, name=name, names=model.class_names, limits=limits, sets=sets)
     ready = asyncio.Event()
 
     @asynccontextmanager
@@ -185,7 +186,10 @@ def create_app(
 
     # Requests to this path are answered before FastAPI sees them, which halves their time; here it is described.
     problems: dict[int | str, dict[str, Any]] = {k: {"model": Problem} for k in (401, 413, 422, 503, 504)}
-    schema = {"required": True, "content": {"application/json": {"schema": request_schema(limits)}}}
+    request_schema = PredictRequest.model_json_schema()
+    texts = request_schema["properties"]["texts"]
+    texts |= {"maxItems": limits.max_texts, "items": texts["items"] | {"maxLength": limits.max_characters}}
+    schema = {"required": True, "content": {"application/json": {"schema": request_schema}}}
 
     @app.post(
         "/predict",
@@ -195,8 +199,8 @@ def create_app(
         summary="Answer texts",
     )
     async def predict(request: Request) -> Response:
-        reply = await predictor.reply(await request.body())
-        return Response(reply.body, reply.status, dict(reply.headers), "application/json")
+        found = await reply(await request.body())
+        return Response(found.body, found.status, dict(found.headers), "application/json")
 
     @app.get("/model", summary="What answers")
     async def describe() -> dict[str, Any]:
@@ -218,64 +222,34 @@ def create_app(
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    return Gate(app, {("POST", "/predict"): predictor.reply}, limits, metrics)
+    return Gate(app, {("POST", "/predict"): reply}, limits, metrics)
 
 
-class Predictor:
-    """Answers the body of a request for answers."""
-
-    def __init__(
-        self, batcher: Batcher, name: str, class_names: tuple[str, ...], limits: ServeSettings, sets: tuple[float, ...]
-    ) -> None:
-        self._batcher = batcher
-        self._name = name
-        self._names = class_names
-        self._limits = limits
-        self._sets = sets
-
-    async def reply(self, body: bytes) -> Reply:
-        """Return the answers, or why there are none."""
-        try:
-            asked = PredictRequest.model_validate_json(body)
-        except ValidationError as error:
-            return Reply.problem(422, "invalid", explain(error))
-        if too_much := beyond(asked, self._limits):
-            return Reply.problem(413, "too_large", too_much)
-        try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                answers = await self._batcher.answer(asked.texts)
-        except OverloadedError:
-            return Reply.problem(503, "overloaded", "too many requests are waiting", ("retry-after", "1"))
-        except TimeoutError:
-            return Reply.problem(504, "timeout", f"no answer within {self._limits.timeout_s:g} s")
-        rows = formatted(answers, self._names, asked, self._sets)
-        return Reply(200, json.dumps({"model": self._name, "answers": rows}, ensure_ascii=False).encode())
-
-
-def request_schema(limits: ServeSettings) -> dict[str, Any]:
-    """Return the JSON schema of a request, with this server's limits."""
-    schema = PredictRequest.model_json_schema()
-    texts = schema["properties"]["texts"]
-    texts["maxItems"] = limits.max_texts
-    texts["items"]["maxLength"] = limits.max_characters
-    return schema
-
-
-def beyond(asked: PredictRequest, limits: ServeSettings) -> str | None:
-    """Say which limit a request is beyond, or None."""
+async def reply_to(
+    body: bytes, batcher: Batcher, name: str, names: tuple[str, ...], limits: ServeSettings, sets: tuple[float, ...]
+) -> Reply:
+    """Return the answers to a request's body, or why there are none."""
+    try:
+        asked = PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return Reply.problem(422, "invalid", f"{place}: {first['msg']}" if place else str(first["msg"]))
     if len(asked.texts) > limits.max_texts:
-        return f"{len(asked.texts):,} texts; a request may have {limits.max_texts:,}"
-    longest = max(map(len, asked.texts))
-    if longest > limits.max_characters:
-        return f"a text of {longest:,} characters; it may have {limits.max_characters:,}"
-    return None
-
-
-def explain(error: ValidationError) -> str:
-    """Return the mistake in a request's body, in one line."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+        said = f"{len(asked.texts):,} texts; a request may have {limits.max_texts:,}"
+        return Reply.problem(413, "too_large", said)
+    if (longest := max(map(len, asked.texts))) > limits.max_characters:
+        said = f"a text of {longest:,} characters; it may have {limits.max_characters:,}"
+        return Reply.problem(413, "too_large", said)
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            answers = await batcher.answer(asked.texts)
+    except OverloadedError:
+        return Reply.problem(503, "overloaded", "too many requests are waiting", ("retry-after", "1"))
+    except TimeoutError:
+        return Reply.problem(504, "timeout", f"no answer within {limits.timeout_s:g} s")
+    rows = formatted(answers, names, asked, sets)
+    return Reply(200, json.dumps({"model": name, "answers": rows}, ensure_ascii=False).encode())
 
 
 def formatted(

@@ -57,7 +57,7 @@ def test_equivalence_is_shown_by_many_rows_and_never_by_few():
     for n in (40, 8000):
         y = np.arange(n) % 4
         outcomes[n] = compare_predictions(y, y, y, resamples=200).outcome
-    assert outcomes == {40: "unknown", 8000: "equivalent"}
+    assert outcomes == {40: "the same", 8000: "equivalent"}
     y = np.arange(20_000) % 4
     a, b = y.copy(), y.copy()
     a[:60], b[60:80] = (y[:60] + 1) % 4, (y[60:80] + 1) % 4
