@@ -51,7 +51,7 @@ def output_dir(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_list_counts_pruned_trials_as_done_and_never_as_the_best(output_dir, capsys):
+def test_the_list_counts_pruned_trials_as_done_and_never_as_the_best(output_dir, monkeypatch, capsys):
     command(output_dir, "sweeps", "list")
     head, one, two = capsys.readouterr().out.splitlines()
     assert head.split()[:5] == ["sweep", "state", "done", "failed", "best"]
