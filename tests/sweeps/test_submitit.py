@@ -91,7 +91,7 @@ def test_a_job_whose_process_is_gone_is_not_waited_for(tmp_path):
     run.start({"a": 1}, {"hostname": platform.node()})
     status = json.loads((run.path / "status.json").read_text())
     began = "2020-01-01T00:00:00.000+00:00"  # the process that has this number now began later
-    (run.path / "status.json").write_text(json.dumps(status | {"updated": began}))
+    (run.path / "status.json").write_text(json.dumps(status | {"updated": began, "born": status["born"] - 3600}))
     wait_until_gone(SweepFolder(tmp_path), 0)
 
 
