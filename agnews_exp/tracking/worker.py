@@ -74,9 +74,10 @@ class Mirroring:
         if not self._settings["tracking"]["enabled"] or is_sweep(self._folder.parent):
             return
         try:
-            self._process = self._early or _start(self._folder)
+            self._process = self._early or _start()
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(self._settings, default=str).encode() + b"\n")
+            told = self._settings | {"folder": str(self._folder.resolve())}
+            self._process.stdin.write(json.dumps(told, default=str).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
             log.debug("no tracking worker", exc_info=True)
@@ -130,11 +131,11 @@ class Mirroring:
         return warning
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start() -> subprocess.Popen[bytes]:
     package = Path(agnews_exp.__file__).resolve().parents[1]
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-m", MODULE, str(folder.resolve())],
+        [sys.executable, "-P", "-m", MODULE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -144,18 +145,19 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def started_early(folder: Path, *, wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
-    """Start a folder's worker before it is known whether there is anything to log, so that it imports MLflow meanwhile.
+    """Start a worker before it is known what there is to log, so that it imports MLflow meanwhile.
 
-    It does nothing until :meth:`Mirroring.start` gives it its settings, and is ended where nobody does.
+    It does nothing until :meth:`Mirroring.start` tells it settings and folder (that of an earlier run may be gone on
+    with), and is ended where nobody does.
 
     Args:
-        folder: The run's folder.
-        wanted: Whether the run is tracked; a job of a sweep gets no worker all the same.
+        folder: The run's folder as Hydra made it: a job of a sweep gets no worker.
+        wanted: Whether the run is tracked.
     """
     process: subprocess.Popen[bytes] | None = None
     if wanted and not is_sweep(folder.parent):
         with suppress(OSError):  # the next try tells it
-            process = _start(folder)
+            process = _start()
     try:
         yield process
     finally:
@@ -289,12 +291,12 @@ def watch(folder: Path, store: Store, over: threading.Event) -> str | None:
 
 
 def main() -> None:
-    """Be the worker: ``python -m agnews_exp.tracking.worker <folder>``, with settings as a line on standard input."""
+    """Be the worker: ``python -m agnews_exp.tracking.worker``, told folder and settings by a line on standard input."""
     # Whatever ends the work is the work's to tell; the pipe closes then.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     calm_garbage_collection()
-    folder, starter = Path(sys.argv[1]), os.getppid()
+    starter = os.getppid()
     answers = os.dup(1)
     os.set_blocking(answers, False)
     os.dup2(2, 1)  # whatever MLflow prints must not end up among the answers
@@ -312,7 +314,7 @@ def main() -> None:
             os._exit(0)
         threading.Thread(target=_listen, args=(over, starter), daemon=True).start()
         progress()
-        failure = _watch_alone(folder, settings, over, progress)
+        failure = _watch_alone(Path(settings["folder"]), settings, over, progress)
     except Exception as error:
         failure = first_line(error)
     finally:
