@@ -323,4 +323,4 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
 
 def _absent(rows: TextRows, class_names: Sequence[str]) -> list[str]:
     counts = np.bincount(rows.labels, minlength=len(class_names))
-    return [class_names[c] for c in np.flatnonzero(counts == 0)]
+    return [class_names[c] for c in np.flatnonzero(counts == 0).tolist()]

@@ -61,7 +61,7 @@ class _Keyed:
 def with_keys(matrix: Any, keys: Sequence[str]) -> Any:
     """Return a matrix of n rows, sparse or dense, that carries the n keys of ``split=group`` or ``split=time``."""
     kind = type("Keyed", (_Keyed, type(matrix)), {})
-    found = matrix.view(kind) if isinstance(matrix, np.ndarray) else kind(matrix)
+    found: Any = matrix.view(kind) if isinstance(matrix, np.ndarray) else kind(matrix)
     found.keys = np.array(keys)
     return found
 
