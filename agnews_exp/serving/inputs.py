@@ -77,9 +77,9 @@ def describe_source(word: str, asked: Asked, remembered: Mapping[str, Any] | Non
                 fix="--format text",
             )
     chosen = chosen or "text"
-    before = dict(remembered or {})
+    # Of files that need none, such as Parquet, "auto" is remembered where another has a delimiter or an encoding.
+    before = {name: value for name, value in (remembered or {}).items() if value != "auto"}
     table = chosen in ("csv", "tsv")
-    usual = before.get("delimiter") if table and before.get("delimiter") != "auto" else None
     how = Reading(
         chosen,
         asked.delimiter or "auto",
@@ -88,7 +88,7 @@ def describe_source(word: str, asked: Asked, remembered: Mapping[str, Any] | Non
         bool(before.get("has_header", True)) if asked.header is None else asked.header,
         group="--",
         remembered=before.get("encoding"),
-        usual=usual,
+        usual=before.get("delimiter") if table else None,
         width=None if asked.columns else before.get("width"),
     )
     columns: Sequence[ColumnName] = asked.columns or before.get("text_columns") or ("text",)

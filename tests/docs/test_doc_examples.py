@@ -25,7 +25,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if any(language == "bash" f
 
 @pytest.fixture(scope="module")
 def shop(module_project):
-    """A project whose `agnews` is the one under test; runs leave out MLflow and timings, which README's test has."""
+    """A project whose `agnews` and `python` are those under test; runs leave out MLflow and timings, which README's test has."""
     command = module_project.root / "bin" / "agnews"
     command.parent.mkdir()
     command.write_text(
@@ -34,6 +34,9 @@ def shop(module_project):
         f'exec {sys.executable} -m agnews_exp.cli "$@"\n'
     )
     command.chmod(0o755)
+    python = command.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     return module_project
 
 
