@@ -228,6 +228,8 @@ def test_what_training_files_were_read_with_is_used_unless_the_command_says_othe
 
     assert texts(remembered) == ['"Café news, more', 'T2 "B2"']
     assert texts(remembered, columns=["id"]) == ["1", "2"]
+    of_parquet = {"text_columns": ["body"], "delimiter": "auto", "quoting": "auto", "encoding": "auto"}
+    assert len(texts(of_parquet, delimiter=";", encoding="cp1252")) == len(texts(of_parquet)) == 2
     assert texts(remembered, quoting="auto", columns=["body"])[-1] == "B2"
     path.write_text("body,title\nnews é,Café\n", encoding="utf-8-sig")
     assert texts(remembered) == ["Café news é"], "a mark of another encoding, and another delimiter, are seen"
