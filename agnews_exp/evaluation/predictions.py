@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ class Predictions:
 
     def take(self, positions: NDArray[np.int64]) -> Predictions:
         """Return the answers at these positions, in this order."""
-        rest = (self.scores, self.probabilities, self.unparsed)
-        return Predictions(self.labels[positions], *(None if part is None else part[positions] for part in rest))
+        rest: Any = (None if p is None else p[positions] for p in (self.scores, self.probabilities, self.unparsed))
+        return Predictions(self.labels[positions], *rest)
 
     def counted_wrong(self, truth: NDArray[np.int64], n_classes: int) -> Predictions:
         """Return the answers for judging: what was no class becomes a wrong one, the next after the true one.

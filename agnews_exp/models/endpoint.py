@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,14 @@ LONGEST_PAUSE_S = 600.0
 """An endpoint that asks to wait for longer ends the run; the same command goes on later."""
 
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_OF_A_TEXT = ("content_filter", "content_policy", "context_length", "string_above_max_length")
+_OF_A_TEXT = ("content_filter", "content_policy", "context_length", "context length", "string_above_max_length")
 """Codes of refusals that are about one text: no other text is refused for them."""
+_OPTIONAL = ("response_format", "logprobs", "temperature", "max_tokens")
+"""Parameters that an endpoint may refuse (HTTP 400, 422); it is then asked without them."""
+
+BYTES_A_TOKEN = 4
+"""Of English text, roughly: for what is shown before, and where an endpoint does not count. A budget takes the most."""
+
 _LARGEST_ANSWER = 4 << 20  # bytes
 
 
@@ -177,7 +184,7 @@ class ChatEndpoint:
     prices: Prices | None = None
     budget: float | None = None
     allowed: bool = False  # whether somebody has said yes to sending texts
-    how_to_allow: str = "model.confirm=true"
+    how_to_allow: str = "agnews predict RUN FILE --confirm; in Python: classifier.model.endpoint.allowed = True"
     _not_offered: frozenset[str] = frozenset()
     _pause_until: float = 0.0
     _spent: float = 0.0
@@ -246,9 +253,9 @@ class ChatEndpoint:
             if isinstance(error, _OutOfBudget):
                 left = len(new) - len(self.cache.find(new))
                 raise ConfigError(
-                    f"model.budget={self.budget:g} would be exceeded: {budget.spent:.6g} are spent, and {left:,} of "
+                    f"The budget of {self.budget:g} would be exceeded: {budget.spent:.6g} are spent, and {left:,} of "
                     f"{len(new):,} texts are left. What was answered is kept and not asked again.",
-                    fix="the same command with a larger model.budget goes on",
+                    fix="the same command with a larger budget goes on",
                 ) from None
             raise
         finally:
@@ -262,14 +269,13 @@ class ChatEndpoint:
             if stop.is_set():
                 raise _Stopped
             request = self.body(text, self._not_offered)
-            data = json.dumps(request).encode()
             most = self.prices.cost(self.bytes_of(text), self.most_output) if self.prices else 0.0
             if not budget.reserve(most, stop):
                 raise _Stopped if stop.is_set() else _OutOfBudget
             cost, sent = 0.0, time.monotonic()
             try:
-                reply = self._reply(self._post(data), sent, started)
-                cost = self.cost([reply])
+                reply, counted = self._reply(self._post(request), text, sent, started)
+                cost = self.cost([reply]) if counted else most
                 self.cache.keep(key, reply)
                 return reply
             except _NotOffered as missing:
@@ -308,7 +314,7 @@ class ChatEndpoint:
         with self._lock:
             self._pause_until = max(self._pause_until, time.monotonic() + seconds)
 
-    def _post(self, data: bytes) -> bytes:
+    def _post(self, body: Mapping[str, Any]) -> bytes:
         """Send one request and return the body of the answer.
 
         Raises:
@@ -316,10 +322,12 @@ class ChatEndpoint:
             _NotOffered: The endpoint does not take a parameter.
             AgnewsError: It will never be answered.
         """
-        key = os.environ.get(self.key_name, "")
+        key = os.environ.get(self.key_name, "").strip()
+        if not (key.isascii() and (key.isprintable() or not key)):
+            raise ConfigError(f"The environment variable {self.key_name} holds no key: it has signs that no key has.")
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         address = f"{self.address.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(address, data, headers)  # noqa: S310 - the scheme has been checked
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)  # noqa: S310 - the scheme has been checked
         local = self.host.partition(":")[0] in ("localhost", "127.0.0.1", "[")
         proxies = [urllib.request.ProxyHandler({})] if local else []
         try:
@@ -330,7 +338,7 @@ class ChatEndpoint:
                 return content
         except urllib.error.HTTPError as error:
             self._reached = True
-            return self._refused(error, data, key)
+            return self._refused(error, body, key)
         except TimeoutError:
             raise _Again(f"silence for {self.timeout_s:g} s", billed=True) from None
         except urllib.error.URLError as error:
@@ -344,14 +352,14 @@ class ChatEndpoint:
         except (http.client.HTTPException, OSError) as error:
             raise _Again(f"half an answer ({type(error).__name__})", billed=True) from None
 
-    def _heed(self, headers: Mapping[str, str]) -> None:
+    def _heed(self, headers: Message) -> None:
         """Pause before the endpoint has to refuse: nothing remains of a limit until it is renewed."""
         for of in ("requests", "tokens"):
             if headers.get(f"x-ratelimit-remaining-{of}") == "0":
                 seconds = _seconds(headers.get(f"x-ratelimit-reset-{of}"))
                 self._pause(min(seconds or 0.0, 60.0))
 
-    def _refused(self, error: urllib.error.HTTPError, data: bytes, key: str) -> bytes:
+    def _refused(self, error: urllib.error.HTTPError, body: Mapping[str, Any], key: str) -> bytes:
         """Say what an HTTP status means for the run; a refusal of this text alone is returned as an answer."""
         status, text = error.code, ""
         with suppress(OSError, http.client.HTTPException):
@@ -375,23 +383,23 @@ class ChatEndpoint:
                 f"not its address (HTTP 404: {said}).",
                 fix="model.name=<as the endpoint calls it>; the address ends before /chat/completions",
             )
-        if status in (400, 422):
-            for name in ("response_format", "logprobs", "temperature", "max_tokens"):
-                hint = "json_schema" if name == "response_format" else name
-                if (name in text or hint in text) and name.encode() in data:
-                    log.warning("%s takes no %s (%s): asked without.", self.host, name, said)
+        if status in (400, 413, 422):
+            if status == 413 or any(word in f"{code} {said}" for word in _OF_A_TEXT):
+                choice = {"message": {"content": None}, "finish_reason": code or "too_large"}
+                return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 0}}).encode()
+            for name in _OPTIONAL:
+                if name in body and (name in text or (name == "response_format" and "json_schema" in text)):
+                    if name not in self._not_offered:
+                        log.warning("%s takes no %s (%s): asked without.", self.host, name, said)
                     raise _NotOffered(name)
-        if status in (400, 413, 422) and (status == 413 or any(word in f"{code} {text}" for word in _OF_A_TEXT)):
-            choice = {"message": {"content": None}, "finish_reason": code or "too_large"}
-            return json.dumps({"choices": [choice]}).encode()
         if status in _AGAIN and code != "insufficient_quota":
             raise _Again(f"HTTP {status}: {said}", _asked_wait(error.headers))
         raise ConfigError(
             f"{self.host} refuses the request (HTTP {status}): {said}.", fix="check model.endpoint and model.name"
         )
 
-    def _reply(self, content: bytes, sent: float, started: float) -> Reply:
-        """Read an answer of the protocol.
+    def _reply(self, content: bytes, question: str, sent: float, started: float) -> tuple[Reply, bool]:
+        """Read an answer of the protocol, and return whether it says how many tokens it took; else they are estimated.
 
         Raises:
             _Again: It is none.
@@ -412,7 +420,11 @@ class ChatEndpoint:
             counts = [int(usage.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion")]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise _Again(f"no answer of the protocol ({first_line(error)})", billed=True) from None
-        return Reply(text, str(choice.get("finish_reason") or ""), *counts, now - sent, now - started, tokens)
+        counted = "prompt_tokens" in usage
+        if not counted:
+            counts = [self.bytes_of(question) // BYTES_A_TOKEN, len(text or "") // BYTES_A_TOKEN + 1]
+        finish = str(choice.get("finish_reason") or "")
+        return Reply(text, finish, counts[0], counts[1], now - sent, now - started, tokens), counted
 
 
 class _Stopped(Exception):
@@ -427,7 +439,7 @@ class _NotOffered(Exception):
     """The name of a parameter that the endpoint does not take."""
 
 
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
+def _asked_wait(headers: Message) -> float | None:
     """Return for how many seconds a refusal asks to wait: Retry-After (seconds or a date), or until a limit's reset."""
     if (milliseconds := _seconds(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1e3

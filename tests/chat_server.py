@@ -17,7 +17,7 @@ Answer = Callable[[str, int], Any]
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers with ``answer(text, n)``: a text, ``(HTTP status, body, headers)``, half an answer in bytes, or a function."""
+    """Sends what ``answer`` returns: a text, ``(status, body, headers)``, half an answer in bytes, or a function."""
 
     daemon_threads = True
 
