@@ -15,6 +15,10 @@ from agnews_exp.models.endpoint import Reply
 from agnews_exp.models.llm import Llm, LlmModel, draw_examples, save_llm, usage
 from agnews_exp.runners.protocol import FitSummary, Stages
 
+_YES = (
+    "model.confirm=true; fewer texts: smaller data.validation_size and data.test_size, or evaluation.score_test=false"
+)
+
 
 class LlmRunner:
     """Runs ``model=llm``: asks for leave to send the rows that are judged, and sends them."""
@@ -37,9 +41,7 @@ class LlmRunner:
             examples = draw_examples(splits.train, names, settings.shots, settings.random_state, everything)
             name = self._checked.run.model.name
             self._model = LlmModel(settings, name, settings.template(), names, examples)
-        self._model.agree(
-            judged, confirm=settings.confirm, how="model.confirm=true", about=" (validation and test rows)"
-        )
+        self._model.agree(judged, confirm=settings.confirm, how=_YES, about=" (validation and test rows)")
         short = (
             []
             if len(examples) == settings.shots

@@ -60,7 +60,7 @@ def asked(module_project):
         refused = module_project.run(*words(server, "model.shots=6"), env=KEY)
         assert refused.returncode == 2
         assert "nothing was sent" in refused.stderr
-        assert "fix: model.confirm=true" in refused.stderr
+        assert "fix: model.confirm=true; fewer texts" in refused.stderr
         assert not server.asked
         done = module_project.run(*words(server, "model.shots=6", "model.confirm=true"), env=KEY)
         assert done.returncode == 0, done.stderr
