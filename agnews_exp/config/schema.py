@@ -107,7 +107,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     name: Name
-    family: Literal["classical", "transformer", "cascade", "answers"]
+    family: Literal["classical", "transformer", "cascade", "answers", "llm"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
     class_weight: ClassWeight | None = Field(None, description="balanced, or {class: weight}; null: every row alike")

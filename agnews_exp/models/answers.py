@@ -92,9 +92,10 @@ class TextClassifier:
         return np.array(self.model.class_names)
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.str_]:
-        """Return a class name for each of n texts, shape (n,)."""
-        found: NDArray[np.str_] = self.classes_[self.model.predict(list(texts)).labels]
-        return found
+        """Return a class name for each of n texts, shape (n,); empty where a language model's answer was none."""
+        given = self.model.predict(list(texts))
+        found: NDArray[np.str_] = self.classes_[given.labels]
+        return found if given.unparsed is None else np.where(given.unparsed, "", found)
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probabilities of the classes, shape (n, K)."""
@@ -129,7 +130,7 @@ class FittedModel(Protocol):
 
     @property
     def family(self) -> str:
-        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
+        """``classical``, ``transformer``, ``cascade``, ``llm`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return the answers for n texts."""

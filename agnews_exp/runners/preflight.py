@@ -33,6 +33,8 @@ def check_ready(checked: CheckedConfig) -> None:
     model = getattr(model, "student", model)
     if isinstance(model, PretrainedEncoder):
         locate(model)
+    if run.model.family == "llm":
+        model.check()
     if (run.callbacks or run.logger) and run.model.family != "transformer":
         raise ConfigError(
             f"callbacks= and logger= follow the training of a network, and model={run.model.name} is none.",

@@ -50,7 +50,7 @@ class PredictRequest(BaseModel):
 class Answer(BaseModel):
     """The answer for one text."""
 
-    label: str = Field(description="the class")
+    label: str | None = Field(description="the class; null where a language model's answer is none")
     confidence: float | None = Field(None, description="in [0, 1]; absent for models that give labels only")
     top: list[dict[str, str | float]] | None = Field(None, description="the top_k classes with their confidences")
     confidences: dict[str, float] | None = Field(None, description="by class")
