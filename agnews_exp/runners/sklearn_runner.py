@@ -160,7 +160,7 @@ class SklearnRunner:
                         check_fitted(features)
                 self._report_early(model, matrix, features, splits, stages, weights)
                 with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
-                    _fit(model, matrix, train.labels, self._soft, weights)
+                    _fit(model, _following(model, matrix, splits), train.labels, self._soft, weights)
             except AgnewsError:
                 raise
             except ValueError as error:
@@ -230,6 +230,22 @@ class SklearnRunner:
     def save(self, folder: Path) -> None:
         """Write the pipeline as skops."""
         save_pipeline(self.pipeline, folder, self._class_names)
+
+
+def _following(model: Any, matrix: Any, splits: Splits) -> Any:
+    """Return the training matrix; where a model divides its rows and the split has keys, with these."""
+    if splits.split not in ("group", "time"):
+        return matrix
+    from agnews_exp.models.inner_folds import follow, with_keys
+
+    if not follow(model, splits.split):
+        return matrix
+    if splits.train.keys is None:
+        raise ConfigError(
+            f"split={splits.split}: unlabelled rows have no {splits.split}, and the model divides its rows by it.",
+            fix="model.unlabelled=null",
+        )
+    return with_keys(matrix, splits.train.keys)
 
 
 def _fit(
