@@ -220,7 +220,12 @@ class RunConfig(_Group):
     subset_seed: Seed | Literal["seed"] | None = Field(
         None, description="which rows a data_fraction takes; null: split_seed's, seed: each seed draws rows of its own"
     )
-    data_fraction: Fraction = Field(description="share of the training rows")
+    data_fraction: Fraction | Annotated[int, Field(ge=2)] = Field(
+        description="share of the training rows; from 2 on, a number of rows"
+    )
+    held_out: OpenFraction | None = Field(
+        None, description="share of the rows that a data_fraction takes that is validation; null: the usual rows are"
+    )
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
     reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")

@@ -211,7 +211,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
 
 
 _PREFERRED = ("data_fraction",)
-_TITLES = {"data_fraction": "share of the training rows"}
+_TITLES = {"data_fraction": "training rows"}
 
 
 def numeric_axis(rows: Sequence[JobRow]) -> str | None:
