@@ -26,6 +26,12 @@ def _shown(text: str) -> str:
     return text
 
 
+def _share_or_rows(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError("a share should be less than or equal to 1, and a number of rows whole")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_shown)]
 """A name that is shown in tables, terminals and MLflow."""
 
@@ -220,7 +226,7 @@ class RunConfig(_Group):
     subset_seed: Seed | Literal["seed"] | None = Field(
         None, description="which rows a data_fraction takes; null: split_seed's, seed: each seed draws rows of its own"
     )
-    data_fraction: Fraction | Annotated[int, Field(ge=2)] = Field(
+    data_fraction: Annotated[float, Field(gt=0), AfterValidator(_share_or_rows)] = Field(
         description="share of the training rows; from 2 on, a number of rows"
     )
     held_out: OpenFraction | None = Field(

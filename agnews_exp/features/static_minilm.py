@@ -31,8 +31,8 @@ _BATCH = 1024
 _VERSION = 1
 
 
-def encoder_folder(folder: str | None) -> Path:
-    """Return the folder of an encoder: the given one, or that of the package of MiniLM.
+def encoder_folder(folder: str | None, key: str = "features.embeddings_path") -> Path:
+    """Return the folder of an encoder: the given one, which ``key`` names, or that of the package of MiniLM.
 
     Raises:
         DataError: The given folder lacks a file.
@@ -43,7 +43,7 @@ def encoder_folder(folder: str | None) -> Path:
     found = Path(folder).expanduser()
     if missing := [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (found / n).is_file()]:
         raise DataError(
-            f"features.embeddings_path={folder}: the folder lacks {' and '.join(missing)}.",
+            f"{key}={folder}: the folder lacks {' and '.join(missing)}.",
             fix="give a folder that save_pretrained() wrote, or null for MiniLM",
         )
     return found
