@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -123,7 +123,7 @@ class SetFit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             off_diagonal = ~torch.eye(len(rows), dtype=torch.bool)
             kinds = [error[alike & off_diagonal], error[~alike]]
             optimizer.zero_grad()
-            sum(kind.mean() for kind in kinds if len(kind)).backward()  # type: ignore[union-attr]
+            sum(kind.mean() for kind in kinds if len(kind)).backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimizer.step()
         encoder.eval()
@@ -157,7 +157,8 @@ class SetFit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from transformers import AutoConfig, AutoModel
 
         values = json.loads(self.config_)
-        encoder: Any = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+        config, build = AutoConfig.for_model(values.pop("model_type"), **values), cast("Any", AutoModel)
+        encoder = build.from_config(config, trust_remote_code=False)
         encoder.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in self.weights_.items()})
         frame = Frame(tuple(self.frame_["prefix"]), tuple(self.frame_["suffix"]), int(self.frame_["pad_id"]))
         return Tokenizer.from_str(self.tokenizer_), frame, encoder.eval()

@@ -157,14 +157,16 @@ def worth_it(systems: Sequence[System]) -> list[Block]:
         if len(there) > 1:
             chosen.setdefault(min(alike, key=lambda name: there[name].cost), []).append(n)
     said = "; ".join(f"{name} at {', '.join(f'{n:,}' for n in places)}" for name, places in chosen.items())
-    rows = []
-    for name, points in curves.items():
-        for n, s in points.items():
-            timings, metrics = s.first.timings, s.first.metrics
-            scores = (Number(value, "metric", low, high) for value, low, high in map(s.joint_interval, _SCORES))
-            rows.append((n, name, len(s.runs), *scores, timings.get("features", 0.0) + timings.get("fit", 0.0),
-                         metrics.get("throughput_batch"), metrics.get("model_size_mb")))  # fmt: skip
-    columns = (
+    rows: list[tuple[Cell, ...]] = []
+    for n, name, s in sorted(
+        ((n, name, s) for name, points in curves.items() for n, s in points.items()),
+        key=lambda place: (place[0], -(place[2].mean(_SCORES[0]) or 0.0)),
+    ):
+        timings, metrics = s.first.timings, s.first.metrics
+        scores = (Number(value, "metric", low, high) for value, low, high in map(s.joint_interval, _SCORES))
+        rows.append((n, name, len(s.runs), *scores, timings.get("features", 0.0) + timings.get("fit", 0.0),
+                     metrics.get("throughput_batch"), metrics.get("model_size_mb")))  # fmt: skip
+    columns: tuple[Column | str, ...] = (
         Column("training rows", "count"), "model", Column("seeds", "count"), *(f"{name} [95 %]" for name in _SCORES),
         Column("features and fit", "time"), Column("texts/s", "count"), Column("size", ".1f", "MB"),
     )  # fmt: skip
@@ -172,7 +174,6 @@ def worth_it(systems: Sequence[System]) -> list[Block]:
         "Means over seeds; intervals over seeds, each with its own draw, and over rows. Costs are those of the first "
         "seed; what a cache held took no time."
     )
-    rows.sort(key=lambda row: (row[0], -(row[3].value or 0.0)))
     return [
         Text(
             f"Worth it, by training rows: {said}. That is the fastest in answering of those that no paired t-test over "
@@ -195,7 +196,7 @@ def _surely_below(system: System, best: System, metric: str = "val/macro_f1") ->
         return fmean(gaps) > 0 if gaps else (best.mean(metric) or 0.0) > (system.mean(metric) or 0.0)
     from scipy.special import stdtrit
 
-    return fmean(gaps) > float(stdtrit(len(gaps) - 1, 0.95)) * stdev(gaps) / len(gaps) ** 0.5
+    return bool(fmean(gaps) > float(stdtrit(len(gaps) - 1, 0.95)) * stdev(gaps) / len(gaps) ** 0.5)
 
 
 def more_rows(systems: Sequence[System]) -> list[Table]:

@@ -95,6 +95,7 @@ def test_a_folder_without_an_encoder_is_named_with_what_it_lacks(encoder, tmp_pa
         features(tmp_path).fit(TEXTS)
 
 
+@pytest.mark.slow
 def test_setfit_draws_texts_of_a_class_together_and_saves_what_it_has_learned(encoder, tmp_path):
     chosen = {"pretrained_path": str(encoder), "learning_rate": 1e-3, "batch_size": 8, "random_state": 1}
 
