@@ -54,7 +54,7 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise a ConfigError unless a fraction is in (0, 1]."""
+    """Raise a ConfigError unless a share is in (0, 1]."""
     if not 0 < fraction <= 1:
         raise ConfigError(f"data_fraction={fraction}: it must be greater than 0 and at most 1.")
 
@@ -90,20 +90,23 @@ def make_splits(
     data_fraction: float,
     subset: Subset,
     subset_seed: int | None = None,
+    held_out: float | None = None,
 ) -> Splits:
     """Split a corpus into training, validation and test rows.
 
     Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
     test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
-    own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
-    rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of them it takes.
+    own, which are used whole; test rows likewise, before them. ``data_fraction``, a share or from 2 on a number of
+    rows, then shortens the training rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of
+    them it takes. With ``held_out``, this share of what it took makes the validation rows instead.
     ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
 
     Raises:
         ConfigError: A share is out of range, or the source does not have what the split goes by.
         DataError: A class has too few rows for the split, or the source's own parts do not fit it.
     """
-    check_fraction(data_fraction)
+    share = data_fraction if data_fraction < 2 else 1.0
+    check_fraction(share)
     for note in corpus.notes:
         logger.warning("%s", note)
     train, validation, test = corpus.train, corpus.validation, corpus.test
@@ -128,9 +131,17 @@ def make_splits(
                 f"split={split} leaves no training row of class {listed(absent)}.",
                 fix="data.rare_classes=drop or merge, another split_seed, smaller data.test_size and validation_size",
             )
-    if data_fraction < 1:
+    if data_fraction > len(train):
+        raise ConfigError(
+            f"data_fraction={data_fraction:g}: there are {len(train):,} training rows.", fix="data_fraction=1.0"
+        )
+    if data_fraction >= 2:
+        share = data_fraction / len(train)
+    if share < 1:
         seed = split_seed if subset_seed is None else subset_seed
-        train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
+        train = train.take(subset(train.labels, fraction=share, seed=seed, n_classes=len(corpus.class_names)))
+    if held_out is not None:
+        train, validation = _cut(corpus, train, held_out, "validation", split_seed, split)
     for name, rows in (("validation", validation), ("test", test)):
         absent = _absent(rows, corpus.class_names)
         if absent:

@@ -274,20 +274,23 @@ def _fit(
 
 @contextmanager
 def shared_features(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
-    """Let all fits inside count n-grams once, and leave the counts in the cache for the next run.
+    """Let all fits inside count n-grams and embed texts once, and leave both in the cache for the next run.
 
     Texts are recognised as the vectorisers get them. Cleaned ones are prepared here only where folds make it pay.
     """
     from agnews_exp.features.preprocessing import TextPreprocessor
+    from agnews_exp.features.sentence_embeddings import shared_vectors
     from agnews_exp.ngrams import shared_counts
 
     features = checked.run.features
     texts = [*splits.train.texts, *splits.validation.texts, *splits.test.texts]
     clean = TextPreprocessor(clean=features.clean, tokenizer=features.tokenizer, stemmer=features.stemmer)
-    if clean.clean != "none" or clean.tokenises:
-        if not checked.run.evaluation.folds:
+    cache_dir = Path(checked.run.paths.cache_dir) / "features"
+    with shared_vectors(cache_dir):
+        if clean.clean != "none" or clean.tokenises:
+            if not checked.run.evaluation.folds:
+                yield
+                return
+            texts = list(clean.fit_transform(texts))
+        with shared_counts(texts, cache_dir=cache_dir):
             yield
-            return
-        texts = list(clean.fit_transform(texts))
-    with shared_counts(texts, cache_dir=Path(checked.run.paths.cache_dir) / "features"):
-        yield
