@@ -402,10 +402,9 @@ def load_llm(folder: Path) -> LlmModel:
     try:
         stored: Mapping[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         settings: Llm = TypeAdapter(Llm).validate_python(stored["settings"])
-        check_address(settings.endpoint)
-        if (
-            settings.cache_dir and not Path(settings.cache_dir).is_dir()
-        ):  # it was made elsewhere: answers are kept in the project of today
+        settings.check()
+        # Of a model that was made elsewhere the answers are kept in the project of today.
+        if settings.cache_dir and not Path(settings.cache_dir).is_dir():
             settings = TypeAdapter(Llm).validate_python(stored["settings"] | {"cache_dir": None})
         examples = [(str(text), str(label)) for text, label in stored["examples"]]
         return LlmModel(settings, str(stored["name"]), str(stored["template"]), manifest["class_names"], examples)
