@@ -58,6 +58,8 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
         if not science["evaluation"].get(added):
             science["evaluation"].pop(added, None)
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
+    if plain.get("held_out") is not None:  # it counts where it is set
+        science["held_out"] = plain["held_out"]
     # All rows are the same rows, whoever draws them; the word `seed` stays, so that repetitions are known as such.
     if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):
         science["subset_seed"] = plain["subset_seed"]

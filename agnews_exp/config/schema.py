@@ -26,6 +26,12 @@ def _shown(text: str) -> str:
     return text
 
 
+def _share_or_rows(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError("a share should be less than or equal to 1, and a number of rows whole")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_shown)]
 """A name that is shown in tables, terminals and MLflow."""
 
@@ -227,7 +233,12 @@ class RunConfig(_Group):
     subset_seed: Seed | Literal["seed"] | None = Field(
         None, description="which rows a data_fraction takes; null: split_seed's, seed: each seed draws rows of its own"
     )
-    data_fraction: Fraction = Field(description="share of the training rows")
+    data_fraction: Annotated[float, Field(gt=0), AfterValidator(_share_or_rows)] = Field(
+        description="share of the training rows; from 2 on, a number of rows"
+    )
+    held_out: OpenFraction | None = Field(
+        None, description="share of the rows that a data_fraction takes that is validation; null: the usual rows are"
+    )
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
     reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")

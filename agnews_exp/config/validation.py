@@ -254,7 +254,9 @@ def _check_training_words(checked: CheckedConfig, error: ConfigError) -> None:
     """Say an estimator's mistake in other words where it comes of groups that say how a network is trained."""
     run, plain = checked.run.model, checked.plain["model"]
     words = {"focal_gamma", "label_smoothing", "optimizer", "schedule"} & plain.keys()
-    if run.family == "classical" and (words or plain.get("loss") in ("cross_entropy", "focal")):
+    if run.family == "classical" and (
+        words or plain.get("loss") in ("cross_entropy", "focal", "supervised_contrastive")
+    ):
         raise ConfigError(
             f"loss=, optimizer= and scheduler= say how a network is trained, and model={run.name} is none.",
             fix="leave them out; model.class_weight=balanced weighs the classes of most models",
