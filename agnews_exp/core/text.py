@@ -53,7 +53,7 @@ _PASSWORD = re.compile(
 
 def masked(text: str) -> str:
     """Return a text without passwords in addresses (``scheme://user:password@host/...?password=...``) and API keys."""
-    return _PASSWORD.sub(lambda m: f"{m.group(m.lastindex)}***", text)
+    return _PASSWORD.sub(lambda m: f"{m.group(m.lastindex or 0)}***", text)
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[bool] = ()) -> str:
