@@ -186,7 +186,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         rows_vary=rows_vary,
         notes=tuple(notes),
         clusters=clusters,
-        metrics={name: model.result["metrics"] for name, model in zip(names, models, strict=True)},
+        metrics={name: model.result.get("metrics", {}) for name, model in zip(names, models, strict=True)},
     )
 
 
