@@ -174,7 +174,7 @@ class EvaluationConfig(_Group):
     """The judging of a run: objective, metrics, folds and analyses."""
 
     name: str
-    primary: str = Field(pattern=r"^(val|cv)/\S.*$", description="the objective, never a test metric")
+    primary: str = Field(description="the objective: val/<metric> or cv/<metric>, never a test metric")
     metrics: list[str] = Field([], description="metrics of your own: dotted paths of functions")
     costs: dict[str | int, Cost | dict[str | int, Cost]] | list[list[Cost]] | None = Field(
         None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"
@@ -190,6 +190,13 @@ class EvaluationConfig(_Group):
     def _folds_and_primary_agree(self) -> Self:
         if self.folds == 1:
             raise ValueError("folds=1 is no cross-validation; use 0 (none) or at least 2")
+        split, _, metric = self.primary.partition("/")
+        if split not in ("val", "cv") or not metric.strip():
+            usual = metric.strip() or (split if split not in ("val", "cv", "test", "") else "macro_f1")
+            raise ValueError(
+                f"primary={self.primary}: validation rows or folds choose, test rows never do;"
+                f" write val/{usual} or cv/{usual}"
+            )
         if self.primary.startswith("cv/") and self.folds == 0:
             raise ValueError(f"primary={self.primary} needs evaluation.folds >= 2 (evaluation=cv)")
         return self
