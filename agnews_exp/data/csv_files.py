@@ -198,9 +198,7 @@ def as_list(columns: ColumnName | Sequence[ColumnName]) -> list[ColumnName]:
     return [columns] if isinstance(columns, str | int) else list(columns)
 
 
-def _check_columns(
-    table: Table, text_columns: Sequence[ColumnName], labels: Sequence[ColumnName]
-) -> list[ColumnName]:
+def _check_columns(table: Table, text_columns: Sequence[ColumnName], labels: Sequence[ColumnName]) -> list[ColumnName]:
     """Return the columns to read, those of the classes last.
 
     Raises:

@@ -40,7 +40,6 @@ from agnews_exp.serving.http.limits import (
     Reply,
     ServeSettings,
 )
-from agnews_exp.serving.predicting import confidences
 
 Answerer = Callable[[list[str]], Predictions]
 
@@ -260,12 +259,13 @@ def formatted(
     answers: Predictions, names: tuple[str, ...], asked: PredictRequest, sets: tuple[float, ...]
 ) -> list[dict[str, Any]]:
     """Return the answers as the response holds them."""
-    rows: list[dict[str, Any]] = [{"label": names[k]} for k in answers.labels]
+    task = answers.task
+    rows: list[dict[str, Any]] = [{task.key: said} for said in task.names(answers.labels, names)]
     if answers.scores is None and answers.probabilities is None:
         return rows
-    values = confidences(answers)
-    for i, row in enumerate(rows):
-        row["confidence"] = round(float(values[i, answers.labels[i]]), 6)
+    values = answers.confidences
+    for i, (row, sure) in enumerate(zip(rows, task.sure(answers.labels, values), strict=True)):
+        row["confidence"] = sure
         if asked.top_k > 1:
             order = np.argsort(-values[i], kind="stable")[: asked.top_k]
             row["top"] = [{"label": names[k], "confidence": round(float(values[i, k]), 6)} for k in order]
