@@ -362,8 +362,8 @@ def _judge_and_write(
             add_json(path / record.MODEL, DECISION, {name: decision[name] for name in ("rule", "threshold", "costs")})
     chosen: dict[str, Any] = {}
     if evaluation.thresholds is not None:
-        judged = {name: (rows.labels, answers[name]) for name, rows in stored.items()}
-        chosen = {"rule": evaluation.thresholds, "splits": gains(judged, splits.class_names, "macro_f1")}
+        pairs = {name: (rows.labels, answers[name]) for name, rows in stored.items()}
+        chosen = {"rule": evaluation.thresholds, "splits": gains(pairs, splits.class_names, "macro_f1")}
         notes.append("evaluation.thresholds were chosen on validation rows, so their validation scores are flattered.")
     if folds:
         stored["cv"], answers["cv"] = folds.rows, folds.predictions

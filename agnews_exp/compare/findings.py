@@ -182,8 +182,8 @@ def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
         Table("verdicts", "Verdicts", ("pair", "verdict", *columns("Holm", "BH", "equivalent")[1:]), tuple(verdicts),
               note=note),
         Table("items", "Who is right", header, tuple(counts)),
-        Table("tests", f"Tests of {pairs[0].right_share} over items (McNemar), not adjusted", columns("mid-p", "exact", "corrected"),
-              tuple(tests)),
+        Table("tests", f"Tests of {pairs[0].right_share} over items (McNemar), not adjusted",
+              columns("mid-p", "exact", "corrected"), tuple(tests)),
     ]  # fmt: skip
 
 

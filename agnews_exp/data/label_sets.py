@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from agnews_exp.core.text import is_name
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.data.files import Labels, is_name, label_text, shown
+from agnews_exp.data.files import Labels, label_text, shown
 from agnews_exp.data.tables import ColumnName
 
 _BITS = {"1": True, "true": True, "0": False, "false": False}

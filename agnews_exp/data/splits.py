@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 Subset = Callable[..., Positions]
 """``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`.
 
-Labels are class indices, shape (n,), int64, or sets of classes, shape (n, K), ``fraction`` is in (0, 1], ``seed`` orders the rows; positions are
-ascending, shape (m,), int64."""
+Labels are class indices, shape (n,), int64, or sets of classes, shape (n, K), ``fraction`` is in (0, 1], ``seed``
+orders the rows; positions are ascending, shape (m,), int64."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -46,7 +47,9 @@ class Task:
     matrix_title: str = "Confusion matrix"
     of_class_title: str = "recall"  # what :meth:`of_class` gives a share of
     has_agreement: bool = True  # whether two wrong answers may be the same or different ones
-    left_out: Mapping[str, str] = {}  # commands and analyses of finished runs that do not apply, and why
+    left_out: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # commands and analyses of finished runs that do not apply, and why
 
     def check(self, values: ArrayLike, what: str) -> IntArray:
         """Return labels as an int64 array; ``what`` names them in messages.
@@ -114,7 +117,7 @@ class MultiLabel(Task):
     of_class_title = "right about it"
     has_agreement = False
     limits = (
-        Limit("model.family", lambda v: v == "classical", "only classical models learn sets of classes", "model=logreg"),
+        Limit("model.family", lambda v: v == "classical", "only classical ones learn sets", "model=logreg"),
         Limit("model.student", lambda v: v is None, "a teacher's answers are one class a text", "model=logreg"),
         Limit(
             "model.class_weight", lambda v: v in (None, "balanced"),
@@ -135,16 +138,16 @@ class MultiLabel(Task):
             "evaluation=fast",
         ),
     )  # fmt: skip
-    left_out = {
-        "analyses": "analyses of finished runs look at one class a text",
-        "report": "the report's pages are about one class a text",
-        "eda": "the exploration looks at texts by their one class",
-        "checks": "the checks look at one class a text",
-        "sets": "its answers are sets already",
-        "explain": "words are explained for one class a text",
-        "drift": "drift compares shares of one class a text",
-        "evaluate": "answers of other systems are one class a text",
-    }
+    left_out = MappingProxyType(
+        {
+            "analyses": "analyses of finished runs look at one class a text",
+            "report": "the report's pages are about one class a text",
+            "eda": "the exploration looks at texts by their one class",
+            "checks": "checks look at one class a text",
+            "sets": "its answers are sets already",
+            "explain": "words are explained for one class a text",
+        }
+    )
 
     def check(self, values: ArrayLike, what: str) -> IntArray:
         """Return labels as an int64 array of 0 and 1, shape (n, K).
@@ -189,7 +192,7 @@ class MultiLabel(Task):
 
     def names(self, labels: IntArray, class_names: Sequence[str]) -> list[Any]:
         """Return the names that n rows of labels stand for: a list each."""
-        return [[class_names[k] for k in np.flatnonzero(row)] for row in labels]
+        return [[class_names[k] for k in np.flatnonzero(row).tolist()] for row in labels]
 
     def sure(self, labels: IntArray, confidences: FloatArray) -> list[Any]:
         """Return how sure n answers are, to six decimals: a list each, a number for each class of the set."""
@@ -209,7 +212,7 @@ TASKS: Mapping[str, Task] = {task.name: task for task in (MULTICLASS, MULTILABEL
 
 def task_of(labels: ArrayLike) -> Task:
     """Return the task that labels or answers are of, by their shape."""
-    return MULTILABEL if np.ndim(labels) == 2 else MULTICLASS  # type: ignore[arg-type]
+    return MULTILABEL if np.ndim(labels) == 2 else MULTICLASS
 
 
 def task_of_record(result: Mapping[str, Any]) -> Task:
@@ -247,5 +250,5 @@ def refuse_left_out(task: Task, what: str, name: str) -> None:
     """
     if (why := task.left_out.get(what)) is not None:
         raise ConfigError(
-            f"{name} has {task.answers} ({task.name}): {why}.", fix="agnews top, agnews compare, agnews predict"
+            f"{name} answers {task.answers} ({task.name}): {why}.", fix="agnews top, agnews compare, agnews predict"
         )

@@ -13,7 +13,7 @@ from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.answers import offers
 
 
-class OneVsRest(OneVsRestClassifier):
+class OneVsRest(OneVsRestClassifier):  # type: ignore[misc]
     """Scikit-learn's one-vs-rest, whose answer holds the classes with a confidence of at least their threshold.
 
     Confidences are probabilities, or decision scores through the logistic function. ``thresholds_``, shape (K,), are .5

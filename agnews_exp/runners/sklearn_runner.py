@@ -191,11 +191,9 @@ class SklearnRunner:
     def _weigh(self, model: Any, labels: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Give a model its class weights; return those of the rows, shape (n,), where it takes them in their place."""
         wanted = self._checked.run.model.class_weight
-        if wanted is None:
-            return None
         weights = class_weights(wanted, labels, self._class_names)
-        if not hasattr(model, "class_weight"):
-            return weights[labels]
+        if weights is None or not hasattr(model, "class_weight"):
+            return None if weights is None else weights[labels]
         model.set_params(class_weight=wanted if isinstance(wanted, str) else dict(enumerate(weights.tolist())))
         return None
 

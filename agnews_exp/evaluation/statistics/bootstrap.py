@@ -19,7 +19,6 @@ from agnews_exp.evaluation.metrics import (
     Choice,
     CountMetric,
     Margins,
-    Metric,
     Own,
     count_metric,
     find_metric,
@@ -203,15 +202,17 @@ def scored(
     choice = find_metric(name, class_names, own, answers[0].task)
     if choice.metric.of in ("counts", "classes"):
         return name, [answer.labels for answer in answers]
-    return _of_rows(choice, class_names), [_packed(choice.metric, answer) for answer in answers]
+    needed = choice.metric.of in ("probabilities", "rankings")
+    given = all(answer.probabilities is not None for answer in answers)
+    if needed and not given:
+        raise ConfigError(f"The metric '{choice.metric.name}' needs probabilities, and one of the models gives none.")
+    return _of_rows(choice, class_names), [_packed(answer, with_probabilities=given) for answer in answers]
 
 
-def _packed(entry: Metric, answer: Predictions) -> Outputs:
+def _packed(answer: Predictions, *, with_probabilities: bool) -> Outputs:
     columns: list[Outputs] = [answer.labels if answer.labels.ndim > 1 else answer.labels[:, None]]
-    if answer.probabilities is not None:
+    if with_probabilities and answer.probabilities is not None:
         columns.append(answer.probabilities)
-    elif entry.of in ("probabilities", "rankings"):
-        raise ConfigError(f"The metric '{entry.name}' needs probabilities, and one of the models gives none.")
     return np.hstack(columns).astype(np.float64)
 
 

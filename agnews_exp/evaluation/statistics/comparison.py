@@ -161,7 +161,8 @@ class ComparisonResult(Result):
                 said += f" These {self.n_items:,} items show a true difference of {self.detectable_primary:.4f} with a"
                 said += f" chance of {100 * POWER:.0f} %{among}; a smaller one may well exist."
         if self.primary != "accuracy":
-            said += f" {self.right_share.capitalize()} alone: {format_p(self.mcnemar['mid_p'].p_value)} (McNemar, not adjusted)."
+            share, p_value = self.right_share.capitalize(), self.mcnemar["mid_p"].p_value
+            said += f" {share} alone: {format_p(p_value)} (McNemar, not adjusted)."
         return said
 
 
