@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     from agnews_exp.analyses import commands as analyses
     from agnews_exp.compare import commands as runs
     from agnews_exp.data import commands as data
-    from agnews_exp.report import build as report
+    from agnews_exp.report import commands as report
     from agnews_exp.serving import commands as serving
     from agnews_exp.study import session as study
     from agnews_exp.sweeps import commands as sweeps

@@ -29,7 +29,7 @@ from agnews_exp.models.recipes import pinned
 from agnews_exp.runners.choose import make_runner, prepared, start_preparing
 from agnews_exp.runners.preflight import check_ready, check_rows
 from agnews_exp.runners.protocol import Stages
-from agnews_exp.runners.rows import load_splits, pinned_data
+from agnews_exp.runners.rows import drawn_by, load_splits, pinned_data
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
@@ -168,6 +168,8 @@ def _execute(
     group = group_fingerprint(identified, splits.data_checksum, checked.seeded)
     result |= {"fingerprint": identity, "group_fingerprint": group}
     result |= {"seed": checked.run.seed, "split_seed": checked.run.split_seed}
+    if checked.run.data_fraction != 1:
+        result["subset_seed"] = drawn_by(checked.run)
     objective = _objective(result)
     folder.finish(result | {"objective": objective})
     record.remember(output_dir, identity, folder.path)

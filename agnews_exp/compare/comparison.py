@@ -21,7 +21,7 @@ from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_
 from agnews_exp.evaluation.stored_answers import StoredAnswers, read_table, stored_answers
 from agnews_exp.evaluation.tasks import task_of, task_of_record
 from agnews_exp.tracking.mlflow_mirror import unique_name
-from agnews_exp.tracking.record import PREDICTIONS, RunFolder
+from agnews_exp.tracking.record import PREDICTIONS, RunFolder, repetition
 
 Labels = NDArray[np.int64]
 
@@ -53,6 +53,7 @@ class ComparedRuns:
         primary: Name of the metric that the runs were made for (``evaluation.primary`` without its split), which the
             verdicts are about; macro-F1 where they differ in it.
         seeds: Each model's answers by seed, for models with several; empty unless two models have several.
+        rows_vary: Whether the training rows differ from seed to seed.
         notes: The choices made among the runs given.
         clusters: Shape (n,), the group of each row (``evaluation.cluster_column``), where all runs name the same ones.
     """
@@ -66,7 +67,8 @@ class ComparedRuns:
     answers: dict[str, Predictions] = field(default_factory=dict)
     own: Own = ()
     primary: str = "macro_f1"
-    seeds: dict[str, dict[int, Predictions]] = field(default_factory=dict)
+    seeds: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+    rows_vary: bool = False
     notes: tuple[str, ...] = ()
     clusters: Labels | None = None
 
@@ -125,9 +127,9 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     answers = [_read(run, result, split) for run, result in zip(runs, results, strict=True)]
     for other in answers[1:]:
         _check_same_answers(answers[0], other, split)
-    groups: dict[str, dict[int, _Answers]] = {}
+    groups: dict[str, dict[tuple[int, int], _Answers]] = {}
     for answer in answers:
-        groups.setdefault(str(answer.result["group_fingerprint"]), {})[int(answer.result["seed"])] = answer
+        groups.setdefault(str(answer.result["group_fingerprint"]), {})[repetition(answer.result)] = answer
     notes: list[str] = []
     clusters, *others = (answer.stored.clusters for answer in answers)
     if not all(clusters is not None and c is not None and np.array_equal(c, clusters) for c in others):
@@ -143,7 +145,8 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         primaries.append(primary := "macro_f1")
     if len(primaries) > 1:
         notes.append(f"Primary metrics of the runs differ or are not known here: {primary} in place of {primaries[0]}.")
-    models, seeds = answers, {}
+    models, rows_vary = answers, False
+    seeds: dict[str, dict[str, Predictions]] = {}
     if len(groups) > 1 and any(len(group) > 1 for group in groups.values()):
         models = [_representative(group, groups.values()) for group in groups.values()]
         used = ", ".join(str(seed) for seed in dict.fromkeys(model.result["seed"] for model in models))
@@ -152,7 +155,9 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
     if models is not answers:
         repeated = {name: group for name, group in zip(names, groups.values(), strict=True) if len(group) > 1}
         if len(repeated) > 1:
-            seeds = {n: {s: a.stored.given for s, a in sorted(group.items())} for n, group in repeated.items()}
+            for name, group in repeated.items():
+                seeds[name] = {_seed_said(key): answer.stored.given for key, answer in sorted(group.items())}
+            rows_vary = any(len({rows for _, rows in group}) > 1 for group in repeated.values())
         for name in names:
             if name not in seeds:
                 notes.append(f"{name} is left out of the tests over seeds: two models need several seeds each.")
@@ -167,6 +172,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         folders={name: model.run.path for name, model in zip(names, models, strict=True)},
         folds=answers[0].stored.folds,
         seeds=seeds if split != "cv" else {},
+        rows_vary=rows_vary,
         notes=tuple(notes),
         clusters=clusters,
     )
@@ -182,7 +188,12 @@ def _own_metrics(results: Sequence[dict[str, Any]]) -> Own:
     return found
 
 
-def _representative(group: Mapping[int, _Answers], groups: Any) -> _Answers:
+def _seed_said(repetition: tuple[int, int]) -> str:
+    seed, rows = repetition
+    return str(seed) if rows in (0, seed) else f"{seed}, rows {rows}"
+
+
+def _representative(group: Mapping[tuple[int, int], _Answers], groups: Any) -> _Answers:
     """Return the run of the lowest seed that all models with several seeds have, or else of the lowest seed."""
     common = set.intersection(*(set(other) for other in groups if len(other) > 1))
     return group[min(common & set(group) or set(group))]
@@ -311,7 +322,7 @@ def _blocks(
         return compare_seeds(
             compared.labels, compared.seeds, metric, class_names=names, own=compared.own,
             against=against if against in compared.seeds else None, alpha=alpha, margin=margin,
-            clusters=compared.clusters,
+            clusters=compared.clusters, rows_vary=compared.rows_vary,
         )  # fmt: skip
     task = task_of(compared.labels)
     choice = find_metric(metric, names, compared.own, task)

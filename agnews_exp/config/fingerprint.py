@@ -74,8 +74,12 @@ def fingerprint(plain: Mapping[str, Any], data_checksum: str) -> str:
 
 
 def group_fingerprint(plain: Mapping[str, Any], data_checksum: str, seeded: Collection[str]) -> str:
-    """Return the fingerprint without the seed and the keys that follow it: equal for repetitions that are averaged."""
-    science = scientific_config({**plain, **({"subset_seed": "seed"} if "subset_seed" in seeded else {})})
+    """Return the fingerprint without the seeds and the keys that follow them: equal for repetitions that are averaged.
+
+    A ``subset_seed`` of one's own is such a seed too: each draws other training rows.
+    """
+    draws = "subset_seed" in seeded or isinstance(plain["subset_seed"], int)
+    science = scientific_config({**plain, **({"subset_seed": "seed"} if draws else {})})
     return _digest(config=_unseeded(science, frozenset(seeded)), data=data_checksum)
 
 

@@ -26,6 +26,14 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
         return given
     from sklearn.linear_model._base import LinearClassifierMixin
 
+    if offers(model, "class_scores"):  # one product with the matrix gives all three
+        each = model.class_scores(matrix)
+        raw = each if each.shape[1] != 2 else (each[:, [1]] - each[:, [0]]) * (-1.0, 1.0)
+        return Predictions(
+            np.asarray(model.classes_[each.argmax(axis=1)], dtype=np.int64),
+            _columns(raw, model.classes_, n_classes, float(raw.min()) - 1.0 if raw.size else 0.0),
+            _columns(model.probabilities_of(each), model.classes_, n_classes, 0.0),
+        )
     probabilities = (
         _columns(model.predict_proba(matrix), model.classes_, n_classes, 0.0)
         if offers(model, "predict_proba")

@@ -136,17 +136,20 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return scores, shape (n, K), or (n,) for two classes (positive means the second)."""
-        scores = self._scores(X)
+        scores = self.class_scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return class probabilities, shape (n, K).
+        """Return class probabilities, shape (n, K)."""
+        return self.probabilities_of(self.class_scores(X))
+
+    def probabilities_of(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the class probabilities, shape (n, K), of :meth:`class_scores`.
 
         The softmax for ``log_loss``. For the other losses ``(clip(score, -1, 1) + 1) / 2``, made to sum to 1,
         as Zhang (2002) derives for the modified Huber loss; where every score is below -1 all classes are
         alike.
         """
-        scores = self._scores(X)
         if self.loss == "log_loss":
             return np.asarray(softmax(scores, axis=1))
         raw = (np.clip(scores, -1, 1) + 1) / 2
@@ -155,10 +158,11 @@ class NgramLinear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the class with the highest score of each row, shape (n,)."""
-        codes = self._scores(X).argmax(axis=1)
+        codes = self.class_scores(X).argmax(axis=1)
         return np.asarray(self.classes_[codes])
 
-    def _scores(self, X: Any) -> NDArray[np.float64]:
+    def class_scores(self, X: Any) -> NDArray[np.float64]:
+        """Return one score a class, shape (n, K), for two classes too."""
         check_is_fitted(self, "coef_")
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float32, np.float64], reset=False)
         return np.asarray(X @ self.coef_.T, dtype=np.float64) + self.intercept_

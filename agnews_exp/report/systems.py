@@ -16,7 +16,7 @@ import numpy as np
 from agnews_exp.config.validation import flat
 from agnews_exp.evaluation.stored_answers import StoredAnswers, stored_answers
 from agnews_exp.reference.reading import OwnResult
-from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json
+from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json, repetition
 
 RESAMPLES = 2000
 """Of every bootstrap interval in the report; percentile intervals, seed 0."""
@@ -260,9 +260,9 @@ class System:
 
 def make_systems(runs: Sequence[StoredRun]) -> tuple[System, ...]:
     """Group runs by what they are but for the seed, the best mean validation macro-F1 first; labels are distinct."""
-    groups: dict[str, dict[int, StoredRun]] = {}
+    groups: dict[str, dict[tuple[int, int], StoredRun]] = {}
     for run in sorted(runs, key=lambda run: run.key):
-        groups.setdefault(run.group, {})[run.seed] = run  # of repeated runs of one seed, one counts
+        groups.setdefault(run.group, {})[repetition(run.result)] = run  # of repeated runs of one seed, one counts
     members = [tuple(group[seed] for seed in sorted(group)) for group in groups.values()]
     labels = _labels([group[0] for group in members])
     systems = [System(label, group) for label, group in zip(labels, members, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agnews_exp.config.schema import RunConfig
 from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError, unknown_name
@@ -99,6 +100,13 @@ def pinned_data(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "revision": commit}
 
 
+def drawn_by(run: RunConfig) -> int:
+    """Return the seed by which a run's subset of the training rows is drawn."""
+    if run.subset_seed is None:
+        return run.split_seed
+    return run.seed if run.subset_seed == "seed" else run.subset_seed
+
+
 def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
     """Load the configured data and make the one split that all runs share."""
     from agnews_exp.data.splits import make_splits
@@ -112,7 +120,6 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
                 fix="return agnews_exp.data.corpus.Corpus.from_pairs(...)",
             )
         subset = checked.component("subset")
-        drawn = checked.run.seed if checked.run.subset_seed == "seed" else checked.run.subset_seed
         return make_splits(
             corpus,
             split=checked.run.split.name,
@@ -120,6 +127,6 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
             validation_size=checked.run.data.validation_size,
             test_size=checked.run.data.test_size,
             data_fraction=checked.run.data_fraction,
-            subset_seed=drawn,
+            subset_seed=drawn_by(checked.run),
             subset=partial(resolve_target(subset.pop("_target_"), "subset._target_"), **subset),
         )

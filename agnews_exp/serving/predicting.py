@@ -6,7 +6,9 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.core.processes import cpu_count
 from agnews_exp.evaluation.conformal import prediction_sets, set_thresholds
 from agnews_exp.evaluation.costs import DECISION, Decision
 from agnews_exp.evaluation.stored_answers import stored_answers
@@ -164,11 +167,15 @@ def predict_stream(
     first = list(itertools.islice(rows, 1))  # a column that is not there is an error before there is any output
     job = _Job(source, output, identity, answering, columns_of(model, answering), force)
     items = itertools.islice(itertools.chain(first, rows), job.done, None)
+    batches = iter(lambda: list(itertools.islice(items, answering.batch_size)), [])
     saved = start
-    while batch := list(itertools.islice(items, answering.batch_size)):
+
+    def answer(batch: list[Item]) -> list[dict[str, Any]]:
         good = [item for item in batch if item.text is not None]
-        if good:
-            job.answers.write(answer_rows(good, model, answering, explainer))
+        return answer_rows(good, model, answering, explainer) if good else []
+
+    for batch, answers in _in_order(batches, answer, cpu_count() if model.family == "classical" else 1):
+        job.answers.write(answers)
         job.reject([item for item in batch if item.text is None])
         job.done += len(batch)
         progress(job.done)
@@ -178,6 +185,24 @@ def predict_stream(
     job.finish()
     seconds = time.monotonic() - start
     return Outcome(job.done - job.rejected, job.rejected, job.resumed_at, seconds)
+
+
+def _in_order(
+    batches: Iterable[list[Item]], answer: Callable[[list[Item]], list[dict[str, Any]]], threads: int
+) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
+    """Answer batches on several threads while others are read and written; yield each with its answers, in order."""
+    waiting: deque[tuple[list[Item], Future[list[dict[str, Any]]]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(answer, batch)))
+            if len(waiting) > threads:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Job:

@@ -33,12 +33,14 @@ from agnews_exp.sweeps.state import (
     override_key,
     short_number,
 )
+from agnews_exp.tracking.record import repetition
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LEVEL = 0.95
-SEED = "seed"
+SEEDS = ("seed", "subset_seed")
+"""Keys whose values make repetitions: they are averaged over."""
 _SHOWN = ("macro_f1", "accuracy")
 
 
@@ -116,15 +118,15 @@ def varying_keys(rows: Sequence[JobRow]) -> list[str]:
 
 def groups(rows: Sequence[JobRow]) -> dict[str, list[JobRow]]:
     """Return the jobs by seed-free fingerprint; a seed that ran twice counts once."""
-    found: dict[str, dict[Any, JobRow]] = {}
+    found: dict[str, dict[tuple[int, int], JobRow]] = {}
     for row in rows:
-        found.setdefault(row.group, {}).setdefault(row.result.get("seed"), row)
+        found.setdefault(row.group, {}).setdefault(repetition(row.result), row)
     return {group: list(by_seed.values()) for group, by_seed in found.items()}
 
 
 def group_label(row: JobRow, keys: Sequence[str]) -> str:
     """Return what makes a group: its varying overrides, or its name where nothing varies."""
-    shown = [f"{key}={short_number(row.values.get(key, ''))}" for key in keys if key != SEED]
+    shown = [f"{key}={short_number(row.values.get(key, ''))}" for key in keys if key not in SEEDS]
     return " ".join(shown) or str(row.result["name"])
 
 
@@ -152,7 +154,7 @@ def write_jobs(path: Path, states: Sequence[JobState], rows: Sequence[JobRow]) -
 
 def write_aggregate(path: Path, rows: Sequence[JobRow]) -> None:
     """Write the tidy table: one row a group and metric, with n, mean, std and the 95 % interval over seeds."""
-    keys = [k for k in varying_keys(rows) if k != SEED]
+    keys = [k for k in varying_keys(rows) if k not in SEEDS]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["group_fingerprint", "name", *keys, "metric", "n", "mean", "std", "ci95_low", "ci95_high"])
@@ -216,7 +218,7 @@ _TITLES = {"data_fraction": "share of the training rows"}
 
 def numeric_axis(rows: Sequence[JobRow]) -> str | None:
     """Return the swept key to draw along: data_fraction, or else the first with two or more numeric values."""
-    keys = [k for k in varying_keys(rows) if k != SEED]
+    keys = [k for k in varying_keys(rows) if k not in SEEDS]
     for key in sorted(keys, key=lambda k: k not in _PREFERRED):
         values = [_number(row.values.get(key)) for row in rows]
         if all(v is not None for v in values) and len(set(values)) > 1:
@@ -233,7 +235,7 @@ def _number(text: str | None) -> float | None:
 
 def curve_chart(rows: Sequence[JobRow], axis: str, metrics: Sequence[str]) -> Chart:
     """Return each metric along an axis, one line a combination of the other swept keys, with intervals over seeds."""
-    others = [k for k in varying_keys(rows) if k not in (SEED, axis)]
+    others = [k for k in varying_keys(rows) if k not in (*SEEDS, axis)]
     lines: dict[str, list[tuple[float, list[JobRow]]]] = {}
     for members in groups(rows).values():
         first = members[0]

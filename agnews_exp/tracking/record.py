@@ -38,7 +38,7 @@ def wrong_result(content: Mapping[str, Any]) -> str | None:
     for key in _TEXTS:
         if key in content and not is_name(content[key]):
             return f"{key} is no name"
-    for key in NUMBERS:
+    for key in (*NUMBERS, "subset_seed"):
         if key in content and not _is_number(content[key]):
             return f"{key} is no number"
     metrics = content.get("metrics", {})
@@ -55,6 +55,11 @@ def wrong_result(content: Mapping[str, Any]) -> str | None:
     if any(key in data and not is_name(data[key]) for key in ("name", "source", "checksum", "evaluation_checksum")):
         return "data have no names"
     return None
+
+
+def repetition(result: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the seed of a run and the one that drew its training rows (0: all rows), which tell repetitions apart."""
+    return int(result["seed"]), int(result.get("subset_seed", 0))
 
 
 def missing_key(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:

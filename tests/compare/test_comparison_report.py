@@ -34,6 +34,7 @@ def store(tmp_path):
         accuracy=0.9,
         *,
         seed=1,
+        drawn=None,
         folds=None,
         clusters=None,
         split_seed=42,
@@ -44,7 +45,7 @@ def store(tmp_path):
     ):
         path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
         path.mkdir()
-        rng = np.random.default_rng([seed, len(name), int(1e4 * accuracy)])
+        rng = np.random.default_rng([seed + (drawn or 0), len(name), int(1e4 * accuracy)])
         right = rng.random(N) < accuracy
         if clusters:  # groups of so many rows are right or wrong together
             right = np.repeat(right[: N // clusters], clusters)
@@ -62,6 +63,7 @@ def store(tmp_path):
             "group_fingerprint": f"{name}/{fraction}", "class_names": list(CLASSES),
             "data": {"checksum": "c", "evaluation_checksum": "e", "name": "s", "source": "s",
                      "rows": {"val": 9, "test": N}} | data,
+            **({"subset_seed": drawn} if drawn else {}),
         })  # fmt: skip
         return run
 
@@ -118,6 +120,15 @@ def test_runs_that_differ_in_their_seed_only_are_one_model(store):
     text = markdown(found, compared)
     assert "seed 1, 7" in text
     assert "svc is left out of the tests over seeds" in text
+
+
+def test_seeds_that_draw_training_rows_are_repetitions_and_it_is_said_what_varies(store):
+    runs = [store(n, a, drawn=drawn, fraction=0.5) for n, a in (("bert", 0.95), ("tiny", 0.8)) for drawn in (1, 2, 3)]
+    compared = load_comparable(runs, "test")
+    assert [len(seeds) for seeds in compared.seeds.values()] == [3, 3]
+    (found,) = compare_runs(compared, metrics=["accuracy"], resamples=200).blocks
+    assert "From seed to seed the drawn training rows and the random choices" in found.notes[0]
+    assert "the split and the judged rows do not" in found.notes[0]
 
 
 def test_seeds_of_one_model_alone_are_compared_as_runs(store):

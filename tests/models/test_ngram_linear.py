@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from agnews_exp.models.answers import predict_matrix
 from agnews_exp.models.ngram_linear import NgramLinear
 
 
@@ -171,3 +172,16 @@ def test_fitting_needs_far_less_memory_than_the_features_take():
         tracemalloc.stop()
     # A float32 copy of the values alone would be half of them.
     assert peak < 0.4 * matrix.data.nbytes
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("loss", ["modified_huber", "log_loss"])
+def test_one_product_gives_the_labels_scores_and_probabilities_of_the_three_methods(n_classes, loss):
+    rng = np.random.default_rng(n_classes)
+    X, y = sparse.csr_matrix(rng.random((60, 12))), np.arange(60) % n_classes
+    model = NgramLinear(loss=loss, random_state=0).fit(X, y)
+    found, scores = predict_matrix(model, X, n_classes + 1), model.decision_function(X)
+    assert np.array_equal(found.labels, model.predict(X))
+    assert np.array_equal(found.probabilities[:, :-1], model.predict_proba(X))
+    assert np.array_equal(found.scores[:, :-1], np.column_stack([-scores, scores]) if n_classes == 2 else scores)
+    assert np.all(found.scores[:, -1] < found.scores[:, :-1].min())

@@ -89,7 +89,7 @@ def test_confidence_top_k_and_every_probability(model, tmp_path):
 
 def test_a_model_without_scores_and_probabilities_gives_labels_and_no_confidence(tmp_path):
     class Labels:
-        class_names = CLASSES
+        class_names, family = CLASSES, "classical"
 
         def predict(self, texts):
             return Predictions(np.zeros(len(texts), dtype=np.int64))
@@ -279,7 +279,7 @@ def test_prediction_sets_hold_the_right_class_as_often_as_asked_on_new_texts(tmp
     write_predictions(tmp_path / "predictions.parquet", {"val": rows}, {"val": given.take(np.arange(2000))}, names)
 
     class Stored:
-        class_names = names
+        class_names, family = names, "classical"
 
         def predict(self, texts):
             return given.take(np.array([int(text) for text in texts]))

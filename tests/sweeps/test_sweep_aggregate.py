@@ -79,6 +79,17 @@ def test_jobs_are_grouped_over_seeds_and_a_repeated_seed_counts_once(rows):
     assert {name: len(members) for name, members in found.items()} == {"g0": 3, "g1": 3, "g9": 1}
 
 
+def test_seeds_that_draw_the_training_rows_are_averaged_too(rows):
+    drawn = [row(i, ("data_fraction=0.1", f"subset_seed={i}"), 1, "g0", 0.8 + i / 100) for i in (1, 2, 3)]
+    for i, job in enumerate(drawn, 1):
+        job.result["subset_seed"] = i
+    assert markdown(drawn).splitlines()[2].startswith("| m | 0.8200 ± 0.0100 [0.7952, 0.8448] (3) |")
+    several = [*drawn, row(4, ("data_fraction=1", "subset_seed=1"), 1, "g1", 0.9)]
+    assert markdown(several).splitlines()[2].startswith("| data_fraction=1 | 0.9000 |")
+    (series,) = curve_chart(several, "data_fraction", ["val/macro_f1"]).series
+    assert series.x == (0.1, 1.0)
+
+
 def test_only_keys_that_vary_name_a_group_and_the_seed_never_does(rows):
     assert varying_keys(rows) == ["data_fraction", "seed"]
     assert group_label(rows[0], varying_keys(rows)) == "data_fraction=0.1"

@@ -61,6 +61,17 @@ def test_a_worker_that_was_started_early_and_has_nothing_to_tell_is_gone(records
         assert process is None
 
 
+def test_a_worker_that_was_started_early_mirrors_the_folder_in_which_the_run_goes_on(records):
+    new, earlier = records.begun(ONE), records.begun("runs/20251231-000000-000000-bbbbbb")
+    with worker.started_early(new.path, wanted=True) as process:
+        mirroring = Mirroring(earlier.path, records.plain(), process)
+        mirroring.start()
+        earlier.abandon("failed", "boom")
+        assert mirroring.finish() is None
+    assert [run.info.status for run in runs_of(records)] == ["FAILED"]
+    assert not (new.path / record.TRACKING).exists()
+
+
 def test_a_server_that_accepts_and_says_nothing_costs_its_patience_and_a_warning(records, monkeypatch):
     monkeypatch.setitem(worker.PATIENCE_SECONDS, "server", 1.0)
     folder = records.finished(ONE)

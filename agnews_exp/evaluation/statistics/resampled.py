@@ -370,7 +370,7 @@ def compare_folds(
 
 def compare_seeds(
     y_true: ArrayLike,
-    answers: Mapping[str, Mapping[int, Predictions]],
+    answers: Mapping[str, Mapping[str, Predictions]],
     metric: str,
     *,
     class_names: Sequence[str],
@@ -381,12 +381,13 @@ def compare_seeds(
     resamples: int = 2000,
     seed: int = 0,
     clusters: ArrayLike | None = None,
+    rows_vary: bool = False,
 ) -> BlockComparison:
-    """Compare models, each trained with several seeds on the same rows and judged on the same n others.
+    """Compare models, each trained with several seeds and judged on the same n rows.
 
-    ``answers`` has each model's answers for these rows by seed. The rows are resampled for a variance; metrics that
-    counts do not determine take a tenth of ``resamples``. ``clusters``, shape (n,), are drawn whole. The
-    other arguments are those of :func:`compare_folds`.
+    ``answers`` has each model's answers for these rows by seed; ``rows_vary`` says that seeds drew the training rows.
+    The judged rows are resampled for a variance; metrics that counts do not determine take a tenth of ``resamples``.
+    ``clusters``, shape (n,), are drawn whole. The other arguments are those of :func:`compare_folds`.
 
     Raises:
         DataError: Fewer than two models, or a model with one seed.
@@ -418,16 +419,18 @@ def compare_seeds(
             found = joint.estimates[one], joint.estimates[other]
             tests[a, b] = seed_test(found, (joint.resampled[one], joint.resampled[other]), margin=margin)
     varying = ", ".join(f"{name} {share:.1%} of the answers" for name, share in differing.items() if share)
+    also, fixed_rows = ("the drawn training rows and ", "") if rows_vary else ("", ", the training rows")
     notes = []
     if varying:
         notes.append(
-            f"From seed to seed the random choices of training vary (initialisation, order, dropout: {varying}); the"
-            " split, the training rows and the judged rows do not. The interval is over these rows and seeds together."
+            f"From seed to seed {also}the random choices of training vary (initialisation, order, dropout: {varying});"
+            f" the split{fixed_rows} and the judged rows do not. The interval is over these rows and seeds together."
         )
     if fixed:
         notes.append(
             f"{', '.join(fixed)} answers the same with every seed: such seeds repeat one training and prove nothing."
-            " Pairs of such models are not tested over seeds; subset_seed=1,2,3 draws other training rows."
+            " Pairs of such models are not tested over seeds;"
+            " data_fraction=0.8 subset_seed=seed draws other training rows with each."
         )
     return _comparison("seeds", metric, scores, tests, None, (alpha, margin), notes)
 
