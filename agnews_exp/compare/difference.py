@@ -36,9 +36,7 @@ def difference(one: RunFolder, other: RunFolder) -> Difference:
         ConfigError: One of them has not finished.
         StorageError: A record is damaged.
     """
-    first, second = (
-        run.needed_result("metrics", "class_names", "data.evaluation_checksum") for run in (one, other)
-    )
+    first, second = (run.needed_result("metrics", "class_names", "data.evaluation_checksum") for run in (one, other))
     shared = [m for m in first["metrics"] if m in second["metrics"]]
     same_rows = first["data"]["evaluation_checksum"] == second["data"]["evaluation_checksum"]
     environments = [(read_json(run.path / ENVIRONMENT) or {}).get("packages", {}) for run in (one, other)]

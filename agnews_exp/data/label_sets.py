@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,46 @@ class LabelSets(Labels):
                 if (new := meaning[name]) is not None:
                     member[place, names.index(new)] = 1
         return replace(rows, labels=member[rows.labels])
+
+
+@dataclass(frozen=True)
+class SetColumns:
+    """Columns that seem to hold sets of classes."""
+
+    names: list[str]  # one, or several of 0 and 1
+    separator: str | None  # of the classes in a cell; None: a JSON list, or several columns
+    classes: list[tuple[str, int]]  # rows of each class, most first
+    without: int  # rows without any class
+
+
+def guess_sets(columns: Mapping[str, Sequence[str]]) -> SetColumns | None:
+    """Return which columns of a file seem to hold sets of classes, by their cells as text; None where none do.
+
+    A column does whose cells, divided, are some few names in many combinations; and three columns or more of 0 and 1 do
+    of which rows have two or none.
+    """
+    bits = [name for name, cells in columns.items() if set(map(str.lower, cells)) in ({"0", "1"}, {"false", "true"})]
+    if len(bits) > 2:
+        sets = [
+            [name for name, cell in zip(bits, row, strict=True) if _BITS[cell.lower()]]
+            for row in zip(*(columns[name] for name in bits), strict=True)
+        ]
+        if any(len(one) != 1 for one in sets):
+            return _set_columns(bits, None, sets)
+    for name, cells in columns.items():
+        for mark in (None, "|", ";", ","):
+            divided = LabelSets([name], mark)
+            try:
+                sets = [json.loads(divided.text([cell])) for cell in cells]
+            except ValueError:
+                continue
+            sizes = Counter(part for one in sets for part in one)
+            several = sum(len(one) > 1 for one in sets)
+            if several >= 0.05 * len(cells) and 2 * len(sizes) <= len(set(cells)) and len(sizes) <= len(cells) // 3:
+                return _set_columns([name], mark, sets)
+    return None
+
+
+def _set_columns(names: list[str], separator: str | None, sets: Sequence[Sequence[str]]) -> SetColumns:
+    sizes = Counter(part for one in sets for part in one)
+    return SetColumns(names, separator, sizes.most_common(), sum(not one for one in sets))
