@@ -23,16 +23,16 @@ DATA = ("data=csv", "data.train_file=topics.csv", "data.label_column=topics", "d
 
 @pytest.fixture(scope="module")
 def topics(module_project):
-    """A project with the page's corpus and two runs on it."""
+    """A project with the page's corpus and a run on it."""
     (script,) = re.findall(r'```python title="make_topics.py"\n(.*?)```', PAGE.read_text(), flags=re.DOTALL)
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     (module_project.root / "topics.csv").write_text(made.stdout)
-    for words in (("model=logreg", "evaluation.thresholds=per_label"), ("model=linear_svc",)):
-        done = module_project.run(*DATA, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = module_project.run(*DATA, "model=logreg", "evaluation.thresholds=per_label")
+    assert done.returncode == 0, done.stdout + done.stderr
     return module_project
 
 
+@pytest.mark.slow
 def test_inspect_prints_the_command_that_trains(topics):
     done = topics.agnews("inspect", "topics.csv")
     command = done.stdout.partition("next   ")[2]
@@ -55,7 +55,10 @@ def test_thresholds_beat_a_half_on_test_rows_and_the_model_keeps_them(topics):
     assert [round(one["confidences"][name], 6) for name in one["labels"]] == one["confidence"]
 
 
+@pytest.mark.slow
 def test_top_diff_compare_and_predict_know_sets(topics):
+    done = topics.run(*DATA, "model=linear_svc")
+    assert done.returncode == 0, done.stdout + done.stderr
     for words, said in (
         (("top",), "val/macro_f1"),
         (("diff", "logreg", "linear_svc"), "answers differ"),
@@ -71,11 +74,12 @@ def test_top_diff_compare_and_predict_know_sets(topics):
     assert all(len(json.loads(row["labels"])) == len(json.loads(row["confidence"])) for row in rows)
 
 
+@pytest.mark.slow
 def test_what_looks_at_one_class_a_text_says_so_before_any_work(topics):
     folders = len(topics.run_folders)
     for words in (
-        ("run", *DATA, "model=tiny", "features=text"), ("run", *DATA, "evaluation=full"), ("run", *DATA, "evaluation.primary=val/mcc"),
-        ("report",), ("errors", "logreg"), ("predict", "logreg", "topics.csv", "--sets", "0.9"),
+        ("run", *DATA, "model=tiny", "features=text"), ("run", *DATA, "evaluation=full"),
+        ("run", *DATA, "evaluation.primary=val/mcc"), ("report",), ("errors", "logreg"), ("predict", "logreg", "topics.csv", "--sets", "0.9"),
         ("predict", "logreg", "topics.csv", "--explain"), ("eda", *DATA[:5]),
     ):  # fmt: skip
         done = topics.agnews(*words)
@@ -86,6 +90,7 @@ def test_what_looks_at_one_class_a_text_says_so_before_any_work(topics):
     assert set(statuses[folders:]) <= {"failed"}
 
 
+@pytest.mark.slow
 def test_runs_of_sets_are_not_compared_with_others(topics):
     done = topics.run("data=sample", "tracking=none", "evaluation.latency_repeats=0", "features=word_tfidf",
                       "model=multinomial_nb", "data_fraction=0.1")  # fmt: skip
