@@ -277,7 +277,7 @@ def _fit_and_answer(
     from agnews_exp.runners.cross_validation import cross_validate
 
     parts = {"val": splits.validation}
-    if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
+    if checked.run.model.family not in ("cascade", "llm"):  # nothing of them is fitted on training rows
         parts = {"train": splits.train} | parts
     if checked.run.evaluation.score_test:
         parts["test"] = splits.test
@@ -288,10 +288,17 @@ def _fit_and_answer(
         summary = runner.fit(splits, stages)
         for name, rows in parts.items():
             with stages.stage("predict", f"predicting {len(rows):,} {name} rows"):
-                answers[name] = runner.predict(rows.texts)
+                answers[name] = runner.predict(rows.texts).counted_wrong(rows.labels, len(splits.class_names))
     metrics = summary.metrics | (folds.summary() if folds else {})
     # Outside `prepared`: what is measured is a text that nobody has counted before.
-    if repeats := checked.run.evaluation.latency_repeats:
+    if checked.run.model.family == "llm":
+        from agnews_exp.runners.llm_runner import LlmRunner, unparsed
+
+        assert isinstance(runner, LlmRunner)
+        shares, notes = unparsed(answers)
+        metrics |= runner.usage() | shares
+        summary.notes.extend(notes)
+    elif repeats := checked.run.evaluation.latency_repeats:
         with stages.stage("latency", "measuring throughput"):
             metrics |= measure_throughput(runner.predict, splits.validation.texts, repeats)
     with stages.stage("save", "saving the model"):

@@ -243,6 +243,9 @@ def _add_compare_parser(commands: Any) -> None:
     compare.add_argument(
         "--margin", type=float, default=0.005, help="a smaller difference counts as none (default: .005)"
     )
+    compare.add_argument(
+        "--price-per-hour", type=float, help="of your machine: the cost of 1,000 texts at the speed of each run"
+    )
     compare.add_argument("--resamples", type=int, default=10_000)
     compare.add_argument("--seed", type=int, default=0)
     compare.add_argument("--mlflow", action="store_true", help="log the comparison as an MLflow run")
@@ -324,7 +327,7 @@ def _compare(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from agnews_exp.analyses.findings import to_terminal
-    from agnews_exp.compare.comparison import compare_runs, load_comparable
+    from agnews_exp.compare.comparison import compare_runs, load_comparable, with_costs
     from agnews_exp.compare.findings import write_comparison
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
@@ -339,6 +342,8 @@ def _compare(options: argparse.Namespace) -> None:
     compared = load_comparable(find_runs(plain, options.runs), options.split)
     if options.against is not None and options.against not in compared.predictions:
         raise unknown_name("run for --against", options.against, list(compared.predictions))
+    if options.price_per_hour is not None:
+        compared = with_costs(compared, options.price_per_hour)
     console = Console(highlight=False)
     with console.status("comparing"):
         found = compare_runs(

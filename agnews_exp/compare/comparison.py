@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError
+from agnews_exp.evaluation.efficiency import cost_per_million
 from agnews_exp.evaluation.metrics import Margins, Metric, Own, find_metric, own_metrics, score_choice
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import MARGIN
@@ -56,6 +58,7 @@ class ComparedRuns:
         rows_vary: Whether the training rows differ from seed to seed.
         notes: The choices made among the runs given.
         clusters: Shape (n,), the group of each row (``evaluation.cluster_column``), where all runs name the same ones.
+        metrics: The numbers in each model's record.
     """
 
     labels: Labels
@@ -71,6 +74,7 @@ class ComparedRuns:
     rows_vary: bool = False
     notes: tuple[str, ...] = ()
     clusters: Labels | None = None
+    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +179,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         rows_vary=rows_vary,
         notes=tuple(notes),
         clusters=clusters,
+        metrics={name: model.result.get("metrics") or {} for name, model in zip(names, models, strict=True)},
     )
 
 
@@ -272,6 +277,21 @@ def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
     return _Answers(run, result, found)
 
 
+def with_costs(compared: ComparedRuns, price_per_hour: float) -> ComparedRuns:
+    """Return the runs with what their answers cost on a machine of this price, where their speed was measured on one.
+
+    Raises:
+        ConfigError: The price is none.
+    """
+    if not 0 <= price_per_hour < math.inf:
+        raise ConfigError(f"--price-per-hour {price_per_hour:g}: it must be a number of at least 0.")
+    metrics: dict[str, Mapping[str, float]] = dict(compared.metrics)
+    for name, own in metrics.items():
+        if (speed := own.get("throughput_batch")) and "tokens_input" not in own:
+            metrics[name] = {**own, "cost_per_million": cost_per_million(price_per_hour, speed, 1.0)}
+    return replace(compared, metrics=metrics)
+
+
 def compare_runs(
     compared: ComparedRuns,
     *,
@@ -305,7 +325,7 @@ def compare_runs(
             compared.labels, compared.predictions[p.name_a], compared.predictions[p.name_b], compared.class_names
         )
         for p in pairs
-        if task.has_agreement
+        if task.one_answer
     ]
     found = (_blocks(compared, metric, against, alpha, margin) for metric in metrics)
     blocks = [block for block in found if block is not None]

@@ -38,7 +38,7 @@ def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
     verdicts = _verdicts(found, letters)
     blocks: list[Block] = [
         *(Text(verdict, "Verdict" if not place else "") for place, verdict in enumerate(verdicts)),
-        _models(found.pairs, letters),
+        _models(found.pairs, letters, compared.metrics),
         _metrics(found.pairs, letters),
         *_items(found.pairs, letters),
         _differences(found.pairs, f"{len(compared.labels):,} {compared.split} rows"),
@@ -136,17 +136,31 @@ def _pair(pair: ComparisonResult | BlockPair, letters: Letters) -> str:
     return f"{letters[pair.name_a]} − {letters[pair.name_b]}"
 
 
-def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
+def _models(pairs: Sequence[ComparisonResult], letters: Letters, metrics: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return every model's scores with intervals, its speed, and what 1,000 answers cost where that is known."""
     cells: dict[tuple[str, str], BootstrapInterval] = {}
     for pair in pairs:
         for metric, m in pair.metrics.items():
             cells.setdefault((pair.name_a, metric), m.bootstrap.a)
             cells.setdefault((pair.name_b, metric), m.bootstrap.b)
     rows = tuple(
-        (letters[name], name, metric, Number(of.estimate, "metric", *of.percentile))
+        (
+            letters[name], name, metric, Number(of.estimate, "metric", *of.percentile),
+            metrics.get(name, {}).get("throughput_batch"), _cost(metrics.get(name, {})),
+        )
         for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
-    )
-    return Table("models", "Models", ("", "model", "metric", "value [95 %]"), rows)
+    )  # fmt: skip
+    columns = ("", "model", "metric", "value [95 %]", Column("texts/s", ",.1f"), Column("cost/1,000 texts", "number"))
+    kept = [i for i in range(len(columns)) if i < 4 or any(row[i] is not None for row in rows)]
+    return Table(
+        "models", "Models", tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows)
+    )  # fmt: skip
+
+
+def _cost(metrics: Mapping[str, float]) -> float | None:
+    """Return what 1,000 answers cost: an endpoint's price, or the machine's (`agnews bench`, --price-per-hour)."""
+    million = metrics.get("cost_per_million")
+    return metrics.get("cost_per_1000", None if million is None else million / 1000)
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:

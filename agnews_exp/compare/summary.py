@@ -56,6 +56,8 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"cost   {seconds}\n       prediction {speed}{size}")
     if "thresholds" in result:
         console.print(f"sets   {_thresholds(result['thresholds'])}")
+    if "tokens_input" in metrics:
+        console.print(f"asked  {_asked(metrics, rows)}")
     if "slices" in result:
         console.print(f"slices {_slices(result['slices'])}")
     if "clusters" in result:
@@ -92,6 +94,18 @@ def _costs(decision: Mapping[str, Any]) -> str:
         return f"cost {default} a {split} row; no other rule costs less on validation rows"
     at = f" {decision['threshold']:.4f}" if decision["threshold"] is not None else ""
     return f"cost {default} a {split} row, {chosen} by the rule that validation rows choose ({decision['rule']}{at})"
+
+
+def _asked(metrics: Mapping[str, float], rows: Mapping[str, int]) -> str:
+    tokens = f"{metrics['tokens_input']:,.0f} tokens in, {metrics['tokens_output']:,.0f} out"
+    money = "price unknown"
+    if "cost_answers" in metrics:
+        money = f"cost {metrics['cost_answers']:.4g}, {metrics['cost_per_1000']:.4g} for 1,000 texts"
+    latency = f"{metrics['latency_p50_ms']:,.0f} ms a text (p95 {metrics['latency_p95_ms']:,.0f})"
+    wrong = ", ".join(
+        f"{metrics[f'{k}/unparsed'] * n:,.0f} of {n:,} {k}" for k, n in rows.items() if f"{k}/unparsed" in metrics
+    )
+    return f"{tokens}; {money}; {latency}\n       answers that are no class: {wrong} (they count as wrong)"
 
 
 def _clusters(clusters: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ _OWN = (
     "agnews_exp.analyses",
     "agnews_exp.analyses.exploration",
 )
+_KIND = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*\]|(list|dict|function)[-\[].*", re.DOTALL)
+_OF_NAMES = "^[A-Za-z0-9]["
 _BOOSTERS = ("xgboost", "lightgbm")
 _ESTIMATORS = {"sklearn": None, "xgboost": "boost", "lightgbm": "boost"}
 """Packages whose estimators may be built, with the extra that brings each."""
@@ -309,14 +311,22 @@ def _convert(
 
 
 def explain_validation(error: Any, prefix: str = "") -> str:
-    """Turn a pydantic ValidationError into lines of ``key=value: what is allowed``."""
-    lines = []
+    """Turn a pydantic ValidationError into lines of ``key=value: what is allowed``, one a key."""
+    allowed: dict[str, list[str]] = {}
     for item in error.errors():
-        path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(item["loc"]))
-        message = item["msg"][0].lower() + item["msg"][1:]
-        given = "" if item["type"] in ("missing", "extra_forbidden") else f"={item['input']!r}"
-        lines.append(f"{path}{given}: {message.removeprefix('value error, ')}")
-    return "\n  ".join(lines)
+        parts = [str(part) for part in ([prefix] if prefix else []) + list(item["loc"])]
+        # Where a value may be of several kinds, pydantic names the kind it tried behind the key: int, literal['auto'].
+        path = ".".join(part for part in parts if not _KIND.fullmatch(part))
+        whole = item["type"] in ("missing", "extra_forbidden") or isinstance(item["input"], Mapping)
+        message = (item["msg"][0].lower() + item["msg"][1:]).removeprefix("value error, ")
+        if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(_OF_NAMES):
+            message = "a name is of letters, digits, '_', '.' and '-', the first one a letter or a digit, and short"
+        allowed.setdefault(path if whole else f"{path}={item['input']!r}", []).append(message)
+    shared = "input should be "
+    return "\n  ".join(
+        f"{key}: " + ", or ".join([messages[0], *(message.removeprefix(shared) for message in messages[1:])])
+        for key, messages in allowed.items()
+    )
 
 
 def find_targets(config: Any, key: str) -> Iterator[tuple[str, Any]]:

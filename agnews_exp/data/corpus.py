@@ -130,6 +130,7 @@ class Splits:
     data_checksum: str  # :meth:`Corpus.checksum` of the corpus the rows come from
     # That corpus, for work that is done once for all its rows and fractions, where it is at hand.
     corpus: Corpus | None = None
+    split: str = "stratified"  # how they were divided, which every division within them follows
 
     def digest(self, rows: TextRows) -> str:
         """Return 12 hex digits that identify one split's rows: their corpus and which of its rows they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def _pairs(order: Positions, labels: Positions) -> tuple[Positions, Positions]:
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise a ConfigError unless a fraction is in (0, 1]."""
+    """Raise a ConfigError unless a share is in (0, 1]."""
     if not 0 < fraction <= 1:
         raise ConfigError(f"data_fraction={fraction}: it must be greater than 0 and at most 1.")
 
@@ -110,20 +110,23 @@ def make_splits(
     data_fraction: float,
     subset: Subset,
     subset_seed: int | None = None,
+    held_out: float | None = None,
 ) -> Splits:
     """Split a corpus into training, validation and test rows.
 
     Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
     test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
-    own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
-    rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of them it takes.
+    own, which are used whole; test rows likewise, before them. ``data_fraction``, a share or from 2 on a number of
+    rows, then shortens the training rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of
+    them it takes. With ``held_out``, this share of what it took makes the validation rows instead.
     ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
 
     Raises:
         ConfigError: A share is out of range, or the source does not have what the split goes by.
         DataError: A class has too few rows for the split, or the source's own parts do not fit it.
     """
-    check_fraction(data_fraction)
+    share = data_fraction if data_fraction < 2 else 1.0
+    check_fraction(share)
     for note in corpus.notes:
         logger.warning("%s", note)
     train, validation, test = corpus.train, corpus.validation, corpus.test
@@ -148,9 +151,17 @@ def make_splits(
                 f"split={split} leaves no training row of class {listed(absent)}.",
                 fix="data.rare_classes=drop or merge, another split_seed, smaller data.test_size and validation_size",
             )
-    if data_fraction < 1:
+    if data_fraction > len(train):
+        raise ConfigError(
+            f"data_fraction={data_fraction:g}: there are {len(train):,} training rows.", fix="data_fraction=1.0"
+        )
+    if data_fraction >= 2:
+        share = data_fraction / len(train)
+    if share < 1:
         seed = split_seed if subset_seed is None else subset_seed
-        train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
+        train = train.take(subset(train.labels, fraction=share, seed=seed, n_classes=len(corpus.class_names)))
+    if held_out is not None:
+        train, validation = _cut(corpus, train, held_out, "validation", split_seed, split)
     for name, rows in (("validation", validation), ("test", test)):
         absent = _absent(rows, corpus.class_names)
         if absent:
@@ -164,6 +175,7 @@ def make_splits(
         location=corpus.location,
         data_checksum=corpus.checksum(),
         corpus=corpus,
+        split=split,
     )
 
 
@@ -182,11 +194,19 @@ def cross_split_duplicates(splits: Splits) -> dict[str, int]:
     }
 
 
-def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
-    """Return the folds of the training rows: (positions to train on, positions held out), each int64, ascending.
+def make_folds(splits: Splits, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
+    """Return the folds of the training rows, which follow the split; see :func:`folds_of`."""
+    return folds_of(splits.train, splits.class_names, splits.split, n_folds, seed, "evaluation.folds")
+
+
+def folds_of(
+    rows: TextRows, class_names: Sequence[str], split: str, n_folds: int, seed: int | None, key: str
+) -> list[tuple[Positions, Positions]]:
+    """Return folds of rows: (positions to train on, positions held out), each int64, ascending.
 
     Stratified ones are shuffled; under ``group`` no group is on both sides; under ``time`` the moments make
-    ``n_folds + 1`` windows, and each but the first is held out from a model of all rows before it.
+    ``n_folds + 1`` windows, and each but the first is held out from a model of all rows before it. Without a seed
+    nothing is shuffled; ``key`` is the one that asks for the folds, for messages.
 
     Raises:
         DataError: A class has fewer rows than there are folds, there are too few groups or moments, or a class is in
@@ -194,13 +214,12 @@ def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tupl
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    rows, class_names = splits.train, splits.class_names
     counts = class_counts(rows.labels, len(class_names))
     if split != "time" and counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]
         raise DataError(
-            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
-            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
+            f"{key}={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
+            fix=f"{key}={max(2, counts.min())}, or a larger data_fraction",
         )
     nothing = np.zeros(len(rows))
     if split not in ("group", "time"):
@@ -209,13 +228,12 @@ def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tupl
     least, what = (n_folds, "groups") if split == "group" else (n_folds + 1, "moments")
     if len(values) < least:
         raise DataError(
-            f"evaluation.folds={n_folds} needs {least} {what} in the training rows, which have {len(values)}.",
-            fix=f"a smaller evaluation.folds, or another split.column than that of {len(values)} {what}",
+            f"{key}={n_folds} needs {least} {what} in the training rows, which have {len(values)}.",
+            fix=f"a smaller {key}, or another split.column than that of {len(values)} {what}",
         )
     if split == "group":
-        folds = list(
-            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels, numbers)
-        )
+        dealer = StratifiedGroupKFold(n_folds, shuffle=seed is not None, random_state=seed)
+        folds = list(dealer.split(nothing, rows.labels, numbers))
     else:
         # Every row's window by the rows before its moment, pushed apart where one moment fills several windows.
         before = np.cumsum(np.bincount(numbers)) - np.bincount(numbers)
@@ -233,41 +251,47 @@ def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tupl
         if not len(outside) or (absent := _absent(rows.take(inside), class_names)):
             reason = f"trains on no row of class {listed(absent)}" if len(outside) else "holds no row out"
             raise DataError(
-                f"split={split}: fold {number} of {n_folds} {reason}.",
-                fix="a smaller evaluation.folds, evaluation=fast, or data.rare_classes=drop",
+                f"split={split}: fold {number} of {key}={n_folds} {reason}.",
+                fix=f"a smaller {key}, or data.rare_classes=drop",
             )
     return folds
 
 
-def _cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
-    """Return (the rest, the rows cut off): whole groups, or the newest moments, whatever the order of the rows.
+def cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off): whole groups, or the newest moments, whatever the order of the rows."""
+    values = len(set(rows.keys or ()))
+    if values < 2:
+        raise DataError(
+            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str((rows.keys or [''])[0]))}), "
+            f"too few to cut {name} rows off; at least 3 are needed for training, validation and test.",
+            fix="another split.column, or split=stratified",
+        )
+    cut = cut_off(rows.labels, rows.keys or [], size, seed, split)
+    return rows.take(np.flatnonzero(~cut)), rows.take(np.flatnonzero(cut))
+
+
+def cut_off(labels: Positions, keys: Sequence[str], size: float, seed: int, split: str) -> NDArray[np.bool_]:
+    """Return which of n rows of two or more groups or moments are the share ``size`` that is cut off, shape (n,).
 
     Groups come in a seeded order, and each is cut off that brings the share of every class nearer to ``size``.
     """
-    values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
-    if len(values) < 2:
-        raise DataError(
-            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str(values[0]))}), too few "
-            f"to cut {name} rows off; at least 3 are needed for training, validation and test.",
-            fix="another split.column, or split=stratified",
-        )
+    values, numbers = np.unique(np.array(keys), return_inverse=True)
     if split == "time":
         newer = np.cumsum(np.bincount(numbers)[::-1])[::-1]  # rows of this moment and of all later ones
-        chosen = np.arange(len(values)) >= 1 + np.argmin(np.abs(newer[1:] - len(rows) * size))
-    else:
-        counts = np.zeros((len(values), int(rows.labels.max()) + 1))
-        np.add.at(counts, (numbers, rows.labels), 1)
-        shares = counts / np.maximum(counts.sum(axis=0), 1)
-        goal = np.where(counts.sum(axis=0) > 0, size, 0.0)
-        taken, chosen = np.zeros_like(goal), np.zeros(len(values), dtype=bool)
-        for group in _order(len(values), seed):
-            nearer = ((taken + shares[group] - goal) ** 2).sum() < ((taken - goal) ** 2).sum()
-            if nearer and chosen.sum() < len(values) - 1:
-                chosen[group], taken = True, taken + shares[group]
-        if not chosen.any():
-            chosen[np.argmin(((shares - goal) ** 2).sum(axis=1))] = True
-    cut = chosen[numbers]
-    return rows.take(np.flatnonzero(~cut)), rows.take(np.flatnonzero(cut))
+        chosen = np.arange(len(values)) >= 1 + np.argmin(np.abs(newer[1:] - len(labels) * size))
+        return chosen[numbers]
+    counts = np.zeros((len(values), int(labels.max()) + 1))
+    np.add.at(counts, (numbers, labels), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    goal = np.where(counts.sum(axis=0) > 0, size, 0.0)
+    taken, chosen = np.zeros_like(goal), np.zeros(len(values), dtype=bool)
+    for group in _order(len(values), seed):
+        nearer = ((taken + shares[group] - goal) ** 2).sum() < ((taken - goal) ** 2).sum()
+        if nearer and chosen.sum() < len(values) - 1:
+            chosen[group], taken = True, taken + shares[group]
+    if not chosen.any():
+        chosen[np.argmin(((shares - goal) ** 2).sum(axis=1))] = True
+    return chosen[numbers]
 
 
 def _check_keys(split: str, parts: dict[str, TextRows]) -> None:
@@ -293,7 +317,7 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
     if not 0 < size < 1:
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
     if split in ("group", "time"):
-        return _cut_by_key(rows, size, name, seed, split)
+        return cut_by_key(rows, size, name, seed, split)
     class_names = corpus.class_names
     counts = class_counts(rows.labels, len(class_names))
     offered = "data.rare_classes=drop (or merge, or keep), or " if corpus.reading is not None else ""
@@ -326,5 +350,5 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
     return kept, cut_off
 
 
-def _absent(rows: TextRows, class_names: tuple[str, ...]) -> list[str]:
-    return [class_names[c] for c in np.flatnonzero(class_counts(rows.labels, len(class_names)) == 0)]
+def _absent(rows: TextRows, class_names: Sequence[str]) -> list[str]:
+    return [class_names[c] for c in np.flatnonzero(class_counts(rows.labels, len(class_names)) == 0).tolist()]

@@ -35,14 +35,14 @@ def stratified_cut(labels: Positions, size: float, seed: int) -> tuple[Positions
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
 
 
-def stratified_folds(labels: Positions, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
-    """Return shuffled folds: (positions to train on, positions held out), ascending."""
+def stratified_folds(labels: Positions, n_folds: int, seed: int | None) -> list[tuple[Positions, Positions]]:
+    """Return folds: (positions to train on, positions held out), ascending; without a seed nothing is shuffled."""
     from sklearn.model_selection import StratifiedKFold
 
     if labels.ndim == 1:
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+        folds = StratifiedKFold(n_folds, shuffle=seed is not None, random_state=seed)
         return list(folds.split(np.zeros(len(labels)), labels))
-    part = _dealt(labels, np.full(n_folds, 1 / n_folds), seed)
+    part = _dealt(labels, np.full(n_folds, 1 / n_folds), seed or 0)
     return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_folds)]
 
 

@@ -268,12 +268,15 @@ MEASURED: Mapping[str, bool] = MappingProxyType(
         **dict.fromkeys(("nll", "brier", "ece", "ece_equal_mass", "ace", "mce", "classwise_ece", "set_size"), False),
         **dict.fromkeys(("throughput", "train_samples_per_second", "train_tokens_per_second"), True),
         **dict.fromkeys(("train_macro_f1", "val_agreement", "auroc", "comprehensiveness"), True),
-        "sufficiency": False,
+        **dict.fromkeys(("sufficiency", "unparsed", "tokens"), False),
     }
 )
 """Whether more is better, for numbers of a record that no judge gives: costs, calibration, parts of analyses."""
 
-_TRACKED_COSTS = ("throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb")
+_TRACKED_COSTS = (
+    "throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb", "latency_p95_ms", "cost_per_1000",
+    "cost_answers", "tokens_input", "tokens_output", "val/unparsed", "test/unparsed",
+)  # fmt: skip
 _SPLITS = ("train", "val", "test", "cv", "external")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ class Predictions:
     scores: NDArray[np.float64] | None = None
     # Shape (n, K), or None for models that give none; rows sum to one unless they are of sets of classes.
     probabilities: NDArray[np.float64] | None = None
+    # Shape (n,), where the model's answer was no class (the label means nothing there), or None for models that choose.
+    unparsed: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,5 +48,15 @@ class Predictions:
 
     def take(self, positions: NDArray[np.int64]) -> Predictions:
         """Return the answers at these positions, in this order."""
-        parts = (None if part is None else part[positions] for part in (self.scores, self.probabilities))
-        return Predictions(self.labels[positions], *parts)
+        rest: Any = (None if p is None else p[positions] for p in (self.scores, self.probabilities, self.unparsed))
+        return Predictions(self.labels[positions], *rest)
+
+    def counted_wrong(self, truth: NDArray[np.int64], n_classes: int) -> Predictions:
+        """Return the answers for judging: what was no class becomes a wrong one, the next after the true one.
+
+        So it is an error for every metric and every test, and no class gains by it.
+        """
+        if self.unparsed is None:
+            return self
+        labels = np.where(self.unparsed, (truth + 1) % n_classes, self.labels)
+        return Predictions(labels, self.scores, self.probabilities, self.unparsed)

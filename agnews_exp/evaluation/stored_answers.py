@@ -43,7 +43,8 @@ def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, orde
     names = ["row_id", *(["fold"] if split == "cv" and len(rows) else [])]
     ids, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
     labels, predicted = (label_columns(rows, kind, class_names) for kind in ("label", "prediction"))
-    given = Predictions(predicted, *(class_columns(rows, kind, class_names) for kind in ("score", "probability")))
+    scores, probabilities = (class_columns(rows, kind, class_names) for kind in ("score", "probability"))
+    given = Predictions(predicted, scores, probabilities)
     clusters = None
     if len(rows) and "cluster" in rows.column_names and not rows["cluster"].null_count:
         clusters = rows["cluster"].to_numpy().astype(np.int64)

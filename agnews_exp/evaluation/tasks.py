@@ -46,7 +46,7 @@ class Task:
     matrix_key: str = "confusion"  # what :meth:`matrix` is called in a record
     matrix_title: str = "Confusion matrix"
     of_class_title: str = "recall"  # what :meth:`of_class` gives a share of
-    has_agreement: bool = True  # whether two wrong answers may be the same or different ones
+    one_answer: bool = True  # whether a text has one class, so that one is taken for another
     left_out: Mapping[str, str] = MappingProxyType(
         {}
     )  # commands and analyses of finished runs that do not apply, and why
@@ -115,7 +115,7 @@ class MultiLabel(Task):
     matrix_key = "co_occurrence"
     matrix_title = "True classes (down) with predicted ones (across)"
     of_class_title = "right about it"
-    has_agreement = False
+    one_answer = False
     limits = (
         Limit("model.family", lambda v: v == "classical", "only classical ones learn sets", "model=logreg"),
         Limit("model.student", lambda v: v is None, "a teacher's answers are one class a text", "model=logreg"),
@@ -141,7 +141,6 @@ class MultiLabel(Task):
     left_out = MappingProxyType(
         {
             "analyses": "analyses of finished runs look at one class a text",
-            "report": "the report's pages are about one class a text",
             "eda": "the exploration looks at texts by their one class",
             "checks": "checks look at one class a text",
             "sets": "its answers are sets already",

@@ -111,9 +111,15 @@ class TextClassifier:
         return np.array(self.model.class_names)
 
     def predict(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Return a class name for each of n texts, shape (n,); or 0 and 1 for each class, shape (n, K)."""
-        labels = self.model.predict(list(texts)).labels
-        return labels if labels.ndim > 1 else self.classes_[labels]
+        """Return a class name for each of n texts, shape (n,); empty where a language model's answer was none.
+
+        Of sets of classes return 0 and 1 for each class, shape (n, K).
+        """
+        given = self.model.predict(list(texts))
+        if given.labels.ndim > 1:
+            return given.labels
+        found: NDArray[np.str_] = self.classes_[given.labels]
+        return found if given.unparsed is None else np.where(given.unparsed, "", found)
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probabilities of the classes, shape (n, K)."""
@@ -148,7 +154,7 @@ class FittedModel(Protocol):
 
     @property
     def family(self) -> str:
-        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
+        """``classical``, ``transformer``, ``cascade``, ``llm`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return the answers for n texts."""

@@ -58,6 +58,10 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
         from agnews_exp.models.cascade import load_cascade
 
         return load_cascade(folder, lambda part: load_model(part, device))
+    if manifest["family"] == "llm":
+        from agnews_exp.models.llm import load_llm
+
+        return load_llm(folder)
     if manifest["family"] == "onnx":
         from agnews_exp.models.onnx_model import load_onnx
 

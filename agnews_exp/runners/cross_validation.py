@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits, TextRows
-from agnews_exp.data.splits import make_folds
+from agnews_exp.data.splits import cut_by_key, make_folds
 from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.tasks import task_of
@@ -60,11 +60,16 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
     primary = find_objective(checked.run.evaluation.primary, splits.class_names, own, task_of(train.labels))
     reported = primary.stored_as("cv", splits.class_names).removeprefix("cv/")
     train_f1: list[float] = []
-    dealt = make_folds(splits, checked.run.split.name, n_folds, checked.run.split_seed)
+    dealt = make_folds(splits, n_folds, checked.run.split_seed)
     for fold, (inside, outside) in enumerate(dealt):
         with stages.stage("cv", f"fold {fold + 1} of {n_folds}"):
             # The held-out rows are nobody's validation rows here: early stopping may not look at them either.
             part = replace(splits, train=train.take(inside))
+            if splits.split == "time" and checked.run.model.family == "transformer":
+                # The run's validation rows are newer than the rows held out: a fold chooses by the newest of its own.
+                size, seed = checked.run.data.validation_size, checked.run.split_seed
+                rest, newest = cut_by_key(part.train, size, "validation", seed, "time")
+                part = replace(part, train=rest, validation=newest)
             runner = make_runner(checked)
             runner.fit(part, Stages(quiet=True))
             answer = runner.predict([train.texts[i] for i in outside])

@@ -106,7 +106,7 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
     if missing := int((row_ids[positions] != rows.row_ids).sum()):
         raise DataError(
             f"model.out_of_fold=true: {missing:,} of the {len(rows):,} training rows were not among {teacher.name}'s.",
-            fix="give teacher and student the same data_fraction",
+            fix="give teacher and student the same data_fraction (and not split=time: nobody answers its oldest rows)",
         )
     return np.asarray(found[positions], dtype=np.float32)
 
@@ -175,10 +175,11 @@ class DistilRunner:
             more, dropped = unlabelled_texts(splits, recipe.unlabelled, recipe.columns, recipe.unlabelled_rows, seed)
             if dropped:
                 notes.append(f"{dropped:,} unlabelled texts stand in the validation or test rows and were left out.")
-            if recipe.unlabelled == "rest" and teacher.data_fraction > self._checked.run.data_fraction:
+            own, other = self._checked.run.data_fraction, teacher.data_fraction
+            if recipe.unlabelled == "rest" and (other > own or (own >= 2 > other)):  # rows beside a share: who knows
                 notes.append(
-                    f"The teacher learned from data_fraction={teacher.data_fraction:g} of the training rows: it has "
-                    "seen labels of rows that are unlabelled here."
+                    f"The teacher learned from data_fraction={other:g} of the training rows: it may "
+                    "have seen labels of rows that are unlabelled here."
                 )
         with stages.stage("teacher", f"{teacher.name} answers {len(train) + len(more):,} texts"):
             known = (

@@ -34,8 +34,14 @@ def check_ready(checked: CheckedConfig) -> None:
     check_writable(Path(run.paths.output_dir))
     model = safe_instantiate(checked.component("model"), "model")
     model = getattr(model, "student", model)
+    if run.model.family == "classical" and run.split.name in ("group", "time"):
+        from agnews_exp.models.inner_folds import check_divisions
+
+        check_divisions(model, run.split.name)
     if isinstance(model, PretrainedEncoder):
         locate(model)
+    if run.model.family == "llm":
+        model.check()
     if (run.callbacks or run.logger) and run.model.family != "transformer":
         raise ConfigError(
             f"callbacks= and logger= follow the training of a network, and model={run.model.name} is none.",
@@ -93,7 +99,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         column = [evaluation.cluster_column]
         column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
-        make_folds(splits, checked.run.split.name, evaluation.folds, checked.run.split_seed)
+        make_folds(splits, evaluation.folds, checked.run.split_seed)
     if checked.run.model.family == "transformer" and settings.batch_size != "auto":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens

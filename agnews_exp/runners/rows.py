@@ -128,5 +128,6 @@ def load_splits(checked: CheckedConfig, stages: Stages) -> Splits:
             test_size=checked.run.data.test_size,
             data_fraction=checked.run.data_fraction,
             subset_seed=drawn_by(checked.run),
+            held_out=checked.run.held_out,
             subset=partial(resolve_target(subset.pop("_target_"), "subset._target_"), **subset),
         )

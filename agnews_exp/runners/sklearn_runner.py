@@ -164,7 +164,7 @@ class SklearnRunner:
                         check_fitted(features)
                 self._report_early(model, matrix, features, splits, stages, weights)
                 with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
-                    _fit(model, matrix, train.labels, self._soft, weights)
+                    _fit(model, _following(model, matrix, splits), train.labels, self._soft, weights)
             except AgnewsError:
                 raise
             except ValueError as error:
@@ -246,6 +246,22 @@ class SklearnRunner:
         save_pipeline(self.pipeline, folder, self._class_names)
 
 
+def _following(model: Any, matrix: Any, splits: Splits) -> Any:
+    """Return the training matrix; where a model divides its rows and the split has keys, with these."""
+    if splits.split not in ("group", "time"):
+        return matrix
+    from agnews_exp.models.inner_folds import follow, with_keys
+
+    if not follow(model, splits.split):
+        return matrix
+    if splits.train.keys is None:
+        raise ConfigError(
+            f"split={splits.split}: unlabelled rows have no {splits.split}, and the model divides its rows by it.",
+            fix="model.unlabelled=null",
+        )
+    return with_keys(matrix, splits.train.keys)
+
+
 def _fit(
     model: Any,
     matrix: Any,
@@ -272,20 +288,23 @@ def _fit(
 
 @contextmanager
 def shared_features(checked: CheckedConfig, splits: Splits) -> Iterator[None]:
-    """Let all fits inside count n-grams once, and leave the counts in the cache for the next run.
+    """Let all fits inside count n-grams and embed texts once, and leave both in the cache for the next run.
 
     Texts are recognised as the vectorisers get them. Cleaned ones are prepared here only where folds make it pay.
     """
     from agnews_exp.features.preprocessing import TextPreprocessor
+    from agnews_exp.features.sentence_embeddings import shared_vectors
     from agnews_exp.ngrams import shared_counts
 
     features = checked.run.features
     texts = [*splits.train.texts, *splits.validation.texts, *splits.test.texts]
     clean = TextPreprocessor(clean=features.clean, tokenizer=features.tokenizer, stemmer=features.stemmer)
-    if clean.clean != "none" or clean.tokenises:
-        if not checked.run.evaluation.folds:
+    cache_dir = Path(checked.run.paths.cache_dir) / "features"
+    with shared_vectors(cache_dir):
+        if clean.clean != "none" or clean.tokenises:
+            if not checked.run.evaluation.folds:
+                yield
+                return
+            texts = list(clean.fit_transform(texts))
+        with shared_counts(texts, cache_dir=cache_dir):
             yield
-            return
-        texts = list(clean.fit_transform(texts))
-    with shared_counts(texts, cache_dir=Path(checked.run.paths.cache_dir) / "features"):
-        yield

@@ -105,6 +105,9 @@ def answer_rows(
     if explainer is not None:
         for row, explanation in zip(rows, explainer(texts, answer.labels), strict=True):
             row["words"] = top_words(explanation, answering.explain)
+    if answer.unparsed is not None:
+        for row, none in zip(rows, answer.unparsed, strict=True):
+            row["label"] = None if none else row["label"]
     bare = answering.top_k == 1 and not answering.probabilities and not answering.sets
     if answer.probabilities is None and answer.scores is None and bare:
         return rows

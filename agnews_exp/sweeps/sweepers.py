@@ -139,7 +139,7 @@ class GridSweeper(SessionSweeper):
         grid: list[list[str]] = []
         swept: list[str] = []
         for block in self.grids:
-            words = [*(f"{k}={v}" for k, v in (self.params | block).items()), *arguments]
+            words = [*(f"{k}={v}" for k, v in (dict(self.params) | dict(block)).items()), *arguments]
             overrides = parse_overrides(words, self.hydra_context)
             grid += expand(overrides)
             # What differs between grids tells jobs apart just as what is swept within one.

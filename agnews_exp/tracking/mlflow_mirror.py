@@ -306,8 +306,9 @@ def _sweep_tags(folder: Path, store: Store) -> dict[str, str]:
 def _params(plain: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters that people compare runs by: the choices, the command's overrides, and the model's own."""
     untrained = plain["model"]["family"] in ("classical", "answers")
-    flat = flatten({key: plain[key] for key in (*record.NUMBERS, *_GROUPS)})
-    chosen = [*record.NUMBERS, *(f"{group}.name" for group in _GROUPS)]
+    numbers = [*record.NUMBERS, *(["subset_seed"] if plain.get("subset_seed") is not None else [])]
+    flat = flatten({key: plain[key] for key in (*numbers, *_GROUPS)})
+    chosen = [*numbers, *(f"{group}.name" for group in _GROUPS)]
     words = [word.lstrip("+~").partition("=")[0] for word in environment.get("command", [])[1:] if "=" in word]
     given = [key for key in flat if any(key == word or key.startswith(f"{word}.") for word in words if "." in word)]
     own = [key for key, value in flat.items() if key.startswith("model.") and value != "None" and "_target_" not in key]

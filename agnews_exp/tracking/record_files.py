@@ -32,6 +32,8 @@ def write_predictions(
     Rows of the part ``cv`` are out-of-fold answers for training rows and have their fold in the column ``fold``.
     Texts are left out: a record can be shared where the corpus may not.
 
+    A row whose answer was no class is ``unparsed`` and has a wrong class as its prediction.
+
     ``clusters`` has the group of each row by split, which become numbers in the column ``cluster``.
     """
     import pyarrow as pa
@@ -46,6 +48,8 @@ def write_predictions(
             **answer.task.columns("label", rows.labels, keys),
             **answer.task.columns("prediction", answer.labels, keys),
         }
+        if answer.unparsed is not None:
+            columns["unparsed"] = answer.unparsed
         if split == "cv" and folds is not None:
             columns["fold"] = folds
         if clusters and split in clusters:

@@ -79,7 +79,7 @@ def test_every_part_and_fold_has_its_share_of_each_class_also_of_the_rare_one(tm
             assert np.abs(part.labels.mean(axis=0) - everywhere).max() < 0.02
     ids = np.concatenate([splits.train.row_ids, splits.validation.row_ids, splits.test.row_ids])
     assert sorted(ids.tolist()) == list(range(500))
-    held_out = [outside for _, outside in make_folds(splits, "stratified", 5, seed=1)]
+    held_out = [outside for _, outside in make_folds(splits, 5, seed=1)]
     assert sorted(np.concatenate(held_out).tolist()) == list(range(len(splits.train)))
     for rows in held_out:
         assert np.abs(splits.train.labels[rows].sum(axis=0) - splits.train.labels.sum(axis=0) / 5).max() <= 1.5

@@ -135,7 +135,8 @@ def _part(answers: Predictions, start: int, end: int) -> Predictions:
     def cut(values: np.ndarray[Any, Any] | None) -> Any:
         return None if values is None else values[start:end]
 
-    return Predictions(answers.labels[start:end], cut(answers.scores), cut(answers.probabilities))
+    parts = (answers.scores, answers.probabilities, answers.unparsed)
+    return Predictions(answers.labels[start:end], *map(cut, parts))
 
 
 PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
@@ -163,7 +164,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        await batcher.answer(["warm up"])  # the first answer loads kernels; nobody should wait for that
+        if model.family != "llm":  # it would be paid for
+            await batcher.answer(["warm up"])  # the first answer loads kernels; nobody should wait for that
         ready.set()
         yield
         ready.clear()
@@ -242,6 +244,9 @@ async def reply_to(
             answers = await batcher.answer(asked.texts)
     except OverloadedError:
         return Reply.problem(503, "overloaded", "too many requests are waiting", ("retry-after", "1"))
+    except AgnewsError as error:  # a language model's endpoint gives no answer, or the budget is spent
+        logging.getLogger("agnews.serve").error("%s", error)
+        return Reply.problem(503, "unavailable", error.message)
     except TimeoutError:
         return Reply.problem(504, "timeout", f"no answer within {limits.timeout_s:g} s")
     rows = formatted(answers, names, asked, sets)
@@ -260,7 +265,11 @@ def formatted(
 ) -> list[dict[str, Any]]:
     """Return the answers as the response holds them."""
     task = answers.task
-    rows: list[dict[str, Any]] = [{task.key: said} for said in task.names(answers.labels, names)]
+    none = np.zeros(len(answers), dtype=np.bool_) if answers.unparsed is None else answers.unparsed
+    rows: list[dict[str, Any]] = [
+        {task.key: None if no else said}
+        for said, no in zip(task.names(answers.labels, names), none.tolist(), strict=True)
+    ]
     if answers.scores is None and answers.probabilities is None:
         return rows
     values = answers.confidences

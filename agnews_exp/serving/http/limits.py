@@ -50,7 +50,7 @@ class PredictRequest(BaseModel):
 class Answer(BaseModel):
     """The answer for one text."""
 
-    label: str | None = Field(None, description="the class")
+    label: str | None = Field(None, description="the class; null where a language model's answer is none")
     labels: list[str] | None = Field(None, description="in its place, of models of several classes a text: the classes")
     confidence: float | list[float] | None = Field(
         None, description="in [0, 1], of sets one a class; absent for models that give labels only"
