@@ -20,8 +20,11 @@ from agnews_exp.config.targets import find_targets, is_own
 from agnews_exp.core.files import content_checksum
 
 _GROUPS = ("subset", "features", "model")
-NOT_SCIENCE = frozenset({"n_jobs", "verbose", "verbosity", "cache_dir"})
-"""Argument names that change the time or what is printed, never the result."""
+NOT_SCIENCE = frozenset({
+    "n_jobs", "verbose", "verbosity", "cache_dir",
+    "concurrency", "budget", "price_per_million_tokens", "confirm", "api_key_env", "timeout_s", "retries",
+})  # fmt: skip
+"""Argument names that change the time, the money or what is printed, never the result."""
 
 TRAINER_NOT_SCIENCE = frozenset({
     "name", "n_jobs", "accelerator", "devices", "strategy", "evaluation_batch_size", "num_workers",
@@ -55,6 +58,8 @@ def scientific_config(plain: Mapping[str, Any]) -> dict[str, Any]:
         if not science["evaluation"].get(added):
             science["evaluation"].pop(added, None)
     science |= {k: plain[k] for k in ("seed", "split_seed", "data_fraction")}
+    if plain.get("held_out") is not None:  # it counts where it is set
+        science["held_out"] = plain["held_out"]
     # All rows are the same rows, whoever draws them; the word `seed` stays, so that repetitions are known as such.
     if plain["data_fraction"] != 1 and plain["subset_seed"] not in (None, plain["split_seed"]):
         science["subset_seed"] = plain["subset_seed"]

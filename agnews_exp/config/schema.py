@@ -26,6 +26,12 @@ def _shown(text: str) -> str:
     return text
 
 
+def _share_or_rows(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError("a share should be less than or equal to 1, and a number of rows whole")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_shown)]
 """A name that is shown in tables, terminals and MLflow."""
 
@@ -107,7 +113,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     name: Name
-    family: Literal["classical", "transformer", "cascade", "answers"]
+    family: Literal["classical", "transformer", "cascade", "answers", "llm"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
     class_weight: ClassWeight | None = Field(None, description="balanced, or {class: weight}; null: every row alike")
@@ -169,6 +175,9 @@ class EvaluationConfig(_Group):
 
     name: str
     primary: str = Field(description="the objective: val/<metric> or cv/<metric>, never a test metric")
+    thresholds: Literal["one", "per_label"] | None = Field(
+        None, description="of sets of classes: chosen on validation rows for F1; null is .5"
+    )
     metrics: list[str] = Field([], description="metrics of your own: dotted paths of functions")
     costs: dict[str | int, Cost | dict[str | int, Cost]] | list[list[Cost]] | None = Field(
         None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"
@@ -227,7 +236,12 @@ class RunConfig(_Group):
     subset_seed: Seed | Literal["seed"] | None = Field(
         None, description="which rows a data_fraction takes; null: split_seed's, seed: each seed draws rows of its own"
     )
-    data_fraction: Fraction = Field(description="share of the training rows")
+    data_fraction: Annotated[float, Field(gt=0), AfterValidator(_share_or_rows)] = Field(
+        description="share of the training rows; from 2 on, a number of rows"
+    )
+    held_out: OpenFraction | None = Field(
+        None, description="share of the rows that a data_fraction takes that is validation; null: the usual rows are"
+    )
     force: bool
     resume: Literal["auto"] | None = Field(None, description="auto goes on with this run where it was cut off")
     reference: str | None = Field(None, description="published results to stand beside: a name that ships, or a folder")

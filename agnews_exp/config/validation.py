@@ -226,9 +226,10 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
         _check_distillation(checked, student)
     if checked.run.model.family == "transformer":
         _check_transformer(checked.run, model if student is None else model.student)
-    if checked.run.model.family == "cascade" and checked.run.evaluation.folds:
+    why = {"cascade": "combines finished runs", "llm": "is not trained here"}.get(checked.run.model.family)
+    if why and checked.run.evaluation.folds:
         raise ConfigError(
-            f"model={checked.run.model.name} combines finished runs: there is nothing to fit in folds.",
+            f"model={checked.run.model.name} {why}: there is nothing to fit in folds.",
             fix="evaluation=fast",
         )
     features = checked.plain["features"]

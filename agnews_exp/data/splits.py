@@ -11,28 +11,35 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
 from agnews_exp.data.files import listed, shown
+from agnews_exp.data.stratification import (
+    Positions,
+    class_counts,
+    has_any,
+    spread,
+    stratified_cut,
+    stratified_folds,
+)
 
 logger = logging.getLogger(__name__)
 
-Positions = NDArray[np.int64]
 Subset = Callable[..., Positions]
 """``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`.
 
-Labels are class indices, shape (n,), int64, ``fraction`` is in (0, 1], ``seed`` orders the rows; positions are
-ascending, shape (m,), int64."""
+Labels are class indices, shape (n,), int64, or sets of classes, shape (n, K), ``fraction`` is in (0, 1], ``seed``
+orders the rows; positions are ascending, shape (m,), int64."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take the same share of every class, rounded half up, at least one row; see :data:`Subset`."""
+    if labels.ndim > 1:
+        return _beginning(spread(labels, seed), labels, fraction)
     counts = np.bincount(labels, minlength=n_classes)
     return _first_of_each_class(labels, np.array([_share(n, fraction) for n in counts]), seed)
 
 
 def random(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take a share of all rows, whatever their class; the first row of every class is always among them."""
-    order = _order(len(labels), seed)
-    firsts = _first_of_each_class(labels, np.ones(n_classes, dtype=np.int64), seed)
-    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+    return _beginning(_order(len(labels), seed), labels, fraction)
 
 
 def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
@@ -53,8 +60,21 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
     return _first_of_each_class(labels, np.minimum(counts, low), seed)
 
 
+def _beginning(order: Positions, labels: Positions, fraction: float) -> Positions:
+    """Return the first rows of an order, and the first of every class; positions ascending."""
+    rows, classes = (order, labels[order]) if labels.ndim == 1 else _pairs(order, labels)
+    firsts = rows[np.unique(classes, return_index=True)[1]]
+    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+
+
+def _pairs(order: Positions, labels: Positions) -> tuple[Positions, Positions]:
+    """Return the rows of an order, each once for every class in its set, and these classes."""
+    places, classes = np.nonzero(labels[order])
+    return order[places], classes
+
+
 def check_fraction(fraction: float) -> None:
-    """Raise a ConfigError unless a fraction is in (0, 1]."""
+    """Raise a ConfigError unless a share is in (0, 1]."""
     if not 0 < fraction <= 1:
         raise ConfigError(f"data_fraction={fraction}: it must be greater than 0 and at most 1.")
 
@@ -90,20 +110,23 @@ def make_splits(
     data_fraction: float,
     subset: Subset,
     subset_seed: int | None = None,
+    held_out: float | None = None,
 ) -> Splits:
     """Split a corpus into training, validation and test rows.
 
     Validation rows are cut from the training rows as ``sklearn.model_selection.train_test_split(...,
     test_size=validation_size, stratify=labels, random_state=split_seed)`` does, unless the corpus has its
-    own, which are used whole; test rows likewise, before them. ``data_fraction`` then shortens the training
-    rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of them it takes.
+    own, which are used whole; test rows likewise, before them. ``data_fraction``, a share or from 2 on a number of
+    rows, then shortens the training rows alone, by ``subset``; ``subset_seed`` (None: ``split_seed``) decides which of
+    them it takes. With ``held_out``, this share of what it took makes the validation rows instead.
     ``split=group`` cuts whole groups instead, ``split=time`` the newest rows, ``split=files`` nothing.
 
     Raises:
         ConfigError: A share is out of range, or the source does not have what the split goes by.
         DataError: A class has too few rows for the split, or the source's own parts do not fit it.
     """
-    check_fraction(data_fraction)
+    share = data_fraction if data_fraction < 2 else 1.0
+    check_fraction(share)
     for note in corpus.notes:
         logger.warning("%s", note)
     train, validation, test = corpus.train, corpus.validation, corpus.test
@@ -128,9 +151,17 @@ def make_splits(
                 f"split={split} leaves no training row of class {listed(absent)}.",
                 fix="data.rare_classes=drop or merge, another split_seed, smaller data.test_size and validation_size",
             )
-    if data_fraction < 1:
+    if data_fraction > len(train):
+        raise ConfigError(
+            f"data_fraction={data_fraction:g}: there are {len(train):,} training rows.", fix="data_fraction=1.0"
+        )
+    if data_fraction >= 2:
+        share = data_fraction / len(train)
+    if share < 1:
         seed = split_seed if subset_seed is None else subset_seed
-        train = train.take(subset(train.labels, fraction=data_fraction, seed=seed, n_classes=len(corpus.class_names)))
+        train = train.take(subset(train.labels, fraction=share, seed=seed, n_classes=len(corpus.class_names)))
+    if held_out is not None:
+        train, validation = _cut(corpus, train, held_out, "validation", split_seed, split)
     for name, rows in (("validation", validation), ("test", test)):
         absent = _absent(rows, corpus.class_names)
         if absent:
@@ -181,9 +212,9 @@ def folds_of(
         DataError: A class has fewer rows than there are folds, there are too few groups or moments, or a class is in
             no row that a fold trains on.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     if split != "time" and counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]
         raise DataError(
@@ -192,7 +223,7 @@ def folds_of(
         )
     nothing = np.zeros(len(rows))
     if split not in ("group", "time"):
-        return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels))
+        return stratified_folds(rows.labels, n_folds, seed)
     values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
     least, what = (n_folds, "groups") if split == "group" else (n_folds + 1, "moments")
     if len(values) < least:
@@ -287,17 +318,15 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
     if split in ("group", "time"):
         return cut_by_key(rows, size, name, seed, split)
-    from sklearn.model_selection import train_test_split
-
     class_names = corpus.class_names
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     offered = "data.rare_classes=drop (or merge, or keep), or " if corpus.reading is not None else ""
     fix = f"{offered}add rows to these classes, or give an own {name} file (data.{name}_file)"
-    whole = np.bincount(corpus.train.labels, minlength=len(class_names)) < corpus.uncut_below
+    whole = class_counts(corpus.train.labels, len(class_names)) < corpus.uncut_below
     small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero((counts < 2) & ~whole)]
     if small:
         raise DataError(f"Too few rows to cut {name} rows off, of class {listed(small)}; at least 2.", fix=fix)
-    positions = np.flatnonzero(~whole[rows.labels])
+    positions = np.flatnonzero(~has_any(rows.labels, whole))
     n_cut, n_classes = int(np.ceil(len(positions) * size)), int((~whole).sum())
     if min(n_cut, len(positions) - n_cut) < max(1, n_classes):
         raise DataError(
@@ -305,9 +334,9 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
             f"{len(positions) - n_cut} others, fewer than the {n_classes} classes.",
             fix=fix,
         )
-    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels[positions], random_state=seed)
+    rest, cut = (positions[some] for some in stratified_cut(rows.labels[positions], size, seed))
     if whole.any():
-        rest = np.concatenate([rest, np.flatnonzero(whole[rows.labels])])
+        rest = np.concatenate([rest, np.flatnonzero(has_any(rows.labels, whole))])
     kept, cut_off = rows.take(rest), rows.take(cut)
     for part, what in ((cut_off, name), (kept, "remaining")):
         absent = [label for label in _absent(part, class_names) if not whole[class_names.index(label)]]
@@ -322,5 +351,4 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
 
 
 def _absent(rows: TextRows, class_names: Sequence[str]) -> list[str]:
-    counts = np.bincount(rows.labels, minlength=len(class_names))
-    return [class_names[c] for c in np.flatnonzero(counts == 0).tolist()]
+    return [class_names[c] for c in np.flatnonzero(class_counts(rows.labels, len(class_names)) == 0).tolist()]

@@ -6,14 +6,16 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from statistics import fmean, stdev
 from typing import Any
 
-from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
+from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table, Text
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS, fit_power_law
 from agnews_exp.report.blocks import BOOTSTRAP, Section, intervals, origin, slug
 from agnews_exp.report.inputs import Inputs, Sweep
 from agnews_exp.report.systems import StoredRun, System
+from agnews_exp.tracking.record import repetition
 
 _MOST_POINTS = 200
 _SHARE = re.compile(r"data [0-9.e-]+(, )?")
@@ -133,8 +135,68 @@ def learning_curves(inputs: Inputs) -> list[Block]:
             series, made, BOOTSTRAP, "A curve that still rises at its end would gain from more rows.", log_x=True,
         ),
         Table("data_efficiency_table", "Data efficiency", columns, tuple(rows), provenance=made),
+        *worth_it(inputs.systems),
         *more_rows(inputs.systems),
     ]  # fmt: skip
+
+
+def worth_it(systems: Sequence[System]) -> list[Block]:
+    """Return from how many training rows on which system is worth it, in words, and scores and costs in a table.
+
+    Worth it is the fastest in answering of those that the seeds do not tell from the best on validation rows, each seed
+    with its own training rows. Nothing is said of one system, or of fewer than four numbers of rows.
+    """
+    curves = _curves(systems)
+    sizes = sorted({n for points in curves.values() for n in points})
+    if len(curves) < 2 or len(sizes) < FEWEST_POINTS:
+        return []
+    chosen: dict[str, list[int]] = {}
+    for n in sizes:
+        there = {name: points[n] for name, points in curves.items() if n in points}
+        best = max(there.values(), key=lambda s: s.mean("val/macro_f1") or 0.0)
+        alike = [name for name, system in there.items() if not _surely_below(system, best)]
+        if len(there) > 1:
+            chosen.setdefault(min(alike, key=lambda name: there[name].cost), []).append(n)
+    said = "; ".join(f"{name} at {', '.join(f'{n:,}' for n in places)}" for name, places in chosen.items())
+    rows: list[tuple[Cell, ...]] = []
+    for n, name, s in sorted(
+        ((n, name, s) for name, points in curves.items() for n, s in points.items()),
+        key=lambda place: (place[0], -(place[2].mean(_SCORES[0]) or 0.0)),
+    ):
+        timings, metrics = s.first.timings, s.first.metrics
+        scores = (Number(value, "metric", low, high) for value, low, high in map(s.joint_interval, _SCORES))
+        rows.append((n, name, len(s.runs), *scores, timings.get("features", 0.0) + timings.get("fit", 0.0),
+                     metrics.get("throughput_batch"), metrics.get("model_size_mb")))  # fmt: skip
+    columns: tuple[Column | str, ...] = (
+        Column("training rows", "count"), "model", Column("seeds", "count"), *(f"{name} [95 %]" for name in _SCORES),
+        Column("features and fit", "time"), Column("texts/s", "count"), Column("size", ".1f", "MB"),
+    )  # fmt: skip
+    note = (
+        "Means over seeds; intervals over seeds, each with its own draw, and over rows. Costs are those of the first "
+        "seed; what a cache held took no time."
+    )
+    return [
+        Text(
+            f"Worth it, by training rows: {said}. That is the fastest in answering of those that no paired t-test over "
+            "seeds (.05) tells from the best on validation rows.",
+            "Which system is worth it",
+        ),
+        Table("worth_it", "Scores and costs by training rows", columns, tuple(rows), note=note),
+    ]
+
+
+_SCORES = ("val/macro_f1", "test/macro_f1", "test/accuracy")
+
+
+def _surely_below(system: System, best: System, metric: str = "val/macro_f1") -> bool:
+    """Whether a system's scores are below those of the best, paired by seed: one-sided t-test, or all lower of one."""
+    own, other = ({repetition(run.result): run.metrics.get(metric, 0.0) for run in s.runs} for s in (system, best))
+    gaps = [other[one] - own[one] for one in sorted(own.keys() & other.keys())]
+    if len(gaps) < 2 or stdev(gaps) == 0:
+        return fmean(gaps) > 0 if gaps else (best.mean(metric) or 0.0) > (system.mean(metric) or 0.0)
+    from scipy.special import stdtrit
+
+    return bool(fmean(gaps) > float(stdtrit(len(gaps) - 1, 0.95)) * stdev(gaps) / len(gaps) ** 0.5)
 
 
 def more_rows(systems: Sequence[System]) -> list[Table]:

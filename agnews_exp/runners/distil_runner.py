@@ -175,10 +175,11 @@ class DistilRunner:
             more, dropped = unlabelled_texts(splits, recipe.unlabelled, recipe.columns, recipe.unlabelled_rows, seed)
             if dropped:
                 notes.append(f"{dropped:,} unlabelled texts stand in the validation or test rows and were left out.")
-            if recipe.unlabelled == "rest" and teacher.data_fraction > self._checked.run.data_fraction:
+            own, other = self._checked.run.data_fraction, teacher.data_fraction
+            if recipe.unlabelled == "rest" and (other > own or (own >= 2 > other)):  # rows beside a share: who knows
                 notes.append(
-                    f"The teacher learned from data_fraction={teacher.data_fraction:g} of the training rows: it has "
-                    "seen labels of rows that are unlabelled here."
+                    f"The teacher learned from data_fraction={other:g} of the training rows: it may "
+                    "have seen labels of rows that are unlabelled here."
                 )
         with stages.stage("teacher", f"{teacher.name} answers {len(train) + len(more):,} texts"):
             known = (

@@ -213,7 +213,7 @@ def markdown(rows: Sequence[JobRow], *, maximise: bool = True) -> str:
 
 
 _PREFERRED = ("data_fraction",)
-_TITLES = {"data_fraction": "share of the training rows"}
+_TITLES = {"data_fraction": "training rows"}
 
 
 def numeric_axis(rows: Sequence[JobRow]) -> str | None:
@@ -388,7 +388,8 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
     maximise = info.get("maximise") is not False
     searching = info.get("kind") == "search"
     table = markdown(rows, maximise=maximise)
-    table += "" if searching else _more_rows(folder, rows)
+    worth, more = ("", "") if searching else _curve_findings(folder, rows)
+    table += more
     artifacts = [folder.path / name for name in ("jobs.csv", "aggregate.csv", "aggregate.md", SWEEP)]
     write_jobs(artifacts[0], list(states), rows)
     write_aggregate(artifacts[1], rows)
@@ -422,28 +423,33 @@ def write_results(folder: SweepFolder, states: Sequence[JobState]) -> Results:
         numbers |= {f"best_{m.replace('/', '_')}": best.metrics[m] for m in shown_metrics([best])}
         numbers["best_job"] = float(best.state.num)
     mixed = f"{len(sets)} sets of evaluation rows: compare within one only, so there is no best job"
-    said = [mixed] if len(sets) > 1 else []
+    said = ([mixed] if len(sets) > 1 else []) + ([worth] if worth else [])
     return Results(list(states), rows, table, note, numbers, [a for a in artifacts if a.exists()], best, said)
 
 
-def _more_rows(folder: SweepFolder, rows: Sequence[JobRow]) -> str:
-    """Return what more training rows would bring, as Markdown; empty where too few shares of them were tried."""
+def _curve_findings(folder: SweepFolder, rows: Sequence[JobRow]) -> tuple[str, str]:
+    """Return in words which system is worth it at how many rows; and in Markdown that, and what more rows would bring.
+
+    Both are empty where too few shares of the rows were tried.
+    """
     from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS
 
     if len({row.result.get("data_fraction") for row in rows}) < FEWEST_POINTS:
-        return ""
-    from agnews_exp.analyses.findings import to_markdown
+        return "", ""
+    from agnews_exp.analyses.findings import Text, to_markdown
     from agnews_exp.report.systems import RunNames, StoredRun, make_systems
-    from agnews_exp.report.variations import more_rows
+    from agnews_exp.report.variations import more_rows, worth_it
 
     found = ((row, folder.run_of(row.state)) for row in rows)
     runs = [StoredRun(run, row.result, str(row.state.num), RunNames(folder.path)) for row, run in found if run]
     try:
-        tables = more_rows(make_systems(runs))
+        systems = make_systems(runs)
+        blocks = [*worth_it(systems), *more_rows(systems)]
     except (AgnewsError, OSError, ValueError, KeyError) as error:  # a record without what intervals need
-        log.warning("no power law is fitted: %s", first_line(error))
-        return ""
-    return f"\n\n{to_markdown(tables, level=3)}" if tables else ""
+        log.warning("no learning curve is read: %s", first_line(error))
+        return "", ""
+    worth = next((block.text for block in blocks if isinstance(block, Text)), "")
+    return worth, f"\n\n{to_markdown(blocks, level=3)}" if blocks else ""
 
 
 def table_console() -> Console:

@@ -25,7 +25,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if any(language == "bash" f
 
 @pytest.fixture(scope="module")
 def shop(module_project):
-    """A project whose `agnews` and `python` are those under test; runs leave out MLflow, and timings, which README shows."""
+    """A project with the `agnews` and `python` under test; runs leave out MLflow, and timings, which README shows."""
     command = module_project.root / "bin" / "agnews"
     command.parent.mkdir()
     command.write_text(

@@ -11,7 +11,7 @@ from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.build import build_features
 
-NEED_MORE = {"text", "static_embeddings", "minilm_embeddings", "word2vec_trained"}
+NEED_MORE = {"text", "static_embeddings", "minilm_embeddings", "static_minilm", "word2vec_trained"}
 FITTABLE = sorted(set(list_groups()["features"]) - NEED_MORE)
 
 TOPICS = (

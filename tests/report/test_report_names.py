@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,29 @@ def test_the_report_says_what_twice_the_rows_would_bring_where_a_curve_has_four_
     assert isinstance(row[3], Number)
     assert 0.88 < (row[3].value or 0) < 0.95
     assert int(str(row[4]).partition(" ")[0].replace(",", "")) > 1000
+
+
+def test_the_curves_say_which_system_is_worth_it_at_how_many_rows(store_run: StoreRun, tmp_path: Path) -> None:
+    number = 0
+    curves = {"early": (0.7, 0.75, 0.8, 0.82), "late": (0.5, 0.6, 0.8, 0.9)}
+    for name, scores in curves.items():
+        for n, score in zip((50, 100, 200, 400), scores, strict=True):
+            for seed in (1, 2, 3):
+                number += 1
+                run = store_run(
+                    tmp_path, number << 32, name, score + 0.01 * seed, score, name=name, group=f"{name} {n}",
+                    fraction=n, n_train=n, seed=seed,
+                )  # fmt: skip
+                result = run.result() or {}
+                speed = {"throughput_batch": 10.0 if name == "late" else 1000.0, "model_size_mb": 5.0}
+                run.finish(result | {"metrics": result["metrics"] | speed})
+    blocks = learning_curves(collect(tmp_path, None))
+    (said,) = [block.text for block in blocks if isinstance(block, Text)]
+    # At 200 rows both score alike, and `early` answers faster.
+    assert re.search(r"early \w+ at 50, 100, 200; late \w+ at 400\.", said)
+    (table,) = [block for block in blocks if isinstance(block, Table) and block.name == "worth_it"]
+    assert [(row[0], str(row[1]).split()[0]) for row in table.rows][:2] == [(50, "early"), (50, "late")]
+    assert table.rows[0][-2:] == (1000.0, 5.0)
 
 
 def test_of_two_systems_on_equally_many_rows_the_one_with_more_seeds_is_drawn(

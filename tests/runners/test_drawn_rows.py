@@ -7,6 +7,7 @@ import pytest
 
 from agnews_exp.config.compose import compose_config
 from agnews_exp.config.validation import check_config
+from agnews_exp.core.errors import ConfigError
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_splits
 
@@ -30,6 +31,20 @@ def test_every_seed_draws_rows_of_its_own_where_it_is_asked_for(way):
     assert set(one.train.row_ids) <= set(half)
 
 
-@pytest.mark.parametrize("name", ["data_efficiency", "data_efficiency_transformer", "ablation_steps"])
+def test_a_number_of_rows_is_taken_exactly_and_a_share_of_them_held_out():
+    words = ("subset=random", "subset_seed=seed", "seed=3")
+    fewer, more = (splits(*words, f"data_fraction={n}") for n in (50, 300))
+    assert (len(fewer.train), len(more.train)) == (50, 300)
+    assert set(fewer.train.row_ids) < set(more.train.row_ids)
+    assert fewer.validation.texts == more.validation.texts
+    held = splits(*words, "data_fraction=50", "held_out=0.2")
+    assert (len(held.train), len(held.validation)) == (40, 10)
+    assert {*held.train.row_ids, *held.validation.row_ids} == set(fewer.train.row_ids)
+    assert held.test.texts == fewer.test.texts
+    with pytest.raises(ConfigError, match=r"data_fraction=99999: there are [\d,]+ training rows"):
+        splits("data_fraction=99999")
+
+
+@pytest.mark.parametrize("name", ["data_efficiency", "data_efficiency_transformer", "ablation_steps", "few_labels"])
 def test_experiments_that_vary_the_share_draw_by_the_seed(name):
     assert compose_config([f"experiment={name}", "data=sample"]).subset_seed == "seed"

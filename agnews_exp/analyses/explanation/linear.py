@@ -56,8 +56,13 @@ def is_ngram_vectoriser(block: Any) -> bool:
 def occurrences(vectoriser: Any, source: Mapped) -> Iterator[tuple[str, list[int]]]:
     """Yield every n-gram of a text, once for each place, with the original places of its characters.
 
-    The n-grams are those of scikit-learn's analyzers (``_word_ngrams``, ``_char_ngrams``, ``_char_wb_ngrams``).
+    The n-grams are those of scikit-learn's analyzers (``_word_ngrams``, ``_char_ngrams``, ``_char_wb_ngrams``), or what
+    the block itself says that it counts.
     """
+    if hasattr(vectoriser, "occurrences"):
+        for term, places in vectoriser.occurrences(source.text):
+            yield term, [p for place in places if (p := source.positions[place]) != NOWHERE]
+        return
     text = source.changed(vectoriser.build_preprocessor()(source.text))
     low, high = vectoriser.ngram_range
     if vectoriser.analyzer == "word":
@@ -301,7 +306,7 @@ def _before(step: Any, weights: FloatArray, intercept: FloatArray) -> tuple[Floa
         weights = weights if scale is None else weights / scale
         mean = getattr(step, "mean_", None) if getattr(step, "with_mean", False) else None
         return weights, intercept if mean is None else intercept - weights @ mean
-    if kind == "TruncatedSVD":
+    if kind in ("TruncatedSVD", "StaticVectors"):
         return weights @ step.components_, intercept
     if hasattr(step, "get_support"):
         support = step.get_support()
@@ -361,7 +366,7 @@ def _spread(view: LinearView, text: str, given: str, row: Any, target: int) -> E
     characters = np.zeros(len(text))
     spread = 0.0
     for block in view.blocks:
-        if not is_ngram_vectoriser(block.transformer):
+        if not (is_ngram_vectoriser(block.transformer) or hasattr(block.transformer, "occurrences")):
             continue
         for column, places in _places(block, source, text).items():
             contribution = contributions.get(column, 0.0)
