@@ -292,19 +292,12 @@ def first_position(config: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """The places of a batch's tokens, n texts, in one row without padding.
+    """The places of a batch's tokens, n texts, in one row without padding."""
 
-    Attributes:
-        lengths: Tokens of each text.
-        ends: Shape (n + 1,), int32, the row's cuts between texts, on the tokens' device.
-        places: Shape (total,), int64, each token's place in the flattened padded batch.
-        shape: (n, T) of the padded batch.
-    """
-
-    lengths: list[int]
-    ends: Tensor
-    places: Tensor
-    shape: tuple[int, int]
+    lengths: list[int]  # tokens of each text
+    ends: Tensor  # shape (n + 1,), int32, the row's cuts between texts, on the tokens' device
+    places: Tensor  # shape (total,), int64, each token's place in the flattened padded batch
+    shape: tuple[int, int]  # (n, T) of the padded batch
 
 
 def pack_encoder(encoder: Any, *, accelerator: str, precision: str, attention_dropout: float) -> None:

