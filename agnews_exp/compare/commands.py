@@ -152,6 +152,7 @@ def _diff(options: argparse.Namespace) -> None:
     from agnews_exp.compare.difference import difference
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.evaluation.metrics import headline
+    from agnews_exp.evaluation.tasks import task_of_record
     from agnews_exp.tracking.runs import find_runs, short_name
 
     plain = _plain()
@@ -176,8 +177,9 @@ def _diff(options: argparse.Namespace) -> None:
         console.print("The configurations are equal.\n")
     if options.all and found.packages:
         table("packages", found.packages)
-    own = [name for run in runs for name in (run.result() or {}).get("own_metrics", {})]
-    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in headline(own)]
+    results = [run.result() or {} for run in runs]
+    named = [name for one in results for name in headline(one.get("own_metrics", ()), task_of_record(one))]
+    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in dict.fromkeys(named)]
     kept = found.metrics if options.all else [m for m in dict.fromkeys(usual) if m in found.metrics]
     metrics = {m: found.metrics[m] for m in kept if options.all or len(set(found.metrics[m])) > 1}
     if metrics:

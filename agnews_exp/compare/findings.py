@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import string
@@ -13,6 +14,7 @@ from agnews_exp.analyses.findings import Block, Cell, Column, Columns, Findings,
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
 from agnews_exp.evaluation.efficiency import cost_per_thousand
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.tracking.record import write_json
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
         _differences(found.pairs, f"{len(compared.labels):,} {compared.split} rows"),
     ]
     if len(found.pairs) == 1:
-        blocks.append(_classes(found.pairs[0], letters))
-        blocks += _agreement(found.agreements[0], found.pairs[0], compared.class_names, letters)
+        blocks.append(_classes(found.pairs[0], letters, task_of(compared.labels).of_class_title))
+        for agreement in found.agreements:
+            blocks += _agreement(agreement, found.pairs[0], compared.class_names, letters)
     for block in found.blocks:
         blocks += _block(block, letters)
     notes = [note for pair in found.pairs for note in pair.notes] + [n for b in found.blocks for n in b.notes]
@@ -73,8 +76,10 @@ def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) ->
         "runs": {name: str(path) for name, path in compared.folders.items()},
         "notes": list(compared.notes),
         "pairs": [
-            pair.to_dict() | {"outcome": pair.outcome, "verdict": pair.verdict, "agreement_table": agreement.to_dict()}
-            for pair, agreement in zip(found.pairs, found.agreements, strict=True)
+            pair.to_dict()
+            | {"outcome": pair.outcome, "verdict": pair.verdict}
+            | ({} if agreement is None else {"agreement_table": agreement.to_dict()})
+            for pair, agreement in itertools.zip_longest(found.pairs, found.agreements)
         ],
         "blocks": [block.to_dict() for block in found.blocks],
     }
@@ -186,19 +191,19 @@ def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
         Table("verdicts", "Verdicts", ("pair", "verdict", *columns("Holm", "BH", "equivalent")[1:]), tuple(verdicts),
               note=note),
         Table("items", "Who is right", header, tuple(counts)),
-        Table("tests", "Tests of accuracy over items (McNemar), not adjusted", columns("mid-p", "exact", "corrected"),
-              tuple(tests)),
+        Table("tests", f"Tests of {pairs[0].right_share} over items (McNemar), not adjusted",
+              columns("mid-p", "exact", "corrected"), tuple(tests)),
     ]  # fmt: skip
 
 
-def _classes(pair: ComparisonResult, letters: Letters) -> Table:
+def _classes(pair: ComparisonResult, letters: Letters, share: str) -> Table:
     a, b = letters[pair.name_a], letters[pair.name_b]
     rows = tuple(
         (t.class_name, t.recall_a, t.recall_b, t.counts.only_a, t.counts.only_b, t.p_value, t.p_holm)
         for t in pair.by_class
     )
     columns = (
-        "class", Column(f"recall {a}", "metric"), Column(f"recall {b}", "metric"), f"only {a}", f"only {b}",
+        "class", Column(f"{share} {a}", "metric"), Column(f"{share} {b}", "metric"), f"only {a}", f"only {b}",
         Column("mid-p", "p"), Column("Holm", "p"),
     )  # fmt: skip
     return Table("classes", "Classes", columns, rows)

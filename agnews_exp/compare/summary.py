@@ -9,6 +9,7 @@ from typing import Any
 from agnews_exp.core.paths import shown_path
 from agnews_exp.evaluation.metrics import headline
 from agnews_exp.evaluation.slices import SliceScore, worst_slice
+from agnews_exp.evaluation.tasks import task_of_record
 from agnews_exp.tracking.mlflow_mirror import unique_name
 
 
@@ -39,7 +40,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         table.add_column(f"cv, {n_folds} folds", justify="right")
     for split, n in rows.items():
         table.add_column(f"{split} ({n:,})", justify="right")
-    for name in headline(result.get("own_metrics", ())):
+    for name in headline(result.get("own_metrics", ()), task_of_record(result)):
         if f"val/{name}" in metrics:
             over_folds = (
                 f"{metrics[f'cv/{name}']:.4f} ±{metrics[f'cv/{name}_std']:.4f}" if f"cv/{name}" in metrics else ""
@@ -53,6 +54,8 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
     console.print(f"cost   {seconds}\n       prediction {speed}{size}")
+    if "thresholds" in result:
+        console.print(f"sets   {_thresholds(result['thresholds'])}")
     if "tokens_input" in metrics:
         console.print(f"asked  {_asked(metrics, rows)}")
     if "slices" in result:
@@ -69,6 +72,16 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     if warning:
         console.print(f"[yellow]note   {warning}; log it later: agnews sync[/yellow]")
     console.print("next   agnews top      all runs, best first; agnews ui shows them in MLflow\n")
+
+
+def _thresholds(chosen: Mapping[str, Any]) -> str:
+    split = "test" if "test" in chosen["splits"] else "val"
+    found = chosen["splits"][split]
+    change = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+    return (
+        f"{split} macro-F1 {found['chosen']:.4f} by thresholds chosen on validation rows ({chosen['rule']}), "
+        f"{found['half']:.4f} at .5: {change}"
+    )
 
 
 def _costs(decision: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ class TextRows:
     """Rows of one split."""
 
     texts: list[str]  # the n texts, exactly as the source gives them (no cleaning)
-    labels: NDArray[np.int64]  # shape (n,), int64, class indices 0..K-1
+    labels: NDArray[np.int64]  # class indices 0..K-1, shape (n,), int64; or sets of classes, shape (n, K), 0 and 1
     # Shape (n,), int64, position of each row in its source file (0-based): a row's identity across splits, fractions
     # and machines.
     row_ids: NDArray[np.int64]

@@ -11,28 +11,35 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
 from agnews_exp.data.files import listed, shown
+from agnews_exp.data.stratification import (
+    Positions,
+    class_counts,
+    has_any,
+    spread,
+    stratified_cut,
+    stratified_folds,
+)
 
 logger = logging.getLogger(__name__)
 
-Positions = NDArray[np.int64]
 Subset = Callable[..., Positions]
 """``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`.
 
-Labels are class indices, shape (n,), int64, ``fraction`` is in (0, 1], ``seed`` orders the rows; positions are
-ascending, shape (m,), int64."""
+Labels are class indices, shape (n,), int64, or sets of classes, shape (n, K), ``fraction`` is in (0, 1], ``seed``
+orders the rows; positions are ascending, shape (m,), int64."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take the same share of every class, rounded half up, at least one row; see :data:`Subset`."""
+    if labels.ndim > 1:
+        return _beginning(spread(labels, seed), labels, fraction)
     counts = np.bincount(labels, minlength=n_classes)
     return _first_of_each_class(labels, np.array([_share(n, fraction) for n in counts]), seed)
 
 
 def random(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take a share of all rows, whatever their class; the first row of every class is always among them."""
-    order = _order(len(labels), seed)
-    firsts = _first_of_each_class(labels, np.ones(n_classes, dtype=np.int64), seed)
-    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+    return _beginning(_order(len(labels), seed), labels, fraction)
 
 
 def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
@@ -51,6 +58,19 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
         else:
             high = middle - 1
     return _first_of_each_class(labels, np.minimum(counts, low), seed)
+
+
+def _beginning(order: Positions, labels: Positions, fraction: float) -> Positions:
+    """Return the first rows of an order, and the first of every class; positions ascending."""
+    rows, classes = (order, labels[order]) if labels.ndim == 1 else _pairs(order, labels)
+    firsts = rows[np.unique(classes, return_index=True)[1]]
+    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+
+
+def _pairs(order: Positions, labels: Positions) -> tuple[Positions, Positions]:
+    """Return the rows of an order, each once for every class in its set, and these classes."""
+    places, classes = np.nonzero(labels[order])
+    return order[places], classes
 
 
 def check_fraction(fraction: float) -> None:
@@ -192,9 +212,9 @@ def folds_of(
         DataError: A class has fewer rows than there are folds, there are too few groups or moments, or a class is in
             no row that a fold trains on.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     if split != "time" and counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]
         raise DataError(
@@ -203,7 +223,7 @@ def folds_of(
         )
     nothing = np.zeros(len(rows))
     if split not in ("group", "time"):
-        return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels))
+        return stratified_folds(rows.labels, n_folds, seed)
     values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
     least, what = (n_folds, "groups") if split == "group" else (n_folds + 1, "moments")
     if len(values) < least:
@@ -298,17 +318,15 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
     if split in ("group", "time"):
         return cut_by_key(rows, size, name, seed, split)
-    from sklearn.model_selection import train_test_split
-
     class_names = corpus.class_names
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     offered = "data.rare_classes=drop (or merge, or keep), or " if corpus.reading is not None else ""
     fix = f"{offered}add rows to these classes, or give an own {name} file (data.{name}_file)"
-    whole = np.bincount(corpus.train.labels, minlength=len(class_names)) < corpus.uncut_below
+    whole = class_counts(corpus.train.labels, len(class_names)) < corpus.uncut_below
     small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero((counts < 2) & ~whole)]
     if small:
         raise DataError(f"Too few rows to cut {name} rows off, of class {listed(small)}; at least 2.", fix=fix)
-    positions = np.flatnonzero(~whole[rows.labels])
+    positions = np.flatnonzero(~has_any(rows.labels, whole))
     n_cut, n_classes = int(np.ceil(len(positions) * size)), int((~whole).sum())
     if min(n_cut, len(positions) - n_cut) < max(1, n_classes):
         raise DataError(
@@ -316,9 +334,9 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
             f"{len(positions) - n_cut} others, fewer than the {n_classes} classes.",
             fix=fix,
         )
-    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels[positions], random_state=seed)
+    rest, cut = (positions[some] for some in stratified_cut(rows.labels[positions], size, seed))
     if whole.any():
-        rest = np.concatenate([rest, np.flatnonzero(whole[rows.labels])])
+        rest = np.concatenate([rest, np.flatnonzero(has_any(rows.labels, whole))])
     kept, cut_off = rows.take(rest), rows.take(cut)
     for part, what in ((cut_off, name), (kept, "remaining")):
         absent = [label for label in _absent(part, class_names) if not whole[class_names.index(label)]]
@@ -333,5 +351,4 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
 
 
 def _absent(rows: TextRows, class_names: Sequence[str]) -> list[str]:
-    counts = np.bincount(rows.labels, minlength=len(class_names))
-    return [class_names[c] for c in np.flatnonzero(counts == 0).tolist()]
+    return [class_names[c] for c in np.flatnonzero(class_counts(rows.labels, len(class_names)) == 0).tolist()]

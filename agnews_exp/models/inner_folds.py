@@ -13,7 +13,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import TextRows
-from agnews_exp.data.splits import Positions, folds_of
+from agnews_exp.data.splits import folds_of
+from agnews_exp.data.stratification import Positions
 
 
 class InnerFolds(StratifiedKFold):  # type: ignore[misc]

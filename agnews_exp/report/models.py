@@ -10,6 +10,7 @@ from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, 
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.efficiency import cost_per_thousand
+from agnews_exp.evaluation.metrics import METRICS
 from agnews_exp.report.answer import costs
 from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, intervals, origin, renamed, run_score, score, slug
 from agnews_exp.report.inputs import Inputs
@@ -63,13 +64,13 @@ def _table(inputs: Inputs) -> Block:
 
 
 def _final_table(inputs: Inputs) -> Block:
-    own = inputs.own_metrics
+    own, beside = inputs.own_metrics, METRICS[inputs.runs[0].task.beside]
     rows = []
     for s in inputs.systems:
-        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
+        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", beside.name)]
         rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
     columns: tuple[Column | str, ...] = (
-        "system", Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
+        "system", Column("test macro-F1 [95 %]", "metric"), Column(f"test {beside.title} [95 %]", "metric"),
         *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
     )  # fmt: skip
     note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."

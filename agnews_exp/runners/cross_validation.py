@@ -14,6 +14,7 @@ from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.splits import cut_by_key, make_folds
 from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.runners.choose import make_runner
 from agnews_exp.runners.protocol import Runner, Stages
 
@@ -56,7 +57,7 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
     answers: list[tuple[NDArray[np.int64], Predictions]] = []
     metrics: dict[str, list[float]] = {}
     own = own_metrics(checked.run.evaluation.metrics)
-    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own, task_of(train.labels))
     reported = primary.stored_as("cv", splits.class_names).removeprefix("cv/")
     train_f1: list[float] = []
     dealt = make_folds(splits, n_folds, checked.run.split_seed)
@@ -93,7 +94,7 @@ class _AnswersLabels(Protocol):
 
 
 def _labels(runner: Runner, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return class indices, shape (n,), without the scores that nobody asks for."""
+    """Return class indices, shape (n,), or sets of classes, without the scores that nobody asks for."""
     return runner.predict_labels(texts) if isinstance(runner, _AnswersLabels) else runner.predict(texts).labels
 
 

@@ -14,6 +14,7 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.data.csv_files import column_values
 from agnews_exp.evaluation.costs import cost_matrix
 from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
+from agnews_exp.evaluation.tasks import check_applies, task_of, task_of_config
 from agnews_exp.models.answers import offers
 from agnews_exp.models.recipes import PretrainedEncoder, locate
 
@@ -27,7 +28,9 @@ def check_ready(checked: CheckedConfig) -> None:
         StorageError: The output folder cannot be written.
     """
     run = checked.run
-    check_metrics(run.evaluation)
+    task = task_of_config(checked.plain["data"])
+    check_applies(task, checked.plain)
+    check_metrics(run.evaluation, task=task)
     check_writable(Path(run.paths.output_dir))
     model = safe_instantiate(checked.component("model"), "model")
     model = getattr(model, "student", model)
@@ -52,8 +55,12 @@ def check_ready(checked: CheckedConfig) -> None:
             build_part(one, "callbacks", known)
         if run.logger:
             part_class(run.logger, "loggers")
-    metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics)).metric
-    if metric.of == "probabilities" and run.model.family == "classical" and not offers(model, "predict_proba"):
+    metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics), task=task).metric
+    if (
+        metric.of in ("probabilities", "rankings")
+        and run.model.family == "classical"
+        and not offers(model, "predict_proba")
+    ):
         raise ConfigError(
             f"evaluation.primary={run.evaluation.primary}: model={run.model.name} gives no probabilities to judge.",
             fix="evaluation.primary=val/macro_f1, or another model",
@@ -81,7 +88,9 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
     from agnews_exp.data.splits import make_folds
 
     evaluation, settings = checked.run.evaluation, checked.run.trainer
-    check_metrics(evaluation, splits.validation.labels, splits.class_names)
+    task = task_of(splits.train.labels)
+    check_applies(task, checked.plain)
+    check_metrics(evaluation, splits.validation.labels, splits.class_names, task)
     if evaluation.costs is not None:
         cost_matrix(evaluation.costs, splits.class_names)
     if evaluation.slices:

@@ -56,7 +56,7 @@ ARGUMENTS = {
     *("n_jobs", "verbose", "verbosity", "cache_dir"),
     *("concurrency", "budget", "confirm", "api_key_env", "timeout_s", "retries"),  # of an endpoint
 }
-"""Arguments of components anywhere that leave a result as it is: threads, printing, places, money, consent, patience."""
+"""Arguments of components anywhere that leave a result as it is: threads, printing, places, money, patience."""
 
 
 def of(*overrides: str, data: str = "abc") -> str:

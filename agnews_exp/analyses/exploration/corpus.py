@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.findings import Column, Columns, Table
 from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
-from agnews_exp.data.splits import Positions, folds_of
+from agnews_exp.data.splits import folds_of
+from agnews_exp.data.stratification import Positions
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
 from agnews_exp.evaluation.drift import split_words

@@ -40,7 +40,6 @@ from agnews_exp.serving.http.limits import (
     Reply,
     ServeSettings,
 )
-from agnews_exp.serving.predicting import confidences
 
 Answerer = Callable[[list[str]], Predictions]
 
@@ -265,15 +264,17 @@ def formatted(
     answers: Predictions, names: tuple[str, ...], asked: PredictRequest, sets: tuple[float, ...]
 ) -> list[dict[str, Any]]:
     """Return the answers as the response holds them."""
+    task = answers.task
     none = np.zeros(len(answers), dtype=np.bool_) if answers.unparsed is None else answers.unparsed
     rows: list[dict[str, Any]] = [
-        {"label": None if no else names[k]} for k, no in zip(answers.labels, none, strict=True)
+        {task.key: None if no else said}
+        for said, no in zip(task.names(answers.labels, names), none.tolist(), strict=True)
     ]
     if answers.scores is None and answers.probabilities is None:
         return rows
-    values = confidences(answers)
-    for i, row in enumerate(rows):
-        row["confidence"] = round(float(values[i, answers.labels[i]]), 6)
+    values = answers.confidences
+    for i, (row, sure) in enumerate(zip(rows, task.sure(answers.labels, values), strict=True)):
+        row["confidence"] = sure
         if asked.top_k > 1:
             order = np.argsort(-values[i], kind="stable")[: asked.top_k]
             row["top"] = [{"label": names[k], "confidence": round(float(values[i, k]), 6)} for k in order]
