@@ -24,6 +24,7 @@ from agnews_exp.compare.leaderboard import matches
 from agnews_exp.config.compose import compose_config, extra_folders, new_run_id
 from agnews_exp.config.validation import to_plain
 from agnews_exp.core.errors import AgnewsError, ConfigError, StorageError
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.experiment import Outcome, execute
 from agnews_exp.sweeps.state import SweepFolder, best_job, find_sweep
 from agnews_exp.tracking.runs import Run, find
@@ -128,7 +129,7 @@ def rows(data: Sequence[str] | str | Run = ()) -> pandas.DataFrame:
                 "split": split,
                 "row_id": part.row_ids,
                 "text": part.texts,
-                "label": [splits.class_names[i] for i in part.labels],
+                "label": task_of(part.labels).names(part.labels, splits.class_names),
             }
         )
         for split, part in parts.items()
@@ -186,7 +187,7 @@ class Comparison:
 def compare(
     *which: str | Run,
     split: str = "test",
-    metrics: Sequence[str] = ("macro_f1", "accuracy"),
+    metrics: Sequence[str] = (),
     against: str | None = None,
     resamples: int = 10_000,
     seed: int = 0,
@@ -196,7 +197,7 @@ def compare(
     Args:
         which: Two or more runs, or their names.
         split: ``test``, ``val`` or ``cv``.
-        metrics: What is compared.
+        metrics: What is compared; none given, the runs' primary metric, macro-F1 and accuracy.
         against: The name of the one that all others are compared with; None compares every pair.
         resamples: Of the bootstrap and the randomisation tests.
         seed: Of both.

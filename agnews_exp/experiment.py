@@ -277,7 +277,7 @@ def _fit_and_answer(
     from agnews_exp.runners.cross_validation import cross_validate
 
     parts = {"val": splits.validation}
-    if checked.run.model.family != "cascade":  # nothing of it is fitted on training rows
+    if checked.run.model.family not in ("cascade", "llm"):  # nothing of them is fitted on training rows
         parts = {"train": splits.train} | parts
     if checked.run.evaluation.score_test:
         parts["test"] = splits.test
@@ -288,10 +288,20 @@ def _fit_and_answer(
         summary = runner.fit(splits, stages)
         for name, rows in parts.items():
             with stages.stage("predict", f"predicting {len(rows):,} {name} rows"):
-                answers[name] = runner.predict(rows.texts)
+                answers[name] = runner.predict(rows.texts).counted_wrong(rows.labels, len(splits.class_names))
     metrics = summary.metrics | (folds.summary() if folds else {})
     # Outside `prepared`: what is measured is a text that nobody has counted before.
-    if repeats := checked.run.evaluation.latency_repeats:
+    if checked.run.model.family == "llm":
+        from agnews_exp.runners.llm_runner import LlmRunner, unparsed
+
+        assert isinstance(runner, LlmRunner)
+        shares, notes = unparsed(answers)
+        metrics |= runner.usage() | shares
+        summary.notes.extend(notes)
+    elif (repeats := checked.run.evaluation.latency_repeats) and not any(
+        "tokens_input" in source.metrics
+        for source in options["sources"].values()  # a part's answers are on the disk
+    ):
         with stages.stage("latency", "measuring throughput"):
             metrics |= measure_throughput(runner.predict, splits.validation.texts, repeats)
     with stages.stage("save", "saving the model"):
@@ -313,8 +323,10 @@ def _judge_and_write(
     from agnews_exp.data.csv_files import column_values
     from agnews_exp.data.splits import cross_split_duplicates
     from agnews_exp.evaluation.costs import ARGMAX, DECISION, judge_costs
-    from agnews_exp.evaluation.metrics import confusion_matrix, find_objective, judge, keyed, own_metrics, own_record
+    from agnews_exp.evaluation.metrics import find_objective, judge, keyed, own_metrics, own_record
     from agnews_exp.evaluation.slices import judge_clusters, score_slices
+    from agnews_exp.evaluation.tasks import task_of
+    from agnews_exp.evaluation.thresholds import gains
     from agnews_exp.models.persistence import add_json
     from agnews_exp.tracking.record_files import write_confusions, write_predictions, write_report
 
@@ -322,7 +334,8 @@ def _judge_and_write(
     every = {"train": splits.train, "val": splits.validation, "test": splits.test}
     parts = {name: rows for name, rows in every.items() if name in answers}
     own = own_metrics(checked.run.evaluation.metrics)
-    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
+    task = task_of(splits.train.labels)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own, task)
     metrics = dict(fitted.metrics)
     for name, rows in parts.items():
         metrics |= keyed(judge(rows.labels, answers[name], splits.class_names, own), name, splits.class_names)
@@ -359,6 +372,11 @@ def _judge_and_write(
             notes.append("evaluation.costs: the model gives no probabilities, so its own answers are all there is.")
         if decision["rule"] != ARGMAX and (path / record.MODEL).is_dir():
             add_json(path / record.MODEL, DECISION, {name: decision[name] for name in ("rule", "threshold", "costs")})
+    chosen: dict[str, Any] = {}
+    if evaluation.thresholds is not None:
+        pairs = {name: (rows.labels, answers[name]) for name, rows in stored.items()}
+        chosen = {"rule": evaluation.thresholds, "splits": gains(pairs, splits.class_names, "macro_f1")}
+        notes.append("evaluation.thresholds were chosen on validation rows, so their validation scores are flattered.")
     if folds:
         stored["cv"], answers["cv"] = folds.rows, folds.predictions
     held_out = folds.folds if folds else None
@@ -366,8 +384,8 @@ def _judge_and_write(
     if "test" in parts:
         write_report(path / record.REPORT, splits.test, answers["test"], splits.class_names)
     n_classes = len(splits.class_names)
-    matrices = {k: confusion_matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
-    write_confusions(path / record.FIGURES, matrices, splits.class_names)
+    matrices = {k: task.matrix(rows.labels, answers[k].labels, n_classes) for k, rows in stored.items()}
+    write_confusions(path / record.FIGURES, matrices, stored, splits.class_names)
     corpus = splits.corpus
     analyses = checked.plain["evaluation"].get("analyses")
     if analyses and "test" in parts and (path / record.MODEL).is_dir():
@@ -382,18 +400,20 @@ def _judge_and_write(
         "model": checked.run.model.name,
         "features": checked.run.features.name,
         "family": checked.run.model.family,
+        "task": task.name,
         "data_fraction": checked.run.data_fraction,
         "primary": primary.stored_as(checked.run.evaluation.primary.partition("/")[0], splits.class_names),
         "metrics": metrics,
         "own_metrics": own_record(own),
         **({"decision": decision} if decision else {}),
+        **({"thresholds": chosen} if chosen else {}),
         **({"slices": sliced} if sliced else {}),
         **({"clusters": clustered} if clustered else {}),
         "timings": dict(stages.timings),
         "notes": [*(corpus.notes if corpus else ()), *notes],
         "class_names": list(splits.class_names),
         "folds": folds.metrics if folds else {},
-        "confusion": {k: m.tolist() for k, m in matrices.items()},
+        task.matrix_key: {k: m.tolist() for k, m in matrices.items()},
         "data": {
             "name": checked.run.data.name,
             "source": checked.run.data.name if splits.source == "csv" else splits.source,

@@ -57,7 +57,7 @@ def analyse(
     chosen, study = study_calibration(
         validation, context.splits.validation.labels, test, labels, names,
         calibrators=calibrators, fit_share=fit_share, n_bins=n_bins, resamples=resamples, simulations=simulations,
-        seed=seed,
+        seed=seed, keys=context.splits.validation.keys, split=context.splits.split,
     )  # fmt: skip
     save_calibrator(context.folder / CALIBRATOR, chosen)
     after_is = "no calibrator is better" if study.chosen == NONE else f"after {study.chosen}"

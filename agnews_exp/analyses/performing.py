@@ -33,6 +33,7 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import Chart, save
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import read_predictions
+from agnews_exp.evaluation.tasks import refuse_left_out, task_of_record
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.rows import load_judged, load_splits
@@ -226,6 +227,7 @@ class FinishedRun:
 
     def context(self, name: str) -> AnalysisContext:
         """Return the context of one analysis."""
+        refuse_left_out(task_of_record(self.result), "analyses", str(self.result["name"]))
         names = self.splits.class_names
         rows = {"val": self.splits.validation, "test": self.splits.test}
         answers = {

@@ -37,6 +37,7 @@ from agnews_exp.evaluation.statistics.bootstrap import joint_bootstrap
 from agnews_exp.evaluation.statistics.comparison import compare_predictions
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
 from agnews_exp.evaluation.stored_answers import stored_answers
+from agnews_exp.evaluation.tasks import refuse_left_out, task_of, task_of_record
 from agnews_exp.tracking.record import PREDICTIONS
 from agnews_exp.tracking.runs import Run
 
@@ -161,9 +162,12 @@ class Result:
 
 def perform_checks(kind: Literal["D", "T", "C"], subject: Any, where: str) -> Iterator[Result]:
     """Yield the results of all checks of a kind; one that cannot look, as files are damaged, does not apply."""
+    first = subject[0] if kind == "C" else subject
+    task = task_of(first.train.labels) if kind == "D" else task_of_record(first.result)
     for one in CHECKS.values():
         if one.code.startswith(kind):
             try:
+                refuse_left_out(task, "checks", where)
                 answer = one.function(subject)
             except AgnewsError as error:
                 answer = NotApplicable(first_line(error))

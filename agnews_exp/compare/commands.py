@@ -152,6 +152,7 @@ def _diff(options: argparse.Namespace) -> None:
     from agnews_exp.compare.difference import difference
     from agnews_exp.core.errors import ConfigError
     from agnews_exp.evaluation.metrics import headline
+    from agnews_exp.evaluation.tasks import task_of_record
     from agnews_exp.tracking.runs import find_runs, short_name
 
     plain = _plain()
@@ -176,8 +177,9 @@ def _diff(options: argparse.Namespace) -> None:
         console.print("The configurations are equal.\n")
     if options.all and found.packages:
         table("packages", found.packages)
-    own = [name for run in runs for name in (run.result() or {}).get("own_metrics", {})]
-    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in headline(own)]
+    results = [run.result() or {} for run in runs]
+    named = [name for one in results for name in headline(one.get("own_metrics", ()), task_of_record(one))]
+    usual = [f"{split}/{name}" for split in ("cv", "val", "test") for name in dict.fromkeys(named)]
     kept = found.metrics if options.all else [m for m in dict.fromkeys(usual) if m in found.metrics]
     metrics = {m: found.metrics[m] for m in kept if options.all or len(set(found.metrics[m])) > 1}
     if metrics:
@@ -240,6 +242,9 @@ def _add_compare_parser(commands: Any) -> None:
     compare.add_argument("--against", help="compare all with this run only (its name)")
     compare.add_argument(
         "--margin", type=float, default=0.005, help="a smaller difference counts as none (default: .005)"
+    )
+    compare.add_argument(
+        "--price-per-hour", type=float, help="of your machine: the cost of 1,000 texts at the speed of each run"
     )
     compare.add_argument("--resamples", type=int, default=10_000)
     compare.add_argument("--seed", type=int, default=0)
@@ -322,7 +327,7 @@ def _compare(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from agnews_exp.analyses.findings import to_terminal
-    from agnews_exp.compare.comparison import compare_runs, load_comparable
+    from agnews_exp.compare.comparison import compare_runs, load_comparable, with_costs
     from agnews_exp.compare.findings import write_comparison
     from agnews_exp.config.compose import compose_config
     from agnews_exp.config.validation import to_plain
@@ -337,6 +342,8 @@ def _compare(options: argparse.Namespace) -> None:
     compared = load_comparable(find_runs(plain, options.runs), options.split)
     if options.against is not None and options.against not in compared.predictions:
         raise unknown_name("run for --against", options.against, list(compared.predictions))
+    if options.price_per_hour is not None:
+        compared = with_costs(compared, options.price_per_hour)
     console = Console(highlight=False)
     with console.status("comparing"):
         found = compare_runs(

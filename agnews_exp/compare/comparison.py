@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError
-from agnews_exp.evaluation.metrics import (
-    Metric,
-    Own,
-    confusion_matrix,
-    find_metric,
-    margins_of_confusion,
-    own_metrics,
-    score_choice,
-)
+from agnews_exp.evaluation.efficiency import cost_per_million
+from agnews_exp.evaluation.metrics import Margins, Metric, Own, find_metric, own_metrics, score_choice
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import MARGIN
 from agnews_exp.evaluation.statistics.comparison import ComparisonResult, compare_all
 from agnews_exp.evaluation.statistics.effect_size import AgreementTable, agreement_table
 from agnews_exp.evaluation.statistics.resampled import BlockComparison, compare_folds, compare_seeds
 from agnews_exp.evaluation.stored_answers import StoredAnswers, read_table, stored_answers
+from agnews_exp.evaluation.tasks import task_of, task_of_record
 from agnews_exp.tracking.mlflow_mirror import unique_name
 from agnews_exp.tracking.record import PREDICTIONS, RunFolder, repetition
 
@@ -63,6 +58,7 @@ class ComparedRuns:
         rows_vary: Whether the training rows differ from seed to seed.
         notes: The choices made among the runs given.
         clusters: Shape (n,), the group of each row (``evaluation.cluster_column``), where all runs name the same ones.
+        metrics: The numbers in each model's record.
     """
 
     labels: Labels
@@ -78,6 +74,7 @@ class ComparedRuns:
     rows_vary: bool = False
     notes: tuple[str, ...] = ()
     clusters: Labels | None = None
+    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +84,7 @@ class Comparison:
     Attributes:
         pairs: Tests over items, for every pair or all with a baseline.
         blocks: Tests over folds or seeds, one a metric; empty where there are neither.
-        agreements: The agreement of each pair, in their order.
+        agreements: The agreement of each pair, in their order; none of sets of classes.
     """
 
     pairs: list[ComparisonResult]
@@ -145,9 +142,9 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         clusters = None
     primaries = list(dict.fromkeys(str(r.get("primary", "val/macro_f1")).partition("/")[2] for r in results))
     primary = primaries[0] if len(primaries) == 1 else "macro_f1"
-    own = _own_metrics(results)
+    own, task = _own_metrics(results), task_of_record(results[0])
     try:
-        find_metric(primary, results[0]["class_names"], own)
+        find_metric(primary, results[0]["class_names"], own, task)
     except ConfigError:
         primaries.append(primary := "macro_f1")
     if len(primaries) > 1:
@@ -182,6 +179,7 @@ def load_comparable(runs: Sequence[RunFolder], split: str) -> ComparedRuns:
         rows_vary=rows_vary,
         notes=tuple(notes),
         clusters=clusters,
+        metrics={name: model.result.get("metrics") or {} for name, model in zip(names, models, strict=True)},
     )
 
 
@@ -209,7 +207,10 @@ def _representative(group: Mapping[tuple[int, int], _Answers], groups: Any) -> _
 def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, other_name: str) -> None:
     mine, theirs = one["data"], other["data"]
     ways = [_split_said(data.get("split")) for data in (mine, theirs)]
-    if ways[0] != ways[1]:
+    tasks = [task_of_record(result) for result in (one, other)]
+    if tasks[0] is not tasks[1]:
+        reason = f"on different tasks ({tasks[0].answers} and {tasks[1].answers})"
+    elif ways[0] != ways[1]:
         reason = f"on rows that were split otherwise ({ways[0]} and {ways[1]})"
     elif mine["checksum"] != theirs["checksum"]:
         reason = f"on other data ({mine['name']} and {theirs['name']}, checksums differ)"
@@ -221,7 +222,7 @@ def _check_same_rows(one: dict[str, Any], other: dict[str, Any], name: str, othe
         return
     raise ConfigError(
         f"{name} and {other_name} were judged {reason}: their numbers do not compare.",
-        fix="run both with the same data, split, split_seed and validation_size",
+        fix="run both with the same data (and data.multilabel), split, split_seed and validation_size",
     )
 
 
@@ -276,6 +277,21 @@ def _read(run: RunFolder, result: dict[str, Any], split: str) -> _Answers:
     return _Answers(run, result, found)
 
 
+def with_costs(compared: ComparedRuns, price_per_hour: float) -> ComparedRuns:
+    """Return the runs with what their answers cost on a machine of this price, where their speed was measured on one.
+
+    Raises:
+        ConfigError: The price is none.
+    """
+    if not 0 <= price_per_hour < math.inf:
+        raise ConfigError(f"--price-per-hour {price_per_hour:g}: it must be a number of at least 0.")
+    metrics: dict[str, Mapping[str, float]] = dict(compared.metrics)
+    for name, own in metrics.items():
+        if (speed := own.get("throughput_batch")) and "tokens_input" not in own:
+            metrics[name] = {**own, "cost_per_million": cost_per_million(price_per_hour, speed, 1.0)}
+    return replace(compared, metrics=metrics)
+
+
 def compare_runs(
     compared: ComparedRuns,
     *,
@@ -290,7 +306,8 @@ def compare_runs(
     The verdicts are about the first of ``metrics``; none given, these are the runs' primary metric, macro-F1 and
     accuracy. The options are those of :func:`~agnews_exp.evaluation.statistics.comparison.compare_predictions`.
     """
-    metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", "accuracy")))
+    task = task_of(compared.labels)
+    metrics = metrics or tuple(dict.fromkeys((compared.primary, "macro_f1", task.beside)))
     pairs = compare_all(
         compared.labels,
         compared.answers,
@@ -308,6 +325,7 @@ def compare_runs(
             compared.labels, compared.predictions[p.name_a], compared.predictions[p.name_b], compared.class_names
         )
         for p in pairs
+        if task.one_answer
     ]
     found = (_blocks(compared, metric, against, alpha, margin) for metric in metrics)
     blocks = [block for block in found if block is not None]
@@ -326,11 +344,12 @@ def _blocks(
             against=against if against in compared.seeds else None, alpha=alpha, margin=margin,
             clusters=compared.clusters, rows_vary=compared.rows_vary,
         )  # fmt: skip
-    choice = find_metric(metric, names, compared.own)
+    task = task_of(compared.labels)
+    choice = find_metric(metric, names, compared.own, task)
 
     def score(answers: Predictions, rows: Labels) -> float:
         truth, some = compared.labels[rows], answers.take(rows)
-        counts = margins_of_confusion(confusion_matrix(truth, some.labels, len(names)))
+        counts = Margins(*task.counts(truth, some.labels, len(names)))
         return score_choice(choice, counts, truth, some, names)
 
     held_out = [np.flatnonzero(compared.folds == fold) for fold in range(int(compared.folds.max()) + 1)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from agnews_exp.config.validation import flat
 from agnews_exp.evaluation.statistics.mcnemar import paired_counts
-from agnews_exp.evaluation.stored_answers import read_table
+from agnews_exp.evaluation.stored_answers import stored_answers
 from agnews_exp.tracking.record import ENVIRONMENT, PREDICTIONS, RunFolder, read_json
 
 _SILENT = ("paths.", "sweep.", "name", "tracking.", "force", "resume", "tags.")
@@ -36,7 +36,7 @@ def difference(one: RunFolder, other: RunFolder) -> Difference:
         ConfigError: One of them has not finished.
         StorageError: A record is damaged.
     """
-    first, second = (run.needed_result("metrics", "data.evaluation_checksum") for run in (one, other))
+    first, second = (run.needed_result("metrics", "class_names", "data.evaluation_checksum") for run in (one, other))
     shared = [m for m in first["metrics"] if m in second["metrics"]]
     same_rows = first["data"]["evaluation_checksum"] == second["data"]["evaluation_checksum"]
     environments = [(read_json(run.path / ENVIRONMENT) or {}).get("packages", {}) for run in (one, other)]
@@ -59,16 +59,18 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _answers(one: RunFolder, other: RunFolder) -> dict[str, dict[str, int]]:
-    tables = [read_table(run.path / PREDICTIONS).to_pandas() for run in (one, other)]
     found: dict[str, dict[str, int]] = {}
     for split in ("val", "test"):
-        a, b = (table[table["split"] == split].reset_index(drop=True) for table in tables)
-        if a.empty or b.empty or not np.array_equal(a["row_id"], b["row_id"]):
+        a, b = (
+            stored_answers(run.path / PREDICTIONS, split, tuple(run.needed_result()["class_names"]), ordered=False)
+            for run in (one, other)
+        )
+        if not len(a.row_ids) or not np.array_equal(a.row_ids, b.row_ids):
             continue
-        first, second = (t["prediction"].to_numpy() for t in (a, b))
-        n = paired_counts(a["label"].to_numpy(), first, second)
+        first, second = a.given.labels, b.given.labels
+        n = paired_counts(a.labels, first, second)
         found[split] = {
             "both right": n.both_right, "only the first": n.only_a, "only the second": n.only_b,
-            "neither": n.both_wrong, "answers differ": int((first != second).sum()),
+            "neither": n.both_wrong, "answers differ": int((~a.given.task.right(first, second)).sum()),
         }  # fmt: skip
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import string
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 from agnews_exp.analyses.findings import Block, Cell, Column, Columns, Findings, Number, Table, Text, to_markdown
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
+from agnews_exp.evaluation.efficiency import cost_per_thousand
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.tracking.record import write_json
 
 if TYPE_CHECKING:
@@ -36,14 +39,15 @@ def comparison_findings(found: Comparison, compared: ComparedRuns) -> Findings:
     verdicts = _verdicts(found, letters)
     blocks: list[Block] = [
         *(Text(verdict, "Verdict" if not place else "") for place, verdict in enumerate(verdicts)),
-        _models(found.pairs, letters),
+        _models(found.pairs, letters, compared.metrics),
         _metrics(found.pairs, letters),
         *_items(found.pairs, letters),
         _differences(found.pairs, f"{len(compared.labels):,} {compared.split} rows"),
     ]
     if len(found.pairs) == 1:
-        blocks.append(_classes(found.pairs[0], letters))
-        blocks += _agreement(found.agreements[0], found.pairs[0], compared.class_names, letters)
+        blocks.append(_classes(found.pairs[0], letters, task_of(compared.labels).of_class_title))
+        for agreement in found.agreements:
+            blocks += _agreement(agreement, found.pairs[0], compared.class_names, letters)
     for block in found.blocks:
         blocks += _block(block, letters)
     notes = [note for pair in found.pairs for note in pair.notes] + [n for b in found.blocks for n in b.notes]
@@ -72,8 +76,10 @@ def write_comparison(folder: Path, found: Comparison, compared: ComparedRuns) ->
         "runs": {name: str(path) for name, path in compared.folders.items()},
         "notes": list(compared.notes),
         "pairs": [
-            pair.to_dict() | {"outcome": pair.outcome, "verdict": pair.verdict, "agreement_table": agreement.to_dict()}
-            for pair, agreement in zip(found.pairs, found.agreements, strict=True)
+            pair.to_dict()
+            | {"outcome": pair.outcome, "verdict": pair.verdict}
+            | ({} if agreement is None else {"agreement_table": agreement.to_dict()})
+            for pair, agreement in itertools.zip_longest(found.pairs, found.agreements)
         ],
         "blocks": [block.to_dict() for block in found.blocks],
     }
@@ -131,17 +137,25 @@ def _pair(pair: ComparisonResult | BlockPair, letters: Letters) -> str:
     return f"{letters[pair.name_a]} − {letters[pair.name_b]}"
 
 
-def _models(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
+def _models(pairs: Sequence[ComparisonResult], letters: Letters, metrics: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return every model's scores with intervals, its speed, and what 1,000 answers cost where that is known."""
     cells: dict[tuple[str, str], BootstrapInterval] = {}
     for pair in pairs:
         for metric, m in pair.metrics.items():
             cells.setdefault((pair.name_a, metric), m.bootstrap.a)
             cells.setdefault((pair.name_b, metric), m.bootstrap.b)
     rows = tuple(
-        (letters[name], name, metric, Number(of.estimate, "metric", *of.percentile))
+        (
+            letters[name], name, metric, Number(of.estimate, "metric", *of.percentile),
+            metrics.get(name, {}).get("throughput_batch"), cost_per_thousand(metrics.get(name, {})),
+        )
         for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
-    )
-    return Table("models", "Models", ("", "model", "metric", "value [95 %]"), rows)
+    )  # fmt: skip
+    columns = ("", "model", "metric", "value [95 %]", Column("texts/s", ",.1f"), Column("cost/1,000 texts", "number"))
+    kept = [i for i in range(len(columns)) if i < 4 or any(row[i] is not None for row in rows)]
+    return Table(
+        "models", "Models", tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows)
+    )  # fmt: skip
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:
@@ -177,19 +191,19 @@ def _items(pairs: Sequence[ComparisonResult], letters: Letters) -> list[Block]:
         Table("verdicts", "Verdicts", ("pair", "verdict", *columns("Holm", "BH", "equivalent")[1:]), tuple(verdicts),
               note=note),
         Table("items", "Who is right", header, tuple(counts)),
-        Table("tests", "Tests of accuracy over items (McNemar), not adjusted", columns("mid-p", "exact", "corrected"),
-              tuple(tests)),
+        Table("tests", f"Tests of {pairs[0].right_share} over items (McNemar), not adjusted",
+              columns("mid-p", "exact", "corrected"), tuple(tests)),
     ]  # fmt: skip
 
 
-def _classes(pair: ComparisonResult, letters: Letters) -> Table:
+def _classes(pair: ComparisonResult, letters: Letters, share: str) -> Table:
     a, b = letters[pair.name_a], letters[pair.name_b]
     rows = tuple(
         (t.class_name, t.recall_a, t.recall_b, t.counts.only_a, t.counts.only_b, t.p_value, t.p_holm)
         for t in pair.by_class
     )
     columns = (
-        "class", Column(f"recall {a}", "metric"), Column(f"recall {b}", "metric"), f"only {a}", f"only {b}",
+        "class", Column(f"{share} {a}", "metric"), Column(f"{share} {b}", "metric"), f"only {a}", f"only {b}",
         Column("mid-p", "p"), Column("Holm", "p"),
     )  # fmt: skip
     return Table("classes", "Classes", columns, rows)

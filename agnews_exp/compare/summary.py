@@ -9,6 +9,7 @@ from typing import Any
 from agnews_exp.core.paths import shown_path
 from agnews_exp.evaluation.metrics import headline
 from agnews_exp.evaluation.slices import SliceScore, worst_slice
+from agnews_exp.evaluation.tasks import task_of_record
 from agnews_exp.tracking.mlflow_mirror import unique_name
 
 
@@ -39,7 +40,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
         table.add_column(f"cv, {n_folds} folds", justify="right")
     for split, n in rows.items():
         table.add_column(f"{split} ({n:,})", justify="right")
-    for name in headline(result.get("own_metrics", ())):
+    for name in headline(result.get("own_metrics", ()), task_of_record(result)):
         if f"val/{name}" in metrics:
             over_folds = (
                 f"{metrics[f'cv/{name}']:.4f} ±{metrics[f'cv/{name}_std']:.4f}" if f"cv/{name}" in metrics else ""
@@ -53,6 +54,10 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print(f"data   {data['name']} ({data['location']})")
     size = f"; model {metrics['model_size_mb']:.1f} MB" if "model_size_mb" in metrics else ""
     console.print(f"cost   {seconds}\n       prediction {speed}{size}")
+    if "thresholds" in result:
+        console.print(f"sets   {_thresholds(result['thresholds'])}")
+    if "tokens_input" in metrics:
+        console.print(f"asked  {_asked(metrics, rows)}")
     if "slices" in result:
         console.print(f"slices {_slices(result['slices'])}")
     if "clusters" in result:
@@ -69,6 +74,16 @@ def print_summary(result: Mapping[str, Any], folder: Path, *, skipped: bool, war
     console.print("next   agnews top      all runs, best first; agnews ui shows them in MLflow\n")
 
 
+def _thresholds(chosen: Mapping[str, Any]) -> str:
+    split = "test" if "test" in chosen["splits"] else "val"
+    found = chosen["splits"][split]
+    change = f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+    return (
+        f"{split} macro-F1 {found['chosen']:.4f} by thresholds chosen on validation rows ({chosen['rule']}), "
+        f"{found['half']:.4f} at .5: {change}"
+    )
+
+
 def _costs(decision: Mapping[str, Any]) -> str:
     split = "test" if "test" in decision["splits"] else "val"
     found = decision["splits"][split]
@@ -79,6 +94,18 @@ def _costs(decision: Mapping[str, Any]) -> str:
         return f"cost {default} a {split} row; no other rule costs less on validation rows"
     at = f" {decision['threshold']:.4f}" if decision["threshold"] is not None else ""
     return f"cost {default} a {split} row, {chosen} by the rule that validation rows choose ({decision['rule']}{at})"
+
+
+def _asked(metrics: Mapping[str, float], rows: Mapping[str, int]) -> str:
+    tokens = f"{metrics['tokens_input']:,.0f} tokens in, {metrics['tokens_output']:,.0f} out"
+    money = "price unknown"
+    if "cost_answers" in metrics:
+        money = f"cost {metrics['cost_answers']:.4g}, {metrics['cost_per_1000']:.4g} for 1,000 texts"
+    latency = f"{metrics['latency_p50_ms']:,.0f} ms a text (p95 {metrics['latency_p95_ms']:,.0f})"
+    wrong = ", ".join(
+        f"{metrics[f'{k}/unparsed'] * n:,.0f} of {n:,} {k}" for k, n in rows.items() if f"{k}/unparsed" in metrics
+    )
+    return f"{tokens}; {money}; {latency}\n       answers that are no class: {wrong} (they count as wrong)"
 
 
 def _clusters(clusters: Mapping[str, Any]) -> str:

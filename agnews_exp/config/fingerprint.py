@@ -20,8 +20,11 @@ from agnews_exp.config.targets import find_targets, is_own
 from agnews_exp.core.files import content_checksum
 
 _GROUPS = ("subset", "features", "model")
-NOT_SCIENCE = frozenset({"n_jobs", "verbose", "verbosity", "cache_dir"})
-"""Argument names that change the time or what is printed, never the result."""
+NOT_SCIENCE = frozenset({
+    "n_jobs", "verbose", "verbosity", "cache_dir",
+    "concurrency", "budget", "price_per_million_tokens", "confirm", "api_key_env", "timeout_s", "retries",
+})  # fmt: skip
+"""Argument names that change the time, the money or what is printed, never the result."""
 
 TRAINER_NOT_SCIENCE = frozenset({
     "name", "n_jobs", "accelerator", "devices", "strategy", "evaluation_batch_size", "num_workers",

@@ -113,7 +113,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     name: Name
-    family: Literal["classical", "transformer", "cascade", "answers"]
+    family: Literal["classical", "transformer", "cascade", "answers", "llm"]
     accepts: list[Literal["sparse", "dense", "text"]] = Field(min_length=1, description="kinds of features it takes")
     target: str = Field(alias="_target_")
     class_weight: ClassWeight | None = Field(None, description="balanced, or {class: weight}; null: every row alike")
@@ -175,6 +175,9 @@ class EvaluationConfig(_Group):
 
     name: str
     primary: str = Field(description="the objective: val/<metric> or cv/<metric>, never a test metric")
+    thresholds: Literal["one", "per_label"] | None = Field(
+        None, description="of sets of classes: chosen on validation rows for F1; null is .5"
+    )
     metrics: list[str] = Field([], description="metrics of your own: dotted paths of functions")
     costs: dict[str | int, Cost | dict[str | int, Cost]] | list[list[Cost]] | None = Field(
         None, description="cost of errors by true class, by class and answer, or as a matrix; null is none"

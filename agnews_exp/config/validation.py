@@ -226,9 +226,10 @@ def _check_components(checked: CheckedConfig) -> dict[str, Any]:
         _check_distillation(checked, student)
     if checked.run.model.family == "transformer":
         _check_transformer(checked.run, model if student is None else model.student)
-    if checked.run.model.family == "cascade" and checked.run.evaluation.folds:
+    why = {"cascade": "combines finished runs", "llm": "is not trained here"}.get(checked.run.model.family)
+    if why and checked.run.evaluation.folds:
         raise ConfigError(
-            f"model={checked.run.model.name} combines finished runs: there is nothing to fit in folds.",
+            f"model={checked.run.model.name} {why}: there is nothing to fit in folds.",
             fix="evaluation=fast",
         )
     features = checked.plain["features"]
@@ -253,7 +254,9 @@ def _check_training_words(checked: CheckedConfig, error: ConfigError) -> None:
     """Say an estimator's mistake in other words where it comes of groups that say how a network is trained."""
     run, plain = checked.run.model, checked.plain["model"]
     words = {"focal_gamma", "label_smoothing", "optimizer", "schedule"} & plain.keys()
-    if run.family == "classical" and (words or plain.get("loss") in ("cross_entropy", "focal")):
+    if run.family == "classical" and (
+        words or plain.get("loss") in ("cross_entropy", "focal", "supervised_contrastive")
+    ):
         raise ConfigError(
             f"loss=, optimizer= and scheduler= say how a network is trained, and model={run.name} is none.",
             fix="leave them out; model.class_weight=balanced weighs the classes of most models",

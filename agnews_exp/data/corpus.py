@@ -19,7 +19,7 @@ class TextRows:
     """Rows of one split."""
 
     texts: list[str]  # the n texts, exactly as the source gives them (no cleaning)
-    labels: NDArray[np.int64]  # shape (n,), int64, class indices 0..K-1
+    labels: NDArray[np.int64]  # class indices 0..K-1, shape (n,), int64; or sets of classes, shape (n, K), 0 and 1
     # Shape (n,), int64, position of each row in its source file (0-based): a row's identity across splits, fractions
     # and machines.
     row_ids: NDArray[np.int64]
@@ -130,6 +130,7 @@ class Splits:
     data_checksum: str  # :meth:`Corpus.checksum` of the corpus the rows come from
     # That corpus, for work that is done once for all its rows and fractions, where it is at hand.
     corpus: Corpus | None = None
+    split: str = "stratified"  # how they were divided, which every division within them follows
 
     def digest(self, rows: TextRows) -> str:
         """Return 12 hex digits that identify one split's rows: their corpus and which of its rows they are."""

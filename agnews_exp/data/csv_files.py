@@ -25,12 +25,12 @@ from agnews_exp.data.files import (
     as_rows,
     empty_file,
     fixed,
-    label_text,
     listed,
     reading,
     shown,
 )
 from agnews_exp.data.inspection import SHORT, find_leaks, guess_columns
+from agnews_exp.data.label_sets import LabelSets
 from agnews_exp.data.tables import (
     ColumnName,
     Reading,
@@ -100,7 +100,7 @@ class SplitKey:
 def read_file(
     path: Path,
     text_columns: Sequence[ColumnName],
-    label_column: ColumnName,
+    label_column: ColumnName | Sequence[ColumnName],
     labels: Labels,
     how: Reading,
     intake: Intake | None = None,
@@ -126,14 +126,15 @@ def read_file(
     with reading(path):
         if how.format is None and format_of(path) in (None, "text"):
             how = replace(how, format="csv")
-    with open_table(path, how, [*text_columns, label_column, *([key.column] if key else [])]) as table:
+    n_texts, label_columns = len(text_columns), as_list(label_column)
+    with open_table(path, how, [*text_columns, *label_columns, *([key.column] if key else [])]) as table:
         intake.how = table.how
-        columns = _check_columns(table, text_columns, label_column)
+        columns = _check_columns(table, text_columns, label_columns)
         if key and table.how.format not in ("json", "jsonl"):
             column_position(path, table.names, key.column, "split.column")
         asked = [*columns, key.column] if key else columns
         n_rows = empty = 0
-        find = labels.find
+        find, label_of = labels.find, labels.text
         for line, values, reason in table.rows(asked):
             if values is None:
                 bad.add(line, reason or "it cannot be read")
@@ -144,8 +145,8 @@ def read_file(
                 if key:
                     *values, mark = values
                     mark = key.read(mark)
-                text = joined_text(values[:-1])
-                label = label_text(values[-1])
+                text = joined_text(values[:n_texts])
+                label = label_of(values[n_texts:])
                 if how.classes and label not in how.classes:
                     label = _class_of(label, how.classes)
                 if not text or text.isspace():
@@ -168,8 +169,8 @@ def read_file(
             row_ids.append(n_rows - 1)
             if key:
                 keys.append(mark)
-            if given is not None and len(columns) > 2:
-                for name, value in zip(columns, values[:-1], strict=False):
+            if given is not None and n_texts > 1:
+                for name, value in zip(text_columns, values, strict=False):
                     intake.short.setdefault(str(name), []).append(value if len(value) <= SHORT else None)
         if table.joined:
             intake.counts["rows_of_several_lines"] += table.joined
@@ -192,33 +193,38 @@ def _class_of(label: str, classes: Sequence[str]) -> str:
     return classes[int(label)]
 
 
-def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: ColumnName) -> list[ColumnName]:
-    """Return the columns to read, the class last.
+def as_list(columns: ColumnName | Sequence[ColumnName]) -> list[ColumnName]:
+    """Return one column or several as a list."""
+    return [columns] if isinstance(columns, str | int) else list(columns)
+
+
+def _check_columns(table: Table, text_columns: Sequence[ColumnName], labels: Sequence[ColumnName]) -> list[ColumnName]:
+    """Return the columns to read, those of the classes last.
 
     Raises:
         ConfigError: One does not exist; the fix names columns by spelling, or else by what they hold.
     """
     path, how = table.path, table.how
-    if str(label) in map(str, text_columns):
+    if both := {str(name) for name in labels} & {str(name) for name in text_columns}:
         raise ConfigError(
-            f"{how.key('text_columns')} holds {shown(label)}, the column of the classes: a model would read it.",
+            f"{how.key('text_columns')} holds {shown(min(both))}, the column of the classes: a model would read it.",
             fix=f"leave it out, or set {how.key('label_column')} to another column",
         )
-    wanted = [*text_columns, label]
+    wanted = [*text_columns, *labels]
     named = [str(name) for name in table.names if isinstance(name, str)]
     if how.format == "jsonl" or how.format == "json":
         return wanted  # a key may be missing in some rows: these are named
     missing = {str(name) for name in wanted} - set(named)
     if not named or not missing or path is None:
         for name in wanted:
-            key = how.key("label_column" if name == label else "text_columns")
+            key = how.key("label_column" if name in labels else "text_columns")
             column_position(path, table.names, name, key)
         return wanted
     with open_table(path, how, wanted) as again:
         guess = guess_columns(again)
     fixes = []
-    answer = str(label)
-    if answer in missing:
+    answer = next((str(name) for name in labels if str(name) in missing), str(labels[0]))
+    if answer in missing and len(labels) == 1:
         answer = nearest(answer, [name for name in named if name not in map(str, text_columns)]) or guess.label or ""
         fixes += [fixed(how.key("label_column"), answer)] if answer else []
     if absent := [str(name) for name in text_columns if str(name) in missing]:
@@ -231,7 +237,7 @@ def _check_columns(table: Table, text_columns: Sequence[ColumnName], label: Colu
         found = [name for name in dict.fromkeys(found) if name != answer]
         fixes += [fixed(how.key("text_columns"), found)] if found else []
     first = next(name for name in wanted if str(name) in missing)
-    key = how.key("label_column" if first == label else "text_columns")
+    key = how.key("label_column" if first in labels else "text_columns")
     raise ConfigError(
         f"{key}={shown(first) if len(str(first)) > 80 else first}: {path} has no such column.\n"
         f"  its columns: {listed(named)}",
@@ -290,7 +296,9 @@ def load_csv(
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
     text_columns: Annotated[list[ColumnName], Field(min_length=1)] | ColumnName = "text",
-    label_column: ColumnName = "label",
+    label_column: Annotated[list[ColumnName], Field(min_length=1)] | ColumnName = "label",
+    multilabel: bool = False,
+    label_separator: Annotated[str, Field(min_length=1)] | None = None,
     split: str = "stratified",
     split_column: ColumnName | None = None,
     delimiter: Annotated[str, Field(pattern=r'^(auto|tab|[^\r\n"])$')] = "auto",
@@ -316,8 +324,9 @@ def load_csv(
             "data=csv needs a training file.",
             fix="data.train_file=my.csv data.label_column=<name of a column>; agnews inspect my.csv writes them",
         )
-    texts = text_columns if isinstance(text_columns, list) else [text_columns]
-    labels = Labels()
+    texts = as_list(text_columns)
+    _check_label_keys(multilabel, label_column, label_separator, class_names)
+    labels = LabelSets(as_list(label_column), label_separator) if multilabel else Labels()
     intake = Intake(empty_texts, duplicate_rows, conflicting_labels)
     how = Reading(delimiter=delimiter, quoting=quoting, encoding=encoding, has_header=has_header,
                   classes=tuple(class_names or ()))  # fmt: skip
@@ -329,18 +338,17 @@ def load_csv(
 
     train = read(train_file)
     remembered = intake.how  # by `predict` and `drift`, for further files of this kind
-    names = sorted(labels.index)
+    counts = labels.counts(train)
+    names = sorted(counts)
     if len(names) < 2:
         raise DataError(
-            f"{train_file}: all {len(train):,} rows have the class {shown(names[0])}; "
+            f"{train_file}: all {len(train):,} rows have {f'the class {shown(names[0])}' if names else 'no class'}; "
             "there must be at least two classes.",
             fix="check data.label_column",
         )
-    leaks = find_leaks(train.texts, train.labels, list(labels.index), intake.short)
-    labels.is_open = False
+    leaks = [] if multilabel else find_leaks(train.texts, train.labels, list(labels.index), intake.short)
     own = [read(file) if file else None for file in (validation_file, test_file)]
-    counts = np.bincount(train.labels, minlength=len(names))
-    rare = {name: int(counts[i]) for name, i in labels.index.items() if counts[i] < rare_rows}
+    rare = {name: n for name, n in counts.items() if n < rare_rows}
     meaning = _without_rare(names, rare, rare_classes, rare_rows, intake)
     known = tuple(sorted({name for name in meaning.values() if name is not None}))
     if len(known) < 2:
@@ -350,19 +358,10 @@ def load_csv(
         )
     intake.notes += [*_look_alike(known), *leaks]
     # Classes were numbered as they came; sorted names make the numbering independent of the row order.
-    order = np.full(len(names), -1, dtype=np.int64)
-    for name, index in labels.index.items():
-        if (new := meaning[name]) is not None:
-            order[index] = known.index(new)
-
-    def renumber(rows: TextRows) -> TextRows:
-        rows = replace(rows, labels=order[rows.labels])
-        return rows if rows.labels.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.labels >= 0))
-
-    validation, test = (None if rows is None else renumber(rows) for rows in own)
+    validation, test = (None if rows is None else labels.renumbered(rows, meaning, known) for rows in own)
     files = [str(Path(f).expanduser().resolve()) for f in (train_file, validation_file, test_file) if f]
     return Corpus(
-        renumber(train),
+        labels.renumbered(train, meaning, known),
         validation,
         test,
         known,
@@ -373,6 +372,26 @@ def load_csv(
         reading={"text_columns": texts} | {name: getattr(remembered, name) for name in _REMEMBERED},
         uncut_below=rare_rows if rare_classes == "keep" else 0,
     )
+
+
+def _check_label_keys(
+    multilabel: bool, columns: list[ColumnName] | ColumnName, separator: str | None, names: list[str] | None
+) -> None:
+    """Refuse keys about labels that do not go together."""
+    several = isinstance(columns, list) and len(columns) > 1
+    if not multilabel and (isinstance(columns, list) or separator is not None):
+        key = f"data.label_column={columns}" if isinstance(columns, list) else f"data.label_separator={separator}"
+        raise ConfigError(f"{key} is for texts of several classes.", fix="data.multilabel=true")
+    if multilabel and several and separator is not None:
+        raise ConfigError(
+            f"data.label_separator={separator} divides the cells of one column, and data.label_column names several.",
+            fix="data.label_separator=null",
+        )
+    if multilabel and names:
+        raise ConfigError(
+            "data.class_names numbers the class of a row, and data.multilabel=true gives each row several.",
+            fix="data.class_names=null",
+        )
 
 
 def column_values(
@@ -391,7 +410,7 @@ def column_values(
             f"{key} names columns, and data={data.get('name')} has none.", fix="data=csv data.train_file=my.csv"
         )
     how = Reading(**{name: data[name] for name in ("delimiter", "quoting", "encoding", "has_header")})
-    texts = data["text_columns"] if isinstance(data["text_columns"], list) else [data["text_columns"]]
+    texts = as_list(data["text_columns"])
     files = {
         split: Path(str(data.get(f"{kind}_file") or data["train_file"])).expanduser()
         for split, kind in (("train", "train"), ("val", "validation"), ("test", "test"))
@@ -401,7 +420,7 @@ def column_values(
     for path in dict.fromkeys(files.values()):
         for column in columns:
             one = replace(how, format="csv") if format_of(path) in (None, "text") else how
-            with open_table(path, one, [*texts, data["label_column"]]) as table:
+            with open_table(path, one, [*texts, *as_list(data["label_column"])]) as table:
                 if table.how.format not in ("json", "jsonl"):
                     column_position(path, table.names, column, key)
                 values = [
@@ -425,11 +444,11 @@ def date_columns(data: Mapping[str, Any], parts: Mapping[str, TextRows]) -> dict
     path = Path(str(data.get("train_file") or "")).expanduser()
     if not data.get("train_file") or path.is_dir():
         return {}
-    used = [*(data["text_columns"] if isinstance(data["text_columns"], list) else [data["text_columns"]])]
+    used = [*as_list(data["text_columns"]), *as_list(data["label_column"])]
     how = Reading(**{name: data[name] for name in ("delimiter", "quoting", "encoding", "has_header")})
     how = replace(how, format="csv") if format_of(path) in (None, "text") else how
-    with open_table(path, how, [*used, data["label_column"]]) as table:
-        names = [name for name in table.names if name not in (*used, data["label_column"])]
+    with open_table(path, how, used) as table:
+        names = [name for name in table.names if name not in used]
         first = list(itertools.islice(table.rows(names), 20)) if names else []
     found = {}
     for place, name in enumerate(names):

@@ -15,9 +15,9 @@ import zipfile
 import zlib
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -329,6 +329,14 @@ class Labels:
         self.index: dict[str, int] = {name: i for i, name in enumerate(known or ())}
         self.is_open = known is None
 
+    def text(self, values: Sequence[Any]) -> str:
+        """Return the label that the cell of a row holds, given as a list of one.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        return label_text(values[0])
+
     def find(self, label: str) -> int:
         """Return the class index of a label.
 
@@ -352,6 +360,20 @@ class Labels:
         guess = nearest(label, self.index) if len(label) <= 200 else None
         names = listed(list(self.index), 12)
         return f"unknown class {shown(label)} (known: {names}" + (f"; did you mean {guess!r}?)" if guess else ")")
+
+    def counts(self, rows: TextRows) -> dict[str, int]:
+        """Return the rows of each class, and know no others from now on."""
+        self.is_open = False
+        return dict(zip(self.index, np.bincount(rows.labels, minlength=len(self.index)).tolist(), strict=True))
+
+    def renumbered(self, rows: TextRows, meaning: Mapping[str, str | None], names: Sequence[str]) -> TextRows:
+        """Return rows by the numbers of ``names``; those of a class that means none are left out."""
+        order = np.full(len(self.index), -1, dtype=np.int64)
+        for name, index in self.index.items():
+            if (new := meaning[name]) is not None:
+                order[index] = names.index(new)
+        rows = replace(rows, labels=order[rows.labels])
+        return rows if rows.labels.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.labels >= 0))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import DataError, MissingDependencyError
 from agnews_exp.data.files import BadLines, fixed, listed, shown
+from agnews_exp.data.label_sets import SetColumns, guess_sets
 from agnews_exp.data.tables import ColumnName, Reading, Table, open_table
 
 SHORT = 60
@@ -272,7 +274,7 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
                     advice.setdefault("quoting" if "quot" in said else "encoding", said)
                 continue
             for column, value in zip(values, row, strict=True):
-                column.append("" if value is None else str(value))
+                column.append("" if value is None else json.dumps(value) if isinstance(value, list) else str(value))
     notes = []
     if "quoting" in advice and how.quoting == "auto":
         notes.append(f"{bad.total:,} rows cannot be read unless quotes are taken for characters, as is done here.")
@@ -287,11 +289,16 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
     if not n:
         raise bad.error(path) if bad.total else DataError(f"{path}: the file has no rows.")
     some = np.unique(np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)).tolist()
-    guess = _guess(names, [[column[i] for i in some] for column in values])
+    looked_at = [[column[i] for i in some] for column in values]
+    guess = _guess(names, looked_at)
+    sets = guess_sets(dict(zip(map(str, names), looked_at, strict=True)))
+    if sets is not None:
+        named = [replace(c, kind="classes") if str(c.name) in sets.names else c for c in guess.columns]
+        guess = Guess([name for name in guess.texts if name not in sets.names], None, named)
     index = {str(name): i for i, name in enumerate(names)}
     texts = [" ".join(row) for row in zip(*(values[index[name]] for name in guess.texts), strict=True)]
     labels = [] if guess.label is None else [value.strip() for value in values[index[guess.label]]]
-    classes = Counter(label for label in labels if label).most_common()
+    classes = Counter(label for label in labels if label).most_common() if sets is None else sets.classes
     empty = sum(not text.strip() for text in texts)
     words = [text.count(" ") + 1 for text in texts if text.strip()]
     low, middle, high = (int(x) for x in np.percentile(words, [5, 50, 95])) if words else (0, 0, 0)
@@ -306,7 +313,7 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
         numbers = np.array([by_name.index(labels[i]) for i in chosen], dtype=np.int64)
         notes += find_leaks([texts[i] for i in chosen], numbers, by_name, {})
     others = [c.name for c in guess.columns if c.kind == "class" and str(c.name) != guess.label]
-    if others:
+    if others and sets is None:
         notes.append(f"The class may also be {listed(others, 5)}: set data.label_column to it.")
     if bad.total:
         notes.append(f"{bad.total:,} rows cannot be read: {'; '.join(advice.values()) or 'correct or remove them'}.")
@@ -314,9 +321,11 @@ def inspect_file(path: Path, how: Reading) -> Inspection:
     if rare:
         notes.append(f"Classes with fewer than 7 rows: {listed(rare)}.")
     command = None
-    if guess.texts and len(classes) > 1 and guess.label is not None:
-        command = _command(path, found_how, how, guess, empty=bool(empty or len(labels) > sum(c for _, c in classes)),
-                           rare=bool(rare))  # fmt: skip
+    if guess.texts and len(classes) > 1:
+        gaps = bool(empty or len(labels) > sum(c for _, c in classes))
+        command = _command(path, found_how, how, guess, sets, empty=gaps, rare=bool(rare))
+    if sets is not None:
+        notes.append(f"A text has any number of classes here, {sets.without:,} of {len(some):,} none.")
     duplicates = len(texts) - len(set(texts))
     return Inspection(
         path,
@@ -374,11 +383,17 @@ def languages_of(texts: Sequence[str]) -> str:
     return f"{', '.join(said) or 'none'} (of {len(some):,} texts)"
 
 
-def _command(path: Path, found: Reading, asked: Reading, guess: Guess, *, empty: bool, rare: bool) -> str:
+def _command(
+    path: Path, found: Reading, asked: Reading, guess: Guess, sets: SetColumns | None, *, empty: bool, rare: bool
+) -> str:
     headless = not found.has_header
     texts = [int(name) if headless else name for name in guess.texts]
     words = ["agnews run data=csv", fixed("data.train_file", str(path)), fixed("data.text_columns", texts)]
-    words.append(fixed("data.label_column", int(guess.label) if headless else guess.label))  # type: ignore[arg-type]
+    labels = sets.names if sets is not None else [str(guess.label)]
+    columns = [int(name) if headless else name for name in labels]
+    words.append(fixed("data.label_column", columns if len(columns) > 1 else columns[0]))
+    words += ["data.multilabel=true"] if sets is not None else []
+    words += [fixed("data.label_separator", sets.separator)] if sets is not None and sets.separator else []
     for name in ("delimiter", "quoting", "encoding"):
         if getattr(asked, name) != "auto":
             words.append(fixed(f"data.{name}", getattr(asked, name)))

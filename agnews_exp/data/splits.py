@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +11,35 @@ from numpy.typing import NDArray
 from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.data.corpus import Corpus, Splits, TextRows
 from agnews_exp.data.files import listed, shown
+from agnews_exp.data.stratification import (
+    Positions,
+    class_counts,
+    has_any,
+    spread,
+    stratified_cut,
+    stratified_folds,
+)
 
 logger = logging.getLogger(__name__)
 
-Positions = NDArray[np.int64]
 Subset = Callable[..., Positions]
 """``subset(labels, *, fraction, seed, n_classes) -> positions``, such as :func:`stratified`.
 
-Labels are class indices, shape (n,), int64, ``fraction`` is in (0, 1], ``seed`` orders the rows; positions are
-ascending, shape (m,), int64."""
+Labels are class indices, shape (n,), int64, or sets of classes, shape (n, K), ``fraction`` is in (0, 1], ``seed``
+orders the rows; positions are ascending, shape (m,), int64."""
 
 
 def stratified(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take the same share of every class, rounded half up, at least one row; see :data:`Subset`."""
+    if labels.ndim > 1:
+        return _beginning(spread(labels, seed), labels, fraction)
     counts = np.bincount(labels, minlength=n_classes)
     return _first_of_each_class(labels, np.array([_share(n, fraction) for n in counts]), seed)
 
 
 def random(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
     """Take a share of all rows, whatever their class; the first row of every class is always among them."""
-    order = _order(len(labels), seed)
-    firsts = _first_of_each_class(labels, np.ones(n_classes, dtype=np.int64), seed)
-    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+    return _beginning(_order(len(labels), seed), labels, fraction)
 
 
 def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -> Positions:
@@ -51,6 +58,19 @@ def balanced(labels: Positions, *, fraction: float, seed: int, n_classes: int) -
         else:
             high = middle - 1
     return _first_of_each_class(labels, np.minimum(counts, low), seed)
+
+
+def _beginning(order: Positions, labels: Positions, fraction: float) -> Positions:
+    """Return the first rows of an order, and the first of every class; positions ascending."""
+    rows, classes = (order, labels[order]) if labels.ndim == 1 else _pairs(order, labels)
+    firsts = rows[np.unique(classes, return_index=True)[1]]
+    return np.union1d(order[: _share(len(labels), fraction)], firsts)
+
+
+def _pairs(order: Positions, labels: Positions) -> tuple[Positions, Positions]:
+    """Return the rows of an order, each once for every class in its set, and these classes."""
+    places, classes = np.nonzero(labels[order])
+    return order[places], classes
 
 
 def check_fraction(fraction: float) -> None:
@@ -155,6 +175,7 @@ def make_splits(
         location=corpus.location,
         data_checksum=corpus.checksum(),
         corpus=corpus,
+        split=split,
     )
 
 
@@ -173,40 +194,46 @@ def cross_split_duplicates(splits: Splits) -> dict[str, int]:
     }
 
 
-def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
-    """Return the folds of the training rows: (positions to train on, positions held out), each int64, ascending.
+def make_folds(splits: Splits, n_folds: int, seed: int) -> list[tuple[Positions, Positions]]:
+    """Return the folds of the training rows, which follow the split; see :func:`folds_of`."""
+    return folds_of(splits.train, splits.class_names, splits.split, n_folds, seed, "evaluation.folds")
+
+
+def folds_of(
+    rows: TextRows, class_names: Sequence[str], split: str, n_folds: int, seed: int | None, key: str
+) -> list[tuple[Positions, Positions]]:
+    """Return folds of rows: (positions to train on, positions held out), each int64, ascending.
 
     Stratified ones are shuffled; under ``group`` no group is on both sides; under ``time`` the moments make
-    ``n_folds + 1`` windows, and each but the first is held out from a model of all rows before it.
+    ``n_folds + 1`` windows, and each but the first is held out from a model of all rows before it. Without a seed
+    nothing is shuffled; ``key`` is the one that asks for the folds, for messages.
 
     Raises:
         DataError: A class has fewer rows than there are folds, there are too few groups or moments, or a class is in
             no row that a fold trains on.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    rows, class_names = splits.train, splits.class_names
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     if split != "time" and counts.min() < n_folds:
         rare = class_names[int(counts.argmin())]
         raise DataError(
-            f"evaluation.folds={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
-            fix=f"evaluation.folds={max(2, counts.min())}, or a larger data_fraction",
+            f"{key}={n_folds}, but class {rare!r} has only {counts.min()} training rows.",
+            fix=f"{key}={max(2, counts.min())}, or a larger data_fraction",
         )
     nothing = np.zeros(len(rows))
     if split not in ("group", "time"):
-        return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels))
+        return stratified_folds(rows.labels, n_folds, seed)
     values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
     least, what = (n_folds, "groups") if split == "group" else (n_folds + 1, "moments")
     if len(values) < least:
         raise DataError(
-            f"evaluation.folds={n_folds} needs {least} {what} in the training rows, which have {len(values)}.",
-            fix=f"a smaller evaluation.folds, or another split.column than that of {len(values)} {what}",
+            f"{key}={n_folds} needs {least} {what} in the training rows, which have {len(values)}.",
+            fix=f"a smaller {key}, or another split.column than that of {len(values)} {what}",
         )
     if split == "group":
-        folds = list(
-            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(nothing, rows.labels, numbers)
-        )
+        dealer = StratifiedGroupKFold(n_folds, shuffle=seed is not None, random_state=seed)
+        folds = list(dealer.split(nothing, rows.labels, numbers))
     else:
         # Every row's window by the rows before its moment, pushed apart where one moment fills several windows.
         before = np.cumsum(np.bincount(numbers)) - np.bincount(numbers)
@@ -224,41 +251,47 @@ def make_folds(splits: Splits, split: str, n_folds: int, seed: int) -> list[tupl
         if not len(outside) or (absent := _absent(rows.take(inside), class_names)):
             reason = f"trains on no row of class {listed(absent)}" if len(outside) else "holds no row out"
             raise DataError(
-                f"split={split}: fold {number} of {n_folds} {reason}.",
-                fix="a smaller evaluation.folds, evaluation=fast, or data.rare_classes=drop",
+                f"split={split}: fold {number} of {key}={n_folds} {reason}.",
+                fix=f"a smaller {key}, or data.rare_classes=drop",
             )
     return folds
 
 
-def _cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
-    """Return (the rest, the rows cut off): whole groups, or the newest moments, whatever the order of the rows.
+def cut_by_key(rows: TextRows, size: float, name: str, seed: int, split: str) -> tuple[TextRows, TextRows]:
+    """Return (the rest, the rows cut off): whole groups, or the newest moments, whatever the order of the rows."""
+    values = len(set(rows.keys or ()))
+    if values < 2:
+        raise DataError(
+            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str((rows.keys or [''])[0]))}), "
+            f"too few to cut {name} rows off; at least 3 are needed for training, validation and test.",
+            fix="another split.column, or split=stratified",
+        )
+    cut = cut_off(rows.labels, rows.keys or [], size, seed, split)
+    return rows.take(np.flatnonzero(~cut)), rows.take(np.flatnonzero(cut))
+
+
+def cut_off(labels: Positions, keys: Sequence[str], size: float, seed: int, split: str) -> NDArray[np.bool_]:
+    """Return which of n rows of two or more groups or moments are the share ``size`` that is cut off, shape (n,).
 
     Groups come in a seeded order, and each is cut off that brings the share of every class nearer to ``size``.
     """
-    values, numbers = np.unique(np.array(rows.keys), return_inverse=True)
-    if len(values) < 2:
-        raise DataError(
-            f"split={split}: {len(rows):,} rows have one value of split.column ({shown(str(values[0]))}), too few "
-            f"to cut {name} rows off; at least 3 are needed for training, validation and test.",
-            fix="another split.column, or split=stratified",
-        )
+    values, numbers = np.unique(np.array(keys), return_inverse=True)
     if split == "time":
         newer = np.cumsum(np.bincount(numbers)[::-1])[::-1]  # rows of this moment and of all later ones
-        chosen = np.arange(len(values)) >= 1 + np.argmin(np.abs(newer[1:] - len(rows) * size))
-    else:
-        counts = np.zeros((len(values), int(rows.labels.max()) + 1))
-        np.add.at(counts, (numbers, rows.labels), 1)
-        shares = counts / np.maximum(counts.sum(axis=0), 1)
-        goal = np.where(counts.sum(axis=0) > 0, size, 0.0)
-        taken, chosen = np.zeros_like(goal), np.zeros(len(values), dtype=bool)
-        for group in _order(len(values), seed):
-            nearer = ((taken + shares[group] - goal) ** 2).sum() < ((taken - goal) ** 2).sum()
-            if nearer and chosen.sum() < len(values) - 1:
-                chosen[group], taken = True, taken + shares[group]
-        if not chosen.any():
-            chosen[np.argmin(((shares - goal) ** 2).sum(axis=1))] = True
-    cut = chosen[numbers]
-    return rows.take(np.flatnonzero(~cut)), rows.take(np.flatnonzero(cut))
+        chosen = np.arange(len(values)) >= 1 + np.argmin(np.abs(newer[1:] - len(labels) * size))
+        return chosen[numbers]
+    counts = np.zeros((len(values), int(labels.max()) + 1))
+    np.add.at(counts, (numbers, labels), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    goal = np.where(counts.sum(axis=0) > 0, size, 0.0)
+    taken, chosen = np.zeros_like(goal), np.zeros(len(values), dtype=bool)
+    for group in _order(len(values), seed):
+        nearer = ((taken + shares[group] - goal) ** 2).sum() < ((taken - goal) ** 2).sum()
+        if nearer and chosen.sum() < len(values) - 1:
+            chosen[group], taken = True, taken + shares[group]
+    if not chosen.any():
+        chosen[np.argmin(((shares - goal) ** 2).sum(axis=1))] = True
+    return chosen[numbers]
 
 
 def _check_keys(split: str, parts: dict[str, TextRows]) -> None:
@@ -284,18 +317,16 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
     if not 0 < size < 1:
         raise ConfigError(f"data.{name}_size={size}: it must be greater than 0 and less than 1.")
     if split in ("group", "time"):
-        return _cut_by_key(rows, size, name, seed, split)
-    from sklearn.model_selection import train_test_split
-
+        return cut_by_key(rows, size, name, seed, split)
     class_names = corpus.class_names
-    counts = np.bincount(rows.labels, minlength=len(class_names))
+    counts = class_counts(rows.labels, len(class_names))
     offered = "data.rare_classes=drop (or merge, or keep), or " if corpus.reading is not None else ""
     fix = f"{offered}add rows to these classes, or give an own {name} file (data.{name}_file)"
-    whole = np.bincount(corpus.train.labels, minlength=len(class_names)) < corpus.uncut_below
+    whole = class_counts(corpus.train.labels, len(class_names)) < corpus.uncut_below
     small = [f"{class_names[c]} ({counts[c]})" for c in np.flatnonzero((counts < 2) & ~whole)]
     if small:
         raise DataError(f"Too few rows to cut {name} rows off, of class {listed(small)}; at least 2.", fix=fix)
-    positions = np.flatnonzero(~whole[rows.labels])
+    positions = np.flatnonzero(~has_any(rows.labels, whole))
     n_cut, n_classes = int(np.ceil(len(positions) * size)), int((~whole).sum())
     if min(n_cut, len(positions) - n_cut) < max(1, n_classes):
         raise DataError(
@@ -303,9 +334,9 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
             f"{len(positions) - n_cut} others, fewer than the {n_classes} classes.",
             fix=fix,
         )
-    rest, cut = train_test_split(positions, test_size=size, stratify=rows.labels[positions], random_state=seed)
+    rest, cut = (positions[some] for some in stratified_cut(rows.labels[positions], size, seed))
     if whole.any():
-        rest = np.concatenate([rest, np.flatnonzero(whole[rows.labels])])
+        rest = np.concatenate([rest, np.flatnonzero(has_any(rows.labels, whole))])
     kept, cut_off = rows.take(rest), rows.take(cut)
     for part, what in ((cut_off, name), (kept, "remaining")):
         absent = [label for label in _absent(part, class_names) if not whole[class_names.index(label)]]
@@ -319,6 +350,5 @@ def _cut(corpus: Corpus, rows: TextRows, size: float, name: str, seed: int, spli
     return kept, cut_off
 
 
-def _absent(rows: TextRows, class_names: tuple[str, ...]) -> list[str]:
-    counts = np.bincount(rows.labels, minlength=len(class_names))
-    return [class_names[c] for c in np.flatnonzero(counts == 0)]
+def _absent(rows: TextRows, class_names: Sequence[str]) -> list[str]:
+    return [class_names[c] for c in np.flatnonzero(class_counts(rows.labels, len(class_names)) == 0).tolist()]

@@ -90,9 +90,10 @@ class Decision:
         if self.rule == ARGMAX or given.probabilities is None:
             return given.labels
         if self.threshold is not None:
-            return (given.probabilities[:, 1] >= self.threshold).astype(np.int64)
-        cheapest: NDArray[np.int64] = (given.probabilities @ self.costs).argmin(axis=1).astype(np.int64)
-        return cheapest
+            chosen = (given.probabilities[:, 1] >= self.threshold).astype(np.int64)
+        else:
+            chosen = (given.probabilities @ self.costs).argmin(axis=1).astype(np.int64)
+        return chosen if given.unparsed is None else np.where(given.unparsed, given.labels, chosen)
 
 
 def choose_decision(labels: NDArray[np.int64], given: Predictions, costs: FloatArray) -> Decision:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agnews_exp.data.stratification import class_counts
 from agnews_exp.evaluation.inputs import FloatArray
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -98,13 +99,8 @@ def describe(texts: Sequence[str], answers: Predictions, known: frozenset[str]) 
         "words": np.array([len(w) for w in words], dtype=np.float64),
         "known_words": known_share(words, known),
     }
-    matrix = answers.probabilities
-    if matrix is None and answers.scores is not None:
-        from agnews_exp.evaluation.calibrators import softmax
-
-        matrix = softmax(answers.scores)
-    if matrix is not None:
-        values["confidence"] = matrix[np.arange(len(answers)), answers.labels]
+    if answers.probabilities is not None or answers.scores is not None:
+        values["confidence"] = answers.task.certainty(answers.labels, answers.confidences)
     return values
 
 
@@ -161,4 +157,4 @@ def _binned(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
 
 
 def _counts(labels: ArrayLike, n_classes: int) -> FloatArray:
-    return np.bincount(np.asarray(labels, dtype=np.int64), minlength=n_classes).astype(np.float64)
+    return class_counts(np.asarray(labels, dtype=np.int64), n_classes).astype(np.float64)

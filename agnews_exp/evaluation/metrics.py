@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import ConfigError, DataError, unknown_name
 from agnews_exp.core.suggestions import nearest
-from agnews_exp.evaluation.inputs import FloatArray, class_indices, same_length
+from agnews_exp.evaluation.inputs import FloatArray, same_length
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import MULTICLASS, Task, TaskName, task_of
 
 if TYPE_CHECKING:
     from agnews_exp.config.schema import EvaluationConfig
@@ -50,17 +51,17 @@ CountMetric = Callable[[Margins], FloatArray]
 
 def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
     """Return shape (K, K) counts; rows are true classes, columns predicted ones."""
-    flat = np.bincount(y_true * n_classes + y_pred, minlength=n_classes * n_classes)
-    return flat.reshape(n_classes, n_classes).astype(np.int64)
+    return MULTICLASS.matrix(y_true, y_pred, n_classes)
 
 
 def margins_of(y_true: ArrayLike, y_pred: ArrayLike, n_classes: int) -> Margins:
-    """Return the class counts of one model's predictions, both shape (n,) with values below ``n_classes``."""
-    truth, predicted = class_indices(y_true, "y_true"), class_indices(y_pred, "y_pred")
+    """Return the class counts of one model's predictions: class indices, shape (n,), or sets, shape (n, K)."""
+    task = task_of(y_true)
+    truth, predicted = task.check(y_true, "y_true"), task.check(y_pred, "y_pred")
     same_length(y_true=truth, y_pred=predicted)
     if max(truth.max(), predicted.max()) >= n_classes:
         raise DataError(f"class index {max(truth.max(), predicted.max())} does not fit in {n_classes} classes")
-    return margins_of_confusion(confusion_matrix(truth, predicted, n_classes))
+    return Margins(*task.counts(truth, predicted, n_classes))
 
 
 def margins_of_confusion(confusion: ArrayLike) -> Margins:
@@ -103,6 +104,11 @@ def macro_f1(margins: Margins) -> FloatArray:
     return value
 
 
+def micro_f1(margins: Margins) -> FloatArray:
+    """Return the F1 of all answers together, shape (...,): of one class a text, accuracy."""
+    return _ratio(2 * margins.hits.sum(axis=-1), margins.support.sum(axis=-1) + margins.predicted.sum(axis=-1))
+
+
 def cohen_kappa(margins: Margins) -> FloatArray:
     """Return Cohen's kappa (1960), the agreement beyond chance as a share of what is possible beyond chance.
 
@@ -132,11 +138,49 @@ def log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities
     return float(mean_log_loss(y_true, probabilities, labels=np.arange(probabilities.shape[1])))
 
 
+# --- sets of classes: truth and answers have shape (n, K), 0 and 1 -----------------------------------------------
+
+
+def samples_f1(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None) -> float:
+    """Return the mean of the n texts' own F1; 0 where a set is empty on both sides, as scikit-learn counts it."""
+    sizes = (y_true.sum(axis=1) + y_pred.sum(axis=1)).astype(np.float64)
+    return float(_ratio(2.0 * (y_true & y_pred).sum(axis=1), sizes).mean())
+
+
+def samples_jaccard(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None) -> float:
+    """Return the mean of the n texts' overlap, common classes by all classes; 0 where there are none on either side."""
+    union = (y_true | y_pred).sum(axis=1).astype(np.float64)
+    return float(_ratio((y_true & y_pred).sum(axis=1).astype(np.float64), union).mean())
+
+
+def binary_log_loss(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None) -> float:
+    """Return the mean over texts and classes of -ln p(what is so), in nats, as the mean of scikit-learn's by class."""
+    assert probabilities is not None, "the register asks only where there are probabilities"
+    tiny = np.finfo(probabilities.dtype).eps
+    p = np.clip(probabilities, tiny, 1 - tiny)
+    return float(-np.mean(np.where(y_true == 1, np.log(p), np.log1p(-p))))
+
+
+def average_precisions(
+    y_true: NDArray[np.int64], y_pred: NDArray[np.int64], probabilities: FloatArray | None
+) -> FloatArray:
+    """Return the average precision of each class, shape (K,); 0 for a class without texts."""
+    from sklearn.metrics import average_precision_score
+
+    assert probabilities is not None, "the register asks only where there are probabilities"
+    columns = zip(y_true.T, probabilities.T, strict=True)
+    return np.array([average_precision_score(t, p) if t.any() else 0.0 for t, p in columns])
+
+
 # --- the register ------------------------------------------------------------------------------------------------
 
 Direction = Literal["maximize", "minimize"]
 RowScore = Callable[[NDArray[np.int64], NDArray[np.int64], FloatArray | None], float]
-"""``(y_true (n,), y_pred (n,), probabilities (n, K) or None) -> float``."""
+"""``(y_true (n,), y_pred (n,), probabilities (n, K) or None) -> float``; labels of sets of classes are (n, K)."""
+
+ONE_CLASS: tuple[TaskName, ...] = ("multiclass",)
+SETS: tuple[TaskName, ...] = ("multilabel",)
+BOTH = ONE_CLASS + SETS
 
 
 @dataclass(frozen=True)
@@ -147,12 +191,18 @@ class Metric:
     title: str  # its name for people
     # Whatever ``score`` takes. ``counts``: :class:`Margins` -> shape (...,); ``classes``: Margins -> shape (..., K),
     # one value a class; ``labels`` and ``probabilities``: a :data:`RowScore`, without and with probabilities (models
-    # that give none have no such metric).
-    of: Literal["counts", "classes", "labels", "probabilities"]
+    # that give none have no such metric); ``rankings``: like the latter, but of shape (K,).
+    of: Literal["counts", "classes", "labels", "probabilities", "rankings"]
     score: Callable[..., Any]  # the function
     greater_is_better: bool = True  # whether more of it is better
-    tracked: bool = False  # whether the terminal's tables and MLflow get it; everything is in result.json
+    tasks: tuple[TaskName, ...] = BOTH  # the tasks that have it
+    tracked: tuple[TaskName, ...] = ()  # of which tasks tables and MLflow get it; everything is in result.json
     target: str | None = None  # dotted path of a user's own metric, or None
+
+    @property
+    def by_class(self) -> bool:
+        """Whether it is one value a class."""
+        return self.of in ("classes", "rankings")
 
 
 def _register(*metrics: Metric) -> Mapping[str, Metric]:
@@ -160,21 +210,50 @@ def _register(*metrics: Metric) -> Mapping[str, Metric]:
 
 
 METRICS = _register(
-    Metric("macro_f1", "macro-F1", "counts", macro_f1, tracked=True),
-    Metric("accuracy", "accuracy", "counts", accuracy, tracked=True),
+    Metric("macro_f1", "macro-F1", "counts", macro_f1, tracked=BOTH),
+    Metric("accuracy", "accuracy", "counts", accuracy, tasks=ONE_CLASS, tracked=ONE_CLASS),
     Metric(
         "weighted_f1",
         "weighted F1",
         "counts",
         lambda m: _ratio((class_f1(m) * m.support).sum(-1), m.total),
-        tracked=True,
+        tracked=ONE_CLASS,
     ),
-    Metric("micro_f1", "micro-F1", "counts", accuracy),  # the same thing when each item has exactly one label
+    Metric("micro_f1", "micro-F1", "counts", micro_f1, tracked=SETS),
+    Metric("samples_f1", "samples F1", "labels", samples_f1, tasks=SETS, tracked=SETS),
+    Metric(
+        "subset_accuracy",
+        "exact sets (subset accuracy)",
+        "labels",
+        lambda y, p, _: float(np.mean((y == p).all(axis=1))),
+        tasks=SETS,
+        tracked=SETS,
+    ),
+    Metric("jaccard", "Jaccard index of sets", "labels", samples_jaccard, tasks=SETS, tracked=SETS),
+    Metric(
+        "hamming_loss",
+        "Hamming loss",
+        "labels",
+        lambda y, p, _: float(np.mean(y != p)),
+        greater_is_better=False,
+        tasks=SETS,
+        tracked=SETS,
+    ),
     Metric("macro_precision", "macro precision", "counts", lambda m: class_precision(m).mean(-1)),
     Metric("macro_recall", "macro recall (balanced accuracy)", "counts", lambda m: class_recall(m).mean(-1)),
-    Metric("cohen_kappa", "Cohen's kappa", "counts", cohen_kappa, tracked=True),
-    Metric("mcc", "Matthews' correlation", "counts", mcc, tracked=True),
-    Metric("log_loss", "log-loss", "probabilities", log_loss, greater_is_better=False, tracked=True),
+    Metric("cohen_kappa", "Cohen's kappa", "counts", cohen_kappa, tasks=ONE_CLASS, tracked=ONE_CLASS),
+    Metric("mcc", "Matthews' correlation", "counts", mcc, tasks=ONE_CLASS, tracked=ONE_CLASS),
+    Metric("log_loss", "log-loss", "probabilities", log_loss, False, ONE_CLASS, ONE_CLASS),
+    Metric("binary_log_loss", "log-loss of each class", "probabilities", binary_log_loss, False, SETS, SETS),
+    Metric(
+        "mean_average_precision",
+        "mean average precision",
+        "probabilities",
+        lambda y, given, p: float(average_precisions(y, given, p).mean()),
+        tasks=SETS,
+        tracked=SETS,
+    ),
+    Metric("average_precision", "average precision", "rankings", average_precisions, tasks=SETS),
     Metric("precision", "precision", "classes", class_precision),
     Metric("recall", "recall", "classes", class_recall),
     Metric("f1", "F1", "classes", class_f1),
@@ -189,12 +268,15 @@ MEASURED: Mapping[str, bool] = MappingProxyType(
         **dict.fromkeys(("nll", "brier", "ece", "ece_equal_mass", "ace", "mce", "classwise_ece", "set_size"), False),
         **dict.fromkeys(("throughput", "train_samples_per_second", "train_tokens_per_second"), True),
         **dict.fromkeys(("train_macro_f1", "val_agreement", "auroc", "comprehensiveness"), True),
-        "sufficiency": False,
+        **dict.fromkeys(("sufficiency", "unparsed", "tokens"), False),
     }
 )
 """Whether more is better, for numbers of a record that no judge gives: costs, calibration, parts of analyses."""
 
-_TRACKED_COSTS = ("throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb")
+_TRACKED_COSTS = (
+    "throughput_batch", "latency_single_ms", "model_size_mb", "peak_memory_mb", "latency_p95_ms", "cost_per_1000",
+    "cost_answers", "tokens_input", "tokens_output", "val/unparsed", "test/unparsed",
+)  # fmt: skip
 _SPLITS = ("train", "val", "test", "cv", "external")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
@@ -248,7 +330,7 @@ def own_metrics(paths: Sequence[str]) -> tuple[Metric, ...]:
                 fix="rename the function",
             )
         title = str(getattr(function, "title", name))
-        found[name] = Metric(name, title, needs, function, better, tracked=True, target=path)
+        found[name] = Metric(name, title, needs, function, better, tracked=BOTH, target=path)
     return tuple(found.values())
 
 
@@ -257,17 +339,17 @@ def own_record(own: Own) -> dict[str, dict[str, Any]]:
     return {m.name: {"title": m.title, "greater_is_better": m.greater_is_better, "target": m.target} for m in own}
 
 
-def headline(own: Iterable[str] = ()) -> tuple[str, ...]:
+def headline(own: Iterable[str] = (), task: Task = MULTICLASS) -> tuple[str, ...]:
     """Return the names of the metrics that tables show, without splits: those of the register, then own ones."""
-    return (*(name for name, entry in METRICS.items() if entry.tracked), *own)
+    return (*(name for name, entry in METRICS.items() if task.name in entry.tracked), *own)
 
 
-def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = ()) -> dict[str, float]:
+def tracked_metrics(metrics: Mapping[str, float], own: Iterable[str] = (), task: Task = MULTICLASS) -> dict[str, float]:
     """Return those of a record's numbers that MLflow gets: the headline of validation, test and folds, and costs.
 
     ``own`` are further names without a split, such as those of the user's own metrics or of the objective.
     """
-    names = [f"{split}/{name}" for split in ("val", "test", "cv") for name in headline(own)]
+    names = [f"{split}/{name}" for split in ("val", "test", "cv") for name in headline(own, task)]
     wanted = dict.fromkeys([*names, "cv/macro_f1_std", "train/macro_f1", *_TRACKED_COSTS])
     return {name: float(metrics[name]) for name in wanted if name in metrics}
 
@@ -289,18 +371,18 @@ class Choice:
         return next(iter(keyed({self.key: 0.0}, split, class_names)))
 
 
-def find_metric(name: str, class_names: Sequence[str] | None = None, own: Own = ()) -> Choice:
-    """Look up a metric by its name without the split: of the register, an own one, or ``f1/`` and a class or its key.
+def find_metric(name: str, class_names: Sequence[str] | None = None, own: Own = (), task: Task = MULTICLASS) -> Choice:
+    """Look up a metric by its name without the split: of the task's, an own one, or ``f1/`` and a class or its key.
 
     Without class names any word is a class, while the data are not known.
 
     Raises:
         ConfigError: The name is unknown; the message lists the known ones and the nearest.
     """
-    known = {**METRICS, **{entry.name: entry for entry in own}}
+    known = {entry.name: entry for entry in (*METRICS.values(), *own) if task.name in entry.tasks}
     head, slash, tail = name.partition("/")
     entry = known.get(head)
-    if entry is not None and bool(slash) == (entry.of == "classes"):
+    if entry is not None and bool(slash) == entry.by_class:
         if not slash:
             return Choice(entry)
         if class_names is None:
@@ -309,13 +391,15 @@ def find_metric(name: str, class_names: Sequence[str] | None = None, own: Own = 
             for class_name in class_names:
                 if wanted(class_name) == tail:
                     return Choice(entry, class_name)
-    listed = [n for n, e in known.items() if e.of != "classes"]
-    for kind in (n for n, e in known.items() if e.of == "classes"):
+    listed = [n for n, e in known.items() if not e.by_class]
+    for kind in (n for n, e in known.items() if e.by_class):
         listed += [f"{kind}/{c}" for c in class_names] if class_names is not None else [f"{kind}/<class>"]
     raise unknown_name("metric", name, listed)
 
 
-def find_objective(key: str, class_names: Sequence[str] | None = None, own: Own = ()) -> Choice:
+def find_objective(
+    key: str, class_names: Sequence[str] | None = None, own: Own = (), task: Task = MULTICLASS
+) -> Choice:
     """Look up an objective, a metric of validation rows or folds such as ``val/macro_f1`` or ``cv/f1/Greece``.
 
     Raises:
@@ -328,26 +412,29 @@ def find_objective(key: str, class_names: Sequence[str] | None = None, own: Own 
             fix=f"evaluation.primary=val/{nearest(name or split, METRICS) or 'macro_f1'}",
         )
     try:
-        return find_metric(name, class_names, own)
+        return find_metric(name, class_names, own, task)
     except ConfigError as error:
         raise ConfigError(f"evaluation.primary={key}: {error.message}", fix=error.fix) from None
 
 
 def check_metrics(
-    evaluation: EvaluationConfig, labels: NDArray[np.int64] | None = None, class_names: Sequence[str] | None = None
+    evaluation: EvaluationConfig,
+    labels: NDArray[np.int64] | None = None,
+    class_names: Sequence[str] | None = None,
+    task: Task = MULTICLASS,
 ) -> None:
     """Refuse an objective or an own metric that cannot be, before anything is trained.
 
-    Own metrics are tried on the true classes of the validation rows, shape (n,); None while the data are not known.
+    Own metrics are tried on the labels of the validation rows; None while the data are not known.
 
     Raises:
         ConfigError: The objective is not in the register, or one of the user's own metrics is not fit for use.
     """
     own = own_metrics(evaluation.metrics)
-    find_objective(evaluation.primary, class_names, own)
+    find_objective(evaluation.primary, class_names, own, task)
     if own and labels is not None and class_names is not None:
         k = len(class_names)
-        judge(labels, Predictions(np.roll(labels, 1), None, np.full((len(labels), k), 1 / k)), class_names, own)
+        judge(labels, Predictions(np.roll(labels, 1, axis=0), None, np.full((len(labels), k), 1 / k)), class_names, own)
 
 
 def direction(key: str, own: Mapping[str, bool] | None = None) -> Direction | None:
@@ -379,20 +466,23 @@ Judgement = dict[str | tuple[str, str], float]
 
 
 def judge(y_true: NDArray[np.int64], predictions: Predictions, class_names: Sequence[str], own: Own = ()) -> Judgement:
-    """Return every metric of one set of answers for n >= 1 rows whose true class indices have shape (n,).
+    """Return every metric that n >= 1 answers have, given the rows' labels of the same shape.
 
     Raises:
         ConfigError: One of the user's own metrics fails, or gives no finite number.
     """
-    margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
+    task, probabilities = predictions.task, predictions.probabilities
+    margins = Margins(*task.counts(y_true, predictions.labels, len(class_names)))
     values: Judgement = {}
     for entry in (*METRICS.values(), *own):
-        if entry.of == "classes":
-            by_class = entry.score(margins)
+        if task.name not in entry.tasks:
+            continue
+        if entry.of == "classes" or (entry.of == "rankings" and probabilities is not None):
+            by_class = _by_class(entry, margins, y_true, predictions)
             values |= {(entry.name, name): float(by_class[i]) for i, name in enumerate(class_names)}
         elif entry.of == "counts":
             values[entry.name] = float(entry.score(margins))
-        elif entry.of == "labels" or predictions.probabilities is not None:
+        elif entry.of == "labels" or (entry.of == "probabilities" and probabilities is not None):
             values[entry.name] = score_rows(entry, y_true, predictions)
     return values
 
@@ -407,8 +497,17 @@ def score_choice(
     """Return one number of a judgement; arguments as for :func:`judge`, with the counts of the same answers."""
     entry = choice.metric
     if choice.class_name is not None:
-        return float(entry.score(margins)[list(class_names).index(choice.class_name)])
+        return float(_by_class(entry, margins, y_true, predictions)[list(class_names).index(choice.class_name)])
     return float(entry.score(margins)) if entry.of == "counts" else score_rows(entry, y_true, predictions)
+
+
+def _by_class(entry: Metric, margins: Margins, y_true: NDArray[np.int64], predictions: Predictions) -> FloatArray:
+    """Return a metric of classes, shape (K,)."""
+    ranked = entry.of == "rankings"
+    found: FloatArray = (
+        entry.score(y_true, predictions.labels, predictions.probabilities) if ranked else entry.score(margins)
+    )
+    return found
 
 
 def score_rows(entry: Metric, y_true: NDArray[np.int64], predictions: Predictions) -> float:
@@ -440,8 +539,8 @@ def keyed(values: Mapping[str | tuple[str, str], float], split: str, class_names
 def classification_report_table(
     y_true: NDArray[np.int64], predictions: Predictions, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Return one row a class (precision, recall, f1, support), then the macro average; ``y_true`` has shape (n,)."""
-    margins = margins_of_confusion(confusion_matrix(y_true, predictions.labels, len(class_names)))
+    """Return one row a class (precision, recall, f1, support), then the macro average."""
+    margins = Margins(*predictions.task.counts(y_true, predictions.labels, len(class_names)))
     columns = {name: entry.score(margins) for name, entry in METRICS.items() if entry.of == "classes"}
     rows: list[dict[str, Any]] = [
         {"class": name, **{m: float(v[i]) for m, v in columns.items()}, "support": int(margins.support[i])}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import DataError, unknown_name
+from agnews_exp.data.splits import cut_off
 from agnews_exp.evaluation.calibration import CalibrationReport, calibration_report, expected_calibration_error
 from agnews_exp.evaluation.calibrators import CALIBRATORS, Calibrator
 from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval
@@ -84,10 +85,17 @@ def _fitted(name: str, scores: ArrayLike, labels: ArrayLike) -> Calibrator:
     return CALIBRATORS[name]().fit(scores, labels)
 
 
-def stratified_halves(
-    labels: ArrayLike, share: float = 0.5, seed: int = 0
+def halves(
+    labels: ArrayLike,
+    share: float = 0.5,
+    seed: int = 0,
+    *,
+    keys: Sequence[str] | None = None,
+    split: str = "stratified",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rows, of which class indices are given, in two, each class by the same share.
+    """Divide rows, of which class indices are given, in two as the run's split divides: by share of each class.
+
+    Under ``group`` and ``time``, ``keys`` are the rows' groups or moments; the second part is the later one.
 
     Returns:
         Row numbers of the two parts, ascending. A class with one row has it in the first part.
@@ -99,10 +107,13 @@ def stratified_halves(
     open_interval(share, "fit_share")
     rng = np.random.default_rng(seed)
     first = np.zeros(len(classes), dtype=bool)
-    for label in np.unique(classes):
-        rows = rng.permutation(np.flatnonzero(classes == label))
-        taken = math.ceil(share * len(rows)) if len(rows) == 1 else round(share * len(rows))
-        first[rows[:taken]] = True
+    if keys is not None and split in ("group", "time"):
+        first = ~cut_off(classes, keys, 1 - share, seed, split) if len(set(keys)) > 1 else first
+    else:
+        for label in np.unique(classes):
+            rows = rng.permutation(np.flatnonzero(classes == label))
+            taken = math.ceil(share * len(rows)) if len(rows) == 1 else round(share * len(rows))
+            first[rows[:taken]] = True
     parts = np.flatnonzero(first), np.flatnonzero(~first)
     if min(len(np.unique(classes[part])) for part in parts) < 2:
         raise DataError(
@@ -126,12 +137,14 @@ def study_calibration(
     resamples: int = 2000,
     simulations: int = 1000,
     seed: int = 0,
+    keys: Sequence[str] | None = None,
+    split: str = "stratified",
 ) -> tuple[ScoreCalibration, CalibrationStudy]:
     """Fit calibrators on one part of validation, choose on the other, report before and after on test.
 
-    Answers and class indices are those of m validation rows, of which ``fit_share`` of each class fits, and of n test
-    rows, which are reported on and nothing else; "none" competes with ``calibrators``, keys of ``CALIBRATORS``. One
-    seed divides the rows, resamples and simulates.
+    Answers and class indices are those of m validation rows, of which ``fit_share`` fits (see :func:`halves`), and of n
+    test rows, which are reported on and nothing else; "none" competes with ``calibrators``, keys of ``CALIBRATORS``.
+    One seed divides the rows, resamples and simulates.
 
     Returns:
         The chosen calibrator as fitted on the first part (so that its scores hold for it), and what was compared.
@@ -141,7 +154,7 @@ def study_calibration(
     """
     labels = class_indices(validation_labels, "validation_labels")
     source = score_source(validation)
-    fit_rows, choose_rows = stratified_halves(labels, fit_share, seed)
+    fit_rows, choose_rows = halves(labels, fit_share, seed, keys=keys, split=split)
     scores = scores_for_calibration(validation, source)
     fitted = {name: _fitted(name, scores[fit_rows], labels[fit_rows]) for name in calibrators}
     answers = {NONE: uncalibrated(validation)[0][choose_rows]}

@@ -21,7 +21,7 @@ class StoredAnswers:
     """A run's answers for one split."""
 
     row_ids: NDArray[np.int64]  # shape (n,), int64
-    labels: NDArray[np.int64]  # shape (n,), int64, true class indices
+    labels: NDArray[np.int64]  # shape (n,), int64, true class indices; or true sets, shape (n, K)
     given: Predictions  # the model's answers for these rows
     folds: NDArray[np.int64] | None  # shape (n,), int64, the fold that held each row out; None but for the split ``cv``
     clusters: NDArray[np.int64] | None = None  # shape (n,), each row's group; None without evaluation.cluster_column
@@ -40,9 +40,11 @@ def stored_answers(path: Path, split: str, class_names: tuple[str, ...], *, orde
     table = read_table(path, len(class_names))
     rows = table.filter(pc.equal(table["split"].cast("string"), split))
     rows = rows.sort_by("row_id") if ordered else rows
-    names = ["row_id", "label", "prediction", *(["fold"] if split == "cv" and len(rows) else [])]
-    ids, labels, predicted, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
-    given = Predictions(predicted, *(class_columns(rows, kind, class_names) for kind in ("score", "probability")))
+    names = ["row_id", *(["fold"] if split == "cv" and len(rows) else [])]
+    ids, *folds = (rows[name].to_numpy().astype(np.int64) for name in names)
+    labels, predicted = (label_columns(rows, kind, class_names) for kind in ("label", "prediction"))
+    scores, probabilities = (class_columns(rows, kind, class_names) for kind in ("score", "probability"))
+    given = Predictions(predicted, scores, probabilities)
     clusters = None
     if len(rows) and "cluster" in rows.column_names and not rows["cluster"].null_count:
         clusters = rows["cluster"].to_numpy().astype(np.int64)
@@ -77,11 +79,14 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
         if not is_intact(path):
             raise ValueError("its checksum is another one than when the run ended")
         table = pq.read_table(path)
-        for name in ("row_id", "label", "prediction"):
+        kinds = ("label", "prediction")
+        sets = [name for name in table.column_names if name.startswith(("label:", "prediction:"))]
+        for name in ("row_id", *(sets or kinds)):
             if not pa.types.is_integer(table[name].type) or table[name].null_count:
                 raise ValueError(f"the column {name} is not of whole numbers")
             ends = pc.min_max(table[name]).as_py()
-            if len(table) and (ends["min"] < 0 or (name != "row_id" and n_classes and ends["max"] >= n_classes)):
+            most = None if name == "row_id" else 2 if sets else n_classes
+            if len(table) and (ends["min"] < 0 or (most and ends["max"] >= most)):
                 raise ValueError(f"the column {name} holds {ends['min']} to {ends['max']}")
         if not pa.types.is_string(table["split"].cast("string").type) or table["split"].null_count:
             raise ValueError("the column split has gaps")
@@ -89,6 +94,15 @@ def read_table(path: Path, n_classes: int | None = None) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(f"{path} is damaged: {reason}", fix="train it again (force=true)") from error
     return table
+
+
+def label_columns(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return ``label`` or ``prediction``: class indices, shape (n,), or sets of classes, shape (n, K)."""
+    if kind in table.column_names:
+        labels: NDArray[np.int64] = table[kind].to_numpy().astype(np.int64)
+        return labels
+    columns = [f"{kind}:{column_key(name, class_names)}" for name in class_names]
+    return np.column_stack([table[column].to_numpy().astype(np.int64) for column in columns])
 
 
 def class_columns(table: Any, kind: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import MULTICLASS, Task
 
 
 def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
@@ -20,6 +21,9 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     The matrix has shape (n, V), or is n texts where the model reads text. Classes of the corpus that the model never
     saw get probability 0 and the lowest score.
     """
+    if hasattr(model, "answer"):  # one for each class
+        given: Predictions = model.answer(matrix)
+        return given
     from sklearn.linear_model._base import LinearClassifierMixin
 
     if offers(model, "class_scores"):  # one product with the matrix gives all three
@@ -47,6 +51,21 @@ def predict_matrix(model: Any, matrix: Any, n_classes: int) -> Predictions:
     return Predictions(
         np.asarray(model.predict(matrix) if labels is None else labels, dtype=np.int64), scores, probabilities
     )
+
+
+def task_of_model(model: FittedModel) -> Task:
+    """Return the task that a loaded model was trained for."""
+    task: Task = getattr(model, "task", MULTICLASS)
+    return task
+
+
+def for_task(model: Any, labels: NDArray[np.int64]) -> Any:
+    """Return an unfitted classifier as it learns these labels: itself, or one for each class of sets of classes."""
+    if labels.ndim == 1:
+        return model
+    from agnews_exp.models.one_vs_rest import OneVsRest
+
+    return OneVsRest(model)
 
 
 def predictions_of(logits: NDArray[np.floating[Any]]) -> Predictions:
@@ -91,10 +110,16 @@ class TextClassifier:
         """Shape (K,), the class names in the order of the columns of :meth:`predict_proba`."""
         return np.array(self.model.class_names)
 
-    def predict(self, texts: Sequence[str]) -> NDArray[np.str_]:
-        """Return a class name for each of n texts, shape (n,)."""
-        found: NDArray[np.str_] = self.classes_[self.model.predict(list(texts)).labels]
-        return found
+    def predict(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Return a class name for each of n texts, shape (n,); empty where a language model's answer was none.
+
+        Of sets of classes return 0 and 1 for each class, shape (n, K).
+        """
+        given = self.model.predict(list(texts))
+        if given.labels.ndim > 1:
+            return given.labels
+        found: NDArray[np.str_] = self.classes_[given.labels]
+        return found if given.unparsed is None else np.where(given.unparsed, "", found)
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probabilities of the classes, shape (n, K)."""
@@ -129,7 +154,7 @@ class FittedModel(Protocol):
 
     @property
     def family(self) -> str:
-        """``classical``, ``transformer``, ``cascade`` or ``onnx``."""
+        """``classical``, ``transformer``, ``cascade``, ``llm`` or ``onnx``."""
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Return the answers for n texts."""

@@ -85,8 +85,11 @@ class CascadeModel(_Pair):
         asked = self.asked(first)
         if not asked.any():
             return routed(first, first, asked)
-        second = self.calibrations[1].apply(self.accurate.predict([texts[int(i)] for i in np.flatnonzero(asked)]))
-        return routed(first, _spread(second, asked), asked)
+        answer = self.accurate.predict([texts[int(i)] for i in np.flatnonzero(asked)])
+        second = _spread(self.calibrations[1].apply(answer), asked)
+        if answer.unparsed is not None:  # a language model's answer that is no class: the fast model's stays
+            asked[asked] = ~answer.unparsed
+        return routed(first, second, asked)
 
     def asked(self, first: Predictions) -> NDArray[np.bool_]:
         """Return the rows whose calibrated answer of the fast model is not trusted; shape (n,), bool."""

@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import StackingClassifier, VotingClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from agnews_exp.core.errors import ConfigError, unknown_name
+from agnews_exp.models.inner_folds import InnerFolds
 
 Folds = Annotated[int, Field(ge=2, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -80,7 +81,7 @@ def stacking(
     return StackingClassifier(
         _named(members),
         final_estimator=final_estimator,
-        cv=StratifiedKFold(folds, shuffle=True, random_state=random_state),
+        cv=InnerFolds(folds, shuffle=True, random_state=random_state),
         stack_method="predict_proba",
         passthrough=passthrough,
         n_jobs=n_jobs,
@@ -120,7 +121,7 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         members: Name to classifier with ``predict_proba``; null switches a member off.
-        folds: Stratified, shuffled folds in which the probabilities are made.
+        folds: Number of stratified, shuffled folds in which the probabilities are made, or :class:`InnerFolds`.
         n_jobs: Processes; None is one.
         random_state: Seed of the folds.
 
@@ -132,13 +133,13 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "members": [dict],
-        "folds": [Interval(Integral, 2, 100, closed="both")],
+        "folds": [Interval(Integral, 2, 100, closed="both"), InnerFolds],
         "n_jobs": [Integral, None],
         "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
     }
 
     def __init__(
-        self, members: dict[str, Any], folds: int = 5, n_jobs: int | None = None, random_state: int = 42
+        self, members: dict[str, Any], folds: Any = 5, n_jobs: int | None = None, random_state: int = 42
     ) -> None:
         self.members = members
         self.folds = folds
@@ -156,12 +157,21 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y = np.asarray(y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.random_state)
-        out_of_fold = [
-            cross_val_predict(clone(m), X, codes, cv=folds, method="predict_proba", n_jobs=self.n_jobs)
-            for _, m in chosen
-        ]
-        weights = mixture_weights(out_of_fold, codes)
+        folds = self.folds
+        if not isinstance(folds, InnerFolds):
+            folds = InnerFolds(folds, shuffle=True, random_state=self.random_state)
+        if folds.follows == "time":  # the rows of the first window are held out from no model
+            dealt = list(folds.split(X, codes))
+            out_of_fold = [
+                np.concatenate([clone(m).fit(X[a], codes[a]).predict_proba(X[b]) for a, b in dealt]) for _, m in chosen
+            ]
+            weights = mixture_weights(out_of_fold, codes[np.concatenate([b for _, b in dealt])])
+        else:
+            out_of_fold = [
+                cross_val_predict(clone(m), X, codes, cv=folds, method="predict_proba", n_jobs=self.n_jobs)
+                for _, m in chosen
+            ]
+            weights = mixture_weights(out_of_fold, codes)
         self.weights_ = {name: float(w) for (name, _), w in zip(chosen, weights, strict=True)}
         self.voting_ = soft_voting(dict(chosen), self.weights_, self.n_jobs).fit(X, y)
         return self

@@ -11,6 +11,7 @@ import numpy as np
 
 from agnews_exp.core.errors import StorageError
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import MULTICLASS, MULTILABEL, Task
 from agnews_exp.models.answers import FittedModel, predict_matrix
 from agnews_exp.models.persistence import read_manifest
 
@@ -30,6 +31,11 @@ class ClassicalModel:
         coefficients = getattr(estimator, "coef_", None)
         if isinstance(coefficients, np.ndarray) and coefficients.ndim == 2:
             estimator.coef_ = np.asfortranarray(coefficients)
+
+    @property
+    def task(self) -> Task:
+        """The task that it was trained for."""
+        return MULTILABEL if hasattr(self.pipeline.named_steps["model"], "thresholds_") else MULTICLASS
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer n texts with labels and whatever of scores and probabilities the estimator gives."""
@@ -52,6 +58,10 @@ def load_model(folder: Path, device: str = "auto") -> FittedModel:
         from agnews_exp.models.cascade import load_cascade
 
         return load_cascade(folder, lambda part: load_model(part, device))
+    if manifest["family"] == "llm":
+        from agnews_exp.models.llm import load_llm
+
+        return load_llm(folder)
     if manifest["family"] == "onnx":
         from agnews_exp.models.onnx_model import load_onnx
 

@@ -104,6 +104,7 @@ MODEL_FILE = "model.skops"
 
 _TRUSTED = frozenset(
     {
+        "agnews_exp.models.inner_folds.InnerFolds",
         "collections.OrderedDict",
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",

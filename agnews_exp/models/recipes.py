@@ -84,7 +84,7 @@ Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Length = Annotated[int, Field(ge=8, le=8192)]
 
-LOSSES = ("cross_entropy", "focal")
+LOSSES = ("cross_entropy", "focal", "supervised_contrastive")
 
 AUTO_LENGTH = 512
 """Tokens of a text at most where nobody says how many."""
@@ -127,10 +127,12 @@ class Recipe:
     learning_rate: Rate = 5e-5
     weight_decay: NonNegative = 0.01
     warmup_ratio: Share = 0.06
-    optimizer: Literal["adamw", "adafactor", "lion"] = "adamw"
+    optimizer: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"] = "linear"
     loss: str = "cross_entropy"
     focal_gamma: NonNegative = 2.0
+    contrastive_weight: Share = 0.5
+    contrastive_temperature: Annotated[float, Field(gt=0, le=10)] = 0.3
     layerwise_lr_decay: Rate = 1.0
     label_smoothing: Probability = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -139,6 +141,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES and "." not in self.loss:
             raise unknown_name("loss in model.loss", self.loss, LOSSES)
+        if self.loss == "supervised_contrastive" and self.compile:
+            raise ConfigError(
+                "model.loss=supervised_contrastive and model.compile=true exclude each other: the loss looks into the "
+                "network.",
+                fix="model.compile=false",
+            )
 
     @property
     def longest(self) -> int:

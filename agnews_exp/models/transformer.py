@@ -1,17 +1,14 @@
-"""The LightningModule of every network: loss, optimiser, schedule, freezing, averaged weights, validation."""
+"""The LightningModule of every network, which trains and validates it, and a faster dropout."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from agnews_exp.config.targets import resolve_target
@@ -20,191 +17,21 @@ from agnews_exp.data.batching import derive_seed, pool_pieces
 from agnews_exp.data.datamodule import Batch
 from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
 from agnews_exp.models.answers import predictions_of
+from agnews_exp.models.optimization import (
+    MovingAverage,
+    SeenByClassifier,
+    classification_loss,
+    contrastive_loss,
+    distillation_loss,
+    make_optimizer,
+    make_schedule,
+    parameter_groups,
+)
 from agnews_exp.models.recipes import EncoderRecipe, Recipe
-
-_LAYER = re.compile(r"\.layers?\.(\d+)\.")
-
-
-def parameter_groups(network: Any, recipe: Recipe, *, everything: bool = False) -> list[dict[str, Any]]:
-    """Group trainable parameters by weight decay and learning rate.
-
-    Biases, LayerNorm and other vectors have no weight decay. With ``layerwise_lr_decay`` d, layer i of L has the rate
-    lr * d^(L - 1 - i), the embeddings lr * d^L, the classifier lr (Howard & Ruder 2018, discriminative fine-tuning).
-
-    ``everything`` includes parameters that are frozen now, as they may be unfrozen later.
-    A network says by ``is_head(name)`` what its classifier is; without that, layers alone are told apart.
-    """
-    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad or everything]
-    layers = [int(m.group(1)) for n, _ in named if (m := _LAYER.search(n))]
-    depth = max(layers, default=-1) + 1
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in named:
-        if hasattr(network, "is_head") and network.is_head(name):
-            below = 0
-        elif match := _LAYER.search(name):
-            below = depth - 1 - int(match.group(1))
-        else:
-            below = depth
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        rate = recipe.learning_rate * recipe.layerwise_lr_decay**below
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
-
-
-def learning_rate_factor(schedule: str, warmup_ratio: float, total_steps: int) -> Callable[[int], float]:
-    """Return the factor on the peak learning rate at each optimiser step.
-
-    It rises linearly over the first ``warmup_ratio`` of the steps, then falls to 0 at the last (linear, or half a
-    cosine), or stays at 1 (constant).
-    """
-    warmup = math.ceil(warmup_ratio * total_steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(1, total_steps - warmup)
-        if schedule == "constant":
-            return 1.0
-        if schedule == "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
-        return max(0.0, 1.0 - done)
-
-    return factor
-
-
-class MovingAverage:
-    """Averages of a network's trainable floating-point weights.
-
-    The decay of update t is min(decay, (1 + t) / (10 + t)), so that the first, bad weights are soon forgotten.
-
-    Args:
-        network: Its present weights are the start.
-        decay: In (0, 1).
-
-    Attributes:
-        weights: Averages by parameter name.
-    """
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self._updates = torch.zeros((), dtype=torch.int64)
-        self._averages = {n: p.detach().clone() for n, p in network.named_parameters() if p.is_floating_point()}
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """Averages by parameter name, and the number of updates; plain tensors for a checkpoint."""
-        return {**self._averages, "": self._updates}
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Restore the averages from :attr:`weights`."""
-        self._updates = weights[""].clone().cpu()
-        self._averages = {n: w.clone() for n, w in weights.items() if n}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the averages towards the network's weights."""
-        self._updates += 1
-        t = int(self._updates)
-        decay = min(self._decay, (1 + t) / (10 + t))
-        for name, parameter in network.named_parameters():
-            if name in self._averages:
-                average = self._averages[name] = self._averages[name].to(parameter.device)
-                average.lerp_(parameter.detach(), 1.0 - decay)
-
-    @torch.no_grad()
-    def swap(self, network: nn.Module) -> None:
-        """Exchange averages and weights; the second call undoes the first."""
-        for name, parameter in network.named_parameters():
-            if name in self._averages:
-                average = self._averages[name] = self._averages[name].to(parameter.device)
-                kept = parameter.detach().clone()
-                parameter.copy_(average)
-                average.copy_(kept)
-
-
-def classification_loss(
-    logits: Tensor,
-    labels: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor] | str,
-    *,
-    weights: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    gamma: float = 2.0,
-) -> Tensor:
-    """Return the sum of the losses of n rows, shape ().
-
-    The focal loss of a row is ``(1 - p)^gamma`` times its cross-entropy, with p the probability of its class (Lin et
-    al. 2017, "Focal Loss for Dense Object Detection").
-
-    Logits have shape (n, K), labels (n,), class weights (K,); a loss is ``cross_entropy``, ``focal`` (with ``gamma``),
-    or a function of logits and labels that returns n losses.
-    """
-    if loss == "cross_entropy":
-        return functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
-    if callable(loss):
-        rows = loss(logits, labels)
-        if rows.shape != labels.shape:
-            raise ConfigError(
-                f"model.loss returned the shape {tuple(rows.shape)}, not one loss a row: ({len(labels)},)."
-            )
-        return (rows if weights is None else rows * weights[labels]).sum()
-    rows = functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="none")
-    chance = functional.softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
-    return ((1.0 - chance) ** gamma * rows).sum()
-
-
-def distillation_loss(
-    logits: Tensor, labels: Tensor, soft: Tensor, share: Tensor, temperature: float, label_smoothing: float = 0.0
-) -> Tensor:
-    """Return the sum over rows of ``share T^2 KL(soft || softmax(logits / T)) + (1 - share) CE(labels, logits)``.
-
-    T^2 keeps the size of the first part's gradient, which falls with 1 / T^2 (Hinton, Vinyals and Dean 2015).
-
-    Logits and ``soft``, the teacher's probabilities at the temperature, have shape (n, K), labels and ``share`` (n,).
-    """
-    student = functional.log_softmax(logits / temperature, dim=1)
-    taught = functional.kl_div(student, soft, reduction="none").sum(1) * temperature**2
-    labelled = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
-    return (share * taught + (1.0 - share) * labelled).sum()
 
 
 class NonFiniteLoss(ConfigError):
     """A training step whose loss is no number: nothing is learned from it, nor after it."""
-
-
-class Lion(torch.optim.Optimizer):
-    """Sign of a momentum (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2).
-
-    A weight moves by ``lr (sign(b1 m + (1 - b1) g) + decay w)``, then ``m = b2 m + (1 - b2) g``.
-
-    Args:
-        groups: Parameters with their rates and decays.
-        betas: b1 and b2.
-    """
-
-    def __init__(self, groups: Any, betas: tuple[float, float] = (0.9, 0.99)) -> None:
-        super().__init__(groups, {"lr": 1e-4, "weight_decay": 0.0, "betas": betas})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Move all parameters that have a gradient; returns the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            first, second = group["betas"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum = state["momentum"]
-                update = torch.lerp(weight.grad, momentum, first).sign_()
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
-                momentum.lerp_(weight.grad, 1 - second)
-        return loss
 
 
 _STEPS = 1 << 16
@@ -274,6 +101,7 @@ class TextClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self._loss: Any = resolve_target(recipe.loss, "model.loss") if "." in recipe.loss else recipe.loss
+        self._seen = SeenByClassifier(network, len(class_names)) if recipe.loss == "supervised_contrastive" else None
         self._class_weights = class_weights
         self.network = network
         self.recipe = recipe
@@ -351,11 +179,18 @@ class TextClassifier(pl.LightningModule):
                 logits, batch["labels"], batch["soft"], batch["share"], batch["temperature"], smoothing
             )
         else:
+            labels, recipe = batch["labels"], self.recipe
             weights = None if self._class_weights is None else logits.new_tensor(self._class_weights)
-            gamma = self.recipe.focal_gamma
             loss = classification_loss(
-                logits, batch["labels"], self._loss, weights=weights, label_smoothing=smoothing, gamma=gamma
+                logits, labels, self._loss, weights=weights, label_smoothing=smoothing, gamma=recipe.focal_gamma
             )
+            if self._seen is not None:
+                vectors = self._seen.take().float()
+                if windows is not None:
+                    vectors = torch.segment_reduce(vectors, "mean", lengths=windows, axis=0)
+                rows = contrastive_loss(vectors, labels, recipe.contrastive_temperature)
+                contrast = (rows if weights is None else rows * weights[labels]).sum()
+                loss = loss + recipe.contrastive_weight * (contrast - loss)
         return self._watched_loss(loss * batch["weight"], batch_idx)
 
     def _watched_loss(self, loss: Tensor, batch_idx: int) -> Tensor:
@@ -460,30 +295,10 @@ class TextClassifier(pl.LightningModule):
         recipe = self.recipe
         later = isinstance(recipe, EncoderRecipe) and recipe.unfreeze_at_epoch is not None
         groups = parameter_groups(self.network, recipe, everything=later)
-        optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "adafactor":
-            optimizer = torch.optim.Adafactor(groups)
-        elif recipe.optimizer == "lion":
-            optimizer = Lion(groups)
-        else:
-            # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
-            fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
-            optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
-        if recipe.schedule in ("linear", "cosine", "constant"):
-            factor = learning_rate_factor(recipe.schedule, recipe.warmup_ratio, self.total_steps)
-            scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        else:
-            from transformers import get_scheduler
-
-            warmup = math.ceil(recipe.warmup_ratio * self.total_steps)
-            decay = {"num_decay_steps": math.ceil(self.total_steps / 5)}
-            scheduler = get_scheduler(
-                recipe.schedule,
-                optimizer,
-                warmup,
-                max(self.total_steps, warmup + decay["num_decay_steps"]),
-                decay if recipe.schedule == "warmup_stable_decay" else None,
-            )
+        # A fused step cannot be unscaled for clipping, which 16-bit floats with a gradient scaler need.
+        fused = self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
+        optimizer = make_optimizer(recipe.optimizer, groups, fused=fused)
+        scheduler = make_schedule(optimizer, recipe, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

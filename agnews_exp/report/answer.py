@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agnews_exp.analyses.findings import Block, Column, Table, Text
 from agnews_exp.core.numbers import plural
+from agnews_exp.evaluation.metrics import METRICS
 from agnews_exp.report.blocks import Section, filled, origin, score
 from agnews_exp.report.inputs import Inputs
 from agnews_exp.report.systems import System
@@ -45,7 +46,8 @@ def _final(chosen: System) -> str:
     between = f", 95 % interval {low:.4f} to {high:.4f}" if low is not None and high is not None else ""
     said = f"On the {run.rows.get('test', 0):,} test rows, looked at last,"
     said += f" {chosen.label} has macro-F1 {value:.4f}{between}"
-    said += f" and accuracy {run.metrics['test/accuracy']:.4f}."
+    beside = METRICS[run.task.beside]
+    said += f" and {beside.title} {run.metrics[f'test/{beside.name}']:.4f}."
     if (spread := chosen.spread("test/macro_f1")) is not None:
         mean = chosen.mean("test/macro_f1")
         said += f" That is seed {run.seed}; over {len(chosen.runs)} seeds the mean is {mean:.4f}, sd {spread:.4f}."

@@ -11,6 +11,7 @@ from agnews_exp.analyses.exploration.performing import stored_parts
 from agnews_exp.analyses.findings import Block, Column, Missing, Table, Text
 from agnews_exp.analyses.performing import FINDINGS, title_of
 from agnews_exp.core.errors import StorageError
+from agnews_exp.data.stratification import class_counts
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.report.blocks import Section, origin, renamed
 from agnews_exp.report.inputs import Inputs
@@ -44,11 +45,10 @@ def _splits(inputs: Inputs) -> Table:
 
 def _classes(inputs: Inputs) -> Chart | None:
     run = max(inputs.runs, key=lambda run: run.fraction)
-    confusion: Mapping[str, Any] = run.result.get("confusion") or {}
     series = [
-        Series(_NAMES[split], run.class_names, tuple(float(sum(row)) for row in confusion[split]))
+        Series(_NAMES[split], run.class_names, tuple(map(float, class_counts(found.labels, len(run.class_names)))))
         for split in ("val", "test")
-        if confusion.get(split)
+        if (found := run.answers(split)) is not None
     ]
     if not series:
         return None

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agnews_exp.analyses.findings import Block, Cell, Column, Missing, Number, Table
+from agnews_exp.data.stratification import class_counts
 from agnews_exp.drawing import Chart, Series, matrix_chart
 from agnews_exp.evaluation.calibration import confidences, error_interval, expected_calibration_error
-from agnews_exp.evaluation.metrics import column_key, confusion_matrix
+from agnews_exp.evaluation.metrics import column_key
 from agnews_exp.evaluation.proper_scores import labelled_probabilities
 from agnews_exp.evaluation.reliability import reliability_curve
 from agnews_exp.evaluation.statistics.effect_size import accuracy_interval
@@ -36,7 +37,11 @@ def errors(inputs: Inputs) -> Section:
     matrices = [chart for system, answers in named if (chart := _matrix(system, answers)) is not None]
     shown: list[Block] = [_by_class([system for system, _ in named]), *matrices[:1]]
     systems = [system for system, _ in named]
-    shown += [table for table in (_costs(systems), _clusters(systems), _slices(systems)) if table is not None]
+    shown += [
+        table
+        for table in (_thresholds(systems), _costs(systems), _clusters(systems), _slices(systems))
+        if table is not None
+    ]
     more: list[Block] = [*matrices[1:], _class_table([system for system, _ in named]), *_pairs(named)]
     if (crossed := _out_of_fold(inputs)) is not None:
         more.append(crossed)
@@ -44,7 +49,7 @@ def errors(inputs: Inputs) -> Section:
 
 
 def _counts(answers: StoredAnswers, n_classes: int) -> NDArray[np.int64]:
-    return np.asarray(confusion_matrix(answers.labels, answers.given.labels, n_classes), dtype=np.int64)
+    return answers.given.task.matrix(answers.labels, answers.given.labels, n_classes)
 
 
 def _matrix(system: System, answers: StoredAnswers) -> Chart | None:
@@ -52,8 +57,21 @@ def _matrix(system: System, answers: StoredAnswers) -> Chart | None:
     if len(run.class_names) > _MOST_CLASSES:
         return None
     counts = _counts(answers, len(run.class_names))
-    title = f"Confusion matrix on test: {system.label}"
+    title = f"{run.task.matrix_title} on test: {system.label}"
     return matrix_chart(f"confusion_{slug(run.family)}", title, counts, run.class_names, provenance=origin([run]))
+
+
+def _thresholds(systems: Sequence[System]) -> Table | None:
+    """Return what chosen thresholds of sets change on test; None without evaluation.thresholds."""
+    rows: list[tuple[Cell, ...]] = []
+    for system in systems:
+        chosen = system.first.result.get("thresholds") or {}
+        if found := chosen.get("splits", {}).get("test"):
+            change = Number(found["difference"], "change", found["low"], found["high"])
+            rows.append((system.label, chosen["rule"], found["half"], found["chosen"], change))
+    columns = ("system", "rule", Column("macro-F1 at .5", "metric"), Column("as chosen", "metric"), "difference")
+    note = "Thresholds are chosen on validation rows; 95 % paired bootstrap interval over test rows."
+    return Table("thresholds", "Thresholds of sets, on test", columns, tuple(rows), note=note) if rows else None
 
 
 def _costs(systems: Sequence[System]) -> Table | None:
@@ -109,7 +127,7 @@ def _out_of_fold(inputs: Inputs) -> Chart | None:
     answers = best.answers("cv") if best else None
     if best is None or answers is None or len(best.class_names) > _MOST_CLASSES:
         return None
-    title = f"Confusion matrix out of fold: {best.name}, the best in cross-validation"
+    title = f"{best.task.matrix_title} out of fold: {best.name}, the best in cross-validation"
     counts = _counts(answers, len(best.class_names))
     return matrix_chart("confusion_out_of_fold", title, counts, best.class_names, provenance=origin([best], ("cv",)))
 
@@ -134,11 +152,12 @@ def _class_table(systems: Sequence[System]) -> Table:
     rows = []
     for system in systems:
         run = system.first
-        support = np.array((run.result.get("confusion") or {}).get("test") or [[0]]).sum(axis=1)
+        answers = run.answers("test")
+        support = [] if answers is None else class_counts(answers.labels, len(run.class_names)).tolist()
         for place, name in enumerate(run.class_names):
             key = column_key(name, run.class_names)
             recall = run.metrics.get(f"test/recall/{key}")
-            n = int(support[place]) if place < len(support) else None
+            n = support[place] if place < len(support) else None
             wrong = None if n is None or recall is None else round(n * (1 - recall))
             precision = run.metrics.get(f"test/precision/{key}")
             rows.append((system.label, name, precision, recall, run_score(run, f"test/f1/{key}"), n, wrong))
@@ -151,7 +170,9 @@ def _class_table(systems: Sequence[System]) -> Table:
 
 
 def _pairs(named: Sequence[tuple[System, StoredAnswers]]) -> list[Block]:
-    """Return the pairs of classes that are taken for each other, most often first."""
+    """Return the pairs of classes that are taken for each other, most often first; none of sets of classes."""
+    if not named[0][0].first.task.one_answer:
+        return []
     names = named[0][0].first.class_names
     found = {system.label: _counts(answers, len(names)) for system, answers in named}
     both = {label: counts + counts.T for label, counts in found.items()}
@@ -182,8 +203,13 @@ def _pairs(named: Sequence[tuple[System, StoredAnswers]]) -> list[Block]:
 _BINS, _MOST_LISTED = 10, 20
 
 
-def calibration(inputs: Inputs) -> Section:
-    """Return reliability on test of the best system of each family that stores probabilities, and ECE of all."""
+def calibration(inputs: Inputs) -> Section | None:
+    """Return reliability on test of the best system of each family that stores probabilities, and ECE of all.
+
+    Sets of classes have none: it is about the likeliest class.
+    """
+    if not inputs.runs[0].task.one_answer:
+        return None
     found = [
         (system, answers)
         for system in (inputs.chosen, *(s for s in inputs.systems if s is not inputs.chosen))

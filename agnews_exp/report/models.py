@@ -9,6 +9,8 @@ from typing import Any
 from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.efficiency import cost_per_thousand
+from agnews_exp.evaluation.metrics import METRICS
 from agnews_exp.report.answer import costs
 from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, intervals, origin, renamed, run_score, score, slug
 from agnews_exp.report.inputs import Inputs
@@ -62,13 +64,13 @@ def _table(inputs: Inputs) -> Block:
 
 
 def _final_table(inputs: Inputs) -> Block:
-    own = inputs.own_metrics
+    own, beside = inputs.own_metrics, METRICS[inputs.runs[0].task.beside]
     rows = []
     for s in inputs.systems:
-        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", "accuracy")]
+        scores = [run_score(s.first, f"test/{name}") for name in ("macro_f1", beside.name)]
         rows.append((s.label, *scores, *(s.mean(f"test/{name}") for name in own), s.spread("test/macro_f1")))
     columns: tuple[Column | str, ...] = (
-        "system", Column("test macro-F1 [95 %]", "metric"), Column("test accuracy [95 %]", "metric"),
+        "system", Column("test macro-F1 [95 %]", "metric"), Column(f"test {beside.title} [95 %]", "metric"),
         *(Column(f"test {title}", "metric") for title in own.values()), Column("sd over seeds", "metric"),
     )  # fmt: skip
     note = "In the order of validation, which chose. Intervals are of the run of the lowest seed."
@@ -173,14 +175,15 @@ def _scatter(measured: list[System]) -> Chart:
 def _cost_table(inputs: Inputs) -> Table:
     names = ("throughput_batch", "latency_single_ms", "latency_p95_ms_1", "model_size_mb", "peak_memory_mb")
     rows = [
-        (s.label, score(s, "val/macro_f1"), *map(s.first.metrics.get, names), s.first.timings.get("fit"),
-         s.first.fraction)
+        (s.label, score(s, "val/macro_f1"), *map(s.first.metrics.get, names), cost_per_thousand(s.first.metrics),
+         s.first.timings.get("fit"), s.first.fraction)
         for s in inputs.systems
     ]  # fmt: skip
     columns: tuple[Column | str, ...] = (
         "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
         Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
-        Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),
+        Column("peak memory, MB", "count"), Column("cost of 1,000 texts", "number"),
+        Column("fit", "time"), Column("data fraction", "number"),
     )  # fmt: skip
     note = "Vectorising included; other work on the machine slows times."
     made = origin([s.first for s in inputs.systems], ("train", "val"))

@@ -15,6 +15,7 @@ import numpy as np
 
 from agnews_exp.config.validation import flat
 from agnews_exp.evaluation.stored_answers import StoredAnswers, stored_answers
+from agnews_exp.evaluation.tasks import Task, task_of_record
 from agnews_exp.reference.reading import OwnResult
 from agnews_exp.tracking.record import ANALYSES, CONFIG, ENVIRONMENT, PREDICTIONS, RunFolder, read_json, repetition
 
@@ -80,6 +81,11 @@ class StoredRun:
     def key(self) -> tuple[str, float, int, str]:
         """Sorts runs by what they are, not by when they ran."""
         return self.name, self.fraction, self.seed, self.fingerprint
+
+    @property
+    def task(self) -> Task:
+        """What its labels are."""
+        return task_of_record(self.result)
 
     @property
     def n_folds(self) -> int:

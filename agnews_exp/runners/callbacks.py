@@ -293,15 +293,16 @@ class Throughput(pl.Callback):
         total_steps: Optimiser steps of the whole run.
 
     Attributes:
-        totals: Samples, tokens, padded tokens and seconds of training steps since the start (or the resume).
+        totals: Samples, tokens, padded tokens, seconds and processor seconds (of all threads of this process) of
+            training steps since the start (or the resume).
     """
 
     def __init__(self, total_steps: int) -> None:
         self._total_steps = total_steps
-        self.totals = {"samples": 0, "tokens": 0, "padded": 0, "seconds": 0.0}
+        self.totals = {"samples": 0, "tokens": 0, "padded": 0, "seconds": 0.0, "processor_seconds": 0.0}
         self._window = dict(self.totals)
         self._losses: list[torch.Tensor] = []
-        self._batch_start = 0.0
+        self._batch_start = self._processor_start = 0.0
         self._logged_step = 0
         self._shown = time.monotonic()
 
@@ -313,8 +314,8 @@ class Throughput(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Start the clock of a step (validation between two steps is not training time)."""
-        self._batch_start = time.monotonic()
+        """Start the clocks of a step (validation between two steps is not training time)."""
+        self._batch_start, self._processor_start = time.monotonic(), time.process_time()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -329,6 +330,7 @@ class Throughput(pl.Callback):
         due = trainer.global_step - self._logged_step >= trainer.log_every_n_steps  # type: ignore[attr-defined]
         loss = float(torch.stack(self._losses).mean()) if due else math.nan  # waits for the GPU
         self._window["seconds"] += time.monotonic() - self._batch_start
+        self._window["processor_seconds"] += time.process_time() - self._processor_start
         if due:
             self._log(trainer, loss)
 

@@ -17,7 +17,7 @@ from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.evaluation.calibrators import CALIBRATORS
 from agnews_exp.evaluation.predictions import Predictions
-from agnews_exp.evaluation.recalibration import choice_scores, stratified_halves
+from agnews_exp.evaluation.recalibration import choice_scores, halves
 from agnews_exp.evaluation.routing import choose_threshold, routing_curve
 from agnews_exp.evaluation.score_calibration import (
     NONE,
@@ -72,7 +72,9 @@ class CascadeRunner:
         answers = self._answers("val", splits.validation, splits.class_names)
         labels = splits.validation.labels
         seconds = self._time((fast, accurate), splits.validation.texts[: recipe.timing_rows], stages)
-        fit_rows, choose_rows = stratified_halves(labels, recipe.fit_share, self._checked.run.split_seed)
+        fit_rows, choose_rows = halves(
+            labels, recipe.fit_share, self._checked.run.split_seed, keys=splits.validation.keys, split=splits.split
+        )
         with stages.stage("fit", f"fitting the {self._checked.run.model.name}"):
             metrics: dict[str, float] = {}
             notes: list[str] = []
@@ -106,7 +108,10 @@ class CascadeRunner:
         """Return the seconds a text of both models, in one batch of ``texts``."""
         with stages.stage("time_models", f"timing both models on {len(texts)} validation texts"):
             seconds = []
-            for model in models:
+            for part, model in zip(PARTS, models, strict=True):
+                if model.family == "llm":  # its answers to these texts are on the disk
+                    seconds.append(1 / self._sources[part].metrics["throughput_batch"])
+                    continue
                 model.predict(texts[:8])
                 start = time.perf_counter()
                 model.predict(texts)

@@ -44,6 +44,10 @@ def make_runner(
         from agnews_exp.runners.cascade_runner import CascadeRunner
 
         return CascadeRunner(checked, sources or {}, folder)
+    if family == "llm":
+        from agnews_exp.runners.llm_runner import LlmRunner
+
+        return LlmRunner(checked)
     raise ConfigError(
         f"model={checked.run.model.name} stands for answers that somebody else's model gave: nothing is trained.",
         fix="agnews evaluate answers.csv",

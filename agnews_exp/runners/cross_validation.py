@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.data.corpus import Splits, TextRows
-from agnews_exp.data.splits import make_folds
+from agnews_exp.data.splits import cut_by_key, make_folds
 from agnews_exp.evaluation.metrics import find_objective, judge, keyed, macro_f1, margins_of, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.runners.choose import make_runner
 from agnews_exp.runners.protocol import Runner, Stages
 
@@ -56,14 +57,19 @@ def cross_validate(checked: CheckedConfig, splits: Splits, stages: Stages) -> Cr
     answers: list[tuple[NDArray[np.int64], Predictions]] = []
     metrics: dict[str, list[float]] = {}
     own = own_metrics(checked.run.evaluation.metrics)
-    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own)
+    primary = find_objective(checked.run.evaluation.primary, splits.class_names, own, task_of(train.labels))
     reported = primary.stored_as("cv", splits.class_names).removeprefix("cv/")
     train_f1: list[float] = []
-    dealt = make_folds(splits, checked.run.split.name, n_folds, checked.run.split_seed)
+    dealt = make_folds(splits, n_folds, checked.run.split_seed)
     for fold, (inside, outside) in enumerate(dealt):
         with stages.stage("cv", f"fold {fold + 1} of {n_folds}"):
             # The held-out rows are nobody's validation rows here: early stopping may not look at them either.
             part = replace(splits, train=train.take(inside))
+            if splits.split == "time" and checked.run.model.family == "transformer":
+                # The run's validation rows are newer than the rows held out: a fold chooses by the newest of its own.
+                size, seed = checked.run.data.validation_size, checked.run.split_seed
+                rest, newest = cut_by_key(part.train, size, "validation", seed, "time")
+                part = replace(part, train=rest, validation=newest)
             runner = make_runner(checked)
             runner.fit(part, Stages(quiet=True))
             answer = runner.predict([train.texts[i] for i in outside])
@@ -88,7 +94,7 @@ class _AnswersLabels(Protocol):
 
 
 def _labels(runner: Runner, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return class indices, shape (n,), without the scores that nobody asks for."""
+    """Return class indices, shape (n,), or sets of classes, without the scores that nobody asks for."""
     return runner.predict_labels(texts) if isinstance(runner, _AnswersLabels) else runner.predict(texts).labels
 
 

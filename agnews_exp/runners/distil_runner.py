@@ -106,7 +106,7 @@ def out_of_fold_probabilities(teacher: SourceRun, rows: TextRows) -> NDArray[np.
     if missing := int((row_ids[positions] != rows.row_ids).sum()):
         raise DataError(
             f"model.out_of_fold=true: {missing:,} of the {len(rows):,} training rows were not among {teacher.name}'s.",
-            fix="give teacher and student the same data_fraction",
+            fix="give teacher and student the same data_fraction (and not split=time: nobody answers its oldest rows)",
         )
     return np.asarray(found[positions], dtype=np.float32)
 

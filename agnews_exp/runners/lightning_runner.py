@@ -56,7 +56,8 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
     """Return what a network's answers depend on of how this machine computes them.
 
     That is the ``precision``, by Lightning's name, such as ``bf16-mixed``, and, where several processes train a network
-    with dropout, the number of ``processes``: each draws masks for its own part of a batch.
+    with dropout or a contrastive loss, the number of ``processes``: each draws masks for its own part of a batch, and
+    contrasts it alone.
     """
     recipe = safe_instantiate(checked.component("model"), "model")
     recipe = getattr(recipe, "student", recipe)
@@ -65,7 +66,7 @@ def computing_of(checked: CheckedConfig) -> dict[str, Any]:
     if checked.run.trainer.batch_size == "auto" and hardware.accelerator == "cuda":
         device = torch.cuda.get_device_properties(hardware.device())
         found["memory"] = f"{hardware.world_size} x {device.name}, {device.total_memory >> 30} GiB"
-    if hardware.world_size > 1 and recipe.has_dropout:
+    if hardware.world_size > 1 and (recipe.has_dropout or recipe.loss == "supervised_contrastive"):
         found["processes"] = hardware.world_size
     return found
 

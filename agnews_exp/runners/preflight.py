@@ -14,6 +14,7 @@ from agnews_exp.data.corpus import Splits
 from agnews_exp.data.csv_files import column_values
 from agnews_exp.evaluation.costs import cost_matrix
 from agnews_exp.evaluation.metrics import check_metrics, find_objective, own_metrics
+from agnews_exp.evaluation.tasks import check_applies, task_of, task_of_config
 from agnews_exp.models.answers import offers
 from agnews_exp.models.recipes import PretrainedEncoder, locate
 
@@ -27,12 +28,20 @@ def check_ready(checked: CheckedConfig) -> None:
         StorageError: The output folder cannot be written.
     """
     run = checked.run
-    check_metrics(run.evaluation)
+    task = task_of_config(checked.plain["data"])
+    check_applies(task, checked.plain)
+    check_metrics(run.evaluation, task=task)
     check_writable(Path(run.paths.output_dir))
     model = safe_instantiate(checked.component("model"), "model")
     model = getattr(model, "student", model)
+    if run.model.family == "classical" and run.split.name in ("group", "time"):
+        from agnews_exp.models.inner_folds import check_divisions
+
+        check_divisions(model, run.split.name)
     if isinstance(model, PretrainedEncoder):
         locate(model)
+    if run.model.family == "llm":
+        model.check()
     if (run.callbacks or run.logger) and run.model.family != "transformer":
         raise ConfigError(
             f"callbacks= and logger= follow the training of a network, and model={run.model.name} is none.",
@@ -46,8 +55,12 @@ def check_ready(checked: CheckedConfig) -> None:
             build_part(one, "callbacks", known)
         if run.logger:
             part_class(run.logger, "loggers")
-    metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics)).metric
-    if metric.of == "probabilities" and run.model.family == "classical" and not offers(model, "predict_proba"):
+    metric = find_objective(run.evaluation.primary, own=own_metrics(run.evaluation.metrics), task=task).metric
+    if (
+        metric.of in ("probabilities", "rankings")
+        and run.model.family == "classical"
+        and not offers(model, "predict_proba")
+    ):
         raise ConfigError(
             f"evaluation.primary={run.evaluation.primary}: model={run.model.name} gives no probabilities to judge.",
             fix="evaluation.primary=val/macro_f1, or another model",
@@ -75,7 +88,9 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
     from agnews_exp.data.splits import make_folds
 
     evaluation, settings = checked.run.evaluation, checked.run.trainer
-    check_metrics(evaluation, splits.validation.labels, splits.class_names)
+    task = task_of(splits.train.labels)
+    check_applies(task, checked.plain)
+    check_metrics(evaluation, splits.validation.labels, splits.class_names, task)
     if evaluation.costs is not None:
         cost_matrix(evaluation.costs, splits.class_names)
     if evaluation.slices:
@@ -84,7 +99,7 @@ def check_rows(checked: CheckedConfig, splits: Splits) -> None:
         column = [evaluation.cluster_column]
         column_values(checked.plain["data"], {"val": splits.validation}, column, "evaluation.cluster_column")
     if evaluation.folds:
-        make_folds(splits, checked.run.split.name, evaluation.folds, checked.run.split_seed)
+        make_folds(splits, evaluation.folds, checked.run.split_seed)
     if checked.run.model.family == "transformer" and settings.batch_size != "auto":
         longest = checked.plain["model"].get("student", checked.plain["model"]).get("max_length")
         budget = settings.token_budget  # where it cuts batches, their number is known when the texts are tokens

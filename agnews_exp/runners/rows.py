@@ -15,6 +15,7 @@ from agnews_exp.config.targets import resolve_target, safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import ConfigError, unknown_name
 from agnews_exp.data.corpus import Corpus, Splits
+from agnews_exp.data.stratification import class_counts
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import read_manifest
@@ -64,7 +65,7 @@ def class_weights(
         return None
     weights = np.ones(len(class_names))
     if isinstance(wanted, str):
-        counts = np.bincount(labels, minlength=len(class_names))
+        counts = class_counts(labels, len(class_names))
         present = counts > 0
         weights[present] = len(labels) / (present.sum() * counts[present])
         return weights

@@ -17,10 +17,13 @@ from agnews_exp.config.validation import CheckedConfig
 from agnews_exp.core.errors import AgnewsError, ConfigError, DataError
 from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.data.soft_targets import SoftTargets, takes_soft_targets, weighted_copies
+from agnews_exp.data.stratification import class_counts
 from agnews_exp.evaluation.metrics import Choice, find_objective, judge, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import task_of
+from agnews_exp.evaluation.thresholds import choose_thresholds
 from agnews_exp.features.build import build_features, check_fitted
-from agnews_exp.models.answers import predict_matrix
+from agnews_exp.models.answers import for_task, predict_matrix
 from agnews_exp.models.persistence import save_pipeline
 from agnews_exp.runners.protocol import FitSummary, Stages
 from agnews_exp.runners.rows import class_weights
@@ -96,7 +99,7 @@ def _on_shares(
     order = np.random.default_rng(_SEED).permutation(len(labels))
     for step, share in enumerate(RUNGS):
         rows = np.sort(order[: max(n_classes, round(share * len(labels)))])
-        if len(np.unique(labels[rows])) < n_classes:
+        if class_counts(labels[rows], n_classes).min() == 0:
             continue  # a class is missing: the score would say nothing about the model
         more = {} if weights is None else {"sample_weight": weights[rows]}
         yield step, f"{share:.0%} of the rows", partial(clone(model).fit, matrix[rows], labels[rows], **more)
@@ -150,6 +153,7 @@ class SklearnRunner:
         self._class_names = splits.class_names
         self._n_classes = len(splits.class_names)
         weights = self._weigh(model, train.labels)
+        model = for_task(model, train.labels)
         notes: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -160,7 +164,7 @@ class SklearnRunner:
                         check_fitted(features)
                 self._report_early(model, matrix, features, splits, stages, weights)
                 with stages.stage("fit", f"fitting {self._checked.run.model.name}"):
-                    _fit(model, matrix, train.labels, self._soft, weights)
+                    _fit(model, _following(model, matrix, splits), train.labels, self._soft, weights)
             except AgnewsError:
                 raise
             except ValueError as error:
@@ -168,6 +172,7 @@ class SklearnRunner:
         for warning in caught:
             if issubclass(warning.category, UserWarning) and str(warning.message) not in notes:
                 notes.append(str(warning.message))
+        self._choose_thresholds(model, features, splits)
         self._features, self._model = features, model
         self._train_texts, self._train_matrix = train.texts, matrix
         self.pipeline = Pipeline(
@@ -192,6 +197,14 @@ class SklearnRunner:
         model.set_params(class_weight=wanted if isinstance(wanted, str) else dict(enumerate(weights.tolist())))
         return None
 
+    def _choose_thresholds(self, model: Any, features: Any, splits: Splits) -> None:
+        """Choose how sure a model of sets must be of a class, on validation rows, where that is asked for."""
+        rule, rows = self._checked.run.evaluation.thresholds, splits.validation
+        if rule is not None:
+            matrix = rows.texts if features is None else features.transform(rows.texts)
+            metric = self._checked.run.evaluation.primary.partition("/")[2]
+            model.thresholds_ = choose_thresholds(rows.labels, model.answer(matrix).confidences, rule, metric)
+
     def _report_early(
         self, model: Any, matrix: Any, features: Any, splits: Splits, stages: Stages, weights: Any
     ) -> None:
@@ -202,7 +215,8 @@ class SklearnRunner:
         report_rungs(
             model, matrix, splits.train.labels, splits.validation, features.transform,
             lambda fitted, rows: predict_matrix(fitted, rows, self._n_classes),
-            splits.class_names, find_objective(primary, splits.class_names, self._own), stages, weights,
+            splits.class_names, find_objective(primary, splits.class_names, self._own, task_of(splits.train.labels)),
+            stages, weights,
         )  # fmt: skip
 
     def _explain(self, error: ValueError, n_rows: int) -> AgnewsError:
@@ -230,6 +244,22 @@ class SklearnRunner:
     def save(self, folder: Path) -> None:
         """Write the pipeline as skops."""
         save_pipeline(self.pipeline, folder, self._class_names)
+
+
+def _following(model: Any, matrix: Any, splits: Splits) -> Any:
+    """Return the training matrix; where a model divides its rows and the split has keys, with these."""
+    if splits.split not in ("group", "time"):
+        return matrix
+    from agnews_exp.models.inner_folds import follow, with_keys
+
+    if not follow(model, splits.split):
+        return matrix
+    if splits.train.keys is None:
+        raise ConfigError(
+            f"split={splits.split}: unlabelled rows have no {splits.split}, and the model divides its rows by it.",
+            fix="model.unlabelled=null",
+        )
+    return with_keys(matrix, splits.train.keys)
 
 
 def _fit(

@@ -189,6 +189,7 @@ def train(job: Job, listeners: Listeners, environment: Any = None) -> dict[str, 
         "n_parameters": float(sum(p.numel() for p in network.parameters())),
         "n_trainable": float(sum(p.numel() for p in network.parameters() if p.requires_grad)),
         "train_seconds": time.perf_counter() - start,
+        "train_processor_seconds": totals["processor_seconds"],
     }
     if job.hardware.accelerator == "cuda":
         summary["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20

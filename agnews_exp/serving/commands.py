@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agnews_exp.evaluation.costs import Decision
+    from agnews_exp.models.answers import FittedModel
     from agnews_exp.serving.exporting import Engine, Parity
     from agnews_exp.serving.inputs import Source
 
@@ -286,6 +287,10 @@ def _add_answering_parsers(commands: Any) -> None:
             action="store_true",
             help="the model's own answers, though the run chose a rule by evaluation.costs",
         )
+        command.add_argument(
+            "--confirm", action="store_true", help="yes to sending texts to a language model's endpoint"
+        )
+        command.add_argument("--budget", type=float, help="the most that a language model's answers may cost")
     serve.epilog = "A bearer token is asked for when the environment variable AGNEWS_SERVE_TOKEN is set."
     serve.set_defaults(handler=_serve)
 
@@ -303,6 +308,7 @@ def _predict(options: argparse.Namespace) -> None:
     found = find_model(_plain(), options.model)
     source = _source(options, found.folder)
     model = found.load(options.device)
+    _agree(options, model, source)
     sets = thresholds_of(found.folder, model.class_names, options.sets)
     decision = _decision(found.folder, model.class_names, options.no_costs)
     answering = Answering(
@@ -354,12 +360,32 @@ def _serve(options: argparse.Namespace) -> None:
         raise ConfigError(f"agnews serve: {explain_validation(error)}") from error
     found = find_model(_plain(), options.model)
     model = found.load(options.device)
+    _agree(options, model, None)
     sets = thresholds_of(found.folder, model.class_names, options.sets)
     decision = _decision(found.folder, model.class_names, options.no_costs)
     serve(
         model, found.name, settings, host=options.host, port=options.port, quiet=options.quiet, sets=sets,
         decision=decision,
     )  # fmt: skip
+
+
+def _agree(options: argparse.Namespace, model: FittedModel, source: Source | None) -> None:
+    """Ask before a language model's endpoint gets texts; of a stream or a server their number is not known."""
+    if model.family not in ("llm", "cascade"):
+        return
+    from agnews_exp.core.errors import ConfigError
+    from agnews_exp.models.llm import language_models
+    from agnews_exp.serving.inputs import read_items
+
+    for part in language_models(model):
+        if options.budget is not None:
+            if options.budget < 0 or part.endpoint.prices is None:
+                raise ConfigError(f"--budget {options.budget:g} needs an amount, and a model that was run with prices.")
+            part.endpoint.budget = options.budget
+        known = source is not None and source.path is not None
+        texts = [item.text for item in read_items(source) if item.text is not None] if source and known else None
+        about = " that the fast model is not sure of, at most," if model.family == "cascade" else ""
+        part.agree(texts, confirm=options.confirm, how="--confirm", about=about)
 
 
 def _decision(folder: Path, class_names: tuple[str, ...], off: bool) -> Decision | None:

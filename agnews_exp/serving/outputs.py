@@ -78,7 +78,9 @@ class LineOutput:
         quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for row in rows:
             broken = any(isinstance(value, str) and "\r" in value for value in row)
-            (quoting if broken else plain).writerow([spreadsheet_cell(value) for value in row])
+            (quoting if broken else plain).writerow(
+                [spreadsheet_cell(_ENCODE(v) if isinstance(v, list) else v) for v in row]
+            )
         self._file.write(text.getvalue().encode())
 
     def position(self) -> int:

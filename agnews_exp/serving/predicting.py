@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.core.processes import cpu_count
-from agnews_exp.evaluation.calibrators import softmax
 from agnews_exp.evaluation.conformal import prediction_sets, set_thresholds
 from agnews_exp.evaluation.costs import DECISION, Decision
-from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.stored_answers import stored_answers
-from agnews_exp.models.answers import FittedModel
+from agnews_exp.evaluation.tasks import refuse_left_out, task_of_record
+from agnews_exp.models.answers import FittedModel, task_of_model
 from agnews_exp.models.persistence import read_manifest
 from agnews_exp.serving.explaining import WordExplainer, top_words, word_explainer
 from agnews_exp.serving.inputs import Item, Source, read_items
@@ -57,19 +55,6 @@ class Outcome:
     seconds: float  # time spent
 
 
-def confidences(answer: Predictions) -> NDArray[np.float64]:
-    """Return shape (n, K): probabilities, or the softmax of decision scores where the model gives no probabilities.
-
-    Raises:
-        ConfigError: The model gives neither.
-    """
-    if answer.probabilities is not None:
-        return answer.probabilities
-    if answer.scores is not None:
-        return softmax(answer.scores)
-    raise ConfigError("This model gives labels only, neither scores nor probabilities.", fix="--top-k 1")
-
-
 def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | None) -> tuple[float, ...]:
     """Return the threshold of each class, K of them, by which sets hold the right class with a chance of ``coverage``.
 
@@ -81,6 +66,7 @@ def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | N
     """
     if coverage is None:
         return ()
+    refuse_left_out(task_of_record(read_json(model.parent / RESULT) or {}), "sets", f"--sets: {model.parent.name}")
     if not 0 < coverage < 1:
         raise ConfigError(f"--sets {coverage:g}: it must lie between 0 and 1.", fix="--sets 0.95")
     stored = model.parent / PREDICTIONS
@@ -92,7 +78,7 @@ def thresholds_of(model: Path, class_names: tuple[str, ...], coverage: float | N
             fix="name one of its two models",
         )
     found = stored_answers(stored, "val", class_names)
-    return tuple(set_thresholds(found.labels, confidences(found.given), coverage, "lac").tolist())
+    return tuple(set_thresholds(found.labels, found.given.confidences, coverage, "lac").tolist())
 
 
 def decision_of(model: Path) -> Decision | None:
@@ -111,19 +97,23 @@ def answer_rows(
     if answering.decision is not None:
         answer = answering.decision.apply(answer)
     names = model.class_names
-    rows = [{"line": item.line, "label": names[label]} for item, label in zip(items, answer.labels, strict=True)]
+    said = answer.task.names(answer.labels, names)
+    rows = [{"line": item.line, answer.task.key: label} for item, label in zip(items, said, strict=True)]
     if answering.with_text:
         for row, text in zip(rows, texts, strict=True):
             row["text"] = text
     if explainer is not None:
         for row, explanation in zip(rows, explainer(texts, answer.labels), strict=True):
             row["words"] = top_words(explanation, answering.explain)
+    if answer.unparsed is not None:
+        for row, none in zip(rows, answer.unparsed, strict=True):
+            row["label"] = None if none else row["label"]
     bare = answering.top_k == 1 and not answering.probabilities and not answering.sets
     if answer.probabilities is None and answer.scores is None and bare:
         return rows
-    values = confidences(answer)
-    for i, row in enumerate(rows):
-        row["confidence"] = round(float(values[i, answer.labels[i]]), 6)
+    values = answer.confidences
+    for row, sure in zip(rows, answer.task.sure(answer.labels, values), strict=True):
+        row["confidence"] = sure
     if answering.top_k > 1:
         order = np.argsort(-values, axis=1, kind="stable")[:, : answering.top_k]
         for i, row in enumerate(rows):
@@ -140,7 +130,7 @@ def answer_rows(
 
 def columns_of(model: FittedModel, answering: Answering) -> list[str]:
     """Return the columns of an answer."""
-    columns = ["line", "label", *(["text"] if answering.with_text else [])]
+    columns = ["line", task_of_model(model).key, *(["text"] if answering.with_text else [])]
     columns += [*(["words"] if answering.explain else []), "confidence"]
     if answering.top_k > 1:
         ranks = range(1, min(answering.top_k, len(model.class_names)) + 1)
@@ -173,6 +163,8 @@ def predict_stream(
         ConfigError: The output is there already, or the model cannot be explained.
     """
     start = time.monotonic()
+    if answering.explain:
+        refuse_left_out(task_of_model(model), "explain", "--explain: the model")
     explainer = word_explainer(model) if answering.explain else None
     rows = read_items(source)
     first = list(itertools.islice(rows, 1))  # a column that is not there is an error before there is any output

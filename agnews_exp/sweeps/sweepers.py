@@ -50,11 +50,13 @@ class SessionSweeper(Sweeper):
             ConfigError: The objective is not in the register of metrics, or an own metric is not fit for use.
         """
         from agnews_exp.evaluation.metrics import find_objective, own_metrics
+        from agnews_exp.evaluation.tasks import task_of_config
         from agnews_exp.sweeps.state import task_plain
 
-        evaluation = task_plain(self.config)["evaluation"]
+        plain = task_plain(self.config)
+        evaluation = plain["evaluation"]
         own = own_metrics(evaluation.get("metrics") or ())
-        find_objective(str(evaluation["primary"]), own=own)
+        find_objective(str(evaluation["primary"]), own=own, task=task_of_config(plain.get("data") or {}))
         return {metric.name: metric.greater_is_better for metric in own}
 
     def work(self, session: SweepSession, source: Source, *, batch: int, check: Sequence[Job] = ()) -> None:

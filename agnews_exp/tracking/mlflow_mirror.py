@@ -341,10 +341,13 @@ def _start_tags(plain: Mapping[str, Any], environment: Mapping[str, Any], folder
 def tracked(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a result that MLflow gets, the primary metric first."""
     from agnews_exp.evaluation.metrics import tracked_metrics
+    from agnews_exp.evaluation.tasks import task_of_record
 
     numbers, primary = result["metrics"], result["primary"]
     kept = {primary: numbers[primary]} if primary in numbers else {}
-    kept |= tracked_metrics(numbers, _own(result)) | {"time/fit": result["timings"].get("fit", math.nan)}
+    kept |= tracked_metrics(numbers, _own(result), task_of_record(result)) | {
+        "time/fit": result["timings"].get("fit", math.nan)
+    }
     return {name: float(value) for name, value in kept.items() if math.isfinite(value)}
 
 
@@ -362,6 +365,7 @@ def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: Sta
     from mlflow.entities import Metric
 
     from agnews_exp.evaluation.metrics import headline
+    from agnews_exp.evaluation.tasks import task_of_record
 
     model_id: str | None = None
     failure: Exception | None = None
@@ -374,7 +378,7 @@ def _log_result(run_id: str, folder: Path, result: Mapping[str, Any], state: Sta
     when, data = state.ended_ms, result["data"]
     metrics = [Metric(name, value, when, 0, model_id) for name, value in tracked(result).items()]
     for name, per_fold in result.get("folds", {}).items():
-        if name in headline(_own(result)):
+        if name in headline(_own(result), task_of_record(result)):
             metrics += [Metric(f"cv_fold/{name}", float(v), when, fold) for fold, v in enumerate(per_fold)]
     tags = {
         "fingerprint": str(result["fingerprint"]),
@@ -415,13 +419,14 @@ def _log_end(run_id: str, plain: Mapping[str, Any], state: State, store: Store) 
 def headline_note(result: Mapping[str, Any]) -> str:
     """Return the Markdown that the MLflow UI shows at the top of a run."""
     from agnews_exp.evaluation.metrics import headline
+    from agnews_exp.evaluation.tasks import task_of_record
 
     data, metrics = result["data"], result["metrics"]
     rows = data["rows"]
     splits = {split: title for split, title in (("val", "validation"), ("test", "test")) if split in rows}
     table = [
         [name, *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits)]
-        for name in headline(_own(result))
+        for name in headline(_own(result), task_of_record(result))
         if f"val/{name}" in metrics
     ]
     tested = f"{rows['test']:,} test rows" if "test" in rows else "test rows not scored"

@@ -94,12 +94,15 @@ class Run:
             DataError: The run has no answers for that split.
             StorageError: The file is damaged.
         """
-        from agnews_exp.evaluation.stored_answers import read_table
+        from agnews_exp.evaluation.stored_answers import label_columns, read_table
+        from agnews_exp.evaluation.tasks import task_of
 
-        names = self.result["class_names"]
-        table: pandas.DataFrame = read_table(self.folder / PREDICTIONS, len(names)).to_pandas()
+        names = tuple(self.result["class_names"])
+        stored = read_table(self.folder / PREDICTIONS, len(names))
+        table: pandas.DataFrame = stored.to_pandas()
         for column in ("label", "prediction"):
-            table[column] = [names[i] for i in table[column]]
+            labels = label_columns(stored, column, names)
+            table[column] = task_of(labels).names(labels, names)
         table["split"] = table["split"].astype(str)
         if split is None:
             return table
@@ -121,9 +124,11 @@ class Run:
     def _repr_html_(self) -> str:
         """Return the run's name and its headline numbers as HTML, for a notebook."""
         from agnews_exp.evaluation.metrics import headline
+        from agnews_exp.evaluation.tasks import task_of_record
 
         metrics, rows = self.result["metrics"], self.result["data"]["rows"]
-        names = [name for name in headline(list(self.result.get("own_metrics") or {})) if f"val/{name}" in metrics]
+        shown = headline(list(self.result.get("own_metrics") or {}), task_of_record(self.result))
+        names = [name for name in shown if f"val/{name}" in metrics]
         lines = ["".join(f"<th>{escape(word)}</th>" for word in ("metric", *rows))]
         for name in names:
             values = (metrics.get(f"{split}/{name}") for split in rows)

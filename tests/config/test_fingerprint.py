@@ -45,14 +45,18 @@ CANNOT_MATTER = {
     "trainer.detect_anomaly": "looks only",
     "trainer.profiler": "looks only",
     "trainer.progress_bar": "shown only",
+    "model.price_per_million_tokens": "money",
     "evaluation.name": "shown only",
     "evaluation.latency_repeats": "a measurement beside the result",
     "evaluation.analyses": "have an identity of their own, and are completed where a run is reused",
 }
 """Keys, and groups of keys, that leave a result as it is, with the reason: reviewed, not generated."""
 BUT = {"data.validation_size", "data.test_size"}
-ARGUMENTS = {"n_jobs", "verbose", "verbosity", "cache_dir"}
-"""Arguments of components anywhere that leave a result as it is: threads, printing, places."""
+ARGUMENTS = {
+    *("n_jobs", "verbose", "verbosity", "cache_dir"),
+    *("concurrency", "budget", "confirm", "api_key_env", "timeout_s", "retries"),  # of an endpoint
+}
+"""Arguments of components anywhere that leave a result as it is: threads, printing, places, money, patience."""
 
 
 def of(*overrides: str, data: str = "abc") -> str:

@@ -61,7 +61,7 @@ def test_groups_never_meet_and_classes_keep_their_shares(tmp_path):
         for part in ("validation", "test"):
             assert abs(len(getattr(splits, part)) / 320 - 0.14) < 0.05
             assert min(np.bincount(getattr(splits, part).labels, minlength=3)) > 8
-        for inside, outside in make_folds(splits, "group", 4, seed):
+        for inside, outside in make_folds(splits, 4, seed):
             assert not set(splits.train.take(inside).keys) & set(splits.train.take(outside).keys)
     assert texts_of(made("group", file, 1)) != texts_of(made("group", file, 2))
 
@@ -70,7 +70,7 @@ def test_no_row_is_older_than_those_trained_on_and_one_moment_stays_together(tmp
     splits = made("time", written(tmp_path / "a.jsonl", by_day()))
     assert max(splits.train.keys) < min(splits.validation.keys) <= max(splits.validation.keys) < min(splits.test.keys)
     assert [len(getattr(splits, part)) for part in PARTS] == [216, 39, 45]
-    folds = make_folds(splits, "time", 4, 1)
+    folds = make_folds(splits, 4, 1)
     for inside, outside in folds:
         assert max(splits.train.take(inside).keys) < min(splits.train.take(outside).keys)
     assert [len(i) < len(j) for (i, _), (j, _) in pairwise(folds)] == [True] * 3
@@ -105,7 +105,7 @@ def test_what_cannot_be_split_is_said_with_the_fix(tmp_path):
         ("no training row of class c1", lambda: made("time", late)),
         ("share 34 groups", lambda: made("group", authors, test_file=authors)),
         ("rows go on until", lambda: made("time", days, test_file=days)),
-        ("folds=40 needs 40 groups", lambda: make_folds(made("group", authors), "group", 40, 1)),
+        ("folds=40 needs 40 groups", lambda: make_folds(made("group", authors), 40, 1)),
     ):
         with pytest.raises(DataError, match=match):
             act()
@@ -114,28 +114,49 @@ def test_what_cannot_be_split_is_said_with_the_fix(tmp_path):
     assert len(made("files", authors, validation_file=authors, test_file=authors).train) == len(by_author())
 
 
-def test_a_group_that_gives_the_class_away_counts_for_nothing_under_its_split(project):
-    draw = random.Random(5)
-    rows = []
-    for author in range(20):
-        for _ in range(24):
+def poisoned(days=40, each=16):
+    """Rows whose words are noise but for a mark of their author, or day, which gives the class away."""
+    draw, rows = random.Random(5), []
+    for day in range(days):
+        for _ in range(each):
             noise = " ".join(draw.choices(["one", "two", "three", "four", "five", "six", "seven", "eight"], k=4))
-            rows.append((f"{noise} signed{author}", f"c{author % 2}", author))
-    written(project.root / "a.jsonl", rows)
-    words = ["data=csv", "data.train_file=a.jsonl", "model=logreg", "features=word_tfidf", "tracking.enabled=false"]
+            rows.append((f"{noise} signed{day}", f"c{day % 2}", f"2026-{1 + day // 28:02}-{1 + day % 28:02}"))
+    return rows
+
+
+@pytest.mark.parametrize("split", ["group", "time"])
+def test_a_group_or_moment_that_gives_the_class_away_counts_for_nothing_under_its_split(project, split):
+    written(project.root / "a.jsonl", poisoned())
+    words = ["data=csv", "data.train_file=a.jsonl", "model=calibrated_svc", "features=word_tfidf", "tracking=none",
+             "evaluation.latency_repeats=0"]  # fmt: skip
     scores, records = {}, {}
-    for split, more in (("stratified", []), ("group", ["split.column=key"])):
-        done = project.run(*words, f"split={split}", *more, "evaluation=cv", "evaluation.folds=3", f"name={split}")
+    for name, more in (("stratified", []), (split, ["split.column=key"])):
+        done = project.run(*words, f"split={name}", *more, "evaluation=cv", "evaluation.folds=3", f"name={name}")
         assert done.returncode == 0, done.stderr
-        records[split] = project.result(project.run_folders[-1])
-        scores[split] = {k: records[split]["metrics"][k] for k in ("val/macro_f1", "test/macro_f1", "cv/macro_f1")}
+        records[name] = project.result(project.run_folders[-1])
+        scores[name] = {k: records[name]["metrics"][k] for k in ("val/macro_f1", "test/macro_f1", "cv/macro_f1")}
     assert min(scores["stratified"].values()) > 0.95
-    assert max(scores["group"].values()) < 0.7
-    assert records["group"]["data"]["split"] == {"name": "group", "column": "key"}
-    assert records["group"]["fingerprint"] != records["stratified"]["fingerprint"]
+    assert max(scores[split].values()) < 0.7
+    assert records[split]["data"]["split"] == {"name": split, "column": "key"}
+    assert records[split]["fingerprint"] != records["stratified"]["fingerprint"]
     refused = project.agnews("compare", *(folder.name for folder in project.run_folders))
     assert refused.returncode == 2
-    assert "split=group split.column=key" in refused.stderr
+    assert f"split={split} split.column=key" in refused.stderr
+
+
+def test_a_stack_of_models_under_a_split_by_group_is_saved_and_answers(project):
+    """Each has folds of its own within, and the matrix that carries the groups is no part of the model."""
+    written(project.root / "a.jsonl", by_author())
+    words = ["data=csv", "data.train_file=a.jsonl", "features=word_tfidf", "tracking=none", "split=group",
+             "split.column=key", "model=stacking", "model/members=linear", "evaluation.latency_repeats=0"]  # fmt: skip
+    refused = project.run(*words)
+    assert refused.returncode == 2
+    assert "fix: model.members.sgd.early_stopping=false" in refused.stderr
+    done = project.run(*words, "model.members.sgd.early_stopping=false")
+    assert done.returncode == 0, done.stderr
+    (project.root / "texts.txt").write_text("text 1 c1\n")
+    answered = project.agnews("predict", project.run_folders[-1].name, "texts.txt")
+    assert answered.returncode == 0, answered.stderr
 
 
 def test_a_split_by_a_column_needs_one_and_others_take_none(tmp_path):

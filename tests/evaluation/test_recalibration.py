@@ -10,7 +10,7 @@ from agnews_exp.core.errors import ConfigError, DataError
 from agnews_exp.evaluation.calibrators import CALIBRATORS, softmax
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.proper_scores import brier_score, negative_log_likelihood
-from agnews_exp.evaluation.recalibration import stratified_halves, study_calibration
+from agnews_exp.evaluation.recalibration import halves, study_calibration
 
 
 def scored(seed, n):
@@ -33,7 +33,7 @@ def test_calibration_is_reported_before_and_after_on_other_rows(name):
         validation, fit_labels, test, labels, ["a", "b", "c"], calibrators=[name], resamples=500, simulations=100
     )
     change = study.changes[name]
-    fit, _ = stratified_halves(fit_labels, 0.5, seed=0)
+    fit, _ = halves(fit_labels, 0.5, seed=0)
     after = CALIBRATORS[name]().fit(validation.scores[fit], fit_labels[fit]).predict_proba(test.scores)
     assert (study.n_fit, study.before.n_items) == (len(fit), 3000)
     # One class against the rest cannot undo a softmax: Platt and isotonic gain, temperature and vector scaling cure.
@@ -67,15 +67,15 @@ def test_an_unknown_calibrator_names_the_nearest():
 
 def test_each_class_is_divided_by_the_share_reproducibly():
     labels = np.repeat([0, 1, 2, 3], [100, 40, 7, 1])
-    first, second = stratified_halves(labels, 0.3, seed=1)
+    first, second = halves(labels, 0.3, seed=1)
     assert np.array_equal(np.sort(np.concatenate([first, second])), np.arange(148))
     assert np.bincount(labels[first]).tolist() == [30, 12, 2, 1]
-    assert np.array_equal(first, stratified_halves(labels, 0.3, seed=1)[0])
-    assert not np.array_equal(first, stratified_halves(labels, 0.3, seed=2)[0])
+    assert np.array_equal(first, halves(labels, 0.3, seed=1)[0])
+    assert not np.array_equal(first, halves(labels, 0.3, seed=2)[0])
     with pytest.raises(DataError, match="two classes or more"):
-        stratified_halves([0, 1, 1, 0], 0.1)
+        halves([0, 1, 1, 0], 0.1)
     with pytest.raises(DataError, match="fit_share must lie strictly between"):
-        stratified_halves(labels, 1.0)
+        halves(labels, 1.0)
 
 
 def test_a_study_fits_on_one_part_chooses_on_another_and_reports_on_test():
@@ -84,7 +84,7 @@ def test_a_study_fits_on_one_part_chooses_on_another_and_reports_on_test():
     chosen, study = study_calibration(
         validation, labels, test, test_labels, ["a", "b", "c"], fit_share=0.25, resamples=200, simulations=100, seed=3
     )
-    fit, choose = stratified_halves(labels, 0.25, seed=3)
+    fit, choose = halves(labels, 0.25, seed=3)
     assert (study.n_fit, study.n_choose, study.before.n_items) == (len(fit), len(choose), 900)
     by_hand = {n: CALIBRATORS[n]().fit(validation.scores[fit], labels[fit]) for n in CALIBRATORS}
     scores = {n: negative_log_likelihood(labels[choose], c.predict_proba(validation.scores[choose]))
@@ -162,3 +162,15 @@ def test_a_study_needs_scores():
     labels = np.array([0, 1] * 50)
     with pytest.raises(DataError, match="labels only"):
         study_calibration(Predictions(labels), labels, Predictions(labels), labels, ["a", "b"])
+
+
+def test_halves_keep_groups_together_and_fit_on_the_older_rows():
+    labels, keys = np.arange(120) % 3, [f"{i // 6:02}" for i in range(120)]
+    for split in ("group", "time"):
+        fit, choose = halves(labels, 0.5, seed=1, keys=keys, split=split)
+        assert sorted([*fit, *choose]) == list(range(120))
+        assert abs(len(fit) - 60) <= 12
+        assert not {keys[i] for i in fit} & {keys[i] for i in choose}
+    assert fit.max() < choose.min(), "time: the older rows fit"
+    with pytest.raises(DataError, match="fit_share"):
+        halves(labels, 0.5, keys=["one"] * 120, split="group")

@@ -69,7 +69,7 @@ def test_soft_targets_without_weight_change_nothing():
 def test_network_loss_is_the_same_function_with_the_same_gradient():
     import torch
 
-    from agnews_exp.models.transformer import distillation_loss
+    from agnews_exp.models.optimization import distillation_loss
 
     _, logits, labels = problem()
     rng = np.random.default_rng(1)

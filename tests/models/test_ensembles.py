@@ -220,7 +220,7 @@ def test_saved_and_loaded_they_give_the_same_probabilities(build):
         "agnews_exp.models.ensembles.WeightedVoting",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
-        "sklearn.model_selection._split.StratifiedKFold",
+        "agnews_exp.models.inner_folds.InnerFolds",
     }
     loaded = skops.io.loads(data_, trusted=unknown)
     np.testing.assert_array_equal(loaded.predict_proba(matrix), model.predict_proba(matrix))

@@ -11,8 +11,8 @@ import torch
 from agnews_exp.core.errors import ConfigError, MissingDependencyError, StorageError
 from agnews_exp.models.encoders import build_network, load_tokenizer, locate, settled
 from agnews_exp.models.inference import TextPredictor, load_predictor, save_predictor
+from agnews_exp.models.optimization import MovingAverage, learning_rate_factor, parameter_groups
 from agnews_exp.models.recipes import BiLSTM, PretrainedEncoder, ScratchEncoder, TextCNN, read_recipe
-from agnews_exp.models.transformer import MovingAverage, learning_rate_factor, parameter_groups
 
 TEXTS = ["The bank raised its rates again today", "Goal", "A new chip doubles the speed of phones", "Talks end"] * 5
 SIZES = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32, "vocabulary": 300, "max_length": 16}

@@ -141,7 +141,7 @@ def test_a_damaged_finding_costs_its_section_only(
 ) -> None:
     run = store_run(tmp_path, 1, "logreg", 0.9, 0.88)
     result = run.result() or {}
-    run.finish(result | {"confusion": {"test": "torn"}})
+    run.finish(result | {"slices": {"test": "torn"}})
     report = make_report(collect(tmp_path, None), "today")
     section = next(s for s in report.sections if s.name == "errors")
     assert isinstance(section.blocks[0], Missing)

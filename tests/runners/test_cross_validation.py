@@ -15,6 +15,7 @@ from agnews_exp.data.corpus import Splits, TextRows
 from agnews_exp.evaluation.metrics import METRICS
 from agnews_exp.runners import cross_validation
 from agnews_exp.runners.cross_validation import cross_validate
+from agnews_exp.runners.lightning_runner import LightningRunner
 from agnews_exp.runners.protocol import Stages
 from agnews_exp.runners.sklearn_runner import SklearnRunner
 
@@ -106,3 +107,28 @@ def test_more_folds_than_rows_of_a_class_is_explained():
 def test_senseless_fold_counts_are_refused(overrides):
     with pytest.raises(ConfigError, match="folds"):
         checked(*overrides)
+
+
+def test_a_network_in_a_fold_in_time_chooses_by_rows_that_are_older_than_those_held_out(monkeypatch):
+    seen = []
+
+    class Watched(LightningRunner):
+        """The real runner; remembers its rows."""
+
+        def fit(self, splits, stages):
+            seen.append(splits)
+            return super().fit(splits, stages)
+
+    monkeypatch.setattr(cross_validation, "make_runner", Watched)
+    data = splits(120)
+    dated = replace(data.train, keys=[f"{i // 4:03}" for i in range(120)])
+    words = [
+        "model=text_cnn", "model.vocabulary=300", "model.embedding_dim=8", "model.n_filters=8", "trainer=cpu",
+        "trainer.n_jobs=1", "trainer.max_epochs=1", "evaluation=cv", "evaluation.folds=3", "data=sample",
+    ]  # fmt: skip
+    settings = check_config(compose_config(words))
+    found = cross_validate(settings, replace(data, train=dated, split="time"), Stages(quiet=True))
+    for fold, part in enumerate(seen):
+        held_out = [key for key, at in zip(found.rows.keys, found.folds == fold, strict=True) if at]
+        assert max(part.train.keys) < min(part.validation.keys) <= max(part.validation.keys) < min(held_out)
+    assert len(seen) == 3

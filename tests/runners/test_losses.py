@@ -16,8 +16,17 @@ from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.models.encoders import build_network
 from agnews_exp.models.ngram_linear import NgramLinear
-from agnews_exp.models.recipes import TextCNN
-from agnews_exp.models.transformer import Lion, TextClassifier, classification_loss
+from agnews_exp.models.optimization import (
+    Lion,
+    MuonAndAdamW,
+    SeenByClassifier,
+    classification_loss,
+    contrastive_loss,
+    make_optimizer,
+    make_schedule,
+    parameter_groups,
+)
+from agnews_exp.models.recipes import ScratchEncoder, TextCNN
 from agnews_exp.runners.rows import class_weights
 from agnews_exp.runners.training import largest_that_fits
 
@@ -83,9 +92,11 @@ def test_each_word_is_another_training_and_the_usual_ones_are_the_same_training(
         losses("loss=label_smoothing"),
         losses("optimizer=adafactor"),
         losses("optimizer=lion"),
+        losses("optimizer=muon"),
+        losses("loss=supervised_contrastive"),
     ]
     assert all(np.isfinite(steps).all() for steps in others)
-    assert len({tuple(steps) for steps in [usual, *others]}) == 5
+    assert len({tuple(steps) for steps in [usual, *others]}) == 7
 
 
 def test_schedules_warm_up_and_fall_as_they_say(make_training, tmp_path):
@@ -94,12 +105,12 @@ def test_schedules_warm_up_and_fall_as_they_say(make_training, tmp_path):
     def rates(schedule):
         recipe = TextCNN(embedding_dim=8, n_filters=8, optimizer="adafactor", schedule=schedule, warmup_ratio=0.1)
         network = build_network(recipe, tokenizer, ("a", "b"))
-        plan = TextClassifier(network, recipe, ("a", "b"), LABELS.numpy(), 0, total_steps=100).configure_optimizers()
-        found = []
+        optimizer = make_optimizer(recipe.optimizer, parameter_groups(network, recipe), fused=False)
+        plan, found = make_schedule(optimizer, recipe, total_steps=100), []
         for _ in range(100):
-            found.append(plan["optimizer"].param_groups[0]["lr"] / recipe.learning_rate)
-            plan["optimizer"].step()
-            plan["lr_scheduler"]["scheduler"].step()
+            found.append(optimizer.param_groups[0]["lr"] / recipe.learning_rate)
+            optimizer.step()
+            plan.step()
         return np.array(found)
 
     for schedule in ("linear", "cosine", "constant", "inverse_sqrt", "warmup_stable_decay"):
@@ -141,7 +152,7 @@ def test_weights_that_a_model_has_no_use_for_are_refused_before_any_work():
 
 
 def test_groups_of_networks_are_refused_for_other_models_in_their_own_words():
-    for word in ("loss=focal", "optimizer=adafactor", "scheduler=cosine", "loss=label_smoothing"):
+    for word in ("loss=focal", "loss=supervised_contrastive", "optimizer=muon", "scheduler=cosine"):
         for model in ("linear_svc", "ngram_linear", "multinomial_nb"):
             with pytest.raises(ConfigError, match="say how a network is trained") as caught:
                 check_config(compose_config([f"model={model}", word]))
@@ -227,6 +238,39 @@ def test_class_weights_and_the_focal_loss_find_rare_classes_with_a_network(imbal
     plain = imbalanced(*words)  # .33: the commonest class alone is answered
     assert imbalanced(*words, "loss=weighted") > plain + 0.15  # .63
     assert imbalanced(*words, "loss=focal") > plain + 0.1  # .52
+
+
+def test_the_contrastive_loss_is_that_of_its_formula_and_looks_at_what_the_classifier_gets():
+    vectors = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels, unit = torch.tensor([0, 1, 0, 2, 1, 0]), functional.normalize(vectors, dim=1)
+    for i, found in enumerate(contrastive_loss(vectors, labels, 0.3).tolist()):
+        others = [j for j in range(6) if j != i]
+        total = sum(np.exp(float(unit[i] @ unit[j]) / 0.3) for j in others)
+        own = [-np.log(np.exp(float(unit[i] @ unit[j]) / 0.3) / total) for j in others if labels[j] == labels[i]]
+        assert found == pytest.approx(np.mean(own) if own else 0.0, rel=1e-5)
+    for alone in (vectors[:1], vectors[:2].requires_grad_()):  # no row of the same class
+        assert contrastive_loss(alone, labels[: len(alone)], 0.3).tolist() == [0.0] * len(alone)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 3), torch.nn.Tanh())
+    seen = SeenByClassifier(network, 3)
+    network(vectors)
+    torch.testing.assert_close(seen.take(), network[:2](vectors))
+    with pytest.raises(ConfigError, match="does not end with a linear layer of 7 classes"):
+        SeenByClassifier(network, 7)
+
+
+def test_muon_has_hidden_matrices_and_adamw_all_else(make_training, tmp_path):
+    recipe = ScratchEncoder(
+        dim=16, n_layers=1, n_heads=2, hidden_dim=32, vocabulary=300, max_length=16, optimizer="muon"
+    )
+    network = build_network(recipe, make_training(tmp_path).job.tokenizer, ("a", "b"))
+    optimizer = MuonAndAdamW(parameter_groups(network, recipe))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    parts = {True: [], False: []}
+    for group in optimizer.param_groups:
+        parts["hidden" in group] += [names[id(parameter)] for parameter in group["params"]]
+    assert len(parts[True]) == 6, "four of attention, two of the feed-forward layer"
+    assert all(name.endswith("weight") and ".layer.0." in name for name in parts[True])
+    assert sum(map(len, parts.values())) == len(names)
 
 
 def test_lion_moves_by_the_sign_of_its_momentum():

@@ -43,7 +43,7 @@ def cut_after(training, n_steps, monkeypatch):
         (6, ("trainer.val_check_interval=0.25", "trainer.early_stopping_patience=5")),
         (15, ("model.freeze_encoder=true", "model.unfreeze_at_epoch=1", "model.layerwise_lr_decay=0.8")),
         (5, ("trainer.token_budget=200",)),
-        (4, ("trainer.limit_train_batches=6", "trainer.max_steps=9")),
+        (4, ("trainer.limit_train_batches=6", "trainer.max_steps=9", "optimizer=muon")),
     ],
 )
 def test_resumed_training_repeats_every_later_step_and_ends_with_equal_weights(

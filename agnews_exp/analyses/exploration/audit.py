@@ -17,7 +17,7 @@ from agnews_exp.analyses.errors.confusions import find_label_noise
 from agnews_exp.analyses.exploration.corpus import TFIDF, ExploredCorpus
 from agnews_exp.analyses.findings import Block, Column, Columns, Findings, Number, Row, Table
 from agnews_exp.analyses.performing import analysis
-from agnews_exp.core.errors import DataError, MissingDependencyError
+from agnews_exp.core.errors import MissingDependencyError
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series, heat_map
 from agnews_exp.evaluation.inputs import BoolArray, IntArray
@@ -60,14 +60,15 @@ class Probe:
     pull: dict[str, list[float]]
 
 
-def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, folds: int, seed: int) -> Probe:
-    """Predict the class from artefacts, shape (n,) each, alone, in stratified and shuffled folds.
+def probe(
+    found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, folds: Sequence[tuple[IntArray, IntArray]]
+) -> Probe:
+    """Predict the class from artefacts, shape (n,) each, alone, in folds.
 
     Texts with the same artefacts are one weighted row, so that the time does not grow with the corpus.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
-    from sklearn.model_selection import StratifiedKFold
 
     matrix = np.column_stack([np.asarray(v, dtype=np.float64) for v in found.values()])
 
@@ -77,7 +78,7 @@ def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, f
         return LogisticRegression(max_iter=500).fit(table[:, :-1], table[:, -1].astype(np.int64), weights)
 
     answers = np.zeros(len(labels), dtype=np.int64)
-    for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(matrix, labels):
+    for train, held_out in folds:
         answers[held_out] = fit(train).predict(matrix[held_out])
     whole = fit(np.arange(len(labels)))
     pull = np.zeros((matrix.shape[1], n_classes))
@@ -90,7 +91,7 @@ def probe(found: Mapping[str, BoolArray], labels: IntArray, n_classes: int, *, f
         majority=float(np.bincount(labels).max() / len(labels)),
         accuracy_with_any=float(right[some].mean()) if some.any() else float("nan"),
         share_with_any=float(some.mean()),
-        folds=folds,
+        folds=len(folds),
         rows=len(labels),
         pull={name: row.tolist() for name, row in zip(found, pull, strict=True)},
     )
@@ -247,7 +248,7 @@ def _probe(corpus: ExploredCorpus, found: dict[str, BoolArray], folds: int) -> P
     folds = min(folds, int(counts[counts > 0].min()))
     if not found or folds < 2 or (counts > 0).sum() < 2:
         return None
-    return probe(found, labels, corpus.n_classes, folds=folds, seed=corpus.seed)
+    return probe(found, labels, corpus.n_classes, corpus.folds(folds))
 
 
 def _probe_tables(corpus: ExploredCorpus, whole: Probe) -> list[Table]:
@@ -285,22 +286,17 @@ def label_noise(
         MissingDependencyError: cleanlab is not installed.
     """
     from sklearn.linear_model import SGDClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
 
     from agnews_exp.ngrams import TfidfVectorizer, shared_counts
 
     labels, texts, names = corpus.train.labels, corpus.train.texts, corpus.names
-    counts = np.bincount(labels, minlength=corpus.n_classes)
-    if counts.min() < folds:
-        raise DataError(
-            f"A class has {counts.min()} training rows, fewer than {folds} folds.", fix="a larger data_fraction"
-        )
+    dealt = corpus.folds(folds)
     classifier = SGDClassifier(loss="log_loss", alpha=alpha, random_state=corpus.seed, max_iter=30)
     model = make_pipeline(TfidfVectorizer(**TFIDF), classifier)
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=corpus.seed)
     with shared_counts(texts):  # one count of the corpus serves all folds
-        probabilities = cross_val_predict(model, texts, labels, cv=splitter, method="predict_proba")
+        probabilities = cross_val_predict(model, texts, labels, cv=dealt, method="predict_proba")
     noise = find_label_noise(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
     matrix = confusion_matrix(labels[noise.rows], predicted[noise.rows], corpus.n_classes)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from agnews_exp.analyses.findings import Column, Columns, Table
 from agnews_exp.data.batching import derive_seed
 from agnews_exp.data.corpus import Splits, TextRows
+from agnews_exp.data.splits import folds_of
+from agnews_exp.data.stratification import Positions
 from agnews_exp.data.tokens import TokenTable
 from agnews_exp.drawing import Chart, box_series
 from agnews_exp.evaluation.drift import split_words
@@ -117,6 +119,11 @@ class ExploredCorpus:
     def parts(self) -> dict[str, TextRows]:
         """The rows of each split by its name."""
         return {"train": self.splits.train, "val": self.splits.validation, "test": self.splits.test}
+
+    def folds(self, n_folds: int) -> list[tuple[Positions, Positions]]:
+        """Return folds of the training rows: of whole groups under ``split=group``, else stratified."""
+        split = "group" if self.splits.split == "group" else "stratified"
+        return folds_of(self.train, self.names, split, n_folds, self.seed, "folds")
 
     @cached_property
     def words(self) -> WordTable:

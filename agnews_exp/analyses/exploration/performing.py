@@ -27,6 +27,7 @@ from agnews_exp.core.paths import check_file_name
 from agnews_exp.data.corpus import Splits
 from agnews_exp.drawing import draw_folder
 from agnews_exp.evaluation.inputs import plain as plain_values
+from agnews_exp.evaluation.tasks import refuse_left_out, task_of
 from agnews_exp.tracking.record import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def perform_eda(
     """
     from filelock import FileLock, Timeout
 
+    refuse_left_out(task_of(splits.train.labels), "eda", splits.source)
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # beside it: MLflow gets all of the folder

@@ -14,9 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agnews_exp.core.errors import ConfigError, DataError
-from agnews_exp.evaluation.inputs import FloatArray, Result, class_indices, open_interval, same_length
-from agnews_exp.evaluation.metrics import CountMetric, Margins, Metric, Own, count_metric, find_metric, names_of_classes
+from agnews_exp.evaluation.inputs import FloatArray, Result, open_interval, same_length
+from agnews_exp.evaluation.metrics import (
+    Choice,
+    CountMetric,
+    Margins,
+    Own,
+    count_metric,
+    find_metric,
+    names_of_classes,
+)
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import task_of
 
 MARGIN = 0.005
 """Difference of a score below which two models are called equivalent, unless told otherwise."""
@@ -86,8 +95,8 @@ class Cells:
     """The cells that hold at least one item.
 
     Attributes:
-        truth: Shape (C,), true class of each cell.
-        predictions: Shape (M, C), the class given by each of the M models.
+        truth: Shape (C,), true class of each cell; or its set of classes, shape (C, K).
+        predictions: Shape (M, C), the class given by each of the M models; or their sets, shape (M, C, K).
         counts: Shape (C,), items in each cell, all >= 1.
         clusters: Shape (G, C), sparse: items of each of G clusters in each cell; None where items are independent.
     """
@@ -107,13 +116,13 @@ class Cells:
         clusters: NDArray[np.int64] | None = None,
     ) -> Cells:
         """Group n items, given M models' predictions of shape (n,) each, and maybe the cluster of each, 0 to G - 1."""
-        if n_classes ** (1 + len(predictions)) < 2**62:
+        if truth.ndim == 1 and n_classes ** (1 + len(predictions)) < 2**62:
             code = truth.copy()
             for predicted in predictions:
                 code = code * n_classes + predicted
             _, first, place, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
         else:
-            rows = np.stack([truth, *predictions], axis=1)
+            rows = np.stack([truth, *predictions], axis=1).reshape(len(truth), -1)
             _, first, place, counts = np.unique(
                 rows, axis=0, return_index=True, return_inverse=True, return_counts=True
             )
@@ -140,6 +149,8 @@ class Cells:
     def margins(self, weights: FloatArray, model: int) -> Margins:
         """Return the class counts of one model when cell c holds ``weights[..., c]`` items, shape (R, C)."""
         predicted = self.predictions[model]
+        if predicted.ndim > 1:
+            return Margins(*(weights @ sets for sets in (self.truth & predicted, self.truth, predicted)))
         right = predicted == self.truth
         return Margins(
             hits=_sum_by(weights[:, right], self.truth[right], self.n_classes),
@@ -188,29 +199,35 @@ def scored(
     Raises:
         ConfigError: The metric is unknown, or needs probabilities where there are none.
     """
-    entry = find_metric(name, class_names, own).metric
-    if entry.of in ("counts", "classes"):
+    choice = find_metric(name, class_names, own, answers[0].task)
+    if choice.metric.of in ("counts", "classes"):
         return name, [answer.labels for answer in answers]
-    return _of_rows(entry), [_packed(entry, answer) for answer in answers]
+    needed = choice.metric.of in ("probabilities", "rankings")
+    given = all(answer.probabilities is not None for answer in answers)
+    if needed and not given:
+        raise ConfigError(f"The metric '{choice.metric.name}' needs probabilities, and one of the models gives none.")
+    return _of_rows(choice, class_names), [_packed(answer, with_probabilities=given) for answer in answers]
 
 
-def _packed(entry: Metric, answer: Predictions) -> Outputs:
-    columns: list[Outputs] = [answer.labels[:, None]]
-    if answer.probabilities is not None:
+def _packed(answer: Predictions, *, with_probabilities: bool) -> Outputs:
+    columns: list[Outputs] = [answer.labels if answer.labels.ndim > 1 else answer.labels[:, None]]
+    if with_probabilities and answer.probabilities is not None:
         columns.append(answer.probabilities)
-    elif entry.of == "probabilities":
-        raise ConfigError(f"The metric '{entry.name}' needs probabilities, and one of the models gives none.")
     return np.hstack(columns).astype(np.float64)
 
 
-def _of_rows(entry: Metric) -> MetricFunction:
+def _of_rows(choice: Choice, class_names: Sequence[str]) -> MetricFunction:
     """Return a metric of labels or probabilities as a function of true classes and packed answers."""
+    score, place = choice.metric.score, choice.class_name and list(class_names).index(choice.class_name)
 
     def metric(truth: NDArray[np.int64], rows: Outputs) -> float:
-        probabilities = rows[:, 1:] if rows.shape[1] > 1 else None
-        return float(entry.score(truth, rows[:, 0].astype(np.int64), probabilities))
+        width = truth.shape[1] if truth.ndim > 1 else 1
+        labels = rows[:, :width].astype(np.int64)
+        probabilities = rows[:, width:] if rows.shape[1] > width else None
+        found = score(truth, labels if truth.ndim > 1 else labels[:, 0], probabilities)
+        return float(found if place is None else found[place])
 
-    metric.__name__ = entry.name
+    metric.__name__ = choice.metric.name
     return metric
 
 
@@ -289,7 +306,8 @@ def _bootstrap(
     clusters: ArrayLike | None,
 ) -> tuple[str, FloatArray, FloatArray]:
     _check(resamples, level)
-    truth = class_indices(y_true, "y_true")
+    check = task_of(y_true).check
+    truth = check(y_true, "y_true")
     member = None if clusters is None else cluster_numbers(clusters, len(truth))
     rng = np.random.default_rng(seed)
     if callable(metric):
@@ -297,7 +315,7 @@ def _bootstrap(
         same_length(y_true=truth, **arrays)
         name = getattr(metric, "__name__", type(metric).__name__)
         return name, *_function_bootstrap(truth, list(arrays.values()), metric, resamples, rng, member)
-    predictions = {name: class_indices(output, name) for name, output in outputs.items()}
+    predictions = {name: check(output, name) for name, output in outputs.items()}
     same_length(y_true=truth, **predictions)
     names = names_of_classes(truth, *predictions.values(), class_names=class_names)
     cells = Cells.group(truth, list(predictions.values()), len(names), member)
@@ -372,8 +390,8 @@ def _widened(
     The error rate may be as large as Clopper and Pearson's limit (1934). The end is the lowest value that such a rate
     gives when the errors fall on one class, whichever hurts most; what it cannot hold is spread over the others.
     """
-    truth = class_indices(y_true, "y_true")
-    if callable(metric) or not np.array_equal(truth, np.asarray(output)):
+    truth = np.asarray(y_true)
+    if truth.ndim > 1 or callable(metric) or not np.array_equal(truth, np.asarray(output)):
         return found
     names = names_of_classes(truth, class_names=class_names)
     n, k = len(truth), len(names)

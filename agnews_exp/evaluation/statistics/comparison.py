@@ -14,7 +14,7 @@ from scipy import special
 
 from agnews_exp.core.errors import DataError
 from agnews_exp.core.numbers import format_p
-from agnews_exp.evaluation.inputs import Result, adjust, class_indices, open_interval, same_length
+from agnews_exp.evaluation.inputs import Result, adjust, open_interval, same_length
 from agnews_exp.evaluation.metrics import Own, names_of_classes
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.evaluation.statistics.bootstrap import (
@@ -40,6 +40,7 @@ from agnews_exp.evaluation.statistics.mcnemar import (
     randomisation_test,
     smallest_detectable_difference,
 )
+from agnews_exp.evaluation.tasks import task_of
 
 FEW_DISCORDANT = 25  # below this the two chi-square approximations are poor
 FEW_CLUSTERS = 30  # below this intervals over clusters are too narrow
@@ -82,6 +83,7 @@ class ComparisonResult(Result):
         effect: Effect sizes.
         detectable: The smallest difference of accuracy that these items can show, at the level of Holm's first step.
         detectable_primary: The same of the primary metric, from its standard error; NaN where nothing varies.
+        right_share: Name of the share of items that are right, which McNemar's tests are about.
         same_answers: Whether both give every item the same answer, and the primary metric the same value.
         notes: Reservations about the numbers.
     """
@@ -104,6 +106,7 @@ class ComparisonResult(Result):
     detectable: DetectableDifference | None
     detectable_primary: float
     alpha: float
+    right_share: str
     same_answers: bool
     notes: list[str]
 
@@ -158,7 +161,8 @@ class ComparisonResult(Result):
                 said += f" These {self.n_items:,} items show a true difference of {self.detectable_primary:.4f} with a"
                 said += f" chance of {100 * POWER:.0f} %{among}; a smaller one may well exist."
         if self.primary != "accuracy":
-            said += f" Accuracy alone: {format_p(self.mcnemar['mid_p'].p_value)} (McNemar, not adjusted)."
+            share, p_value = self.right_share.capitalize(), self.mcnemar["mid_p"].p_value
+            said += f" {share} alone: {format_p(p_value)} (McNemar, not adjusted)."
         return said
 
 
@@ -193,9 +197,10 @@ def compare_predictions(
         ConfigError: Unknown metric, or one of probabilities for a model that gives none.
     """
     open_interval(alpha, "alpha")
-    truth = class_indices(y_true, "y_true")
+    task = task_of(y_true)
+    truth = task.check(y_true, "y_true")
     answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in (pred_a, pred_b)]
-    a, b = class_indices(answers[0].labels, "pred_a"), class_indices(answers[1].labels, "pred_b")
+    a, b = task.check(answers[0].labels, "pred_a"), task.check(answers[1].labels, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
     names = names_of_classes(truth, a, b, class_names=class_names)
     counts = paired_counts(truth, a, b)
@@ -215,7 +220,7 @@ def compare_predictions(
     primary, first = next(iter(by_metric.items()))
     found = first.bootstrap.difference
     effect, p_equivalent = effect_sizes(counts, level), difference_p_equivalent(counts, margin)
-    if primary in ("accuracy", "micro_f1") and clusters is None:
+    if primary in task.shares and clusters is None:
         test, p_value = "McNemar, mid-p", tests[chosen].p_value
         interval = effect.risk_difference.low, effect.risk_difference.high
     else:
@@ -248,6 +253,7 @@ def compare_predictions(
         detectable=detectable,
         detectable_primary=reach or math.nan,
         alpha=alpha,
+        right_share=task.right_share,
         same_answers=bool(np.array_equal(a, b)) and found.estimate == 0,
         notes=_notes(counts, by_metric, 0 if clusters is None else len(np.unique(np.asarray(clusters)))),
     )
@@ -281,8 +287,8 @@ def compare_all(
     holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
     equivalent = adjust([result.p_equivalent for result in results])
     answers = [p if isinstance(p, Predictions) else Predictions(np.asarray(p)) for p in predictions.values()]
-    given = [class_indices(p.labels, "predictions") for p in answers]
-    classes = names_of_classes(class_indices(y_true, "y_true"), *given, class_names=options.get("class_names"))
+    given = [np.asarray(labels) for labels in (y_true, *(p.labels for p in answers))]
+    classes = names_of_classes(*given, class_names=options.get("class_names"))
     metric, outputs = scored(results[0].primary, answers, classes, options.get("own", ()))
     joint = joint_bootstrap(
         y_true, dict(zip(names, outputs, strict=True)), metric, class_names=classes, seed=options.get("seed", 0),

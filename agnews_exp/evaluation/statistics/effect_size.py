@@ -19,6 +19,7 @@ from agnews_exp.evaluation.inputs import Result, class_indices, open_interval, s
 from agnews_exp.evaluation.metrics import cohen_kappa, confusion_matrix, margins_of_confusion, names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import bootstrap_metric
 from agnews_exp.evaluation.statistics.mcnemar import PairedCounts
+from agnews_exp.evaluation.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,15 @@ def metric_interval(
 ) -> tuple[float, float]:
     """Return one model's 95 % interval of a metric of counts: Wilson's for accuracy, else the percentile bootstrap's.
 
-    True classes and answers have shape (n,).
+    True classes and answers have shape (n,), or are sets, shape (n, K).
 
     Raises:
         ConfigError: The metric is unknown, or counts do not determine it.
     """
-    if metric in ("accuracy", "micro_f1"):
-        found = accuracy_interval(int(np.sum(np.asarray(y_true) == np.asarray(y_pred))), len(np.asarray(y_true)))
+    task = task_of(y_true)
+    if metric in task.shares:
+        right = task.right(np.asarray(y_true), np.asarray(y_pred))
+        found = accuracy_interval(int(np.sum(right)), len(right))
         return found.low, found.high
     return bootstrap_metric(y_true, y_pred, metric, resamples=resamples, class_names=class_names).percentile
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,9 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from agnews_exp.core.errors import DataError, unknown_name
-from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, class_indices, open_interval, same_length
+from agnews_exp.evaluation.inputs import FloatArray, Result, adjust, open_interval, same_length
 from agnews_exp.evaluation.metrics import CountMetric, count_metric, names_of_classes
 from agnews_exp.evaluation.statistics.bootstrap import Cells, Scored, cluster_numbers
+from agnews_exp.evaluation.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def randomisation_test(
     """
     if swaps < 100:
         raise DataError(f"swaps must be at least 100 for a test, got {swaps}")
-    truth = class_indices(y_true, "y_true")
+    check = task_of(y_true).check
+    truth = check(y_true, "y_true")
     rng = np.random.default_rng(seed)
     member = None if clusters is None else cluster_numbers(clusters, len(truth))
     if callable(metric):
@@ -163,7 +165,7 @@ def randomisation_test(
             null[index] = metric(truth, np.where(swap, b, a)) - metric(truth, np.where(swap, a, b))
     else:
         name = metric
-        a, b = class_indices(output_a, "output_a"), class_indices(output_b, "output_b")
+        a, b = check(output_a, "output_a"), check(output_b, "output_b")
         same_length(y_true=truth, output_a=a, output_b=b)
         names = names_of_classes(truth, a, b, class_names=class_names)
         cells = Cells.group(truth, [a, b], len(names), member)
@@ -179,11 +181,12 @@ def _swapped_differences(
 
     Each cell (t, i, j) is paired with its mirror (t, j, i): swapping s of its n items moves them there.
     """
-    both = Cells(
+    both = replace(
+        cells,
         truth=np.concatenate([cells.truth, cells.truth]),
         predictions=np.concatenate([cells.predictions, cells.predictions[::-1]], axis=1),
         counts=np.concatenate([cells.counts, np.zeros_like(cells.counts)]),
-        n_classes=cells.n_classes,
+        clusters=None,
     )
 
     def difference(weights: FloatArray) -> FloatArray:
@@ -272,8 +275,8 @@ class ClassTest(Result):
     Attributes:
         class_name: Name of the class.
         counts: The four counts on its items.
-        recall_a: Model A's recall.
-        recall_b: Model B's recall.
+        recall_a: Model A's recall; of sets of classes, the share of all items on which it is right about this one.
+        recall_b: Model B's, likewise.
         p_value: Two-sided, not adjusted.
         p_holm: Adjusted for the number of classes with Holm's method.
         p_benjamini_hochberg: Adjusted with the Benjamini-Hochberg method.
@@ -289,11 +292,11 @@ class ClassTest(Result):
 
 
 def paired_counts(y_true: ArrayLike, pred_a: ArrayLike, pred_b: ArrayLike) -> PairedCounts:
-    """Count the items that both, one or none of the models get right; all arrays have shape (n,)."""
-    truth = class_indices(y_true, "y_true")
-    a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
+    """Count the items that both, one or none of the models get right: the class of each, or its whole set."""
+    task = task_of(y_true)
+    truth, a, b = task.check(y_true, "y_true"), task.check(pred_a, "pred_a"), task.check(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
-    return _counts(truth == a, truth == b)
+    return _counts(task.right(truth, a), task.right(truth, b))
 
 
 def _counts(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> PairedCounts:
@@ -350,14 +353,20 @@ def mcnemar_by_class(
 ) -> list[ClassTest]:
     """Test each true class's items apart, with p-values adjusted over the classes; absent classes are left out.
 
-    True classes and both models' answers have shape (n,).
+    True classes and both models' answers have shape (n,); or they are sets, shape (n, K), and each class is tested on
+    all items, by who is right about it.
     """
-    truth = class_indices(y_true, "y_true")
-    a, b = class_indices(pred_a, "pred_a"), class_indices(pred_b, "pred_b")
+    task = task_of(y_true)
+    truth, a, b = task.check(y_true, "y_true"), task.check(pred_a, "pred_a"), task.check(pred_b, "pred_b")
     same_length(y_true=truth, pred_a=a, pred_b=b)
     names = names_of_classes(truth, a, b, class_names=class_names)
-    present = [index for index in range(len(names)) if np.any(truth == index)]
-    tables = [_counts(a[truth == index] == index, b[truth == index] == index) for index in present]
+    tables, present = [], []
+    for index in range(len(names)):
+        items, right_a = task.of_class(truth, a, index)
+        if items.any():
+            right_b = task.of_class(truth, b, index)[1]
+            present.append(index)
+            tables.append(_counts(right_a[items], right_b[items]))
     p_values = [mcnemar_test(table, method).p_value for table in tables]
     holm, benjamini_hochberg = adjust(p_values, "holm"), adjust(p_values, "benjamini_hochberg")
     return [

@@ -40,7 +40,6 @@ from agnews_exp.serving.http.limits import (
     Reply,
     ServeSettings,
 )
-from agnews_exp.serving.predicting import confidences
 
 Answerer = Callable[[list[str]], Predictions]
 
@@ -136,7 +135,8 @@ def _part(answers: Predictions, start: int, end: int) -> Predictions:
     def cut(values: np.ndarray[Any, Any] | None) -> Any:
         return None if values is None else values[start:end]
 
-    return Predictions(answers.labels[start:end], cut(answers.scores), cut(answers.probabilities))
+    parts = (answers.scores, answers.probabilities, answers.unparsed)
+    return Predictions(answers.labels[start:end], *map(cut, parts))
 
 
 PATHS = frozenset({"/predict", "/model", "/health", "/ready", "/metrics"})
@@ -164,7 +164,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        await batcher.answer(["warm up"])  # the first answer loads kernels; nobody should wait for that
+        if model.family != "llm":  # it would be paid for
+            await batcher.answer(["warm up"])  # the first answer loads kernels; nobody should wait for that
         ready.set()
         yield
         ready.clear()
@@ -243,6 +244,9 @@ async def reply_to(
             answers = await batcher.answer(asked.texts)
     except OverloadedError:
         return Reply.problem(503, "overloaded", "too many requests are waiting", ("retry-after", "1"))
+    except AgnewsError as error:  # a language model's endpoint gives no answer, or the budget is spent
+        logging.getLogger("agnews.serve").error("%s", error)
+        return Reply.problem(503, "unavailable", error.message)
     except TimeoutError:
         return Reply.problem(504, "timeout", f"no answer within {limits.timeout_s:g} s")
     rows = formatted(answers, names, asked, sets)
@@ -260,12 +264,17 @@ def formatted(
     answers: Predictions, names: tuple[str, ...], asked: PredictRequest, sets: tuple[float, ...]
 ) -> list[dict[str, Any]]:
     """Return the answers as the response holds them."""
-    rows: list[dict[str, Any]] = [{"label": names[k]} for k in answers.labels]
+    task = answers.task
+    none = np.zeros(len(answers), dtype=np.bool_) if answers.unparsed is None else answers.unparsed
+    rows: list[dict[str, Any]] = [
+        {task.key: None if no else said}
+        for said, no in zip(task.names(answers.labels, names), none.tolist(), strict=True)
+    ]
     if answers.scores is None and answers.probabilities is None:
         return rows
-    values = confidences(answers)
-    for i, row in enumerate(rows):
-        row["confidence"] = round(float(values[i, answers.labels[i]]), 6)
+    values = answers.confidences
+    for i, (row, sure) in enumerate(zip(rows, task.sure(answers.labels, values), strict=True)):
+        row["confidence"] = sure
         if asked.top_k > 1:
             order = np.argsort(-values[i], kind="stable")[: asked.top_k]
             row["top"] = [{"label": names[k], "confidence": round(float(values[i, k]), 6)} for k in order]

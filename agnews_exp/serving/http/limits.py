@@ -50,8 +50,11 @@ class PredictRequest(BaseModel):
 class Answer(BaseModel):
     """The answer for one text."""
 
-    label: str = Field(description="the class")
-    confidence: float | None = Field(None, description="in [0, 1]; absent for models that give labels only")
+    label: str | None = Field(None, description="the class; null where a language model's answer is none")
+    labels: list[str] | None = Field(None, description="in its place, of models of several classes a text: the classes")
+    confidence: float | list[float] | None = Field(
+        None, description="in [0, 1], of sets one a class; absent for models that give labels only"
+    )
     top: list[dict[str, str | float]] | None = Field(None, description="the top_k classes with their confidences")
     confidences: dict[str, float] | None = Field(None, description="by class")
     set: list[str] | None = Field(None, description="classes that hold the right one as often as --sets promises")
