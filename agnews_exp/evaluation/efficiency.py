@@ -99,7 +99,7 @@ def cost_per_million(price_per_hour: float, throughput: float, utilisation: floa
 
 
 def cost_per_thousand(metrics: Mapping[str, float]) -> float | None:
-    """Return what 1,000 answers of a run cost, by its endpoint's or its machine's prices; None where they are unknown."""
+    """Return what 1,000 answers of a run cost, by prices of its endpoint or machine; None where they are unknown."""
     million = metrics.get("cost_per_million")
     return metrics.get("cost_per_1000", None if million is None else million / 1000)
 
