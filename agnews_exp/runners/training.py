@@ -415,6 +415,11 @@ def _fit(trainer: pl.Trainer, module: TextClassifier, data: TextDataModule, resu
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (explained := explain_memory(error, job.settings, module.batch_shape)) is not None:
             raise explained from error
+        if job.recipe.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            raise ConfigError(
+                f"model.compile=true: torch cannot compile the network on this machine: {first_line(error)}",
+                fix="model.compile=false; on a CPU torch needs a C++ compiler and Python's headers",
+            ) from error
         raise
     finally:
         signal.signal(signal.SIGINT, interrupt)
