@@ -298,7 +298,10 @@ def _fit_and_answer(
         shares, notes = unparsed(answers)
         metrics |= runner.usage() | shares
         summary.notes.extend(notes)
-    elif repeats := checked.run.evaluation.latency_repeats:
+    elif (repeats := checked.run.evaluation.latency_repeats) and not any(
+        "tokens_input" in source.metrics
+        for source in options["sources"].values()  # a part's answers are on the disk
+    ):
         with stages.stage("latency", "measuring throughput"):
             metrics |= measure_throughput(runner.predict, splits.validation.texts, repeats)
     with stages.stage("save", "saving the model"):

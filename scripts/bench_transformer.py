@@ -6,9 +6,9 @@
 Arms: ours (attention and dropout as our trainer chooses them for the device); (a) the Trainer as its
 text-classification example sets it up, every text padded to --max-length; (b) the Trainer with dynamic padding and
 group_by_length, both with the library's default kernels. Prints samples/s, processor seconds of the training steps
-(less disturbed by other programs than the wall's), tokens/s, model FLOP utilisation (of the data sheet's
-peak, or of a large matrix product measured here), the final loss on held-out rows, and the ratios, each a median. The
-Trainer needs the package accelerate (extra bench); without it ours runs alone.
+(which other programs on the machine disturb less than the wall's), tokens/s, model FLOP utilisation (of the data
+sheet's peak, or of a large matrix product measured here), the final loss on held-out rows, and the ratios, each a
+median. The Trainer needs the package accelerate (extra bench); without it ours runs alone.
 """
 
 from __future__ import annotations

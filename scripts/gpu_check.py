@@ -74,9 +74,9 @@ def bench(cpu: bool, options: argparse.Namespace) -> Any:
     sizes = ["--rows", str(options.rows), "--batch-size", str(options.batch_size), "--repeats", "3", "--random"]
     if cpu:
         sizes = ["--rows", "32", "--held-out", "16", "--batch-size", "16", "--repeats", "1", "--model", "tiny"]
-        sizes += ["--data", "sample", "trainer.n_jobs=1"]
+        sizes += ["--data", "sample"]
     found = []
-    for more in ([],) if cpu else ([], ["model.compile=true"]):
+    for more in (["trainer.n_jobs=1"],) if cpu else ([], ["model.compile=true"]):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "bench.json"
             words = [*sizes, "--accelerator", "cpu" if cpu else "gpu", "--json", str(out), "trainer.token_budget=null"]

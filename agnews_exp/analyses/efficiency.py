@@ -19,10 +19,11 @@ from pydantic import Field
 
 from agnews_exp.analyses.findings import Column, Columns, Findings, Table
 from agnews_exp.analyses.performing import AnalysisContext, analysis
-from agnews_exp.core.errors import AgnewsError, MissingDependencyError, needs, unknown_name
+from agnews_exp.core.errors import AgnewsError, ConfigError, MissingDependencyError, needs, unknown_name
 from agnews_exp.core.numbers import plural
 from agnews_exp.drawing import Chart, Series
 from agnews_exp.evaluation.efficiency import Latency, cost_per_million, folder_size_mb, measure_latency
+from agnews_exp.models.llm import language_models
 from agnews_exp.tracking.environment import describe_environment
 from agnews_exp.tracking.record import MODEL
 
@@ -193,8 +194,14 @@ def analyse(
         ``serving_rss_mb`` and, where they could be had, ``serving_gpu_mb``, ``kwh_per_million``, ``cost_per_million``.
 
     Raises:
-        ConfigError: ``machine`` is not in the price table.
+        ConfigError: ``machine`` is not in the price table, or an endpoint answers, whose answers lie on the disk.
     """
+    if language_models(context.model):
+        raise ConfigError(
+            "The speed and the cost of a language model's endpoint are those of the run that asked it: its answers are "
+            "on the disk now.",
+            fix="agnews compare RUN OTHER, which shows both",
+        )
     table = dict(prices or {})
     if table and machine not in table:
         raise unknown_name("machine in prices", machine, list(table))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agnews_exp.analyses.findings import Block, Cell, Column, Columns, Findings, Number, Table, Text, to_markdown
 from agnews_exp.core.files import atomic_path
 from agnews_exp.drawing import Chart, Series, save
+from agnews_exp.evaluation.efficiency import cost_per_thousand
 from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.tracking.record import write_json
 
@@ -146,7 +147,7 @@ def _models(pairs: Sequence[ComparisonResult], letters: Letters, metrics: Mappin
     rows = tuple(
         (
             letters[name], name, metric, Number(of.estimate, "metric", *of.percentile),
-            metrics.get(name, {}).get("throughput_batch"), _cost(metrics.get(name, {})),
+            metrics.get(name, {}).get("throughput_batch"), cost_per_thousand(metrics.get(name, {})),
         )
         for (name, metric), of in sorted(cells.items(), key=lambda item: list(letters).index(item[0][0]))
     )  # fmt: skip
@@ -155,12 +156,6 @@ def _models(pairs: Sequence[ComparisonResult], letters: Letters, metrics: Mappin
     return Table(
         "models", "Models", tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows)
     )  # fmt: skip
-
-
-def _cost(metrics: Mapping[str, float]) -> float | None:
-    """Return what 1,000 answers cost: an endpoint's price, or the machine's (`agnews bench`, --price-per-hour)."""
-    million = metrics.get("cost_per_million")
-    return metrics.get("cost_per_1000", None if million is None else million / 1000)
 
 
 def _metrics(pairs: Sequence[ComparisonResult], letters: Letters) -> Table:

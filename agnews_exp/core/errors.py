@@ -94,6 +94,11 @@ def refuse_password(key: str, value: object) -> None:
         "postgresql": "~/.pgpass, or PGPASSWORD in the environment",
         "mysql": "a file that the address names: ?read_default_file=~/.my.cnf",
     }
+    if "sk-***" in masked(value):
+        raise ConfigError(
+            f"{key}={masked(value)} holds a key, which would be written to records, logs and MLflow.",
+            fix="export OPENAI_API_KEY=<key>; the configuration has the name of the variable alone",
+        )
     scheme = value.strip("'\" ").partition(":")[0].partition("+")[0].removesuffix("s")
     place = places.get(scheme) if "uri" in key or "storage" in key else None
     raise ConfigError(

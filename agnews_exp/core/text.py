@@ -45,13 +45,15 @@ def markdown_cell(text: str) -> str:
 
 
 _PASSWORD = re.compile(
-    r"(://[^\s/:@]*:)[^\s/]+(?=@)|([?&](?:password|passwd|pwd|sslpassword|token|secret)=)[^&\s]+", re.IGNORECASE
+    r"(://[^\s/:@]*:)[^\s/]+(?=@)|([?&](?:password|passwd|pwd|sslpassword|token|secret)=)[^&\s]+"
+    r"|(\b(?-i:sk-))(?:[a-z0-9]+-)*(?-i:(?=\w*\d)(?=\w*[A-Z]))\w{20,}[\w-]*",
+    re.IGNORECASE,
 )
 
 
 def masked(text: str) -> str:
-    """Return a text whose addresses (``scheme://user:password@host/...?password=...``) show no passwords."""
-    return _PASSWORD.sub(lambda m: f"{m.group(1) or m.group(2)}***", text)
+    """Return a text without passwords in addresses (``scheme://user:password@host/...?password=...``) and API keys."""
+    return _PASSWORD.sub(lambda m: f"{m.group(m.lastindex or 0)}***", text)
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[bool] = ()) -> str:

@@ -6,7 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,12 @@ def cost_per_million(price_per_hour: float, throughput: float, utilisation: floa
     ``utilisation`` is the share of the paid hours in which the machine answers, in (0, 1].
     """
     return price_per_hour * 1e6 / (throughput * 3600 * utilisation)
+
+
+def cost_per_thousand(metrics: Mapping[str, float]) -> float | None:
+    """Return what 1,000 answers of a run cost, by prices of its endpoint or machine; None where they are unknown."""
+    million = metrics.get("cost_per_million")
+    return metrics.get("cost_per_1000", None if million is None else million / 1000)
 
 
 def peak_memory_mb() -> float:

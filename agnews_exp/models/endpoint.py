@@ -107,7 +107,9 @@ class AnswerCache:
         with self._open() as file:
             for key in dict.fromkeys(keys):
                 row = file.execute("SELECT reply FROM answers WHERE key = ?", (key,)).fetchone()
-                if row is not None:
+                if row is None:
+                    continue
+                with suppress(ValueError, TypeError, KeyError, AttributeError):  # what cannot be read is asked again
                     stored = json.loads(row[0])
                     tokens = [(token, [(t, p) for t, p in likely]) for token, likely in stored.pop("tokens")]
                     found[key] = Reply(**stored, tokens=tokens)

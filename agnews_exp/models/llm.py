@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,6 +104,12 @@ class Llm:
         """
         check_address(self.endpoint)
         self.template()
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
+            raise ConfigError(
+                "model.api_key_env must be the name of an environment variable, in capitals (what was given is not "
+                "repeated: it may be a key).",
+                fix="export OPENAI_API_KEY=<key>, and leave model.api_key_env as it is",
+            )
         if self.prices() is None and self.budget is not None:
             raise ConfigError(
                 f"model.budget={self.budget:g} needs the prices.",
@@ -229,7 +236,7 @@ class LlmModel:
         sent = sum(map(end.bytes_of, new)) / BYTES_A_TOKEN
         received = len(new) * (max(map(len, self.class_names)) / BYTES_A_TOKEN + 8)
         if texts is None:
-            what, size = "Every text", "and its own, each"
+            what, size = "Every text", "beside its own, for each"
         else:
             what, size = f"{len(new):,} texts", f"and {received:,.0f} out"
         cost = f"about {format_number(end.prices.cost(sent, received), 'number')}" if end.prices else "unknown cost"
@@ -239,6 +246,7 @@ class LlmModel:
         )  # fmt: skip
         kept = f" ({len(known):,} more are answered already and cost nothing)" if known else ""
         examples = f", {len(self.examples)} training texts with each" if self.examples else ""
+        examples += f", the key of {end.key_name}" if os.environ.get(end.key_name) else ""
         said = (
             f"{what}{about} would go to {end.host} (model {end.model}{examples}){kept}: about {sent:,.0f} tokens in "
             f"{size}, {cost}, {prices}"
@@ -394,10 +402,9 @@ def load_llm(folder: Path) -> LlmModel:
     try:
         stored: Mapping[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         settings: Llm = TypeAdapter(Llm).validate_python(stored["settings"])
-        check_address(settings.endpoint)
-        if (
-            settings.cache_dir and not Path(settings.cache_dir).is_dir()
-        ):  # it was made elsewhere: answers are kept in the project of today
+        settings.check()
+        # Of a model that was made elsewhere the answers are kept in the project of today.
+        if settings.cache_dir and not Path(settings.cache_dir).is_dir():
             settings = TypeAdapter(Llm).validate_python(stored["settings"] | {"cache_dir": None})
         examples = [(str(text), str(label)) for text, label in stored["examples"]]
         return LlmModel(settings, str(stored["name"]), str(stored["template"]), manifest["class_names"], examples)

@@ -9,6 +9,7 @@ from typing import Any
 from agnews_exp.analyses.findings import Block, Column, Missing, Number, Table, Text
 from agnews_exp.core.errors import AgnewsError
 from agnews_exp.drawing import Chart, Series
+from agnews_exp.evaluation.efficiency import cost_per_thousand
 from agnews_exp.evaluation.metrics import METRICS
 from agnews_exp.report.answer import costs
 from agnews_exp.report.blocks import BOOTSTRAP, Section, filled, intervals, origin, renamed, run_score, score, slug
@@ -174,14 +175,15 @@ def _scatter(measured: list[System]) -> Chart:
 def _cost_table(inputs: Inputs) -> Table:
     names = ("throughput_batch", "latency_single_ms", "latency_p95_ms_1", "model_size_mb", "peak_memory_mb")
     rows = [
-        (s.label, score(s, "val/macro_f1"), *map(s.first.metrics.get, names), s.first.timings.get("fit"),
-         s.first.fraction)
+        (s.label, score(s, "val/macro_f1"), *map(s.first.metrics.get, names), cost_per_thousand(s.first.metrics),
+         s.first.timings.get("fit"), s.first.fraction)
         for s in inputs.systems
     ]  # fmt: skip
     columns: tuple[Column | str, ...] = (
         "system", Column("validation macro-F1 [95 %]", "metric"), Column("texts/s in batches", "count"),
         Column("ms for one text", ".2f"), Column("p95 ms for one text", ".2f"), Column("size, MB", ".1f"),
-        Column("peak memory, MB", "count"), Column("fit", "time"), Column("data fraction", "number"),
+        Column("peak memory, MB", "count"), Column("cost of 1,000 texts", "number"),
+        Column("fit", "time"), Column("data fraction", "number"),
     )  # fmt: skip
     note = "Vectorising included; other work on the machine slows times."
     made = origin([s.first for s in inputs.systems], ("train", "val"))

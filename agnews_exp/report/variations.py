@@ -15,6 +15,7 @@ from agnews_exp.evaluation.statistics.learning_curve import FEWEST_POINTS, fit_p
 from agnews_exp.report.blocks import BOOTSTRAP, Section, intervals, origin, slug
 from agnews_exp.report.inputs import Inputs, Sweep
 from agnews_exp.report.systems import StoredRun, System
+from agnews_exp.tracking.record import repetition
 
 _MOST_POINTS = 200
 _SHARE = re.compile(r"data [0-9.e-]+(, )?")
@@ -189,9 +190,8 @@ _SCORES = ("val/macro_f1", "test/macro_f1", "test/accuracy")
 
 def _surely_below(system: System, best: System, metric: str = "val/macro_f1") -> bool:
     """Whether a system's scores are below those of the best, paired by seed: one-sided t-test, or all lower of one."""
-    scores = ({run.seed: run.metrics[metric] for run in s.runs if metric in run.metrics} for s in (system, best))
-    own, other = scores
-    gaps = [other[seed] - own[seed] for seed in own.keys() & other.keys()]
+    own, other = ({repetition(run.result): run.metrics.get(metric, 0.0) for run in s.runs} for s in (system, best))
+    gaps = [other[one] - own[one] for one in sorted(own.keys() & other.keys())]
     if len(gaps) < 2 or stdev(gaps) == 0:
         return fmean(gaps) > 0 if gaps else (best.mean(metric) or 0.0) > (system.mean(metric) or 0.0)
     from scipy.special import stdtrit

@@ -9,6 +9,7 @@ import numpy as np
 
 from agnews_exp.config.targets import safe_instantiate
 from agnews_exp.config.validation import CheckedConfig
+from agnews_exp.core.cache import ArrayCache
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 from agnews_exp.models.endpoint import Reply
@@ -50,8 +51,10 @@ class LlmRunner:
         return FitSummary({"examples": float(len(examples))}, short)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """Answer texts, those that were asked before from the disk."""
-        replies = self._model.endpoint.answer(texts)
+        """Answer texts, those that were asked before from the disk; two runs of one prompt do not ask at once."""
+        endpoint = self._model.endpoint
+        with ArrayCache(Path(self._checked.run.paths.cache_dir)).locked("llm", endpoint.key("")):
+            replies = endpoint.answer(texts)
         self._replies += replies
         return self._model.read(replies)
 

@@ -240,14 +240,19 @@ def test_texts_without_a_frequent_word_are_an_error_with_a_fix():
 
 @needs_minilm
 @pytest.mark.slow
-def test_sentence_embeddings_put_like_texts_near_and_save_without_their_weights():
-    from agnews_exp.features.sentence_embeddings import SentenceEmbeddings
+def test_sentence_embeddings_put_like_texts_near_are_computed_once_and_save_without_their_weights(tmp_path):
+    from agnews_exp.features.sentence_embeddings import SentenceEmbeddings, shared_vectors
 
     step = SentenceEmbeddings(device="cpu").fit([])
     texts = ["Oil prices rise again", "Crude gets more expensive", "The goalkeeper saved a penalty"]
     near, far = (lambda m: (m[0] @ m[1], m[0] @ m[2]))(step.transform(texts))
     assert near > far
     np.testing.assert_allclose(np.linalg.norm(step.transform(texts), axis=1), 1, rtol=1e-5)
+    with shared_vectors(tmp_path):
+        step.transform(texts[:2])
+        np.testing.assert_allclose(step.transform(texts), SentenceEmbeddings(device="cpu")._embed(texts), atol=1e-5)
+        np.testing.assert_array_equal(step.transform(texts[::-1]), step.transform(texts)[::-1])
+    assert sorted(len(np.load(place)) for place in tmp_path.glob("minilm-*/*/names.npy")) == [1, 2]  # each text once
     data = skops.io.dumps(step)
     assert len(data) < 100_000
     name = "agnews_exp.features.sentence_embeddings.SentenceEmbeddings"

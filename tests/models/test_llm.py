@@ -8,12 +8,17 @@ import math
 import sys
 import time
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from chat_server import reply, serving
 
+from agnews_exp.analyses.efficiency import analyse
+from agnews_exp.config.compose import compose_config
+from agnews_exp.config.validation import check_config
 from agnews_exp.core.errors import AgnewsError, ConfigError, ResourceError, StorageError
+from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.models import endpoint
 from agnews_exp.models.endpoint import Reply
@@ -286,12 +291,12 @@ def test_an_interrupted_call_keeps_what_is_under_way_and_asks_nothing_twice(mode
 
     with serving(lambda *_: "World", delay=0.02) as server:
         one = model(server, concurrency=4)
-        kept = one.endpoint.cache.keep
+        kept, interrupt = one.endpoint.cache.keep, iter([_thread.interrupt_main])
 
         def keep(key, found):
             kept(key, found)
-            if len(server.answered) == 12:
-                _thread.interrupt_main()
+            if len(server.answered) >= 12:
+                next(interrupt, bool)()
 
         one.endpoint.cache.keep = keep
         with pytest.raises(KeyboardInterrupt):
@@ -381,9 +386,28 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_read(tmp_path)
         ({"endpoint": "ftp://host/v1"}, "address of an endpoint"),
         ({"endpoint": "http:///v1"}, "address of an endpoint"),
         ({"endpoint": "http://h", "budget": 1.0}, "needs the prices"),
+        ({"endpoint": "http://h", "api_key_env": "0f1e2d3c4b5a"}, "it may be a key"),
         ({"endpoint": "http://h", "price_per_million_tokens": {"inptu": 1.0}}, "'inptu'"),
         ({"endpoint": "http://h", "prompt": str(tmp_path / "none.txt")}, "cannot be read"),
     ):
         with pytest.raises(AgnewsError, match=said):
             Llm(**settings).check()
     Llm("https://here/v1", budget=1.0, price_per_million_tokens=PRICES).check()
+
+
+def test_a_key_in_the_configuration_is_refused_without_being_repeated():
+    key = "sk-proj-" + "a1B2" * 8
+    for override in (f"model.api_key_env={key}", f"name={key}", f"+model.api_key={key}"):
+        with pytest.raises(ConfigError) as caught:
+            check_config(compose_config(["data=sample", "model=llm", override]))
+        assert "a1B2" not in str(caught.value)
+        assert "OPENAI_API_KEY" in caught.value.fix
+    for plain in ("a risk-taking-and-unending-word", "sk-Newspapers-and-magazines-2020.csv"):
+        assert masked(plain) == plain
+
+
+def test_the_speed_of_answers_on_the_disk_is_not_measured(model):
+    with serving(lambda *_: "World") as server:
+        context = SimpleNamespace(model=model(server))
+        with pytest.raises(ConfigError, match="those of the run that asked it"):
+            analyse(context)

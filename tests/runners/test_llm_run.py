@@ -180,7 +180,7 @@ def test_a_cascade_asks_a_prompt_only_where_it_may(asked):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_in_the_middle_is_gone_on_with_and_nothing_is_asked_twice(project, how):
     write_corpus(project.root / "texts.csv", 400)
     with serving(topic, delay=0.05) as server:
@@ -199,6 +199,17 @@ def test_a_run_that_is_ended_in_the_middle_is_gone_on_with_and_nothing_is_asked_
         assert len(server.asked) == rows["val"] + rows["test"] > ended
         under_way = 2 if how == signal.SIGKILL else 0  # what a kill cut off had not been answered
         assert sum(server.asked.values()) <= len(server.asked) + under_way
+
+
+@pytest.mark.slow
+def test_two_jobs_of_one_prompt_at_once_ask_nothing_twice(project):
+    write_corpus(project.root / "texts.csv", 300)
+    with serving(topic, delay=0.05) as server:
+        jobs = [project.start(*words(server, "model.confirm=true", f"seed={seed}"), env=KEY) for seed in (1, 2)]
+        for job in jobs:
+            said, _ = job.communicate(timeout=200)
+            assert job.returncode == 0, said
+    assert set(server.asked.values()) == {1}
 
 
 @pytest.mark.slow
