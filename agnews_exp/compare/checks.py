@@ -64,13 +64,12 @@ class CheckedData(Splits):
     """The rows of a data set as checks see them, with the moments of each row in the columns that hold dates."""
 
     dates: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # by column and split
-    split: str = "stratified"  # how they were cut
 
     @classmethod
     def of(cls, splits: Splits, config: Mapping[str, Any]) -> CheckedData:
         """Return the rows with what the columns of their files tell of time; ``config`` is a resolved configuration."""
         parts = {"train": splits.train, "val": splits.validation, "test": splits.test}
-        return cls(**vars(splits), dates=date_columns(config["data"], parts), split=config["split"]["name"])
+        return cls(**vars(splits), dates=date_columns(config["data"], parts))
 
 
 class CheckedRun(Run):

@@ -38,7 +38,7 @@ class EncodedRows:
     """Tokenised rows of one split with their labels and, where a teacher has answered them, soft targets."""
 
     table: TokenTable  # token ids of the n rows
-    labels: NDArray[np.int64]  # shape (n,), int64, class indices
+    labels: NDArray[np.int64]  # class indices, shape (n,), int64; or sets of classes, shape (n, K)
     frame: Frame  # the tokenizer's special tokens
     max_length: int  # tokens of a row at most, special tokens included
     soft: SoftTargets | None = None  # soft targets of the n rows, or None
@@ -63,7 +63,7 @@ class EncodedRows:
     def apart(self) -> EncodedRows:
         """Return the rows with every window as a row of its own."""
         table, starts = self.pieces
-        labels = np.repeat(self.labels, np.diff(starts))
+        labels = np.repeat(self.labels, np.diff(starts), axis=0)
         return replace(self, table=table, labels=labels, soft=None, long_texts="truncate")
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:

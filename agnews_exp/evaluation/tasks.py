@@ -43,6 +43,7 @@ class Task:
             "evaluation.thresholds", lambda v: v is None, "the likeliest class is the answer", "data.multilabel=true"
         ),
     )
+    watched: tuple[str, ...] = ("macro_f1", "accuracy", "log_loss")  # metrics that a network's validations log
     matrix_key: str = "confusion"  # what :meth:`matrix` is called in a record
     matrix_title: str = "Confusion matrix"
     of_class_title: str = "recall"  # what :meth:`of_class` gives a share of
@@ -112,12 +113,22 @@ class MultiLabel(Task):
     right_share = "exact sets"
     shares = frozenset({"subset_accuracy"})
     beside = "micro_f1"
+    watched = ("macro_f1", "micro_f1", "binary_log_loss")
     matrix_key = "co_occurrence"
     matrix_title = "True classes (down) with predicted ones (across)"
     of_class_title = "right about it"
     one_answer = False
     limits = (
-        Limit("model.family", lambda v: v == "classical", "only classical ones learn sets", "model=logreg"),
+        Limit(
+            "model.family", lambda v: v in ("classical", "transformer"),
+            "only classical models and networks learn sets", "model=logreg",
+        ),
+        Limit(
+            "model.loss", lambda v: v not in ("focal", "supervised_contrastive") and "." not in str(v),
+            "a network learns each class by binary cross-entropy", "model.loss=cross_entropy",
+        ),
+        Limit("model.label_smoothing", lambda v: not v, "it spreads one class over the others",
+              "model.label_smoothing=0"),
         Limit("model.student", lambda v: v is None, "a teacher's answers are one class a text", "model=logreg"),
         Limit(
             "model.class_weight", lambda v: v in (None, "balanced"),
@@ -143,6 +154,7 @@ class MultiLabel(Task):
             "analyses": "analyses of finished runs look at one class a text",
             "eda": "the exploration looks at texts by their one class",
             "checks": "checks look at one class a text",
+            "export": "exported models answer one class a text",
             "sets": "its answers are sets already",
             "explain": "words are explained for one class a text",
         }

@@ -68,11 +68,18 @@ def for_task(model: Any, labels: NDArray[np.int64]) -> Any:
     return OneVsRest(model)
 
 
-def predictions_of(logits: NDArray[np.floating[Any]]) -> Predictions:
-    """Return labels, scores (the logits) and probabilities (their softmax) of logits (n, K)."""
-    from scipy.special import softmax
+def predictions_of(logits: NDArray[np.floating[Any]], thresholds: NDArray[np.float64] | None = None) -> Predictions:
+    """Return labels, scores (the logits) and probabilities of logits (n, K).
+
+    Probabilities are the softmax; with the K thresholds of sets of classes each class has its own, by the logistic
+    function, and those that reach their threshold are the set.
+    """
+    from scipy.special import expit, softmax
 
     scores = np.asarray(logits, dtype=np.float64)
+    if thresholds is not None:
+        probabilities = expit(scores)
+        return Predictions((probabilities >= thresholds).astype(np.int64), scores, probabilities)
     return Predictions(scores.argmax(axis=1).astype(np.int64), scores, softmax(scores, axis=1))
 
 

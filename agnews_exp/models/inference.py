@@ -27,6 +27,7 @@ from agnews_exp.data.batching import (
 )
 from agnews_exp.data.tokens import TokenTable, encode_plain, frame_of, plain_backend, tokenize
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import MULTICLASS, MULTILABEL, Task
 from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.persistence import MANIFEST, read_manifest, write_manifest
 from agnews_exp.models.recipes import EncoderRecipe, Recipe, read_recipe
@@ -48,14 +49,20 @@ class TextPredictor:
     token_budget: int | None = None  # texts times the longest text's tokens at most, or None
     long_texts: LongTexts = "truncate"  # what becomes of longer texts
     window_pooling: Pooling = "mean"  # the way from windows to their text
+    thresholds: NDArray[np.float64] | None = None  # shape (K,), of models of sets of classes; None: one class a text
 
     family: ClassVar[str] = "transformer"
 
     def predict(self, texts: Sequence[str], cache_dir: Path | None = None) -> Predictions:
         """Answer texts; scores are logits, probabilities their softmax."""
         if cache_dir is None:
-            return predictions_of(self.logits(encode_plain(texts, self._backend)))
-        return predictions_of(self.logits(tokenize(texts, self.tokenizer, cache_dir)))
+            return predictions_of(self.logits(encode_plain(texts, self._backend)), self.thresholds)
+        return predictions_of(self.logits(tokenize(texts, self.tokenizer, cache_dir)), self.thresholds)
+
+    @property
+    def task(self) -> Task:
+        """The task that it was trained for."""
+        return MULTICLASS if self.thresholds is None else MULTILABEL
 
     @cached_property
     def _backend(self) -> Any:
@@ -114,6 +121,7 @@ def save_predictor(predictor: TextPredictor, recipe: Recipe, folder: Path) -> No
         max_length=predictor.max_length,
         vocabulary=len(predictor.tokenizer),
         recipe=recipe.as_dict(),
+        **({} if predictor.thresholds is None else {"thresholds": predictor.thresholds.tolist()}),
     )
 
 
@@ -129,6 +137,9 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         recipe = read_recipe(manifest["recipe"])
         max_length = int(manifest["max_length"])
+        thresholds = np.asarray(manifest["thresholds"], dtype=np.float64) if "thresholds" in manifest else None
+        if thresholds is not None and thresholds.shape != (len(class_names),):
+            raise ValueError("it has not one threshold for each class")
         network = _empty_network(recipe, folder, tokenizer, class_names)
         standard = isinstance(recipe, EncoderRecipe) and recipe.pooling == "head"
         (network.encoder if standard else network).load_state_dict(load_file(folder / _WEIGHTS))
@@ -147,6 +158,7 @@ def load_predictor(folder: Path, device: str = "auto") -> TextPredictor:
         torch.device(chosen),
         long_texts=recipe.long_texts,
         window_pooling=recipe.window_pooling,
+        thresholds=thresholds,
     )
 
 

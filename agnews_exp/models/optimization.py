@@ -30,8 +30,14 @@ def classification_loss(
     al. 2017, "Focal Loss for Dense Object Detection").
 
     Logits have shape (n, K), labels (n,), class weights (K,); a loss is ``cross_entropy``, ``focal`` (with ``gamma``),
-    ``supervised_contrastive`` (its cross-entropy), or a function of logits and labels that returns n losses.
+    ``supervised_contrastive`` (its cross-entropy), or a function of logits and labels that returns n losses. Labels of
+    sets have shape (n, K): the loss of a row is the mean binary cross-entropy, weights are those of its classes.
     """
+    if labels.ndim > 1:
+        rows = functional.binary_cross_entropy_with_logits(
+            logits, labels.to(logits.dtype), pos_weight=weights, reduction="sum"
+        )
+        return rows / labels.shape[1]
     if loss in ("cross_entropy", "supervised_contrastive"):
         return functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing, reduction="sum")
     if callable(loss):

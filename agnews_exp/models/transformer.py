@@ -15,7 +15,8 @@ from agnews_exp.config.targets import resolve_target
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.data.batching import derive_seed, pool_pieces
 from agnews_exp.data.datamodule import Batch
-from agnews_exp.evaluation.metrics import METRICS, Choice, margins_of_confusion, score_choice
+from agnews_exp.evaluation.metrics import METRICS, Choice, Margins, find_metric, margins_of_confusion, score_choice
+from agnews_exp.evaluation.tasks import task_of
 from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.optimization import (
     MovingAverage,
@@ -60,7 +61,6 @@ def use_fast_dropout(network: nn.Module) -> None:
 
 
 MACRO_F1 = Choice(METRICS["macro_f1"])
-_WATCHED = (MACRO_F1, Choice(METRICS["accuracy"]), Choice(METRICS["log_loss"]))
 
 
 class TextClassifier(pl.LightningModule):
@@ -111,7 +111,9 @@ class TextClassifier(pl.LightningModule):
         self._latest: tuple[Tensor, int, int, tuple[int, int] | None] | None = None
         self.total_steps = total_steps
         self.monitor_key = monitor.stored_as("val", class_names)
-        self._watched = {choice.stored_as("val", class_names): choice for choice in (*_WATCHED, monitor)}
+        self._task = task_of(validation_labels)
+        watched = (find_metric(name, task=self._task) for name in self._task.watched)
+        self._watched = {choice.stored_as("val", class_names): choice for choice in (*watched, monitor)}
         # In a list, so that it is no submodule and stays on the CPU: every process counts the gathered rows there.
         self._counts = [MulticlassConfusionMatrix(len(class_names), sync_on_compute=False)]
         self._validation_labels = validation_labels
@@ -266,14 +268,20 @@ class TextClassifier(pl.LightningModule):
         everything = pool_pieces(everything, self._starts, self.recipe.window_pooling)
         seen = ~np.isnan(everything[:, 0])
         self.validation_logits = everything if bool(seen.all()) else None
-        labels, answers = self._validation_labels[seen], predictions_of(everything[seen])
-        counts = self._counts[0]
-        counts.reset()
-        counts.update(torch.from_numpy(answers.labels), torch.from_numpy(labels))
-        margins = margins_of_confusion(counts.compute().numpy())
+        half = None if self._task.one_answer else np.full(n_classes, 0.5)
+        labels, answers = self._validation_labels[seen], predictions_of(everything[seen], half)
+        margins = self._margins(labels, answers.labels)
         for key, choice in self._watched.items():
             value = score_choice(choice, margins, labels, answers, self.class_names)
             self.log(key, value, prog_bar=key == self.monitor_key, logger=False)
+
+    def _margins(self, labels: Any, given: Any) -> Margins:
+        if not self._task.one_answer:
+            return Margins(*self._task.counts(labels, given, len(self.class_names)))
+        counts = self._counts[0]
+        counts.reset()
+        counts.update(torch.from_numpy(given), torch.from_numpy(labels))
+        return margins_of_confusion(counts.compute().numpy())
 
     def _gather(self, rows: Any, logits: Any) -> list[tuple[Any, Any]]:
         if self.trainer.world_size == 1:

@@ -25,6 +25,8 @@ from agnews_exp.data.soft_targets import SoftTargets
 from agnews_exp.data.tokens import CorpusTokens, TokenTable, frame_of, tokenize
 from agnews_exp.evaluation.metrics import find_objective, own_metrics
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import task_of
+from agnews_exp.evaluation.thresholds import choose_thresholds
 from agnews_exp.models.answers import predictions_of
 from agnews_exp.models.encoders import load_tokenizer, merge_adapters, settled
 from agnews_exp.models.inference import TextPredictor, save_predictor
@@ -94,6 +96,7 @@ class LightningRunner:
         self._cache_dir = Path(checked.plain["paths"]["cache_dir"])
         self._primary: str = checked.run.evaluation.primary
         self._own = own_metrics(checked.run.evaluation.metrics)
+        self._rule = checked.run.evaluation.thresholds
         self._callbacks, self._logger = checked.run.callbacks, checked.run.logger
         self._folder, self._fingerprint = folder, fingerprint
         self._resume = checked.run.resume == "auto"
@@ -146,7 +149,7 @@ class LightningRunner:
             validation=validation_rows,
             checkpoints=checkpoints,
             seed=self._seed,
-            monitor=find_objective(self._primary, splits.class_names, self._own),
+            monitor=find_objective(self._primary, splits.class_names, self._own, task_of(splits.train.labels)),
             class_weights=None if weights is None else tuple(weights.tolist()),
             callbacks=tuple(self._callbacks),
             logger=self._logger if self._folder is not None else None,
@@ -179,6 +182,12 @@ class LightningRunner:
                 checkpoints.finish(summary)
             self._recipe = job.recipe
             self._predictor = self._best_predictor(job, splits.validation.texts)
+        if not task_of(splits.train.labels).one_answer:
+            self._predictor.thresholds = np.full(len(splits.class_names), 0.5)
+            if self._rule is not None:
+                given = self.predict(splits.validation.texts).confidences
+                metric = self._primary.partition("/")[2]
+                self._predictor.thresholds = choose_thresholds(splits.validation.labels, given, self._rule, metric)
         notes = []
         if reason := changes.pop("reason", None):
             notes = [f"{reason} Trained again from the start with {', '.join(f'{k}={v}' for k, v in changes.items())}."]
@@ -256,10 +265,10 @@ class LightningRunner:
         """
         assert self._predictor is not None, "fit() first"
         if self._validation is not None and texts is self._validation[0]:
-            return predictions_of(self._validation[1])
+            return predictions_of(self._validation[1], self._predictor.thresholds)
         try:
             table = self._tokens(texts, self._predictor.tokenizer)
-            return predictions_of(self._predictor.logits(table))
+            return predictions_of(self._predictor.logits(table), self._predictor.thresholds)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             explained: AgnewsError | None = explain_memory(error, self._settings, None)
             if explained is not None:

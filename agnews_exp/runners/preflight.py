@@ -34,6 +34,17 @@ def check_ready(checked: CheckedConfig) -> None:
     check_writable(Path(run.paths.output_dir))
     model = safe_instantiate(checked.component("model"), "model")
     model = getattr(model, "student", model)
+    if (
+        not task.one_answer
+        and run.model.class_weight
+        and not hasattr(model, "class_weight")
+        and run.model.family == "classical"
+    ):
+        raise ConfigError(
+            f"model.class_weight={run.model.class_weight}: model={run.model.name} can weigh rows alone, and a row has "
+            "several classes.",
+            fix="model.class_weight=null, or model=logreg",
+        )
     if run.model.family == "classical" and run.split.name in ("group", "time"):
         from agnews_exp.models.inner_folds import check_divisions
 

@@ -54,7 +54,8 @@ def class_weights(
 ) -> NDArray[np.float64] | None:
     """Return the weight of each class, shape (K,); None where all weigh alike.
 
-    ``balanced`` is ``n / (K n_k)``, as in scikit-learn: the mean weight of a row is 1.
+    ``balanced`` is ``n / (K n_k)``, as in scikit-learn: the mean weight of a row is 1. Of sets of classes it is
+    ``(n - n_k) / n_k``, so that the rows with a class weigh as much as those without.
 
     Weights by class name are 1 for a class without; ``labels``, shape (n,), are those of the training rows.
 
@@ -67,7 +68,8 @@ def class_weights(
     if isinstance(wanted, str):
         counts = class_counts(labels, len(class_names))
         present = counts > 0
-        weights[present] = len(labels) / (present.sum() * counts[present])
+        others = len(labels) / present.sum() if labels.ndim == 1 else len(labels) - counts[present]
+        weights[present] = others / counts[present]
         return weights
     for name, weight in wanted.items():
         if name not in class_names:

@@ -20,6 +20,7 @@ from agnews_exp.evaluation.costs import DECISION
 from agnews_exp.evaluation.efficiency import folder_size_mb
 from agnews_exp.evaluation.metrics import macro_f1, margins_of
 from agnews_exp.evaluation.predictions import Predictions
+from agnews_exp.evaluation.tasks import MULTICLASS, MULTILABEL, refuse_left_out
 from agnews_exp.models.answers import FittedModel
 from agnews_exp.models.loading import load_model
 from agnews_exp.models.persistence import MANIFEST, add_json, read_manifest, write_manifest
@@ -96,7 +97,9 @@ def export_model(
         WorseInt8Error: Fewer labels are equal than int8 must keep; nothing is written.
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
-    family = read_manifest(source)["family"]
+    manifest = read_manifest(source)
+    family = manifest["family"]
+    refuse_left_out(MULTILABEL if "thresholds" in manifest else MULTICLASS, "export", source.parent.name)
     halves = ("fast", "accurate") if family == "cascade" else ()
     parts = [part for part in halves if read_manifest(source / part)["family"] == "transformer"]
     if family != "transformer" and not parts:

@@ -78,7 +78,7 @@ def test_top_diff_compare_and_predict_know_sets(topics):
 def test_what_looks_at_one_class_a_text_says_so_before_any_work(topics):
     folders = len(topics.run_folders)
     for words in (
-        ("run", *DATA, "model=cascade", "features=text"), ("run", *DATA, "evaluation=full"),
+        ("run", *DATA, "model.loss=focal", "model=text_cnn", "features=text"), ("run", *DATA, "evaluation=full"),
         ("run", *DATA, "evaluation.primary=val/mcc"), ("errors", "logreg"), ("eda", *DATA[:5]),
         ("predict", "logreg", "topics.csv", "--sets", "0.9"), ("predict", "logreg", "topics.csv", "--explain"),
     ):  # fmt: skip
@@ -98,3 +98,21 @@ def test_runs_of_sets_are_not_compared_with_others(topics):
     done = topics.agnews("compare", "logreg", "multinomial_nb")
     assert done.returncode == 2
     assert "different tasks" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_network_learns_sets_and_answers_them_by_its_thresholds(topics):
+    done = topics.run(*DATA, "model=text_cnn", "features=text", "evaluation.thresholds=one", "trainer.max_epochs=1",
+                      "trainer.limit_train_batches=4", "model.max_length=32", "name=net")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = next(
+        run for run in map(Run, topics.run_folders) if run.record.status == "finished" and run.given_name == "net"
+    )
+    stored, model = run.predictions("val"), load_model(run.folder / "model", "cpu")
+    with (topics.root / "topics.csv").open(newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    answers = model.predict([texts[i] for i in stored["row_id"]])
+    assert len(set(model.thresholds.tolist())) == 1
+    assert answers.task.names(answers.labels, model.class_names) == stored["prediction"].tolist()
+    done = topics.agnews("export", "net")
+    assert (done.returncode, "multilabel" in done.stderr) == (2, True)

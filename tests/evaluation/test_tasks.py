@@ -123,7 +123,8 @@ def test_what_does_not_apply_is_refused_with_the_key_and_what_to_type():
     plain = {"model": {"family": "classical"}, "evaluation": {"analyses": {}}}
     check_applies(MULTILABEL, plain)
     for wrong in (
-        {"model": {"family": "transformer"}}, {"model": {"family": "classical", "class_weight": {"art": 2.0}}},
+        {"model": {"family": "cascade"}}, {"model": {"family": "transformer", "loss": "focal"}},
+        {"model": {"family": "classical", "class_weight": {"art": 2.0}}},
         {"split": {"name": "group"}}, {"subset": {"name": "balanced"}}, {"features": {"select": {"k": 3}}},
         {"evaluation": {"costs": {"art": 2}}}, {"evaluation": {"slices": ["lang"]}},
         {"evaluation": {"analyses": {"errors": {"seed": 1}}}}, {"evaluation": {"cluster_column": "author"}},

@@ -59,6 +59,17 @@ def imbalanced(tmp_path_factory, start_project):
     return lambda *overrides: run(*overrides).result["metrics"]["test/macro_f1"]
 
 
+def test_sets_of_classes_have_binary_cross_entropy_and_weights_that_balance_each_class():
+    sets = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]])
+    logits = torch.tensor([[4.0, 0.0, 0.0], [0.5, 0.0, 0.3], [0.0, 2.0, 1.0], [1.0, -1.0, 0.0]])
+    chance = torch.sigmoid(logits)
+    weights = class_weights("balanced", sets.numpy(), "abc")
+    assert weights.tolist() == [1 / 3, 3.0, 1.0]  # nobody has the third
+    each = -(sets * torch.log(chance) * torch.tensor(weights) + (1 - sets) * torch.log(1 - chance))
+    found = classification_loss(logits, sets, "cross_entropy", weights=logits.new_tensor(weights))
+    assert float(found) == pytest.approx(float(each.mean(dim=1).sum()), rel=1e-6)
+
+
 def test_the_losses_of_rows_are_those_of_their_formulas():
     plain = functional.cross_entropy(LOGITS, LABELS, reduction="none")
     chance = torch.exp(-plain)
