@@ -129,6 +129,8 @@ class MultiLabel(Task):
         ),
         Limit("model.label_smoothing", lambda v: not v, "it spreads one class over the others",
               "model.label_smoothing=0"),
+        Limit("model._target_", lambda v: not str(v).endswith(".SetFit"), "it would train its encoder once a class",
+              "model=static_minilm"),
         Limit("model.student", lambda v: v is None, "a teacher's answers are one class a text", "model=logreg"),
         Limit(
             "model.class_weight", lambda v: v in (None, "balanced"),
