@@ -15,6 +15,10 @@ from agnews_exp.evaluation.tasks import MULTICLASS, MULTILABEL, Task
 from agnews_exp.models.answers import FittedModel, predict_matrix
 from agnews_exp.models.persistence import read_manifest
 
+_OURS = ("ngram_linear", "nbsvm", "one_vs_rest")
+_MANY_THREADS = ("sklearn.", "agnews_exp.ngrams.", *(f"agnews_exp.models.{name}" for name in _OURS))
+"""Modules of estimators that several threads may ask; of a tokenizer with a library of its own, nobody knows."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassicalModel:
@@ -36,6 +40,12 @@ class ClassicalModel:
     def task(self) -> Task:
         """The task that it was trained for."""
         return MULTILABEL if hasattr(self.pipeline.named_steps["model"], "thresholds_") else MULTICLASS
+
+    @property
+    def many_threads(self) -> bool:
+        """Whether several threads may ask at once: nothing changes in answering, and compiled code does most of it."""
+        parts = [part for part in self.pipeline.get_params().values() if hasattr(part, "get_params")]
+        return all(type(part).__module__.startswith(_MANY_THREADS) for part in parts)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answer n texts with labels and whatever of scores and probabilities the estimator gives."""

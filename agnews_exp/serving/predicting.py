@@ -177,7 +177,7 @@ def predict_stream(
         good = [item for item in batch if item.text is not None]
         return answer_rows(good, model, answering, explainer) if good else []
 
-    for batch, answers in _in_order(batches, answer, cpu_count() if model.family == "classical" else 1):
+    for batch, answers in _in_order(batches, answer, cpu_count() if getattr(model, "many_threads", False) else 1):
         job.answers.write(answers)
         job.reject([item for item in batch if item.text is None])
         job.done += len(batch)

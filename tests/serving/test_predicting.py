@@ -87,6 +87,16 @@ def test_confidence_top_k_and_every_probability(model, tmp_path):
     assert first["confidence:Business"] == pytest.approx(expected[0], abs=1e-6)
 
 
+class Own(LogisticRegression):
+    """An estimator of which nobody knows whether several threads may ask it."""
+
+
+def test_several_threads_ask_only_what_is_known_to_bear_it(model):
+    assert model.many_threads
+    pipeline = Pipeline([("features", TfidfVectorizer(n_jobs=1)), ("model", Own())])
+    assert not ClassicalModel(pipeline.fit(TEXTS, np.array([1, 0, 1, 0] * 5)), CLASSES).many_threads
+
+
 def test_a_model_without_scores_and_probabilities_gives_labels_and_no_confidence(tmp_path):
     class Labels:
         class_names, family = CLASSES, "classical"
