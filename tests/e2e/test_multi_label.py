@@ -40,6 +40,7 @@ def test_inspect_prints_the_command_that_trains(topics):
     assert "12 classes" in done.stdout
 
 
+@pytest.mark.slow
 def test_thresholds_beat_a_half_on_test_rows_and_the_model_keeps_them(topics):
     chosen = Run(topics.run_folders[0])
     gain = chosen.result["thresholds"]["splits"]["test"]

@@ -47,6 +47,7 @@ def features(folder, *words):
     return build_features(to_plain(compose_config(chosen))["features"])
 
 
+@pytest.mark.slow
 def test_with_all_dimensions_vectors_lie_as_far_apart_as_the_encoders_own(encoder):
     from transformers import AutoModel, AutoTokenizer
 
@@ -65,6 +66,7 @@ def test_with_all_dimensions_vectors_lie_as_far_apart_as_the_encoders_own(encode
     assert (np.diff(ratio[np.argsort(ids)]) > 0).all()  # the rarer a word, the more it weighs
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_alike_without_its_encoder_and_is_explained_by_word(encoder, tmp_path):
     copy = tmp_path / "encoder"
     shutil.copytree(encoder, copy)
@@ -89,6 +91,7 @@ def test_a_saved_model_answers_alike_without_its_encoder_and_is_explained_by_wor
         assert len(explained.weights) == len(text.split()) or text == asked[5]
 
 
+@pytest.mark.slow
 def test_a_folder_without_an_encoder_is_named_with_what_it_lacks(encoder, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"features\.embeddings_path=.*lacks model\.safetensors and tokenizer\.json"):

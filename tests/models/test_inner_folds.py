@@ -58,6 +58,7 @@ MODELS = {
 OUT_OF_FOLD = ("one calibration", "stacking")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["group", "time"])
 def test_no_row_is_answered_by_a_model_of_its_group_or_of_its_future(split):
     numbers = np.column_stack([np.arange(N), LABELS, np.ones(N)]).astype(float)

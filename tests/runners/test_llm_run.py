@@ -104,6 +104,7 @@ def test_the_record_has_costs_latency_and_what_was_no_class_and_not_the_key(aske
     assert b"very-secret" not in written + (done.stdout + done.stderr).encode()
 
 
+@pytest.mark.slow
 def test_a_repeated_run_is_remembered_or_answered_from_the_disk(asked):
     project, server, _, run = asked
     before = sum(server.asked.values())
@@ -117,6 +118,7 @@ def test_a_repeated_run_is_remembered_or_answered_from_the_disk(asked):
     assert apart <= {"peak_memory_mb", "model_size_mb"}
 
 
+@pytest.mark.slow
 def test_compare_shows_what_a_prompt_and_a_local_model_cost(asked):
     project, _, _, run = asked
     local = project.run("data=csv", "data.train_file=texts.csv", "features=word_tfidf", "tracking=none", "name=local")
@@ -166,6 +168,7 @@ def test_what_does_not_fit_a_prompt_is_refused_before_anything_is_read():
             check_ready(check_config(compose_config(words(here, *more))))
 
 
+@pytest.mark.slow
 def test_a_cascade_asks_a_prompt_only_where_it_may(asked):
     project, server, _, run = asked
     before = sum(server.asked.values())
