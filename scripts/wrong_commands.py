@@ -36,7 +36,7 @@ WRONG: tuple[tuple[str, str], ...] = (
     (f"{RUN} features=tfidf", "features=word_tfidf"),
     (f"{RUN} modle=logreg", "model=logreg"),
     (f"{RUN} model.C=much", "model.C"),
-    (f"{RUN} data_fraction=2", "data_fraction"),
+    (f"{RUN} data_fraction=1.5", "data_fraction"),
     (f"{RUN} seed=0,1,2", "-m data=sample"),
     (f"{RUN} -m model=[logreg,ridge]", "model=logreg,ridge"),
     (f"{RUN} +experiment=quickstart", "experiment=quickstart"),
