@@ -104,6 +104,7 @@ def test_mistakes_are_the_errors_of_the_command_line(trained, data):
             call()
 
 
+@pytest.mark.slow
 def test_an_estimator_and_a_function_stand_beside_trained_runs(trained, data):
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.naive_bayes import MultinomialNB

@@ -55,6 +55,7 @@ def test_everything_asked_for_is_measured(context, findings):
     json.dumps(findings.details, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_cold_start_is_a_process_of_its_own(findings):
     (start,) = findings.details["cold_starts"]
     parts = start["import_s"] + start["load_s"] + start["first_answer_s"]

@@ -358,6 +358,7 @@ def test_what_the_hub_refuses_is_said_with_what_helps(hub, tmp_path, monkeypatch
         load_hf()
 
 
+@pytest.mark.slow
 def test_a_run_records_the_commit_or_the_folder_of_its_rows(hub, project, tmp_path):
     hub.files = layout(tmp_path, ["sport", "arts"])
     for name, content in hub.files.items():

@@ -42,6 +42,7 @@ def named(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_no_class_overwrites_another(named):
     words = ("features=word_tfidf", "features.blocks.word.min_df=1", "evaluation.primary=val/f1/Sport")
     fast, _ = (named(model, f"model={model}", *words) for model in ("multinomial_nb", "logreg"))

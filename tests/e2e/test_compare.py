@@ -48,6 +48,7 @@ def test_two_runs_are_compared_by_name_with_numbers_that_follow_from_their_predi
     assert "McNemar" in (tmp_path / "comparison.md").read_text()
 
 
+@pytest.mark.slow
 def test_runs_are_found_by_mlflow_id_filter_and_folder_and_the_comparison_is_logged(two_runs):
     ids = [run.info.run_id for run in two_runs.mlflow_runs()]
     by_id = two_runs.agnews("compare", *ids, "--resamples", "200", "--mlflow", "--split", "cv")

@@ -129,6 +129,7 @@ def test_full_disk_is_explained_and_leaves_no_running_run_and_no_half_record(sma
     assert not [r for r in project.mlflow_runs() if r.info.status == "RUNNING"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_went_away_is_no_reason_for_a_traceback(project):
     words = [
         sys.executable,

@@ -110,6 +110,7 @@ def test_every_scientific_change_is_a_new_run(project):
     assert len(prints) == len(changes)
 
 
+@pytest.mark.slow
 def test_same_command_gives_identical_predictions_whatever_hash_seed_and_folder(project, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -124,6 +125,7 @@ def test_same_command_gives_identical_predictions_whatever_hash_seed_and_folder(
     assert one.equals(two)
 
 
+@pytest.mark.slow
 def test_python_m_sweeps_a_scalar_fraction(project):
     done = project.run("-m", *FAST, "tracking=none", "data_fraction=0.25,0.5")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 FAST = ("data=sample", "features=word_tfidf", "model=multinomial_nb", "evaluation.latency_repeats=0")
 
 
+@pytest.mark.slow
 def test_run_without_a_reachable_server_is_replayed_by_sync(project):
     env = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
     done = project.run(*FAST, "tracking.uri=http://127.0.0.1:9", env=env)

@@ -72,6 +72,7 @@ def test_a_killed_check_of_the_configuration_is_not_called_an_invalid_configurat
     assert "valid configuration" not in killed.stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_after_a_failure_runs_only_the_failed_job(sweeps, tmp_path):
     flag = tmp_path / "flag"
     words = ("model=faulty", f"model.fault=none,unless:{flag}")
@@ -95,6 +96,7 @@ def test_a_crashed_job_is_tried_again_when_retries_allow_it(sweeps, tmp_path):
     assert [s["attempts"] for s in sweeps.states()] == [2, 1]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_spoils_every_job_is_refused_before_anything_starts(sweeps):
     done = sweeps.run("model=linear_svc,logreg", "model.C=-1")
     assert done.returncode == 2

@@ -119,6 +119,7 @@ def test_a_killed_job_is_one_failure_and_the_rest_goes_on(sweeps):
     assert sorted(c.info.status for c in children) == ["FAILED", "FINISHED", "FINISHED"]
 
 
+@pytest.mark.slow
 def test_two_calls_of_the_same_sweep_at_once_are_refused(sweeps):
     process = sweeps.start("model=faulty", "model.seconds=30,31")
     deadline = time.monotonic() + 60
@@ -131,6 +132,7 @@ def test_two_calls_of_the_same_sweep_at_once_are_refused(sweeps):
     assert f"worked on by process {process.pid}" in second.stderr
 
 
+@pytest.mark.slow
 def test_resuming_an_unknown_sweep_names_the_nearest(sweeps):
     done = sweeps.run("model=dummy", "seed=1,2", "sweep.name=seeds")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -121,6 +121,7 @@ def test_a_trial_whose_process_was_killed_runs_again_once(sweeps, tmp_path):
     assert [(s["status"], s["attempts"]) for s in sweeps.states()] == [("finished", 2), ("finished", 1)]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_a_failed_trial_and_not_the_end(sweeps):
     done = sweeps.run(
         "model=faulty", "model.fault=a,raise,b", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=3", *SEARCH

@@ -112,6 +112,7 @@ def test_an_interrupted_attempt_leaves_no_second_run(records):
     assert len(runs_of(records.plain())) == 1
 
 
+@pytest.mark.slow
 def test_sync_fills_any_store_and_knows_each_again(records, tmp_path):
     records.finished(ONE)
     here, there = records.plain(), records.plain(f"tracking.uri=sqlite:///{tmp_path}/other.db")
@@ -164,6 +165,7 @@ def test_sync_names_a_damaged_record_and_goes_on(records, caplog):
     assert "bbbbbb" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_sweep_stands_above_its_jobs_in_every_store(records, tmp_path):
     records.finished(ONE, "seed=7", fingerprint="7" * 16, score=0.9)
     states = {

@@ -95,6 +95,7 @@ def test_a_lost_worker_costs_a_warning(records):
     assert workers() == []
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_made_costs_a_warning(records):
     folder = records.finished(ONE)
     blocked = records.root / "file"
@@ -153,6 +154,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_the_worker_of_a_killed_run_says_so_and_ends(records):
     words = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(records.root)]  # noqa: PTH120
     done = subprocess.run(words, check=False, timeout=200)
