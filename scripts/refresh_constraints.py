@@ -3,7 +3,8 @@
     .venv/bin/python scripts/refresh_constraints.py            # then: make test, and bash .ci/run
     .venv/bin/python scripts/refresh_constraints.py --check    # only print; exit code 1 when something would change
 
-Nothing is installed: pip resolves for the Python that runs this (`pip install --dry-run --report`).
+Nothing is installed: pip resolves for the Python that runs this (`pip install --dry-run --report`). A version that needs a
+later patch of Python than :data:`OLDEST` is left for an earlier one: a system's own Python is often an early patch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 REPO = Path(__file__).resolve().parents[1]
 CONSTRAINTS = REPO / "constraints.txt"
 PROJECT = "agnews-exp"
 _OF_TORCH_BUILD = re.compile(r"^(nvidia|cuda|triton)([-_.]|$)", re.IGNORECASE)
 """GPU libraries: they come with a build of torch, which is not ours to choose."""
+
+
+OLDEST = "3.11.0"
+"""The oldest Python that every pinned version must take."""
 
 
 def normalised(name: str) -> str:
@@ -66,17 +73,34 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def too_new(report: Mapping[str, object]) -> list[str]:
+    """Return a constraint against every package in pip's installation report that :data:`OLDEST` cannot install."""
+    found = []
+    for item in report["install"]:  # type: ignore[attr-defined]
+        metadata = item["metadata"]
+        if not SpecifierSet(metadata.get("requires_python") or "").contains(OLDEST):
+            found.append(f"{metadata['name']}!={metadata['version']}")
+    return found
+
+
 def resolve(extras: Sequence[str]) -> dict[str, str]:
     """Let pip resolve the project with these extras, as if nothing were installed."""
+    avoided: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        wanted = f"{REPO}[{','.join(extras)}]"
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet",
-             "--disable-pip-version-check", "--report", str(report), wanted],
-            check=True,
-        )  # fmt: skip
-        return pins_of_report(json.loads(report.read_text(encoding="utf-8")))
+        path, constraints = Path(folder) / "report.json", Path(folder) / "avoided.txt"
+        while True:
+            constraints.write_text("\n".join(avoided) + "\n", encoding="utf-8")
+            subprocess.run(
+                [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet",
+                 "--disable-pip-version-check", "--constraint", str(constraints), "--report", str(path),
+                 f"{REPO}[{','.join(extras)}]"],
+                check=True,
+            )  # fmt: skip
+            report = json.loads(path.read_text(encoding="utf-8"))
+            if not (again := too_new(report)):
+                return pins_of_report(report)
+            print(f"not for Python {OLDEST}: {', '.join(again)}")
+            avoided += again
 
 
 def all_extras() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
@@ -45,3 +46,22 @@ def test_committed_file_is_what_the_script_would_write_of_it(script):
     heading, pins = script.read_pins(text)
     assert heading
     assert set(script.write_pins(heading, pins).splitlines()) == set(text.splitlines())
+
+
+def test_a_version_for_later_patches_of_python_is_avoided(script):
+    content = report(old="1", new="2", any="3")
+    for item, needs in zip(content["install"], (">=3.11,!=3.11.7", ">=3.11.5", None), strict=True):
+        item["metadata"]["requires_python"] = needs
+    assert script.too_new(content) == ["new!=2"]
+
+
+def test_every_pinned_version_takes_the_oldest_python(script):
+    _, pins = script.read_pins(script.CONSTRAINTS.read_text())
+    installed = [d.metadata for d in importlib.metadata.distributions()]
+    known = [m for m in installed if pins.get(m["Name"]) == m["Version"]]
+    assert len(known) > 100
+    items = [
+        {"metadata": {"name": m["Name"], "version": m["Version"], "requires_python": m["Requires-Python"]}}
+        for m in known
+    ]
+    assert script.too_new({"install": items}) == []
