@@ -4,7 +4,7 @@
     .venv/bin/python scripts/refresh_constraints.py --check    # only print; exit code 1 when something would change
 
 Nothing is installed: pip resolves for the Python that runs this (`pip install --dry-run --report`). A version that
-needs a later patch of Python than :data:`OLDEST` is left for an earlier one: a system's own Python is often an early one.
+needs a later patch of Python than :data:`OLDEST` is left for an earlier one: a system's own Python often is an old one.
 """
 
 from __future__ import annotations

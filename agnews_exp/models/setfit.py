@@ -89,7 +89,7 @@ class SetFit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train(encode_plain(list(X), self._parts[0]), codes)
         self.config_ = json.dumps(encoder.config.to_dict())
         self.weights_ = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
-        self.head_ = LogisticRegression(C=self.C, max_iter=1000).fit(self._embed(X), y)
+        self.head_ = LogisticRegression(C=self.C, tol=1e-8, max_iter=5000).fit(self._embed(X), y)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import math
+import signal
 import sys
 import time
 from io import StringIO
@@ -286,9 +287,12 @@ def test_an_endpoint_that_does_not_count_tokens_is_charged_the_most_that_they_ca
     assert next(iter(one.endpoint.known(["text 0"]).values())).input_tokens > 50
 
 
-def test_an_interrupted_call_keeps_what_is_under_way_and_asks_nothing_twice(model):
+def test_an_interrupted_call_keeps_what_is_under_way_and_asks_nothing_twice(model, request):
     texts = [f"text {i}" for i in range(40)]
 
+    # A script's background job ignores SIGINT, and then nothing would interrupt.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with serving(lambda *_: "World", delay=0.02) as server:
         one = model(server, concurrency=4)
         kept, interrupt = one.endpoint.cache.keep, iter([_thread.interrupt_main])
