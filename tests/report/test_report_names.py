@@ -109,6 +109,22 @@ def test_the_curves_say_which_system_is_worth_it_at_how_many_rows(store_run: Sto
     assert table.rows[0][-2:] == (1000.0, 5.0)
 
 
+def test_seeds_that_repeat_one_accident_of_the_rows_tell_no_system_from_the_best(
+    store_run: StoreRun, tmp_path: Path
+) -> None:
+    number = 0
+    for name, score, speed in (("quick", 0.80, 1000.0), ("slow", 0.81, 10.0)):
+        for n in (50, 100, 200, 400):
+            for seed in (1, 2, 3):
+                number += 1
+                more = {"name": name, "group": f"{name} {n}", "fraction": n, "n_train": n, "seed": seed}
+                run = store_run(tmp_path, number << 32, name, score + 0.001 * seed, score, **more)
+                result = run.result() or {}
+                run.finish(result | {"metrics": result["metrics"] | {"throughput_batch": speed}})
+    (said,) = [block.text for block in learning_curves(collect(tmp_path, None)) if isinstance(block, Text)]
+    assert re.search(r"quick \w+ at 50, 100, 200, 400\.", said)
+
+
 def test_of_two_systems_on_equally_many_rows_the_one_with_more_seeds_is_drawn(
     store_run: StoreRun, tmp_path: Path
 ) -> None:
