@@ -11,6 +11,7 @@ import random
 import signal
 import sqlite3
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -92,18 +93,39 @@ def listen_for_signals() -> None:
     """Raise :class:`Terminated` at SIGTERM and KeyboardInterrupt at Ctrl-C, and remember either until it is heard.
 
     An exception that a signal raises can get lost: Python wraps it in a RuntimeError where a class body is being
-    created (as during imports), and drops it in ``__del__`` and in callbacks. :func:`check_terminated` finds it again.
+    created (as during imports); :func:`check_terminated` finds it again. In ``__del__`` and in the callbacks of C
+    code Python drops it and says so; there the signal is sent again.
     """
     _unheard.clear()
     signal.signal(signal.SIGTERM, _raise_signal)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores Ctrl-C
         signal.signal(signal.SIGINT, _raise_signal)
+    sys.unraisablehook = _send_again
 
 
 def _raise_signal(number: int, _frame: FrameType | None) -> None:
     kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
     _unheard[:] = [kind]
     raise kind
+
+
+def _send_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python drops; whatever else it drops is told as ever."""
+    number = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(dropped.exc_type)
+    if number is None:
+        sys.__unraisablehook__(dropped)
+        return
+
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def send() -> None:
+        if _unheard:
+            signal.pthread_kill(main, number)  # also where it waits for the system
+
+    again = threading.Timer(0.05, send)  # what is raised in here would be dropped, too
+    again.daemon = True
+    again.start()
 
 
 def check_terminated() -> None:

@@ -140,7 +140,7 @@ class StaticVectors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Distil the vectors, or take them from the cache; nothing is learned from the rows."""
         self._validate_params()
         raw = _distilled(encoder_folder(self.folder))
-        vectors = _rotated(raw, self.dimension)
+        vectors = principal_components(raw, self.dimension)
         if self.sif is not None:
             inverse = 1 / np.arange(2, len(vectors) + 2)
             vectors *= (self.sif / (self.sif + inverse / inverse.sum()))[:, None]
@@ -207,7 +207,7 @@ def _read_alone(folder: Path) -> NDArray[np.float32]:
     return vectors
 
 
-def _rotated(raw: NDArray[np.float32], dimension: int) -> NDArray[np.float64]:
+def principal_components(raw: NDArray[np.float32], dimension: int) -> NDArray[np.float64]:
     """Return the first principal components of vectors, shape (V, min(D, W)); special tokens keep their zeros."""
     known = np.any(raw != 0, axis=1)
     centred = raw[known].astype(np.float64)

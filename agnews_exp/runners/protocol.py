@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agnews_exp.core.process import check_terminated
 from agnews_exp.data.corpus import Splits
 from agnews_exp.evaluation.predictions import Predictions
 
@@ -49,7 +50,13 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, what: str) -> Iterator[None]:
-        """Time the block as ``name`` and show ``what`` while it runs."""
+        """Time the block as ``name`` and show ``what`` while it runs.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was lost before, as amid an import.
+            Terminated: SIGTERM likewise.
+        """
+        check_terminated()
         start = time.perf_counter()
         with self._shown(what):
             yield

@@ -40,6 +40,11 @@ class Dying:
         stop()
 Dying()
 """,
+    "in a callback before long work": """
+import ctypes, time
+ctypes.CFUNCTYPE(None)(stop)()
+time.sleep(60)
+""",
     "not at all": "stop()\n",
 }
 PROGRAM = """

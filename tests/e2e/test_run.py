@@ -106,8 +106,9 @@ def test_every_scientific_change_is_a_new_run(project):
     changes = ("seed=42", "seed=43", "model.alpha=0.2", "data_fraction=0.5", "split_seed=7")
     for change in changes:
         assert project.run(*FAST, "tracking=none", change).returncode == 0
-    prints = {project.result(p)["fingerprint"] for p in project.run_folders}
-    assert len(prints) == len(changes)
+    results = [project.result(p) for p in project.run_folders]
+    assert len({result["fingerprint"] for result in results}) == len(changes)
+    assert [result.get("subset_seed") for result in results].count(42) == 1  # one run draws rows, by the split's seed
 
 
 @pytest.mark.slow

@@ -117,6 +117,11 @@ def test_chosen_thresholds_are_the_best_there_are_and_beat_a_half():
         assert gain["low"] < gain["difference"] < gain["high"]
         assert gain["half"] == judge(new_y, new, NAMES)[metric]
     assert len(set(choose_thresholds(y, given.probabilities, "one").tolist())) == 1
+    few, p = y[:100], given.probabilities[:100]
+    for metric, average in (("macro_f1", "macro"), ("micro_f1", "micro")):
+        (one, *_) = choose_thresholds(few, p, "one", metric)
+        scores = [sk.f1_score(few, p >= t, average=average, zero_division=0) for t in np.unique(p)]
+        assert sk.f1_score(few, p >= one, average=average, zero_division=0) == pytest.approx(max(scores), abs=1e-12)
 
 
 def test_what_does_not_apply_is_refused_with_the_key_and_what_to_type():
@@ -125,6 +130,7 @@ def test_what_does_not_apply_is_refused_with_the_key_and_what_to_type():
     for wrong in (
         {"model": {"family": "cascade"}}, {"model": {"family": "transformer", "loss": "focal"}},
         {"model": {"family": "classical", "class_weight": {"art": 2.0}}},
+        {"model": {"family": "classical", "_target_": "agnews_exp.models.setfit.SetFit"}},
         {"split": {"name": "group"}}, {"subset": {"name": "balanced"}}, {"features": {"select": {"k": 3}}},
         {"evaluation": {"costs": {"art": 2}}}, {"evaluation": {"slices": ["lang"]}},
         {"evaluation": {"analyses": {"errors": {"seed": 1}}}}, {"evaluation": {"cluster_column": "author"}},

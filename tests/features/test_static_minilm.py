@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -17,7 +18,7 @@ from agnews_exp.core.cache import cache_info
 from agnews_exp.core.errors import DataError
 from agnews_exp.features.build import build_features
 from agnews_exp.features.sentence_embeddings import shared_vectors
-from agnews_exp.features.static_minilm import StaticVectors
+from agnews_exp.features.static_minilm import StaticVectors, principal_components
 from agnews_exp.models.encoders import load_tokenizer
 from agnews_exp.models.persistence import load_pipeline, save_pipeline
 from agnews_exp.models.recipes import ScratchEncoder
@@ -45,6 +46,19 @@ def encoder(tmp_path_factory):
 def features(folder, *words):
     chosen = ["features=static_minilm", f"features.embeddings_path={folder}", "features.reduce.dimension=8", *words]
     return build_features(to_plain(compose_config(chosen))["features"])
+
+
+def test_vectors_are_principal_components_whose_signs_do_not_hang_on_the_solver():
+    raw = np.random.default_rng(0).normal(2, 1, (60, 6)).astype(np.float32) * np.arange(1, 7)
+    raw[3] = 0  # a special token
+    known = np.delete(raw, 3, axis=0).astype(float)
+    found = principal_components(raw, 4)
+    assert not found[3].any()
+    theirs = PCA(4).fit(known)
+    mine = np.delete(found, 3, axis=0)
+    np.testing.assert_allclose(np.abs(mine), np.abs(theirs.transform(known)), atol=1e-6)
+    axes = np.linalg.lstsq(known - known.mean(axis=0), mine, rcond=None)[0]
+    assert (axes[np.abs(axes).argmax(axis=0), np.arange(4)] > 0).all()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
+from sklearn.svm import SVC
 
 from agnews_exp.core.errors import ConfigError
 from agnews_exp.features.selection import TopScoring
@@ -87,6 +88,7 @@ def test_what_cannot_follow_is_refused_with_the_keys_that_mend_it():
         (WeightedVoting({"sgd": sgd, "two": Spy()}), "time", "model.members.sgd.early_stopping=false"),
         (HistGradientBoostingClassifier(), "group", "model.early_stopping=false"),
         (GradientBoostingClassifier(n_iter_no_change=3), "time", "model.n_iter_no_change=null"),
+        (SVC(probability=True), "group", "model.probability=false"),
         (CalibratedClassifierCV(Spy(), cv=KFold(3)), "group", "model.cv=5"),
         (MODELS["one calibration"](), "time", "model.ensemble=true"),
         (MODELS["stacking"](), "time", "model=weighted_voting"),

@@ -7,7 +7,9 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from types import SimpleNamespace
 
@@ -22,7 +24,7 @@ from agnews_exp.core.errors import AgnewsError, ConfigError, ResourceError, Stor
 from agnews_exp.core.text import masked
 from agnews_exp.data.corpus import TextRows
 from agnews_exp.models import endpoint
-from agnews_exp.models.endpoint import Reply
+from agnews_exp.models.endpoint import Budget, Reply
 from agnews_exp.models.llm import (
     DEFAULT_PROMPT,
     Llm,
@@ -415,3 +417,15 @@ def test_the_speed_of_answers_on_the_disk_is_not_measured(model):
         context = SimpleNamespace(model=model(server))
         with pytest.raises(ConfigError, match="those of the run that asked it"):
             analyse(context)
+
+
+def test_requests_that_are_under_way_count_for_the_budget_at_their_most():
+    budget, stop = Budget(10.0, 1.0), threading.Event()
+    assert budget.reserve(6.0, stop)
+    waiting = ThreadPoolExecutor(1).submit(budget.reserve, 6.0, stop)
+    time.sleep(0.1)
+    assert not waiting.done()
+    budget.settle(6.0, 2.0)  # it cost less: there is room again
+    assert waiting.result(timeout=10)
+    stop.set()
+    assert not budget.reserve(6.0, stop)
