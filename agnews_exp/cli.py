@@ -121,6 +121,9 @@ def _plain(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(words: list[str]) -> None:
+    from agnews_exp.tracking.worker import start_early
+
+    start_early(words)
     import hydra
     from omegaconf import DictConfig
 

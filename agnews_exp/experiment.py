@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,9 +32,10 @@ from agnews_exp.runners.rows import drawn_by, load_splits, pinned_data
 from agnews_exp.tracking import record
 from agnews_exp.tracking.environment import describe_environment, other_packages, other_source
 from agnews_exp.tracking.intermediate import study_reporter
+from agnews_exp.tracking.mlflow_mirror import is_sweep
 from agnews_exp.tracking.record import report_job
 from agnews_exp.tracking.runs import continue_in, find_unfinished, source_runs
-from agnews_exp.tracking.worker import Mirroring, started_early
+from agnews_exp.tracking.worker import Mirroring, only_if
 
 if TYPE_CHECKING:
     from agnews_exp.runners.cross_validation import CrossValidation
@@ -103,9 +103,9 @@ def execute(cfg: DictConfig, path: Path, ask: Callable[[Splits, Stages], Answers
     folder = record.RunFolder(path)
     workers: list[Mirroring] = []
     tracked = OmegaConf.select(cfg, "tracking.enabled", throw_on_resolution_failure=False)
-    with started_early(path, wanted=tracked is True) as early:
+    with only_if(tracked is True and not is_sweep(path.parent)):
         try:
-            outcome = _execute(cfg, folder, workers, ask, early)
+            outcome = _execute(cfg, folder, workers, ask)
         except BaseException as error:
             killed = is_stop(error)
             if isinstance(error, ConfigError):  # Hydra has written down what the check refuses
@@ -129,7 +129,6 @@ def _execute(
     folder: record.RunFolder,
     workers: list[Mirroring],
     ask: Callable[[Splits, Stages], Answers] | None,
-    early: Popen[bytes] | None,
 ) -> Outcome:
     checked = check_config(cfg)
     check_ready(checked)
@@ -159,7 +158,7 @@ def _execute(
         folder.start(plain, environment)
     compiled()
     folder.identify(identity)
-    worker = Mirroring(folder.path, plain, early)
+    worker = Mirroring(folder.path, plain)
     workers.append(worker)
     worker.start()
     options = {"folder": folder.path, "fingerprint": identity, "sources": sources}

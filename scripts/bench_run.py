@@ -169,8 +169,12 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+IMPORTS = "import sklearn.svm, sklearn.feature_extraction.text, mlflow"
+"""What a small run cannot do without."""
+
+
 def bench_run(bench: Bench, data_dir: str | None, model: str, repeats: int) -> None:
-    """Print plain scikit-learn, cold, warm and small runs."""
+    """Print plain scikit-learn, cold, warm and small runs, and the imports alone."""
     ours = [f"model={model}", "features=hybrid_tfidf", *data_words(data_dir)]
     arm = ["scripts/bench_run.py", "--arm", "plain", "--describe", json.dumps(describe_model(model))]
     plain = bench.time([*arm, *(["--data-dir", data_dir] if data_dir else [])])[:2]
@@ -183,6 +187,8 @@ def bench_run(bench: Bench, data_dir: str | None, model: str, repeats: int) -> N
     print(show(f"ours, warm (of {repeats})", *warm, warm[0] / plain[0]), flush=True)
     small = _median([bench.run("data=sample", "model=multinomial_nb") for _ in range(repeats)])
     print(show(f"small run (of {repeats})", *small, small[0] / plain[0]), flush=True)
+    imports = _median([bench.time(["-c", IMPORTS])[:2] for _ in range(repeats)])
+    print(f"{IMPORTS}: {imports[0]:.2f} s; the small run takes {small[0] / imports[0]:.2f} times as long")
 
 
 def _median(timings: list[tuple[float, float]]) -> tuple[float, float]:

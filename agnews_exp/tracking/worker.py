@@ -7,6 +7,7 @@ or that whoever started it is gone; a worker that gets no answer from its store 
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,14 @@ _LAST_TRIES = (0.5, 1.5, 0.0)
 class Mirroring:
     """A worker for one folder, as whoever works in the folder sees it; a tracker that fails costs a warning.
 
-    The folder has all that is known at the beginning; ``early`` is what :func:`started_early` has made.
+    The folder has all that is known at the beginning.
     """
 
     _process: subprocess.Popen[bytes] | None
 
-    def __init__(self, folder: Path, plain: Mapping[str, Any], early: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, folder: Path, plain: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, {key: plain[key] for key in ("paths", "tracking")}
-        self._early, self._process = early, None
+        self._process = None
         self._mlruns = Path(plain["paths"]["mlruns_dir"])
         uri = tracking_uri(self._mlruns, plain["tracking"]["uri"])
         self._patience = PATIENCE_SECONDS["local" if is_local(uri) else "server"]
@@ -72,9 +73,10 @@ class Mirroring:
     def start(self) -> None:
         """Start the worker; returns at once. A job of a sweep needs none, for its sweep's worker sees its folder."""
         if not self._settings["tracking"]["enabled"] or is_sweep(self._folder.parent):
+            _end_early()
             return
         try:
-            self._process = self._early or _start()
+            self._process = _early.pop() if _early else _start()
             assert self._process.stdin is not None
             told = self._settings | {"folder": str(self._folder.resolve())}
             self._process.stdin.write(json.dumps(told, default=str).encode() + b"\n")
@@ -143,27 +145,48 @@ def _start() -> subprocess.Popen[bytes]:
     )
 
 
-@contextmanager
-def started_early(folder: Path, *, wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
-    """Start a worker before it is known what there is to log, so that it imports MLflow meanwhile.
+_early: list[subprocess.Popen[bytes]] = []
+"""At most one worker that waits to be told a folder."""
 
-    It does nothing until :meth:`Mirroring.start` tells it settings and folder (that of an earlier run may be gone on
-    with), and is ended where nobody does.
+
+def start_early(words: Sequence[str]) -> None:
+    """Start a worker at the beginning of a command, so that it imports MLflow while Hydra composes and data are read.
+
+    It does nothing until :meth:`Mirroring.start` tells it settings and folder; :func:`only_if` and the end of this
+    process end one that is not wanted.
 
     Args:
-        folder: The run's folder as Hydra made it: a job of a sweep gets no worker.
-        wanted: Whether the run is tracked.
+        words: The command's words; those that ask for help or for no tracking need no worker.
     """
-    process: subprocess.Popen[bytes] | None = None
-    if wanted and not is_sweep(folder.parent):
+    other = any(word.startswith("-") and word not in ("-m", "--multirun") for word in words)
+    if not other and "tracking=none" not in words and not _early:
         with suppress(OSError):  # the next try tells it
-            process = _start()
+            _early.append(_start())
+            atexit.register(_end_early)
+
+
+@contextmanager
+def only_if(wanted: bool) -> Iterator[None]:
+    """Keep the worker that was started early where it is wanted, or start it; end one to whom nobody said anything.
+
+    Args:
+        wanted: Whether the run is tracked, and no job of a sweep, whose worker sees all jobs.
+    """
+    if wanted:
+        start_early(())
     try:
-        yield process
+        if not wanted:
+            _end_early()
+        yield
     finally:
-        if process is not None and process.returncode is None:
-            process.kill()
-            process.communicate()
+        _end_early()
+
+
+def _end_early() -> None:
+    for process in _early:
+        process.kill()
+        process.communicate()
+    _early.clear()
 
 
 class Watch:

@@ -53,23 +53,44 @@ def test_a_run_shows_while_it_works_and_has_ended_when_it_has(records):
 
 def test_a_worker_that_was_started_early_and_has_nothing_to_tell_is_gone(records):
     folder = records.begun(ONE)
-    with worker.started_early(folder.path, wanted=True) as process:
-        assert [found.pid for found in workers()] == [process.pid]
+    for words, wanted, started in (
+        (["model=logreg"], True, True), (["-m", "seed=1,2"], False, True), (["--help"], False, False),
+        (["tracking=none"], False, False),
+    ):  # fmt: skip
+        worker.start_early(words)
+        assert bool(workers()) == started
+        with worker.only_if(wanted):
+            assert bool(workers()) == wanted
+        assert workers() == []
+    worker.start_early([])
+    Mirroring(folder.path, records.plain("tracking.enabled=false")).start()
     assert workers() == []
     assert not (folder.path / record.TRACKING).exists()
-    with worker.started_early(folder.path, wanted=False) as process:
-        assert process is None
 
 
 def test_a_worker_that_was_started_early_mirrors_the_folder_in_which_the_run_goes_on(records):
     new, earlier = records.begun(ONE), records.begun("runs/20251231-000000-000000-bbbbbb")
-    with worker.started_early(new.path, wanted=True) as process:
-        mirroring = Mirroring(earlier.path, records.plain(), process)
+    worker.start_early(["model=logreg"])
+    (begun,) = workers()
+    with worker.only_if(True):
+        mirroring = Mirroring(earlier.path, records.plain())
         mirroring.start()
+        assert [found.pid for found in workers()] == [begun.pid]
         earlier.abandon("failed", "boom")
         assert mirroring.finish() is None
     assert [run.info.status for run in runs_of(records)] == ["FAILED"]
     assert not (new.path / record.TRACKING).exists()
+
+
+def test_a_worker_that_was_told_nothing_ends_with_its_command():
+    program = (
+        "import psutil, sys; from agnews_exp.tracking.worker import start_early; start_early([]);"
+        "print(psutil.Process().children()[0].pid); sys.exit(2)"
+    )
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, timeout=60)
+    assert done.returncode == 2
+    assert not psutil.pid_exists(int(done.stdout))
 
 
 def test_a_server_that_accepts_and_says_nothing_costs_its_patience_and_a_warning(records, monkeypatch):
